@@ -1,0 +1,77 @@
+//! What a user may say to the server.
+
+use std::{net::SocketAddr, time::Duration};
+
+use clap::{Parser, Subcommand};
+use shared_proto::Mode;
+
+use crate::config::Config;
+
+/// A server for gRPC's four communication modes.
+///
+/// Health (grpc.health.v1) and reflection (v1 and v1alpha) are served with
+/// every mode. The first line on stdout is the address; the log goes to
+/// stderr, each message at RUST_LOG=debug.
+#[derive(Debug, Parser)]
+#[command(version, about, max_term_width = 100, after_help = EXIT_CODES)]
+pub struct Cli {
+    /// Address to listen on; port 0 takes any free port
+    #[arg(
+        long,
+        env = "FOURMODES_LISTEN",
+        default_value = "127.0.0.1:50051",
+        value_name = "ADDRESS",
+        global = true
+    )]
+    pub listen: SocketAddr,
+
+    /// How long open calls may go on after SIGINT or SIGTERM
+    #[arg(long, env = "FOURMODES_GRACE", default_value = "10s", value_name = "DURATION", value_parser = humantime::parse_duration, global = true)]
+    pub grace: Duration,
+
+    /// Seed of the simulated quotes: the same seed gives the same prices
+    #[arg(long, env = "FOURMODES_QUOTES_SEED", default_value_t = 1, value_name = "N", global = true)]
+    pub quotes_seed: u64,
+
+    /// What to serve
+    #[command(subcommand)]
+    pub modes: Modes,
+}
+
+/// What to serve: one mode, or all.
+#[derive(Debug, Clone, Copy, Subcommand)]
+pub enum Modes {
+    /// One request, one response: multiply, status, the tutorial's Greeter
+    Unary,
+    /// One request, many responses: quotes, system, the tutorial's StreamService
+    ServerStreaming,
+    /// Many requests, one response: readings
+    ClientStreaming,
+    /// Many requests, many responses: chat
+    BidiStreaming,
+    /// All four
+    All,
+}
+
+const EXIT_CODES: &str = "Exit status:
+  0  stopped by a signal, every call ended or the grace period over
+  1  could not start
+  2  wrong usage
+A second signal ends the process at once.";
+
+impl From<Cli> for Config {
+    fn from(cli: Cli) -> Self {
+        Self {
+            listen: cli.listen,
+            grace: cli.grace,
+            quotes_seed: cli.quotes_seed,
+            modes: match cli.modes {
+                Modes::Unary => vec![Mode::Unary],
+                Modes::ServerStreaming => vec![Mode::ServerStreaming],
+                Modes::ClientStreaming => vec![Mode::ClientStreaming],
+                Modes::BidiStreaming => vec![Mode::BidiStreaming],
+                Modes::All => Mode::ALL.to_vec(),
+            },
+        }
+    }
+}

@@ -1,0 +1,81 @@
+//! Domain error -> `Status`. The only place that chooses a code.
+
+use std::{collections::HashMap, time::Duration};
+
+use shared_proto::{ERROR_DOMAIN, Mode};
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, StatusExt as _};
+
+use crate::domain::{arithmetic::Overflow, quotes::UnknownSymbols, rooms::RoomError};
+
+impl From<Overflow> for Status {
+    fn from(error: Overflow) -> Self {
+        let factors = [("a", error.a.to_string()), ("b", error.b.to_string())];
+        with_reason(Code::OutOfRange, error.to_string(), "INT64_OVERFLOW", factors)
+    }
+}
+
+impl From<UnknownSymbols> for Status {
+    fn from(error: UnknownSymbols) -> Self {
+        bad_request("symbols", error.to_string())
+    }
+}
+
+impl From<RoomError> for Status {
+    fn from(error: RoomError) -> Self {
+        let message = error.to_string();
+        match error {
+            RoomError::BadName { field, .. } => bad_request(field, message),
+            RoomError::EmptyText | RoomError::LongText(_) => bad_request("text", message),
+            RoomError::NameTaken { room, name } => {
+                with_reason(Code::AlreadyExists, message, "NAME_TAKEN", [("room", room), ("name", name)])
+            }
+            RoomError::TooManyRooms => with_reason(Code::ResourceExhausted, message, "TOO_MANY_ROOMS", []),
+            RoomError::RoomFull { room } => {
+                with_reason(Code::ResourceExhausted, message, "ROOM_FULL", [("room", room)])
+            }
+            RoomError::FellBehind { next, oldest } => {
+                let sequences = [("next", next.to_string()), ("oldest", oldest.to_string())];
+                with_reason(Code::OutOfRange, message, "FELL_BEHIND", sequences)
+            }
+        }
+    }
+}
+
+/// INVALID_ARGUMENT with a `BadRequest` that names the field.
+pub(crate) fn bad_request(field: &str, message: String) -> Status {
+    let details = ErrorDetails::with_bad_request_violation(field, message.as_str());
+    Status::with_error_details(Code::InvalidArgument, message, details)
+}
+
+/// FAILED_PRECONDITION: the message is fine, but not at this place in the stream.
+pub(crate) fn out_of_turn(message: &str) -> Status {
+    with_reason(Code::FailedPrecondition, message.to_owned(), "OUT_OF_TURN", [])
+}
+
+/// UNIMPLEMENTED, with the command that starts a server for the mode.
+pub(crate) fn mode_not_served(mode: Mode, served: &[Mode]) -> Status {
+    let served = served.iter().map(|mode| mode.name()).collect::<Vec<_>>().join(", ");
+    let command = format!("server {mode}");
+    let message = format!(
+        "this server serves {served}, not {mode}; `{command}` starts one that does, `server all` one for every mode"
+    );
+    let facts = [("mode", mode.to_string()), ("served", served), ("command", command)];
+    with_reason(Code::Unimplemented, message, "MODE_NOT_SERVED", facts)
+}
+
+/// UNAVAILABLE with `RetryInfo`: the same call will do elsewhere, or in a moment.
+pub(crate) fn shutting_down() -> Status {
+    let details = ErrorDetails::with_retry_info(Some(Duration::from_secs(1)));
+    Status::with_error_details(Code::Unavailable, "the server is shutting down", details)
+}
+
+fn with_reason<const N: usize>(
+    code: Code,
+    message: String,
+    reason: &str,
+    facts: [(&str, String); N],
+) -> Status {
+    let facts: HashMap<_, _> = facts.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
+    Status::with_error_details(code, message, ErrorDetails::with_error_info(reason, ERROR_DOMAIN, facts))
+}

@@ -1,0 +1,4 @@
+//! Services that belong to no mode of our own.
+
+pub(crate) mod not_served;
+pub(crate) mod tutorial;

@@ -1,0 +1,53 @@
+//! The mode of each method, from the descriptors.
+
+use std::collections::HashMap;
+
+use prost_reflect::{DescriptorError, DescriptorPool};
+use shared_proto::Mode;
+
+#[derive(Debug)]
+pub(crate) struct Methods(HashMap<String, Mode>);
+
+impl Methods {
+    pub(crate) fn load() -> Result<Self, DescriptorError> {
+        let mut pool = DescriptorPool::new();
+        for descriptors in [
+            shared_proto::DESCRIPTORS,
+            tonic_health::pb::FILE_DESCRIPTOR_SET,
+            tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET,
+            tonic_reflection::pb::v1alpha::FILE_DESCRIPTOR_SET,
+        ] {
+            pool.decode_file_descriptor_set(descriptors)?;
+        }
+        let services: Vec<_> = pool.services().collect();
+        let methods = services.iter().flat_map(|service| {
+            service
+                .methods()
+                .map(move |method| (format!("/{}/{}", service.full_name(), method.name()), Mode::of(&method)))
+        });
+        Ok(Self(methods.collect()))
+    }
+
+    /// `None` for a path that names no method of this server.
+    pub(crate) fn mode(&self, path: &str) -> Option<Mode> {
+        self.0.get(path).copied()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn services_that_are_not_ours_are_known_too() {
+        let methods = Methods::load().unwrap();
+        assert_eq!(methods.mode("/fourmodes.v1.BidiStreamingService/Chat"), Some(Mode::BidiStreaming));
+        assert_eq!(methods.mode("/grpc.health.v1.Health/Watch"), Some(Mode::ServerStreaming));
+        let reflection = "ServerReflection/ServerReflectionInfo";
+        for version in ["v1", "v1alpha"] {
+            let path = format!("/grpc.reflection.{version}.{reflection}");
+            assert_eq!(methods.mode(&path), Some(Mode::BidiStreaming), "{path}");
+        }
+        assert_eq!(methods.mode("/grpc.health.v1.Health/Nothing"), None);
+    }
+}

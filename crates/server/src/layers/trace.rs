@@ -1,0 +1,210 @@
+//! Sees each call from its first header to its last trailer: a span a call, a
+//! line at its beginning (streams) and end (all), at debug level a line for
+//! each message, and the counts that `GetStatus` tells.
+//!
+//! It reads gRPC's message prefixes from the bodies, so handlers have nothing
+//! to do for it.
+
+use std::{
+    convert::Infallible,
+    net::SocketAddr,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicI32, AtomicU64, Ordering::Relaxed},
+    },
+    task::{Context, Poll, ready},
+    time::Instant,
+};
+
+use bytes::Bytes;
+use http_body::Frame;
+use shared_proto::{
+    Mode,
+    frames::{Frames, Part},
+};
+use tonic::{Code, body::Body, transport::server::TcpConnectInfo};
+use tower::{Layer, Service};
+use tracing::{Instrument as _, Span};
+
+use super::methods::Methods;
+use crate::activity::Activity;
+
+#[derive(Clone)]
+pub(crate) struct Trace {
+    pub(crate) methods: Arc<Methods>,
+    pub(crate) activity: Arc<Activity>,
+}
+
+#[derive(Clone)]
+pub(crate) struct TraceService<S> {
+    layer: Trace,
+    inner: S,
+}
+
+impl<S> Layer<S> for Trace {
+    type Service = TraceService<S>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        TraceService { layer: self.clone(), inner }
+    }
+}
+
+type Response = http::Response<Body>;
+
+impl<S> Service<http::Request<Body>> for TraceService<S>
+where
+    S: Service<http::Request<Body>, Response = Response, Error = Infallible>,
+    S::Future: Send + 'static,
+{
+    type Response = Response;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Response, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: http::Request<Body>) -> Self::Future {
+        let call = Arc::new(Call::begin(&self.layer, &request));
+        let request = request.map(|body| Observed::wrap(body, Direction::Received, call.clone()));
+        let response = call.span.in_scope(|| self.inner.call(request)).instrument(call.span.clone());
+        Box::pin(async move {
+            let response = response.await?;
+            call.note_status(response.headers());
+            Ok(response.map(|body| Observed::wrap(body, Direction::Sent, call)))
+        })
+    }
+}
+
+/// One call. Both bodies hold it, so it is dropped when the call is over on
+/// both sides, however it ended.
+struct Call {
+    span: Span,
+    mode: Option<Mode>,
+    activity: Arc<Activity>,
+    begun: Instant,
+    received: AtomicU64,
+    sent: AtomicU64,
+    /// The status that was sent; before that, the one of a call whose client
+    /// went away.
+    code: AtomicI32,
+}
+
+impl Call {
+    fn begin(layer: &Trace, request: &http::Request<Body>) -> Self {
+        let path = request.uri().path();
+        let mode = layer.methods.mode(path);
+        let peer = request.extensions().get::<TcpConnectInfo>().and_then(TcpConnectInfo::remote_addr);
+        let span = span(path, peer);
+        if let Some(mode) = mode {
+            layer.activity.of(mode).call_started();
+            if mode != Mode::Unary {
+                tracing::info!(parent: &span, "{mode} began");
+            }
+        }
+        Self {
+            span,
+            mode,
+            activity: layer.activity.clone(),
+            begun: Instant::now(),
+            received: AtomicU64::new(0),
+            sent: AtomicU64::new(0),
+            code: AtomicI32::new(Code::Cancelled as i32),
+        }
+    }
+
+    fn note_status(&self, headers: &http::HeaderMap) {
+        if let Some(status) = headers.get("grpc-status") {
+            self.code.store(Code::from_bytes(status.as_bytes()) as i32, Relaxed);
+        }
+    }
+}
+
+fn span(path: &str, peer: Option<SocketAddr>) -> Span {
+    match peer {
+        Some(peer) => tracing::info_span!("call", method = path, %peer),
+        None => tracing::info_span!("call", method = path),
+    }
+}
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        let (received, sent) = (self.received.load(Relaxed), self.sent.load(Relaxed));
+        if let Some(mode) = self.mode {
+            self.activity.of(mode).call_ended(received, sent);
+        }
+        let code = Code::from_i32(self.code.load(Relaxed));
+        let elapsed = self.begun.elapsed();
+        let mode = self.mode.map_or("unknown method", Mode::name);
+        tracing::info!(parent: &self.span, ?code, received, sent, ?elapsed, "{mode} ended");
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Direction {
+    Received,
+    Sent,
+}
+
+/// A body whose messages are counted as they pass.
+struct Observed {
+    body: Body,
+    direction: Direction,
+    frames: Frames,
+    call: Arc<Call>,
+}
+
+impl Observed {
+    fn wrap(body: Body, direction: Direction, call: Arc<Call>) -> Body {
+        Body::new(Self { body, direction, frames: Frames::default(), call })
+    }
+
+    fn note(&mut self, chunk: &[u8]) {
+        let Self { direction, frames, call, .. } = self;
+        let (counter, verb) = match direction {
+            Direction::Received => (&call.received, "received"),
+            Direction::Sent => (&call.sent, "sent"),
+        };
+        let mut count = counter.load(Relaxed);
+        frames.feed(chunk, |part| {
+            if let Part::Begin { length: bytes, .. } = part {
+                count += 1;
+                tracing::debug!(parent: &call.span, bytes, "message {count} {verb}");
+            }
+        });
+        counter.store(count, Relaxed);
+    }
+}
+
+impl http_body::Body for Observed {
+    type Data = Bytes;
+    type Error = tonic::Status;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        let span = self.call.span.clone();
+        let _entered = span.enter();
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
+        if let Some(Ok(frame)) = &frame {
+            if let Some(data) = frame.data_ref() {
+                self.note(data);
+            } else if let Some(trailers) = frame.trailers_ref()
+                && matches!(self.direction, Direction::Sent)
+            {
+                self.call.note_status(trailers);
+            }
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> http_body::SizeHint {
+        self.body.size_hint()
+    }
+}

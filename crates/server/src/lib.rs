@@ -1,0 +1,18 @@
+//! A server for gRPC's four communication modes.
+//!
+//! A call passes `layers` (what every call needs), `modes` (decode, ask the
+//! domain, encode) and `domain` (the work itself, which knows no gRPC).
+
+mod activity;
+pub mod cli;
+pub mod config;
+mod domain;
+mod error;
+mod extra;
+mod layers;
+mod modes;
+mod serve;
+pub mod shutdown;
+pub mod tracing;
+
+pub use serve::serve;

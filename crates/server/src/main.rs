@@ -1,0 +1,39 @@
+//! The `server` binary: parse, tracing, run, exit code.
+
+use std::{io::Write as _, process::ExitCode};
+
+use anyhow::Context as _;
+use clap::Parser as _;
+use server::{cli::Cli, config::Config, serve, shutdown};
+use tokio::net::TcpListener;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let cli = Cli::parse();
+    server::tracing::to_stderr();
+    match run(cli.into()).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(config: Config) -> anyhow::Result<()> {
+    let listener = TcpListener::bind(config.listen).await.with_context(|| {
+        format!(
+            "cannot listen on {}; choose another address with --listen, port 0 for any free one",
+            config.listen
+        )
+    })?;
+    // Whoever started this process reads the address from here: nothing else
+    // goes to stdout, and a reader that has gone away is no reason to stop.
+    let address = listener.local_addr().context("the listener has no address")?;
+    let mut stdout = std::io::stdout();
+    let _ = writeln!(stdout, "listening on http://{address}").and_then(|()| stdout.flush());
+    serve(listener, config, shutdown::signal()?).await
+}

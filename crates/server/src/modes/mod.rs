@@ -1,0 +1,6 @@
+//! One file for each mode: decode the request, ask the domain, encode the answer.
+
+pub(crate) mod bidi_streaming;
+pub(crate) mod client_streaming;
+pub(crate) mod server_streaming;
+pub(crate) mod unary;

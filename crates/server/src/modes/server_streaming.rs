@@ -1,0 +1,150 @@
+//! Server streaming: one request, many responses.
+//!
+//! Copy: a stream that is pulled. Nothing is produced before the transport
+//! asks for it, so a slow client slows the source down instead of filling a
+//! queue, and a client that goes away drops the stream and all it holds.
+//! Leave: the bounds on intervals, unless a client chooses yours as well.
+
+use std::{pin::Pin, time::Duration};
+
+use shared_proto::fourmodes::v1::{
+    MachineLoad, ProcessLoad, Quote, WatchQuotesRequest, WatchQuotesResponse, WatchSystemRequest,
+    WatchSystemResponse, server_streaming_service_server::ServerStreamingService,
+};
+use tokio::time::{MissedTickBehavior, interval};
+use tokio_stream::{Stream, StreamExt as _, wrappers::IntervalStream};
+use tonic::{Request, Response, Status};
+
+use crate::{
+    domain::{quotes, system},
+    error::bad_request,
+};
+
+#[derive(Debug)]
+pub(crate) struct ServerStreaming {
+    pub(crate) quotes_seed: u64,
+}
+
+type ResponseStream<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+#[tonic::async_trait]
+impl ServerStreamingService for ServerStreaming {
+    type WatchQuotesStream = ResponseStream<WatchQuotesResponse>;
+
+    async fn watch_quotes(
+        &self,
+        request: Request<WatchQuotesRequest>,
+    ) -> Result<Response<Self::WatchQuotesStream>, Status> {
+        let WatchQuotesRequest { symbols, count, interval } = request.into_inner();
+        let pause = checked_interval(interval, Duration::ZERO, Duration::ZERO)?;
+        let count = or_endless(count);
+        let mut quotes = quotes::Market::new(self.quotes_seed, &symbols)?.map(|quote| Ok(quote.into()));
+        Ok(Response::new(match pause {
+            Duration::ZERO => Box::pin(tokio_stream::iter(quotes.take(count))),
+            pause => Box::pin(ticks(pause).take(count).map_while(move |()| quotes.next())),
+        }))
+    }
+
+    type WatchSystemStream = ResponseStream<WatchSystemResponse>;
+
+    async fn watch_system(
+        &self,
+        request: Request<WatchSystemRequest>,
+    ) -> Result<Response<Self::WatchSystemStream>, Status> {
+        let WatchSystemRequest { interval, count } = request.into_inner();
+        let pause = checked_interval(interval, Duration::from_secs(1), system::SHORTEST_INTERVAL)?;
+        let samples = async_stream::try_stream! {
+            let mut monitor = blocking(system::Monitor::start).await?.map_err(no_load)?;
+            // The first tick is at once; a sample needs a pause to count from.
+            let mut ticks = ticks(pause).skip(1).take(or_endless(count));
+            while ticks.next().await.is_some() {
+                let sample;
+                (monitor, sample) = blocking(move || {
+                    let sample = monitor.sample();
+                    (monitor, sample)
+                })
+                .await?;
+                yield sample.into();
+            }
+        };
+        Ok(Response::new(Box::pin(samples)))
+    }
+}
+
+/// A tick at once and then after each pause. A reader that was too slow for
+/// some ticks gets one, not all that it missed.
+fn ticks(pause: Duration) -> impl Stream<Item = ()> + Send {
+    let mut interval = interval(pause);
+    interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    IntervalStream::new(interval).map(drop)
+}
+
+/// On the wire a count of 0 means no end.
+fn or_endless(count: u64) -> usize {
+    if count == 0 { usize::MAX } else { usize::try_from(count).unwrap_or(usize::MAX) }
+}
+
+fn checked_interval(
+    wire: Option<prost_types::Duration>,
+    unset: Duration,
+    shortest: Duration,
+) -> Result<Duration, Status> {
+    const LONGEST: Duration = Duration::from_secs(3600);
+    let interval = wire.map_or(Ok(unset), Duration::try_from);
+    interval.ok().filter(|interval| (shortest..=LONGEST).contains(interval)).ok_or_else(|| {
+        bad_request(
+            "interval",
+            format!(
+                "interval must be from {} to {}",
+                humantime::format_duration(shortest),
+                humantime::format_duration(LONGEST)
+            ),
+        )
+    })
+}
+
+/// Runs what blocks for some milliseconds outside of the threads that serve calls.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Status> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.map_err(no_load)
+}
+
+fn no_load(error: impl std::fmt::Display) -> Status {
+    Status::internal(format!("the load of this machine cannot be read: {error}"))
+}
+
+impl From<quotes::Quote> for WatchQuotesResponse {
+    fn from(quote: quotes::Quote) -> Self {
+        Self {
+            quote: Some(Quote {
+                sequence: quote.sequence,
+                symbol: quote.symbol.to_owned(),
+                price_cents: quote.price_cents,
+                time: Some(quote.time.into()),
+            }),
+        }
+    }
+}
+
+impl From<system::Sample> for WatchSystemResponse {
+    fn from(system::Sample { time, process, machine }: system::Sample) -> Self {
+        Self {
+            time: Some(time.into()),
+            process: Some(ProcessLoad {
+                cpu_percent: process.cpu_percent,
+                memory_bytes: process.memory_bytes,
+                disk_read_bytes: process.disk_read_bytes,
+                disk_written_bytes: process.disk_written_bytes,
+            }),
+            machine: Some(MachineLoad {
+                cpu_percent: machine.cpu_percent,
+                memory_used_bytes: machine.memory_used_bytes,
+                memory_total_bytes: machine.memory_total_bytes,
+                disk_available_bytes: machine.disk_available_bytes,
+                disk_total_bytes: machine.disk_total_bytes,
+                network_received_bytes: machine.network_received_bytes,
+                network_sent_bytes: machine.network_sent_bytes,
+            }),
+        }
+    }
+}

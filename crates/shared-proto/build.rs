@@ -1,0 +1,23 @@
+//! Compiles the protos: Rust code for both sides, and a descriptor set for
+//! reflection and for the client's timeline.
+
+use prost::Message as _;
+
+const PROTOS: [&str; 6] = [
+    "fourmodes/v1/unary.proto",
+    "fourmodes/v1/server_streaming.proto",
+    "fourmodes/v1/client_streaming.proto",
+    "fourmodes/v1/bidi_streaming.proto",
+    "tutorial/greeter.proto",
+    "tutorial/streaming_demo.proto",
+];
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let root = "../../proto";
+    println!("cargo::rerun-if-changed={root}");
+    let descriptors = protox::compile(PROTOS, [root])?;
+    let out = std::path::PathBuf::from(std::env::var("OUT_DIR")?);
+    std::fs::write(out.join("descriptors.bin"), descriptors.encode_to_vec())?;
+    tonic_prost_build::configure().compile_fds(descriptors)?;
+    Ok(())
+}

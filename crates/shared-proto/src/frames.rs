@@ -1,0 +1,84 @@
+//! gRPC's framing of messages inside a body: one flag byte, four bytes of
+//! length, the message. Messages and chunks of a body have different borders.
+
+/// What the next bytes of a body were.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Part<'a> {
+    /// A message of `length` bytes begins.
+    Begin {
+        /// Whether the message is compressed.
+        compressed: bool,
+        /// Its length on the wire, in bytes, without the prefix.
+        length: u32,
+    },
+    /// A piece of the message that began.
+    Data(&'a [u8]),
+    /// The message is complete.
+    End,
+}
+
+/// Finds the messages in a body that arrives in chunks of any size.
+#[derive(Debug, Default)]
+pub struct Frames {
+    prefix: [u8; 5],
+    /// How many bytes of the prefix are there.
+    have: usize,
+    /// How many bytes of the message are missing.
+    missing: u32,
+}
+
+impl Frames {
+    /// Takes the next chunk of the body and tells what is in it.
+    pub fn feed<'a>(&mut self, mut chunk: &'a [u8], mut seen: impl FnMut(Part<'a>)) {
+        while !chunk.is_empty() {
+            if self.missing > 0 {
+                let take = chunk.len().min(self.missing as usize);
+                let (data, rest) = chunk.split_at(take);
+                seen(Part::Data(data));
+                chunk = rest;
+                self.missing -= take as u32;
+            } else {
+                let take = chunk.len().min(self.prefix.len() - self.have);
+                let (data, rest) = chunk.split_at(take);
+                self.prefix[self.have..self.have + take].copy_from_slice(data);
+                self.have += take;
+                chunk = rest;
+                if self.have < self.prefix.len() {
+                    return;
+                }
+                let [flag, length @ ..] = self.prefix;
+                self.have = 0;
+                self.missing = u32::from_be_bytes(length);
+                seen(Part::Begin { compressed: flag != 0, length: self.missing });
+            }
+            if self.missing == 0 {
+                seen(Part::End);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_are_found_whatever_the_chunks() {
+        let body = [0, 0, 0, 0, 2, b'h', b'i', 0, 0, 0, 0, 0, 1, 0, 0, 0, 3, b'a', b'b', b'c'];
+        for size in 1..=body.len() {
+            let mut frames = Frames::default();
+            let mut messages = Vec::new();
+            let mut ended = 0;
+            for chunk in body.chunks(size) {
+                frames.feed(chunk, |part| match part {
+                    Part::Begin { compressed, .. } => messages.push((compressed, Vec::new())),
+                    Part::Data(data) => messages.last_mut().unwrap().1.extend_from_slice(data),
+                    Part::End => ended += 1,
+                });
+            }
+            let expected = [(false, b"hi".to_vec()), (false, vec![]), (true, b"abc".to_vec())];
+            assert_eq!(messages, expected, "in chunks of {size}");
+            assert_eq!(ended, 3, "in chunks of {size}");
+        }
+    }
+}

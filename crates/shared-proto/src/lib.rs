@@ -1,0 +1,70 @@
+//! What the client and the server have in common: the code generated from
+//! `proto/`, the descriptors of everything in it, and the limits and names
+//! that both sides hold to.
+
+pub mod frames;
+pub mod limits;
+mod mode;
+
+use std::sync::LazyLock;
+
+pub use mode::Mode;
+use prost_reflect::DescriptorPool;
+
+/// `fourmodes.v1`: one service for each of the four modes.
+#[allow(missing_docs, reason = "the comments of the protos stand where there is something to say")]
+pub mod fourmodes {
+    /// The first and so far only version.
+    pub mod v1 {
+        tonic::include_proto!("fourmodes.v1");
+    }
+}
+
+/// The services of the tutorials that people start from.
+#[allow(missing_docs, reason = "as above")]
+pub mod tutorial {
+    /// `Greeter`, which has no package.
+    pub mod greeter {
+        tonic::include_proto!("_");
+    }
+    /// `streamingdemo`.
+    pub mod streaming_demo {
+        tonic::include_proto!("streamingdemo");
+    }
+}
+
+/// The `domain` of every `google.rpc.ErrorInfo` that the server sends.
+pub const ERROR_DOMAIN: &str = "fourmodes";
+
+/// The `FileDescriptorSet` of all protos, imports included, encoded.
+pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
+
+/// [`DESCRIPTORS`], indexed by name.
+pub static POOL: LazyLock<DescriptorPool> = LazyLock::new(|| {
+    #[expect(clippy::expect_used, reason = "the bytes come from our own build script; a test decodes them")]
+    DescriptorPool::decode(DESCRIPTORS).expect("descriptor set written by build.rs")
+});
+
+/// The descriptor of the method that a request path such as
+/// `/fourmodes.v1.UnaryService/Multiply` names, if it is in [`POOL`].
+pub fn method(path: &str) -> Option<prost_reflect::MethodDescriptor> {
+    let (service, method) = path.strip_prefix('/')?.split_once('/')?;
+    POOL.get_service_by_name(service)?.methods().find(|m| m.name() == method)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_mode_of_a_path_is_read_from_its_descriptor() {
+        let mode = |path| method(path).as_ref().map(Mode::of);
+        assert_eq!(mode("/fourmodes.v1.UnaryService/Multiply"), Some(Mode::Unary));
+        assert_eq!(mode("/fourmodes.v1.ServerStreamingService/WatchQuotes"), Some(Mode::ServerStreaming));
+        assert_eq!(mode("/fourmodes.v1.ClientStreamingService/RecordReadings"), Some(Mode::ClientStreaming));
+        assert_eq!(mode("/fourmodes.v1.BidiStreamingService/Chat"), Some(Mode::BidiStreaming));
+        assert_eq!(mode("/Greeter/SayHello"), Some(Mode::Unary));
+        assert_eq!(mode("/Greeter/Nothing"), None);
+        assert_eq!(mode("Greeter"), None);
+    }
+}
