@@ -1,0 +1,149 @@
+//! What the client may rely on.
+
+use std::{path::PathBuf, time::Duration};
+
+use clap::CommandFactory as _;
+use clap_complete::Shell;
+use http::Uri;
+use shared_proto::Mode;
+
+use crate::cli::{self, Cli, Command, Output};
+
+/// One run of the client, validated.
+#[derive(Debug)]
+pub struct Config {
+    pub(crate) server: Uri,
+    pub(crate) output: Output,
+    pub(crate) diagram: Option<PathBuf>,
+    pub(crate) deadline: Option<Duration>,
+    pub(crate) quiet: bool,
+    pub(crate) job: Job,
+}
+
+/// What to do.
+#[derive(Debug)]
+pub(crate) enum Job {
+    Multiply { a: i64, b: i64 },
+    Status,
+    Quotes { symbols: Vec<String>, count: u64, interval: Duration },
+    System { interval: Duration, count: u64 },
+    Readings { file: PathBuf },
+    Chat { room: String, name: String },
+    Demonstration(Mode),
+    Tour,
+    Completions(Shell),
+}
+
+impl Job {
+    /// The mode's name, as it stands in the result.
+    pub(crate) fn mode(&self) -> &'static str {
+        match self {
+            Self::Multiply { .. } | Self::Status => Mode::Unary.name(),
+            Self::Quotes { .. } | Self::System { .. } => Mode::ServerStreaming.name(),
+            Self::Readings { .. } => Mode::ClientStreaming.name(),
+            Self::Chat { .. } => Mode::BidiStreaming.name(),
+            Self::Demonstration(mode) => mode.name(),
+            Self::Tour => "all",
+            Self::Completions(_) => "none",
+        }
+    }
+
+    /// The scenario's name, as it stands in the result.
+    pub(crate) fn scenario(&self) -> &'static str {
+        match self {
+            Self::Multiply { .. } => "multiply",
+            Self::Status => "status",
+            Self::Quotes { .. } => "quotes",
+            Self::System { .. } => "system",
+            Self::Readings { .. } => "readings",
+            Self::Chat { .. } => "chat",
+            Self::Demonstration(_) => "demonstration",
+            Self::Tour => "tour",
+            Self::Completions(_) => "completions",
+        }
+    }
+}
+
+impl TryFrom<Cli> for Config {
+    type Error = clap::Error;
+
+    fn try_from(Cli { options, command }: Cli) -> Result<Self, clap::Error> {
+        let server = server_uri(&options.server).map_err(|reason| {
+            let message = format!("--server {}: {reason}\n", options.server);
+            Cli::command().error(clap::error::ErrorKind::ValueValidation, message)
+        })?;
+        let job = Job::from(command);
+        let unary = matches!(job, Job::Multiply { .. } | Job::Status);
+        Ok(Self {
+            server,
+            output: options.output,
+            diagram: options.diagram,
+            deadline: options.deadline.or(unary.then_some(Duration::from_secs(5))),
+            quiet: options.quiet,
+            job,
+        })
+    }
+}
+
+impl From<Command> for Job {
+    fn from(command: Command) -> Self {
+        match command {
+            Command::Unary { scenario } => match scenario {
+                Some(cli::Unary::Multiply { a, b }) => Self::Multiply { a, b },
+                Some(cli::Unary::Status) => Self::Status,
+                None => Self::Demonstration(Mode::Unary),
+            },
+            Command::ServerStreaming { scenario } => match scenario {
+                Some(cli::ServerStreaming::Quotes { symbols, count, interval }) => {
+                    Self::Quotes { symbols, count, interval }
+                }
+                Some(cli::ServerStreaming::System { interval, count }) => Self::System { interval, count },
+                None => Self::Demonstration(Mode::ServerStreaming),
+            },
+            Command::ClientStreaming { scenario } => match scenario {
+                Some(cli::ClientStreaming::Readings { file }) => Self::Readings { file },
+                None => Self::Demonstration(Mode::ClientStreaming),
+            },
+            Command::BidiStreaming { scenario } => match scenario {
+                Some(cli::BidiStreaming::Chat { room, name }) => Self::Chat { room, name },
+                None => Self::Demonstration(Mode::BidiStreaming),
+            },
+            Command::Tour => Self::Tour,
+            Command::Completions { shell } => Self::Completions(shell),
+        }
+    }
+}
+
+/// `host:port` is taken for `http://host:port`.
+fn server_uri(text: &str) -> Result<Uri, String> {
+    let url = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
+    let uri: Uri = url.parse().map_err(|error| format!("{error}; write it as http://host:port"))?;
+    match uri.scheme_str() {
+        Some("http") => {}
+        Some("https") => return Err("this client speaks no TLS; use http://".to_owned()),
+        scheme => return Err(format!("{} is no scheme for gRPC; use http://", scheme.unwrap_or("nothing"))),
+    }
+    if uri.host().is_none_or(str::is_empty) {
+        return Err("there is no host in it; write it as http://host:port".to_owned());
+    }
+    if !matches!(uri.path(), "" | "/") || uri.query().is_some() {
+        return Err("gRPC has its own paths; write it as http://host:port".to_owned());
+    }
+    Ok(uri)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn servers_are_given_by_host_and_port() {
+        let uri = |text| server_uri(text).map(|uri| uri.to_string());
+        assert_eq!(uri("http://127.0.0.1:50051").as_deref(), Ok("http://127.0.0.1:50051/"));
+        assert_eq!(uri("localhost:1").as_deref(), Ok("http://localhost:1/"));
+        assert_eq!(uri("[::1]:1").as_deref(), Ok("http://[::1]:1/"));
+        for wrong in ["", "https://x", "ftp://x", "http://", "http://x/path", "http://x?q", "http://a b"] {
+            assert!(uri(wrong).is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,32 @@
+//! The channel: the client's half of what the server's layers do.
+
+use std::time::Duration;
+
+use http::Uri;
+use shared_proto::limits;
+use tonic::transport::{Channel, Endpoint, Error};
+
+/// Connects once, so that an address where nothing listens is an error now and
+/// not a call that fails later.
+///
+/// # Errors
+///
+/// When nothing accepts within five seconds. That it speaks HTTP/2 shows only
+/// with the first call.
+pub(crate) async fn connect(server: &Uri) -> Result<Channel, Error> {
+    Endpoint::from(server.clone())
+        .user_agent(concat!("fourmodes/", env!("CARGO_PKG_VERSION")))?
+        .connect_timeout(Duration::from_secs(5))
+        .tcp_nodelay(true)
+        .initial_stream_window_size(limits::STREAM_WINDOW)
+        .initial_connection_window_size(limits::CONNECTION_WINDOW)
+        .max_frame_size(limits::FRAME_SIZE)
+        .http2_max_header_list_size(16 << 10)
+        // Without these a network that swallows everything looks like a server
+        // with nothing to say.
+        .http2_keep_alive_interval(limits::KEEPALIVE_INTERVAL)
+        .keep_alive_timeout(limits::KEEPALIVE_TIMEOUT)
+        .keep_alive_while_idle(true)
+        .connect()
+        .await
+}

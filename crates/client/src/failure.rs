@@ -1,0 +1,286 @@
+//! Why a run failed: what was tried, what came back, the likely cause and the
+//! next step.
+
+use std::{error::Error, fmt, io, path::Path, time::Duration};
+
+use serde::Serialize;
+use tonic::{Code, Status};
+use tonic_types::StatusExt as _;
+
+use crate::{config::Config, timeline::printable};
+
+/// A run that did not end well.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    pub(crate) kind: Kind,
+    /// What came back, in the words of whoever refused.
+    pub(crate) message: String,
+    pub(crate) details: Vec<Detail>,
+    /// The errors below the message, outermost first.
+    pub(crate) sources: Vec<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// No connection.
+    Connect(Connect),
+    /// A status, from the server or from the transport.
+    Status(Code),
+    /// The server answered, but not with what its proto promises.
+    Answer,
+    /// The user's file.
+    Input,
+    /// stdout or the diagram.
+    Output,
+    Interrupted,
+    /// Whoever read stdout has gone.
+    ReaderGone,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Connect {
+    NoSuchHost,
+    Refused,
+    TimedOut,
+    Other,
+}
+
+/// One of the `google.rpc` messages in a status.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(crate) struct Detail {
+    #[serde(rename = "type")]
+    pub(crate) name: &'static str,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub(crate) reason: String,
+    pub(crate) text: String,
+}
+
+impl Failure {
+    fn new(kind: Kind, message: impl Into<String>) -> Self {
+        Self { kind, message: message.into(), details: Vec::new(), sources: Vec::new() }
+    }
+
+    pub(crate) fn input(file: &Path, reason: impl fmt::Display) -> Self {
+        let name =
+            if file == Path::new("-") { "standard input".to_owned() } else { file.display().to_string() };
+        Self::new(Kind::Input, format!("{name}: {reason}"))
+    }
+
+    pub(crate) fn output(what: &str, error: &io::Error) -> Self {
+        Self::new(Kind::Output, format!("{what} cannot be written: {error}"))
+    }
+
+    pub(crate) fn answer(message: impl Into<String>) -> Self {
+        Self::new(Kind::Answer, message)
+    }
+
+    pub(crate) fn deadline(deadline: Duration) -> Self {
+        let deadline = humantime::format_duration(deadline);
+        Self::new(Kind::Status(Code::DeadlineExceeded), format!("not done after {deadline}"))
+    }
+
+    pub(crate) fn interrupted() -> Self {
+        Self::new(Kind::Interrupted, "interrupted")
+    }
+
+    pub(crate) fn reader_gone() -> Self {
+        Self::new(Kind::ReaderGone, "nobody reads stdout any more")
+    }
+
+    pub(crate) fn exit_code(&self) -> u8 {
+        match self.kind {
+            Kind::Connect(_) | Kind::Status(_) | Kind::Answer | Kind::Output => 1,
+            Kind::Input => 3,
+            Kind::Interrupted => 130,
+            Kind::ReaderGone => 141,
+        }
+    }
+
+    /// The status, or a word for what is none.
+    pub(crate) fn code(&self) -> &'static str {
+        match self.kind {
+            Kind::Connect(_) => code_name(Code::Unavailable),
+            Kind::Status(code) => code_name(code),
+            Kind::Answer => "UNEXPECTED_ANSWER",
+            Kind::Input => "INPUT",
+            Kind::Output => "OUTPUT",
+            Kind::Interrupted | Kind::ReaderGone => "INTERRUPTED",
+        }
+    }
+
+    /// What most likely went wrong, and what to do.
+    pub(crate) fn advice(&self) -> (&'static str, String) {
+        let start = "start a server with `server all` (`just server`), or name another one with --server";
+        let (cause, next) = match self.kind {
+            Kind::Connect(Connect::NoSuchHost) => {
+                ("the name of the host cannot be resolved", "check the spelling of --server")
+            }
+            Kind::Connect(Connect::Refused) => ("nothing listens at that address", start),
+            Kind::Connect(Connect::TimedOut) => {
+                ("the host is away, or a firewall swallows the connection", "check the address and the port")
+            }
+            Kind::Connect(Connect::Other) => ("the network refused the connection", "see the errors above"),
+            Kind::Status(code) => return self.advice_on_status(code),
+            Kind::Answer => {
+                ("the server speaks another version of the proto", "compare `client --version` on both sides")
+            }
+            Kind::Input => {
+                ("the file is not what was expected", "see `client client-streaming readings --help`")
+            }
+            Kind::Output => {
+                ("the disk is full, or the place is not writable", "make room, or choose another place")
+            }
+            Kind::Interrupted | Kind::ReaderGone => ("", ""),
+        };
+        (cause, next.to_owned())
+    }
+
+    /// Everything a person needs, on several lines.
+    pub(crate) fn explained(&self, config: &Config) -> String {
+        if matches!(self.kind, Kind::Interrupted | Kind::ReaderGone) {
+            return format!("{}\n", self.message);
+        }
+        let (cause, next) = self.advice();
+        let (mode, scenario) = (config.job.mode(), config.job.scenario());
+        let mut text = format!("error: {}: {}\n", self.code(), printable(&self.message));
+        let mut line = |what: &str, value: &str| text.push_str(&format!("  {what:<8}{}\n", printable(value)));
+        line("tried", &format!("{mode} {scenario} at {}", config.server));
+        self.details.iter().for_each(|detail| line("detail", &detail.text));
+        self.sources.iter().filter(|source| **source != self.message).for_each(|source| line("from", source));
+        line("cause", cause);
+        line("next", &next);
+        text
+    }
+
+    fn advice_on_status(&self, code: Code) -> (&'static str, String) {
+        let is_reason = |reason: &str| self.details.iter().any(|detail| detail.reason == reason);
+        let source = |text: &str| self.sources.iter().any(|source| source.contains(text));
+        let (cause, next) = match code {
+            Code::Unimplemented if is_reason("MODE_NOT_SERVED") => {
+                ("the server was started for other modes", "start it with `server all`, or choose its mode")
+            }
+            Code::Unimplemented => (
+                "this is a gRPC server without this service",
+                "name a Four Modes server with --server; `server all` starts one",
+            ),
+            Code::DeadlineExceeded => {
+                ("the work takes longer than it was given", "give it more with --deadline")
+            }
+            _ if self.message.contains("mapped from HTTP status code") => (
+                "what answers there is no gRPC server, or a proxy that does not pass gRPC on",
+                "name a gRPC server with --server",
+            ),
+            Code::InvalidArgument => {
+                ("a value in the request is not allowed", "change it as the message says")
+            }
+            Code::OutOfRange => {
+                ("a value is outside of what the server can represent, or no longer has", "choose one inside")
+            }
+            Code::AlreadyExists => ("somebody else has it", "choose another name"),
+            Code::FailedPrecondition => {
+                ("the request does not fit the state of the call", "do first what the message asks for")
+            }
+            Code::ResourceExhausted => ("a limit was reached", "ask for less, or come back later"),
+            _ if source("frame") || source("preface") || source("http2 error") || source("invalid HTTP") => (
+                "what answers there does not speak HTTP/2 without TLS",
+                "check the port: gRPC often has one of its own",
+            ),
+            Code::Unavailable => ("the server is going away or has gone", "try again in a moment"),
+            Code::Unknown | Code::Internal | Code::Cancelled => {
+                ("the connection broke while the call was under way", "try again; look at the server's log")
+            }
+            _ => ("the server refused", "look at the server's log"),
+        };
+        (cause, next.to_owned())
+    }
+}
+
+impl From<Status> for Failure {
+    fn from(status: Status) -> Self {
+        let mut failure = Self::new(Kind::Status(status.code()), status.message());
+        failure.details = details(&status);
+        failure.sources = sources(status.source());
+        failure
+    }
+}
+
+impl From<tonic::transport::Error> for Failure {
+    fn from(error: tonic::transport::Error) -> Self {
+        let sources = sources(error.source());
+        let mut kind = Connect::Other;
+        let mut below: Option<&dyn Error> = error.source();
+        while let Some(error) = below {
+            match error.downcast_ref::<io::Error>().map(io::Error::kind) {
+                Some(io::ErrorKind::ConnectionRefused) => kind = Connect::Refused,
+                Some(io::ErrorKind::TimedOut) => kind = Connect::TimedOut,
+                _ if error.to_string().contains("dns error") => kind = Connect::NoSuchHost,
+                _ => {}
+            }
+            below = error.source();
+        }
+        // The chain repeats itself on the way down; its end says the most.
+        let message = sources.last().cloned().unwrap_or_else(|| error.to_string());
+        Self { kind: Kind::Connect(kind), message, details: Vec::new(), sources }
+    }
+}
+
+fn sources(mut below: Option<&(dyn Error + 'static)>) -> Vec<String> {
+    let mut sources: Vec<String> = Vec::new();
+    while let Some(error) = below {
+        sources.push(error.to_string());
+        below = error.source();
+    }
+    sources.dedup();
+    sources
+}
+
+/// The `google.rpc` messages of a status, in words.
+pub(crate) fn details(status: &Status) -> Vec<Detail> {
+    let mut found = Vec::new();
+    let mut add = |name, reason: &str, text: String| {
+        found.push(Detail { name, reason: reason.to_owned(), text });
+    };
+    let details = status.get_error_details();
+    if let Some(info) = details.error_info() {
+        let mut facts: Vec<_> = info.metadata.iter().map(|(key, value)| format!("{key}={value}")).collect();
+        facts.sort();
+        add("ErrorInfo", &info.reason, format!("{} ({}) {}", info.reason, info.domain, facts.join(" ")));
+    }
+    for violation in details.bad_request().into_iter().flat_map(|bad| &bad.field_violations) {
+        add("BadRequest", "", format!("{}: {}", violation.field, violation.description));
+    }
+    if let Some(delay) = details.retry_info().and_then(|retry| retry.retry_delay) {
+        add("RetryInfo", "", format!("again after {}", humantime::format_duration(delay)));
+    }
+    for violation in details.quota_failure().into_iter().flat_map(|quota| &quota.violations) {
+        add("QuotaFailure", "", format!("{}: {}", violation.subject, violation.description));
+    }
+    if let Some(resource) = details.resource_info() {
+        let text = format!("{} {}: {}", resource.resource_type, resource.resource_name, resource.description);
+        add("ResourceInfo", "", text);
+    }
+    found
+}
+
+/// The name of a code as the gRPC specification writes it.
+pub(crate) const fn code_name(code: Code) -> &'static str {
+    match code {
+        Code::Ok => "OK",
+        Code::Cancelled => "CANCELLED",
+        Code::Unknown => "UNKNOWN",
+        Code::InvalidArgument => "INVALID_ARGUMENT",
+        Code::DeadlineExceeded => "DEADLINE_EXCEEDED",
+        Code::NotFound => "NOT_FOUND",
+        Code::AlreadyExists => "ALREADY_EXISTS",
+        Code::PermissionDenied => "PERMISSION_DENIED",
+        Code::ResourceExhausted => "RESOURCE_EXHAUSTED",
+        Code::FailedPrecondition => "FAILED_PRECONDITION",
+        Code::Aborted => "ABORTED",
+        Code::OutOfRange => "OUT_OF_RANGE",
+        Code::Unimplemented => "UNIMPLEMENTED",
+        Code::Internal => "INTERNAL",
+        Code::Unavailable => "UNAVAILABLE",
+        Code::DataLoss => "DATA_LOSS",
+        Code::Unauthenticated => "UNAUTHENTICATED",
+    }
+}

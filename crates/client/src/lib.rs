@@ -1,0 +1,20 @@
+//! A client for gRPC's four communication modes.
+//!
+//! What the user says (`cli`) becomes what the program may rely on (`config`);
+//! `connect` opens the channel, `modes` make the calls, and everything that
+//! happens on them goes by way of the `timeline` to its renderers.
+
+mod cli;
+mod config;
+mod connect;
+mod failure;
+mod lines;
+mod modes;
+mod readings;
+mod run;
+mod session;
+mod timeline;
+
+pub use cli::Cli;
+pub use config::Config;
+pub use run::run;

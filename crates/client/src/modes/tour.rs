@@ -1,0 +1,100 @@
+//! The modes, explained and demonstrated: each mode's own steps are in its file.
+
+use std::{
+    fmt,
+    time::{Duration, Instant},
+};
+
+use serde::Serialize;
+use shared_proto::Mode;
+use tonic::Code;
+
+use super::{bidi_streaming, client_streaming, server_streaming, unary};
+use crate::{
+    failure::{Failure, Kind},
+    session::Session,
+};
+
+/// What was shown, mode by mode.
+#[derive(Debug, Default, Serialize)]
+pub(crate) struct Tour {
+    modes: Vec<Demonstration>,
+}
+
+#[derive(Debug, Serialize)]
+struct Demonstration {
+    mode: &'static str,
+    ok: bool,
+    steps: Vec<Step>,
+    milliseconds: f64,
+}
+
+/// One thing that was shown.
+#[derive(Debug, Serialize)]
+pub(crate) struct Step {
+    scenario: &'static str,
+    shown: String,
+}
+
+impl Step {
+    pub(crate) fn new(scenario: &'static str, shown: impl Into<String>) -> Self {
+        Self { scenario, shown: shown.into() }
+    }
+}
+
+/// A step that shows how the server refuses something: success is a failure.
+pub(crate) fn expect_code(
+    scenario: &'static str,
+    ended: Result<(), Failure>,
+    code: Code,
+    what: &str,
+) -> Result<Step, Failure> {
+    match ended {
+        Err(failure) if failure.kind == Kind::Status(code) => {
+            Ok(Step::new(scenario, format!("{what} is refused with {}", failure.code())))
+        }
+        Err(failure) => Err(failure),
+        Ok(()) => Err(Failure::answer(format!("{what} was accepted"))),
+    }
+}
+
+pub(crate) async fn demonstrate(session: &Session, mode: Mode, report: &mut Tour) -> Result<(), Failure> {
+    let begun = Instant::now();
+    let mut steps = Vec::new();
+    let ended = match mode {
+        Mode::Unary => unary::demonstrate(session, &mut steps).await,
+        Mode::ServerStreaming => server_streaming::demonstrate(session, &mut steps).await,
+        Mode::ClientStreaming => client_streaming::demonstrate(session, &mut steps).await,
+        Mode::BidiStreaming => bidi_streaming::demonstrate(session, &mut steps).await,
+    };
+    let milliseconds = begun.elapsed().as_micros() as f64 / 1e3;
+    report.modes.push(Demonstration { mode: mode.name(), ok: ended.is_ok(), steps, milliseconds });
+    ended
+}
+
+/// All four, also when one fails; the first failure is the tour's.
+pub(crate) async fn tour(session: &Session, report: &mut Tour) -> Result<(), Failure> {
+    let mut ended = Ok(());
+    for mode in Mode::ALL {
+        let this = demonstrate(session, mode, report).await;
+        ended = ended.and(this);
+    }
+    ended
+}
+
+impl fmt::Display for Tour {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (n, demonstration) in self.modes.iter().enumerate() {
+            let took = humantime::format_duration(Duration::from_millis(demonstration.milliseconds as u64));
+            let mark = if demonstration.ok { "ok" } else { "FAILED" };
+            if n > 0 {
+                writeln!(f)?;
+            }
+            write!(f, "{:<18}{mark:<8}{took}", demonstration.mode)?;
+            for step in &demonstration.steps {
+                write!(f, "\n    {:<12}{}", step.scenario, step.shown)?;
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,171 @@
+//! From a job to an exit code.
+
+use std::{
+    fmt::Display,
+    io::{self, Write as _},
+    process::ExitCode,
+};
+
+use clap::CommandFactory as _;
+use serde::Serialize;
+use serde_json::Value;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    cli::Cli,
+    config::{Config, Job},
+    failure::Failure,
+    modes::{bidi_streaming, client_streaming, server_streaming, tour, unary},
+    session::Session,
+    timeline::{Outcome, Timeline},
+};
+
+/// Does what `config` says. Results go to stdout, failures to stderr.
+pub async fn run(config: Config) -> ExitCode {
+    if let Job::Completions(shell) = config.job {
+        clap_complete::generate(shell, &mut Cli::command(), "client", &mut io::stdout());
+        return ExitCode::SUCCESS;
+    }
+    let (outcome, timeline) = match Timeline::new(&config) {
+        Ok(timeline) => (outcome(&config, &timeline).await, Some(timeline)),
+        Err(failure) => (Outcome::new(&config.job, &Nothing {}, Err(failure)), None),
+    };
+    let unwritten = timeline.and_then(|timeline| {
+        timeline.finish(&outcome);
+        timeline.failure()
+    });
+    let Some(failure) = outcome.failure.or(unwritten) else { return ExitCode::SUCCESS };
+    // Nobody is left to tell when stderr is gone as well.
+    let _ = io::stderr().write_all(failure.explained(&config).as_bytes());
+    ExitCode::from(failure.exit_code())
+}
+
+async fn outcome(config: &Config, timeline: &Timeline) -> Outcome {
+    let task = Task { config, timeline };
+    match &config.job {
+        Job::Multiply { a, b } => {
+            task.run(async |session, report| unary::multiply(session, *a, *b, report).await).await
+        }
+        Job::Status => task.run(unary::status).await,
+        Job::Quotes { symbols, count, interval } => {
+            task.run(async |session, report| {
+                server_streaming::quotes(session, symbols, *count, *interval, report).await
+            })
+            .await
+        }
+        Job::System { interval, count } => {
+            task.run(async |session, report| {
+                server_streaming::system(session, *interval, *count, report).await
+            })
+            .await
+        }
+        Job::Readings { file } => {
+            task.run(async |session, report| client_streaming::readings(session, file, report).await).await
+        }
+        Job::Chat { room, name } => {
+            task.run(async |session, report| bidi_streaming::chat(session, room, name, report).await).await
+        }
+        Job::Demonstration(mode) => {
+            task.run(async |session, report| tour::demonstrate(session, *mode, report).await).await
+        }
+        Job::Tour => task.run(tour::tour).await,
+        Job::Completions(_) => Outcome::new(&config.job, &Nothing {}, Ok(())),
+    }
+}
+
+struct Task<'a> {
+    config: &'a Config,
+    timeline: &'a Timeline,
+}
+
+impl Task<'_> {
+    /// Runs a scenario until it is done, the time is over, nobody watches any
+    /// more or the user has had enough. What it has reported by then counts.
+    async fn run<R: Default + Serialize + Display>(
+        &self,
+        scenario: impl AsyncFnOnce(&Session, &mut R) -> Result<(), Failure>,
+    ) -> Outcome {
+        let Self { config, timeline } = self;
+        let mut report = R::default();
+        let interrupted = interrupted();
+        let deadline = async {
+            match config.deadline {
+                Some(deadline) => {
+                    tokio::time::sleep(deadline).await;
+                    Failure::deadline(deadline)
+                }
+                None => std::future::pending().await,
+            }
+        };
+        let scenario = async {
+            let session = Session::open(config, timeline).await?;
+            scenario(&session, &mut report).await
+        };
+        let ended = tokio::select! {
+            biased;
+            () = interrupted.cancelled() => Err(Failure::interrupted()),
+            () = timeline.broken() => Ok(()),
+            failure = deadline => Err(failure),
+            ended = scenario => ended,
+        };
+        Outcome::new(&config.job, &report, ended)
+    }
+}
+
+impl Outcome {
+    fn new(job: &Job, report: &(impl Serialize + Display), ended: Result<(), Failure>) -> Self {
+        Self {
+            mode: job.mode(),
+            scenario: job.scenario(),
+            value: serde_json::to_value(report).unwrap_or(Value::Null),
+            text: report.to_string(),
+            failure: ended.err(),
+        }
+    }
+}
+
+/// The report of a run that did not get to its scenario.
+#[derive(Serialize)]
+struct Nothing {}
+
+impl Display for Nothing {
+    fn fmt(&self, _: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        Ok(())
+    }
+}
+
+/// A token that the first SIGINT or SIGTERM cancels. The second one ends the
+/// process at once, also when it is stuck in writing to stdout.
+fn interrupted() -> CancellationToken {
+    let token = CancellationToken::new();
+    let first = token.clone();
+    tokio::spawn(async move {
+        signal().await;
+        first.cancel();
+        signal().await;
+        std::process::exit(130);
+    });
+    token
+}
+
+#[cfg(unix)]
+async fn signal() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (Ok(mut interrupt), Ok(mut terminate)) =
+        (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
+    else {
+        // The default action of the signals stays in force.
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+    }
+}
+
+#[cfg(not(unix))]
+async fn signal() {
+    if tokio::signal::ctrl_c().await.is_err() {
+        std::future::pending().await
+    }
+}

@@ -1,0 +1,128 @@
+//! One JSON object a line. The field names are documented in the README and do
+//! not change.
+
+use std::{
+    io::{self, Write},
+    time::Duration,
+};
+
+use http::HeaderMap;
+use serde_json::{Map, Value, json};
+
+use super::{Event, Kind, Outcome, Renderer, Side};
+use crate::failure::{code_name, details};
+
+pub(super) struct Json<W> {
+    out: W,
+    quiet: bool,
+}
+
+impl<W: Write> Json<W> {
+    pub(super) fn new(out: W, quiet: bool) -> Self {
+        Self { out, quiet }
+    }
+
+    fn line(&mut self, value: &Value) -> io::Result<()> {
+        let mut line = value.to_string();
+        line.push('\n');
+        self.out.write_all(line.as_bytes())?;
+        self.out.flush()
+    }
+}
+
+impl<W: Write + Send> Renderer for Json<W> {
+    fn event(&mut self, event: &Event<'_>) -> io::Result<()> {
+        if self.quiet {
+            return Ok(());
+        }
+        let (kind, fields) = kind_and_fields(&event.kind);
+        let mut line = Map::new();
+        line.insert("type".into(), kind.into());
+        line.insert("at_ms".into(), milliseconds(event.at));
+        line.insert("call".into(), event.client.into());
+        if let Value::Object(fields) = fields {
+            line.extend(fields);
+        }
+        self.line(&Value::Object(line))
+    }
+
+    fn outcome(&mut self, outcome: &Outcome) -> io::Result<()> {
+        let mut line = json!({
+            "type": "result",
+            "mode": outcome.mode,
+            "scenario": outcome.scenario,
+            "ok": outcome.failure.is_none(),
+            "value": outcome.value,
+        });
+        if let Some(failure) = &outcome.failure {
+            let (cause, next) = failure.advice();
+            line["error"] = json!({
+                "code": failure.code(),
+                "message": failure.message,
+                "details": failure.details,
+                "sources": failure.sources,
+                "cause": cause,
+                "next": next,
+            });
+        }
+        self.line(&line)
+    }
+}
+
+fn kind_and_fields(kind: &Kind<'_>) -> (&'static str, Value) {
+    match kind {
+        Kind::Connected { server } => ("connected", json!({ "server": server.to_string() })),
+        Kind::Headers { from: Side::Client, path, metadata } => {
+            ("headers", json!({ "from": "client", "path": path, "metadata": fields(metadata) }))
+        }
+        Kind::Headers { from: Side::Server, metadata, .. } => {
+            ("headers", json!({ "from": "server", "metadata": fields(metadata) }))
+        }
+        Kind::Message { from, number, message } => (
+            "message",
+            json!({
+                "from": match from { Side::Client => "client", Side::Server => "server" },
+                "number": number,
+                "bytes": message.bytes.len(),
+                "value": message.json(),
+            }),
+        ),
+        Kind::HalfClose => ("half_close", json!({ "from": "client" })),
+        Kind::Trailers { status, metadata } => (
+            "trailers",
+            json!({
+                "from": "server",
+                "code": code_name(status.code()),
+                "message": status.message(),
+                "details": details(status),
+                "metadata": fields(metadata),
+            }),
+        ),
+        Kind::Cancel => ("cancel", json!({ "from": "client" })),
+        Kind::Broken { reason } => ("broken", json!({ "reason": reason })),
+        Kind::Note(text) => ("note", json!({ "text": text })),
+    }
+}
+
+/// With microseconds as the last digits.
+fn milliseconds(at: Duration) -> Value {
+    (at.as_micros() as f64 / 1e3).into()
+}
+
+/// A key that comes several times has its values joined, as HTTP has it.
+fn fields(metadata: &HeaderMap) -> Value {
+    let mut fields = Map::new();
+    for (name, value) in metadata {
+        let value = String::from_utf8_lossy(value.as_bytes());
+        match fields.get_mut(name.as_str()) {
+            Some(Value::String(before)) => {
+                before.push_str(", ");
+                before.push_str(&value);
+            }
+            _ => {
+                fields.insert(name.to_string(), value.into());
+            }
+        }
+    }
+    Value::Object(fields)
+}

@@ -1,0 +1,129 @@
+//! A Mermaid `sequenceDiagram` of what happened, which GitHub and many editors
+//! draw.
+
+use std::io::{self, Write};
+
+use super::{Event, Kind, Outcome, Renderer, Side, fold::Fold, printable};
+use crate::failure::code_name;
+
+/// In characters; a diagram with longer labels is too wide to read.
+const LABEL: usize = 80;
+
+pub(super) struct Mermaid<W> {
+    out: W,
+    fold: Fold,
+    begun: bool,
+}
+
+impl<W: Write> Mermaid<W> {
+    pub(super) fn new(out: W) -> Self {
+        Self { out, fold: Fold::new(false), begun: false }
+    }
+
+    fn begin(&mut self) -> io::Result<()> {
+        if !std::mem::replace(&mut self.begun, true) {
+            writeln!(self.out, "sequenceDiagram")?;
+        }
+        Ok(())
+    }
+
+    fn folded(&mut self, folded: u64) -> io::Result<()> {
+        if folded > 0 {
+            writeln!(self.out, "    Note over server: … {folded} more messages …")?;
+        }
+        Ok(())
+    }
+
+    fn arrow(&mut self, event: &Event<'_>) -> io::Result<()> {
+        let client = participant(event.client);
+        let (from, arrow, to, label) = match &event.kind {
+            Kind::Connected { server } => (&client[..], "->>", "server", format!("connect {server}")),
+            Kind::Headers { from: Side::Client, path, .. } => {
+                (&client[..], "->>", "server", format!("HEADERS {path}"))
+            }
+            Kind::Headers { from: Side::Server, .. } => ("server", "-->>", &client[..], "HEADERS".to_owned()),
+            Kind::Message { from: Side::Client, number, message } => {
+                (&client[..], "->>", "server", format!("message {number}  {}", message.text()))
+            }
+            Kind::Message { from: Side::Server, number, message } => {
+                ("server", "-->>", &client[..], format!("message {number}  {}", message.text()))
+            }
+            Kind::HalfClose => (&client[..], "-)", "server", "half-close".to_owned()),
+            Kind::Trailers { status, .. } => {
+                let label = format!("trailers {} {}", code_name(status.code()), status.message());
+                ("server", if status.code() == tonic::Code::Ok { "-->>" } else { "--x" }, &client[..], label)
+            }
+            Kind::Cancel => (&client[..], "-x", "server", "cancel".to_owned()),
+            Kind::Broken { reason } => ("server", "--x", &client[..], format!("broken: {reason}")),
+            Kind::Note(text) => {
+                return writeln!(self.out, "    Note over {client},server: {}", escaped(text, usize::MAX));
+            }
+        };
+        writeln!(self.out, "    {from}{arrow}{to}: {}", escaped(label.trim_end(), LABEL))
+    }
+}
+
+impl<W: Write + Send> Renderer for Mermaid<W> {
+    fn event(&mut self, event: &Event<'_>) -> io::Result<()> {
+        self.begin()?;
+        match &event.kind {
+            Kind::Message { from, number, message } => {
+                if let Some(folded) = self.fold.message(event.at, event.client, *from, *number, message) {
+                    self.folded(folded)?;
+                    self.arrow(event)?;
+                }
+                Ok(())
+            }
+            _ => {
+                self.end_run()?;
+                self.arrow(event)
+            }
+        }
+    }
+
+    fn outcome(&mut self, outcome: &Outcome) -> io::Result<()> {
+        self.begin()?;
+        self.end_run()?;
+        if let Some(failure) = &outcome.failure {
+            let text = format!("{} {}", failure.code(), failure.message);
+            writeln!(self.out, "    Note over server: {}", escaped(&text, LABEL))?;
+        }
+        self.out.flush()
+    }
+}
+
+impl<W: Write> Mermaid<W> {
+    fn end_run(&mut self) -> io::Result<()> {
+        if let Some((folded, last)) = self.fold.end() {
+            self.folded(folded)?;
+            self.arrow(&last.event())?;
+        }
+        Ok(())
+    }
+}
+
+/// Names that the diagram's language would read as something else are not among
+/// ours, but a space would end the name.
+fn participant(client: &str) -> String {
+    client.replace(|c: char| !c.is_alphanumeric(), "_")
+}
+
+/// `;` and `#` mean something to Mermaid, and so does a `<` to what draws it.
+fn escaped(text: &str, longest: usize) -> String {
+    let mut label = String::new();
+    for (n, c) in printable(text).chars().enumerate() {
+        if n == longest {
+            label.push('…');
+            break;
+        }
+        match c {
+            '#' | ';' | '<' | '>' => {
+                label.push('#');
+                label.push_str(&u32::from(c).to_string());
+                label.push(';');
+            }
+            c => label.push(c),
+        }
+    }
+    label
+}

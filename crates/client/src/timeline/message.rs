@@ -1,0 +1,191 @@
+//! A message as it was on the wire, and ways to show it: its descriptor tells
+//! what is in it, so no message needs code of its own here.
+
+use std::{borrow::Cow, fmt::Write as _};
+
+use prost_reflect::{
+    DynamicMessage, FieldDescriptor, Kind, MessageDescriptor, ReflectMessage as _, SerializeOptions, Value,
+};
+
+/// The bytes of one message, without gRPC's prefix.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Message<'a> {
+    pub(crate) bytes: &'a [u8],
+    pub(crate) compressed: bool,
+    /// `None` for an RPC that is in none of our protos.
+    pub(crate) descriptor: Option<&'a MessageDescriptor>,
+}
+
+/// How many elements of a list are shown in text.
+const LISTED: usize = 3;
+
+impl Message<'_> {
+    /// By the protobuf JSON mapping, with the names of the proto and with
+    /// 64-bit integers as numbers. `null` for what cannot be decoded.
+    pub(crate) fn json(&self) -> serde_json::Value {
+        const OPTIONS: SerializeOptions = SerializeOptions::new()
+            .stringify_64_bit_integers(false)
+            .use_proto_field_name(true)
+            .skip_default_fields(false);
+        self.decoded()
+            .and_then(|message| message.serialize_with_options(serde_json::value::Serializer, &OPTIONS).ok())
+            .unwrap_or(serde_json::Value::Null)
+    }
+
+    /// On one line, for people: `a: 6  b: 7`. Times are left out, long lists
+    /// are cut.
+    pub(crate) fn text(&self) -> String {
+        match self.decoded() {
+            Some(message) => {
+                let mut text = String::new();
+                write_fields(&mut text, &message);
+                if text.is_empty() { "(empty)".to_owned() } else { text }
+            }
+            None => format!("{} bytes", self.bytes.len()),
+        }
+    }
+
+    fn decoded(&self) -> Option<DynamicMessage> {
+        let descriptor = self.descriptor.filter(|_| !self.compressed)?;
+        DynamicMessage::decode(descriptor.clone(), self.bytes).ok()
+    }
+}
+
+fn write_fields(text: &mut String, message: &DynamicMessage) {
+    let descriptor = message.descriptor();
+    let set = |field: &FieldDescriptor| !field.supports_presence() || message.has_field(field);
+    let mut separator = "";
+    for field in descriptor.fields().filter(set).filter(|field| !is_time(field)) {
+        text.push_str(separator);
+        separator = "  ";
+        text.push_str(field.name());
+        let value = message.get_field(&field);
+        text.push_str(if matches!(*value, Value::Message(_)) && !is_duration(&field) { " " } else { ": " });
+        write_value(text, &field, &value);
+    }
+}
+
+fn write_value(text: &mut String, field: &FieldDescriptor, value: &Value) {
+    // Writing to a string cannot fail.
+    let _ = match value {
+        Value::String(string) => write!(text, "{}", printable(string)),
+        Value::F64(number) => write!(text, "{}", (number * 1e3).round() / 1e3),
+        Value::EnumNumber(number) => match field.kind() {
+            Kind::Enum(names) if names.get_value(*number).is_some() => {
+                write!(text, "{}", names.get_value(*number).as_ref().map_or("", |name| name.name()))
+            }
+            _ => write!(text, "{number}"),
+        },
+        Value::Message(duration) if is_duration(field) => {
+            write!(
+                text,
+                "{}",
+                serde_json::to_value(duration).ok().as_ref().and_then(|v| v.as_str()).unwrap_or("?")
+            )
+        }
+        Value::Message(message) => {
+            text.push('{');
+            write_fields(text, message);
+            write!(text, "}}")
+        }
+        Value::List(items) => {
+            text.push('[');
+            for (n, item) in items.iter().take(LISTED).enumerate() {
+                text.push_str(if n > 0 { ", " } else { "" });
+                write_value(text, field, item);
+            }
+            match items.len().saturating_sub(LISTED) {
+                0 => write!(text, "]"),
+                more => write!(text, ", … {more} more]"),
+            }
+        }
+        other => write!(text, "{other}"),
+    };
+}
+
+/// The times of the events are on the diagram already.
+fn is_time(field: &FieldDescriptor) -> bool {
+    is_message(field, "google.protobuf.Timestamp")
+}
+
+fn is_duration(field: &FieldDescriptor) -> bool {
+    is_message(field, "google.protobuf.Duration")
+}
+
+fn is_message(field: &FieldDescriptor, name: &str) -> bool {
+    field.kind().as_message().is_some_and(|message| message.full_name() == name)
+}
+
+/// What a peer sent, made harmless for a terminal: control characters and those
+/// that turn the direction of writing are shown by their number.
+pub(crate) fn printable(text: &str) -> Cow<'_, str> {
+    let harmful = |c: char| {
+        c.is_control()
+            || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
+    if !text.contains(harmful) {
+        return Cow::Borrowed(text);
+    }
+    let mut safe = String::with_capacity(text.len() + 8);
+    for c in text.chars() {
+        if harmful(c) { safe.extend(c.escape_default()) } else { safe.push(c) }
+    }
+    Cow::Owned(safe)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shown(name: &str, bytes: &[u8]) -> (String, String) {
+        let descriptor = shared_proto::POOL.get_message_by_name(name).unwrap();
+        let message = Message { bytes, compressed: false, descriptor: Some(&descriptor) };
+        (message.text(), message.json().to_string())
+    }
+
+    #[test]
+    fn fields_are_shown_by_name_also_when_they_are_zero() {
+        let (text, json) = shown("fourmodes.v1.MultiplyRequest", &[8, 6]);
+        assert_eq!(text, "a: 6  b: 0");
+        assert_eq!(json, r#"{"a":6,"b":0}"#);
+    }
+
+    #[test]
+    fn what_is_unset_is_left_out_and_what_is_nested_is_in_braces() {
+        let (text, _) = shown("fourmodes.v1.ChatRequest", b"\x0a\x09\x0a\x01r\x12\x04a\x1b[m");
+        assert_eq!(text, r"join {room: r  name: a\u{1b}[m}");
+    }
+
+    #[test]
+    fn durations_enums_and_floats_are_shown_as_people_write_them() {
+        let (text, _) = shown("fourmodes.v1.WatchQuotesRequest", b"\x0a\x01A\x1a\x05\x10\x80\xc2\xd7\x2f");
+        assert_eq!(text, "symbols: [A]  count: 0  interval: 0.100s");
+        let (text, _) = shown("fourmodes.v1.ModeStatus", b"\x08\x04\x10\x01");
+        assert!(text.starts_with("mode: MODE_BIDI_STREAMING  served: true  calls_started: 0"), "{text}");
+        let (text, _) = shown("fourmodes.v1.ProcessLoad", b"\x09\x9a\x99\x99\x99\x99\x99\xf1\x3f");
+        assert!(text.starts_with("cpu_percent: 1.1  "), "{text}");
+        assert_eq!(shown("fourmodes.v1.GetStatusRequest", b"").0, "(empty)");
+    }
+
+    #[test]
+    fn times_are_left_out_of_the_text() {
+        let (text, json) =
+            shown("fourmodes.v1.ChatResponse", b"\x08\x03\x12\x02\x08\x01\x1a\x01a\x32\x04\x0a\x02hi");
+        assert_eq!(text, "sequence: 3  name: a  posted {text: hi}");
+        assert!(json.contains(r#""time":"1970-01-01T00:00:01Z""#), "{json}");
+    }
+
+    #[test]
+    fn long_lists_are_cut() {
+        let (text, json) =
+            shown("fourmodes.v1.MemberJoined", b"\x0a\x01a\x0a\x01b\x0a\x01c\x0a\x01d\x0a\x01e");
+        assert_eq!(text, "members: [a, b, c, … 2 more]");
+        assert_eq!(json, r#"{"members":["a","b","c","d","e"]}"#);
+    }
+
+    #[test]
+    fn what_cannot_be_decoded_is_counted() {
+        let (text, json) = shown("fourmodes.v1.MultiplyRequest", &[0xff, 0xff]);
+        assert_eq!((text.as_str(), json.as_str()), ("2 bytes", "null"));
+    }
+}

@@ -1,0 +1,223 @@
+//! What happened on the calls of a run, in order, and who gets to see it.
+//!
+//! Events come from the [`tap`] on the channel, that is, from the frames that
+//! really passed, and go to the renderers at once.
+
+mod fold;
+mod json;
+mod mermaid;
+mod message;
+pub(crate) mod tap;
+mod text;
+
+use std::{
+    fmt,
+    io::{self, IsTerminal as _},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use http::{HeaderMap, Uri};
+use indicatif::{ProgressBar, ProgressDrawTarget};
+use serde_json::Value;
+use tokio_util::sync::CancellationToken;
+use tonic::Status;
+
+pub(crate) use self::{message::Message, message::printable};
+use crate::{cli::Output, config::Config, failure::Failure};
+
+/// One side of a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Side {
+    Client,
+    Server,
+}
+
+/// Something that happened.
+#[derive(Debug)]
+pub(crate) struct Event<'a> {
+    /// Since the run began.
+    pub(crate) at: Duration,
+    /// The client it happened to: "client", or a name where there are several.
+    pub(crate) client: &'a str,
+    pub(crate) kind: Kind<'a>,
+}
+
+#[derive(Debug)]
+pub(crate) enum Kind<'a> {
+    /// The connection is there.
+    Connected { server: &'a Uri },
+    /// A call begins (client) or is answered (server).
+    Headers { from: Side, path: &'a str, metadata: &'a HeaderMap },
+    /// The `number`th message of its side of the call.
+    Message { from: Side, number: u64, message: Message<'a> },
+    /// The client will send no more.
+    HalfClose,
+    /// The end, as the server put it.
+    Trailers { status: &'a Status, metadata: &'a HeaderMap },
+    /// The client gave up.
+    Cancel,
+    /// The end without a status.
+    Broken { reason: &'a str },
+    /// A word of explanation.
+    Note(&'a str),
+}
+
+/// How a run ended.
+#[derive(Debug)]
+pub(crate) struct Outcome {
+    pub(crate) mode: &'static str,
+    pub(crate) scenario: &'static str,
+    /// What the scenario found out, also when it did not get to its end.
+    pub(crate) value: Value,
+    /// The same for people.
+    pub(crate) text: String,
+    pub(crate) failure: Option<Failure>,
+}
+
+/// Draws events in one format.
+trait Renderer: Send {
+    fn event(&mut self, event: &Event<'_>) -> io::Result<()>;
+    fn outcome(&mut self, outcome: &Outcome) -> io::Result<()>;
+}
+
+/// A handle to the timeline of a run.
+#[derive(Clone)]
+pub(crate) struct Timeline {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    begun: Instant,
+    /// Whether events are drawn at all, or only the outcome.
+    drawn: bool,
+    progress: ProgressBar,
+    /// Cancelled when a renderer cannot write any more.
+    broken: CancellationToken,
+    inner: Mutex<Inner>,
+}
+
+struct Inner {
+    renderers: Vec<Box<dyn Renderer>>,
+    failure: Option<Failure>,
+}
+
+impl Timeline {
+    /// # Errors
+    ///
+    /// When the file for the diagram cannot be created.
+    pub(crate) fn new(config: &Config) -> Result<Self, Failure> {
+        let progress = ProgressBar::with_draw_target(None, progress_target());
+        let stdout = AboveProgress { out: io::stdout(), progress: progress.clone() };
+        let mut renderers: Vec<Box<dyn Renderer>> = vec![match config.output {
+            Output::Text => Box::new(text::Text::to_stdout(stdout, config.quiet)),
+            Output::Json => Box::new(json::Json::new(stdout, config.quiet)),
+        }];
+        if let Some(path) = &config.diagram {
+            let file = std::fs::File::create(path)
+                .map_err(|error| Failure::output(&format!("the diagram {}", path.display()), &error))?;
+            renderers.push(Box::new(mermaid::Mermaid::new(file)));
+        }
+        Ok(Self {
+            shared: Arc::new(Shared {
+                begun: Instant::now(),
+                drawn: !config.quiet || config.diagram.is_some(),
+                progress,
+                broken: CancellationToken::new(),
+                inner: Mutex::new(Inner { renderers, failure: None }),
+            }),
+        })
+    }
+
+    pub(crate) fn connected(&self, server: &Uri) {
+        self.record("client", Kind::Connected { server });
+    }
+
+    pub(crate) fn note(&self, text: &str) {
+        self.record("client", Kind::Note(text));
+    }
+
+    /// Whether there is any use in looking at what passes.
+    fn is_drawn(&self) -> bool {
+        self.shared.drawn
+    }
+
+    pub(crate) fn progress(&self) -> &ProgressBar {
+        &self.shared.progress
+    }
+
+    /// Completes when nothing can be shown any more; [`failure`](Self::failure)
+    /// tells why.
+    pub(crate) async fn broken(&self) {
+        self.shared.broken.cancelled().await;
+    }
+
+    /// Why nothing could be shown any more, if so.
+    pub(crate) fn failure(&self) -> Option<Failure> {
+        self.lock().failure.take()
+    }
+
+    pub(crate) fn finish(&self, outcome: &Outcome) {
+        self.shared.progress.finish_and_clear();
+        self.lock().draw(&self.shared.broken, |renderer| renderer.outcome(outcome));
+    }
+
+    fn record(&self, client: &str, kind: Kind<'_>) {
+        if !self.shared.drawn {
+            return;
+        }
+        let mut inner = self.lock();
+        // Read here, where one event passes at a time: the times in the output
+        // never run backwards.
+        let event = Event { at: self.shared.begun.elapsed(), client, kind };
+        inner.draw(&self.shared.broken, |renderer| renderer.event(&event));
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.shared.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Inner {
+    fn draw(
+        &mut self,
+        broken: &CancellationToken,
+        mut draw: impl FnMut(&mut dyn Renderer) -> io::Result<()>,
+    ) {
+        for renderer in &mut self.renderers {
+            if let Err(error) = draw(renderer.as_mut()) {
+                self.failure.get_or_insert_with(|| match error.kind() {
+                    io::ErrorKind::BrokenPipe => Failure::reader_gone(),
+                    _ => Failure::output("the output", &error),
+                });
+                broken.cancel();
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Timeline {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Timeline").finish_non_exhaustive()
+    }
+}
+
+fn progress_target() -> ProgressDrawTarget {
+    if io::stderr().is_terminal() { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() }
+}
+
+/// stdout, which may be on the terminal that the progress bar is drawn on.
+struct AboveProgress {
+    out: io::Stdout,
+    progress: ProgressBar,
+}
+
+impl io::Write for AboveProgress {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.progress.suspend(|| self.out.write(bytes))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
+}

@@ -1,0 +1,249 @@
+//! Looks at what passes on a channel: the real headers, message frames and
+//! trailers, so that the code that makes the calls stays as it would be
+//! anywhere else.
+
+use std::{
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
+
+use bytes::Bytes;
+use http_body::Frame;
+use prost_reflect::MessageDescriptor;
+use shared_proto::frames::{Frames, Part};
+use tonic::{Status, body::Body, transport::Channel};
+use tower::Service;
+
+use super::{Kind, Message, Side, Timeline};
+
+/// A channel whose calls are on the timeline.
+#[derive(Debug, Clone)]
+pub(crate) struct Tap {
+    channel: Channel,
+    timeline: Timeline,
+    client: Arc<str>,
+}
+
+impl Tap {
+    pub(crate) fn new(channel: Channel, timeline: Timeline, client: &str) -> Self {
+        Self { channel, timeline, client: client.into() }
+    }
+}
+
+impl Service<http::Request<Body>> for Tap {
+    type Response = http::Response<Body>;
+    type Error = tonic::transport::Error;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        Service::poll_ready(&mut self.channel, cx)
+    }
+
+    fn call(&mut self, request: http::Request<Body>) -> Self::Future {
+        if !self.timeline.is_drawn() {
+            return Box::pin(self.channel.call(request));
+        }
+        let path = request.uri().path();
+        let method = shared_proto::method(path);
+        let call = Call { timeline: self.timeline.clone(), client: self.client.clone() };
+        call.record(Kind::Headers { from: Side::Client, path, metadata: request.headers() });
+        let request = request.map(|body| {
+            let messages = Messages::new(Side::Client, method.as_ref().map(|method| method.input()));
+            Body::new(RequestBody { body, messages, call: call.clone(), half_closed: false })
+        });
+        let open = OpenCall { call, open: true };
+        let response = self.channel.call(request);
+        Box::pin(async move {
+            match response.await {
+                Ok(response) => Ok(open.answered(response, method.map(|method| method.output()))),
+                Err(error) => {
+                    open.broken(&error);
+                    Err(error)
+                }
+            }
+        })
+    }
+}
+
+/// Where the events of one call go.
+#[derive(Clone)]
+struct Call {
+    timeline: Timeline,
+    client: Arc<str>,
+}
+
+impl Call {
+    fn record(&self, kind: Kind<'_>) {
+        self.timeline.record(&self.client, kind);
+    }
+}
+
+/// A call that has not ended. Dropped before its end, it is a call that the
+/// client gave up.
+struct OpenCall {
+    call: Call,
+    open: bool,
+}
+
+impl OpenCall {
+    fn answered(
+        mut self,
+        response: http::Response<Body>,
+        output: Option<MessageDescriptor>,
+    ) -> http::Response<Body> {
+        let metadata = response.headers();
+        // An error may come without headers of its own: "trailers only".
+        match Status::from_header_map(metadata) {
+            Some(status) => self.ended(&status, metadata),
+            None => self.call.record(Kind::Headers { from: Side::Server, path: "", metadata }),
+        }
+        let messages = Messages::new(Side::Server, output);
+        response.map(|body| Body::new(ResponseBody { body, messages, open: self }))
+    }
+
+    fn ended(&mut self, status: &Status, metadata: &http::HeaderMap) {
+        if std::mem::take(&mut self.open) {
+            self.call.record(Kind::Trailers { status, metadata });
+        }
+    }
+
+    fn broken(mut self, error: &(dyn std::error::Error + 'static)) {
+        self.broke(error);
+    }
+
+    fn broke(&mut self, error: &(dyn std::error::Error + 'static)) {
+        if std::mem::take(&mut self.open) {
+            let chain = std::iter::successors(Some(error), |error| error.source());
+            let mut reasons: Vec<_> = chain.map(ToString::to_string).collect();
+            reasons.dedup();
+            self.call.record(Kind::Broken { reason: &reasons.join(": ") });
+        }
+    }
+}
+
+impl Drop for OpenCall {
+    fn drop(&mut self) {
+        if self.open {
+            self.call.record(Kind::Cancel);
+        }
+    }
+}
+
+/// Puts the messages of one side together from the chunks of a body.
+struct Messages {
+    from: Side,
+    descriptor: Option<MessageDescriptor>,
+    frames: Frames,
+    number: u64,
+    compressed: bool,
+    bytes: Vec<u8>,
+}
+
+impl Messages {
+    fn new(from: Side, descriptor: Option<MessageDescriptor>) -> Self {
+        Self { from, descriptor, frames: Frames::default(), number: 0, compressed: false, bytes: Vec::new() }
+    }
+
+    fn pass(&mut self, chunk: &[u8], call: &Call) {
+        let Self { from, descriptor, frames, number, compressed, bytes } = self;
+        frames.feed(chunk, |part| match part {
+            Part::Begin { compressed: flag, .. } => {
+                *compressed = flag;
+                bytes.clear();
+            }
+            Part::Data(data) => bytes.extend_from_slice(data),
+            Part::End => {
+                *number += 1;
+                let message = Message {
+                    bytes: bytes.as_slice(),
+                    compressed: *compressed,
+                    descriptor: descriptor.as_ref(),
+                };
+                call.record(Kind::Message { from: *from, number: *number, message });
+            }
+        });
+    }
+}
+
+/// What the client sends. Its end is the half-close.
+struct RequestBody {
+    body: Body,
+    messages: Messages,
+    call: Call,
+    half_closed: bool,
+}
+
+impl http_body::Body for RequestBody {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        let this = &mut *self;
+        let frame = ready!(Pin::new(&mut this.body).poll_frame(cx));
+        if let Some(Ok(frame)) = &frame
+            && let Some(data) = frame.data_ref()
+        {
+            this.messages.pass(data, &this.call);
+        }
+        // A transport may put the end on the last frame and never ask again.
+        let ended = frame.is_none() || this.body.is_end_stream();
+        if ended && !std::mem::replace(&mut this.half_closed, true) {
+            this.call.record(Kind::HalfClose);
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> http_body::SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// What the server sends.
+struct ResponseBody {
+    body: Body,
+    messages: Messages,
+    open: OpenCall,
+}
+
+impl http_body::Body for ResponseBody {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        let this = &mut *self;
+        let frame = ready!(Pin::new(&mut this.body).poll_frame(cx));
+        match &frame {
+            Some(Ok(frame)) => {
+                if let Some(data) = frame.data_ref() {
+                    this.messages.pass(data, &this.open.call);
+                } else if let Some(trailers) = frame.trailers_ref()
+                    && let Some(status) = Status::from_header_map(trailers)
+                {
+                    this.open.ended(&status, trailers);
+                }
+            }
+            Some(Err(error)) => this.open.broke(error),
+            None => this.open.broke(&Status::internal("the stream ended without a status")),
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> http_body::SizeHint {
+        self.body.size_hint()
+    }
+}

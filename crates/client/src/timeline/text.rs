@@ -1,0 +1,233 @@
+//! A sequence diagram that grows line by line while things happen.
+
+use std::{
+    io::{self, Write},
+    time::Duration,
+};
+
+use console::{Alignment, Style, Term, measure_text_width, pad_str, truncate_str};
+use tonic::Code;
+
+use super::{Event, Kind, Outcome, Renderer, Side, fold::Fold, printable};
+use crate::failure::code_name;
+
+/// Where stdout is no terminal, in columns.
+const WIDTH: usize = 100;
+/// The column of times, in columns.
+const TIMES: usize = 11;
+
+pub(super) struct Text<W> {
+    out: W,
+    /// Of the whole diagram, in columns.
+    width: usize,
+    color: bool,
+    quiet: bool,
+    fold: Fold,
+    /// Whether the two lines at the top of a diagram are still valid below the
+    /// last line that was written.
+    open: bool,
+}
+
+impl<W: Write> Text<W> {
+    /// As wide and as colourful as the terminal that stdout is, if it is one.
+    pub(super) fn to_stdout(out: W, quiet: bool) -> Self {
+        let width = match Term::stdout().size_checked() {
+            Some((_, columns)) => usize::from(columns).clamp(60, 120),
+            None => WIDTH,
+        };
+        Self::new(out, width, console::colors_enabled(), quiet)
+    }
+
+    fn new(out: W, width: usize, color: bool, quiet: bool) -> Self {
+        Self { out, width, color, quiet, fold: Fold::new(true), open: false }
+    }
+
+    fn style(&self) -> Style {
+        Style::new().force_styling(self.color)
+    }
+
+    fn line(&mut self, line: &str) -> io::Result<()> {
+        self.out.write_all(format!("{}\n", line.trim_end()).as_bytes())?;
+        self.out.flush()
+    }
+
+    /// The space between the two life lines, in columns.
+    fn inner(&self) -> usize {
+        self.width - TIMES - 2
+    }
+
+    fn top(&mut self) -> io::Result<()> {
+        if std::mem::replace(&mut self.open, true) {
+            return Ok(());
+        }
+        let dim = self.style().dim();
+        let names = format!("client{}server", " ".repeat(self.width - TIMES - 2));
+        self.line(&format!("{}{}", " ".repeat(TIMES - 3), dim.apply_to(names)))
+    }
+
+    /// A line of the diagram: `middle` has to be [`inner`](Self::inner) wide.
+    fn row(&mut self, at: Option<Duration>, middle: &str) -> io::Result<()> {
+        self.top()?;
+        let time = at.map(time).unwrap_or_default();
+        let dim = self.style().dim();
+        self.line(&format!("{} │{middle}│", dim.apply_to(format!("{time:>width$}", width = TIMES - 1))))
+    }
+
+    fn arrow(&mut self, at: Duration, from: Side, label: &str, style: &Style) -> io::Result<()> {
+        let room = self.inner();
+        let label = truncate_str(label, room - 6, "…");
+        let dashes = "─".repeat(room - 5 - measure_text_width(&label));
+        let middle = match from {
+            Side::Client => format!("─ {} {dashes}─▶", style.apply_to(label)),
+            Side::Server => format!("◀─{dashes} {} ─", style.apply_to(label)),
+        };
+        self.row(Some(at), &middle)
+    }
+
+    fn folded(&mut self, folded: u64) -> io::Result<()> {
+        if folded == 0 {
+            return Ok(());
+        }
+        let count = indicatif::HumanCount(folded);
+        let s = if folded == 1 { "" } else { "s" };
+        let label = format!("⋮ {count} message{s} ⋮");
+        let middle = pad_str(&label, self.inner(), Alignment::Center, None).into_owned();
+        self.row(None, &self.style().dim().apply_to(middle).to_string())
+    }
+
+    fn end_run(&mut self) -> io::Result<()> {
+        if let Some((folded, last)) = self.fold.end() {
+            self.folded(folded)?;
+            self.draw(&last.event())?;
+        }
+        Ok(())
+    }
+
+    fn draw(&mut self, event: &Event<'_>) -> io::Result<()> {
+        let plain = self.style();
+        let label = |label: String| match event.client {
+            "client" => label,
+            name => format!("{name}: {label}"),
+        };
+        match &event.kind {
+            Kind::Note(text) => {
+                self.open = false;
+                let width = self.width;
+                self.line("")?;
+                wrapped(text, width).iter().try_for_each(|line| self.line(line))?;
+                self.line("")
+            }
+            Kind::Connected { server } => {
+                let label = label(format!("connect {server}"));
+                self.arrow(event.at, Side::Client, &label, &plain.dim())
+            }
+            Kind::Headers { from: Side::Client, path, metadata } => {
+                let deadline =
+                    metadata.get("grpc-timeout").and_then(|value| value.to_str().ok()).and_then(timeout);
+                let deadline = deadline.map(|deadline| format!("  deadline {deadline}")).unwrap_or_default();
+                self.arrow(event.at, Side::Client, &label(format!("HEADERS {path}{deadline}")), &plain)
+            }
+            Kind::Headers { from: Side::Server, .. } => {
+                self.arrow(event.at, Side::Server, &label("HEADERS".to_owned()), &plain)
+            }
+            Kind::Message { from, number, message } => {
+                let label = label(format!("message {number}  {}", message.text()));
+                let style = match from {
+                    Side::Client => plain.cyan(),
+                    Side::Server => plain.green(),
+                };
+                self.arrow(event.at, *from, &label, &style)
+            }
+            Kind::HalfClose => self.arrow(event.at, Side::Client, &label("half-close".to_owned()), &plain),
+            Kind::Trailers { status, .. } => {
+                let style = if status.code() == Code::Ok { plain } else { plain.red() };
+                let text = label(format!("trailers  {}", code_name(status.code())));
+                self.arrow(event.at, Side::Server, &text, &style)?;
+                for line in wrapped(&printable(status.message()), self.inner() - 6) {
+                    let middle = pad_str(&line, self.inner() - 3, Alignment::Right, None).into_owned();
+                    self.row(None, &format!("{}   ", style.apply_to(middle)))?;
+                }
+                Ok(())
+            }
+            Kind::Cancel => self.arrow(event.at, Side::Client, &label("cancel".to_owned()), &plain.yellow()),
+            Kind::Broken { reason } => {
+                let label = label(format!("broken: {}", printable(reason)));
+                self.arrow(event.at, Side::Server, &label, &plain.red())
+            }
+        }
+    }
+}
+
+impl<W: Write + Send> Renderer for Text<W> {
+    fn event(&mut self, event: &Event<'_>) -> io::Result<()> {
+        if self.quiet {
+            return Ok(());
+        }
+        match &event.kind {
+            Kind::Message { from, number, message } => {
+                match self.fold.message(event.at, event.client, *from, *number, message) {
+                    Some(folded) => {
+                        self.folded(folded)?;
+                        self.draw(event)
+                    }
+                    None => Ok(()),
+                }
+            }
+            _ => {
+                self.end_run()?;
+                self.draw(event)
+            }
+        }
+    }
+
+    /// What went wrong goes to stderr, by way of whoever runs this.
+    fn outcome(&mut self, outcome: &Outcome) -> io::Result<()> {
+        self.end_run()?;
+        if outcome.text.is_empty() {
+            return Ok(());
+        }
+        if !self.quiet {
+            self.line("")?;
+        }
+        self.line(&outcome.text)
+    }
+}
+
+/// The value of a `grpc-timeout` header, as people write it.
+fn timeout(value: &str) -> Option<String> {
+    let (digits, unit) = value.split_at_checked(value.len().checked_sub(1)?)?;
+    let number: u64 = digits.parse().ok()?;
+    let timeout = match unit {
+        "H" => Duration::from_secs(number.checked_mul(3600)?),
+        "M" => Duration::from_secs(number.checked_mul(60)?),
+        "S" => Duration::from_secs(number),
+        "m" => Duration::from_millis(number),
+        "u" => Duration::from_micros(number),
+        "n" => Duration::from_nanos(number),
+        _ => return None,
+    };
+    Some(time(timeout))
+}
+
+/// `1.2 ms`, and from ten seconds on `12.3 s`.
+fn time(at: Duration) -> String {
+    match at.as_secs() {
+        ..10 => format!("{:.1} ms", at.as_secs_f64() * 1e3),
+        _ => format!("{:.1} s", at.as_secs_f64()),
+    }
+}
+
+/// The words of a text on lines of at most `width` columns.
+fn wrapped(text: &str, width: usize) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for word in text.split_whitespace() {
+        match lines.last_mut() {
+            Some(line) if measure_text_width(line) + 1 + measure_text_width(word) <= width => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            _ => lines.push(word.to_owned()),
+        }
+    }
+    lines
+}
