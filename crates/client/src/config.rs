@@ -1,6 +1,6 @@
 //! What the client may rely on.
 
-use std::{path::PathBuf, time::Duration};
+use std::{fmt, path::PathBuf, time::Duration};
 
 use clap::CommandFactory as _;
 use clap_complete::Shell;
@@ -64,12 +64,23 @@ impl Job {
     }
 }
 
+/// As on the command line, without what is specific to a run.
+impl fmt::Display for Job {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tour | Self::Completions(_) => f.write_str(self.scenario()),
+            Self::Demonstration(mode) => f.write_str(mode.name()),
+            _ => write!(f, "{} {}", self.mode(), self.scenario()),
+        }
+    }
+}
+
 impl TryFrom<Cli> for Config {
     type Error = clap::Error;
 
     fn try_from(Cli { options, command }: Cli) -> Result<Self, clap::Error> {
         let server = server_uri(&options.server).map_err(|reason| {
-            let message = format!("--server {}: {reason}\n", options.server);
+            let message = format!("--server {}: {reason}", options.server);
             Cli::command().error(clap::error::ErrorKind::ValueValidation, message)
         })?;
         let job = Job::from(command);

@@ -3,8 +3,11 @@
 use std::time::Duration;
 
 use http::Uri;
+use hyper_util::{client::legacy::connect::HttpConnector, rt::TokioIo};
 use shared_proto::limits;
+use tokio::net::TcpStream;
 use tonic::transport::{Channel, Endpoint, Error};
+use tower::{BoxError, Service, service_fn};
 
 /// Connects once, so that an address where nothing listens is an error now and
 /// not a call that fails later.
@@ -17,7 +20,6 @@ pub(crate) async fn connect(server: &Uri) -> Result<Channel, Error> {
     Endpoint::from(server.clone())
         .user_agent(concat!("fourmodes/", env!("CARGO_PKG_VERSION")))?
         .connect_timeout(Duration::from_secs(5))
-        .tcp_nodelay(true)
         .initial_stream_window_size(limits::STREAM_WINDOW)
         .initial_connection_window_size(limits::CONNECTION_WINDOW)
         .max_frame_size(limits::FRAME_SIZE)
@@ -27,6 +29,30 @@ pub(crate) async fn connect(server: &Uri) -> Result<Channel, Error> {
         .http2_keep_alive_interval(limits::KEEPALIVE_INTERVAL)
         .keep_alive_timeout(limits::KEEPALIVE_TIMEOUT)
         .keep_alive_while_idle(true)
-        .connect()
+        .connect_with_connector(once())
         .await
+}
+
+/// Connects the first time only. Left to itself a channel whose connection ends
+/// connects again at once and without end: against a peer that accepts and
+/// hangs up, thousands of times a second.
+fn once() -> impl Service<
+    Uri,
+    Response = TokioIo<TcpStream>,
+    Error = BoxError,
+    Future = impl Future<Output = Result<TokioIo<TcpStream>, BoxError>> + Send,
+> + Send
++ 'static {
+    let mut connector = HttpConnector::new();
+    connector.set_nodelay(true);
+    let mut unused = Some(connector);
+    service_fn(move |server| {
+        let connector = unused.take();
+        async move {
+            match connector {
+                Some(mut connector) => connector.call(server).await.map_err(BoxError::from),
+                None => Err("the connection has ended".into()),
+            }
+        }
+    })
 }

@@ -4,6 +4,7 @@
 use std::{error::Error, fmt, io, path::Path, time::Duration};
 
 use serde::Serialize;
+use shared_proto::code_name;
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
@@ -16,8 +17,11 @@ pub(crate) struct Failure {
     /// What came back, in the words of whoever refused.
     pub(crate) message: String,
     pub(crate) details: Vec<Detail>,
-    /// The errors below the message, outermost first.
+    /// The errors below the message, outermost first. A status that a server
+    /// sent has none.
     pub(crate) sources: Vec<String>,
+    /// Whether nothing came back on this connection, not even a header.
+    pub(crate) unanswered: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,7 +61,7 @@ pub(crate) struct Detail {
 
 impl Failure {
     fn new(kind: Kind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into(), details: Vec::new(), sources: Vec::new() }
+        Self { kind, message: message.into(), details: Vec::new(), sources: Vec::new(), unanswered: false }
     }
 
     pub(crate) fn input(file: &Path, reason: impl fmt::Display) -> Self {
@@ -68,6 +72,10 @@ impl Failure {
 
     pub(crate) fn output(what: &str, error: &io::Error) -> Self {
         Self::new(Kind::Output, format!("{what} cannot be written: {error}"))
+    }
+
+    pub(crate) fn signals(error: &io::Error) -> Self {
+        Self::new(Kind::Output, format!("the handlers for signals cannot be installed: {error}"))
     }
 
     pub(crate) fn answer(message: impl Into<String>) -> Self {
@@ -124,9 +132,7 @@ impl Failure {
             Kind::Answer => {
                 ("the server speaks another version of the proto", "compare `client --version` on both sides")
             }
-            Kind::Input => {
-                ("the file is not what was expected", "see `client client-streaming readings --help`")
-            }
+            Kind::Input => ("the input cannot be used", "see `client client-streaming readings --help`"),
             Kind::Output => {
                 ("the disk is full, or the place is not writable", "make room, or choose another place")
             }
@@ -141,10 +147,9 @@ impl Failure {
             return format!("{}\n", self.message);
         }
         let (cause, next) = self.advice();
-        let (mode, scenario) = (config.job.mode(), config.job.scenario());
         let mut text = format!("error: {}: {}\n", self.code(), printable(&self.message));
         let mut line = |what: &str, value: &str| text.push_str(&format!("  {what:<8}{}\n", printable(value)));
-        line("tried", &format!("{mode} {scenario} at {}", config.server));
+        line("tried", &format!("{} at {}", config.job, config.server));
         self.details.iter().for_each(|detail| line("detail", &detail.text));
         self.sources.iter().filter(|source| **source != self.message).for_each(|source| line("from", source));
         line("cause", cause);
@@ -154,8 +159,12 @@ impl Failure {
 
     fn advice_on_status(&self, code: Code) -> (&'static str, String) {
         let is_reason = |reason: &str| self.details.iter().any(|detail| detail.reason == reason);
-        let source = |text: &str| self.sources.iter().any(|source| source.contains(text));
+        let from_transport = !self.sources.is_empty() || code == Code::DeadlineExceeded;
         let (cause, next) = match code {
+            _ if self.unanswered && from_transport => (
+                "what accepted the connection there does not speak HTTP/2 without TLS, or is not alive",
+                "check that it is a gRPC server, and the port: gRPC often has one of its own",
+            ),
             Code::Unimplemented if is_reason("MODE_NOT_SERVED") => {
                 ("the server was started for other modes", "start it with `server all`, or choose its mode")
             }
@@ -181,10 +190,6 @@ impl Failure {
                 ("the request does not fit the state of the call", "do first what the message asks for")
             }
             Code::ResourceExhausted => ("a limit was reached", "ask for less, or come back later"),
-            _ if source("frame") || source("preface") || source("http2 error") || source("invalid HTTP") => (
-                "what answers there does not speak HTTP/2 without TLS",
-                "check the port: gRPC often has one of its own",
-            ),
             Code::Unavailable => ("the server is going away or has gone", "try again in a moment"),
             Code::Unknown | Code::Internal | Code::Cancelled => {
                 ("the connection broke while the call was under way", "try again; look at the server's log")
@@ -220,7 +225,7 @@ impl From<tonic::transport::Error> for Failure {
         }
         // The chain repeats itself on the way down; its end says the most.
         let message = sources.last().cloned().unwrap_or_else(|| error.to_string());
-        Self { kind: Kind::Connect(kind), message, details: Vec::new(), sources }
+        Self { sources, ..Self::new(Kind::Connect(kind), message) }
     }
 }
 
@@ -260,27 +265,4 @@ pub(crate) fn details(status: &Status) -> Vec<Detail> {
         add("ResourceInfo", "", text);
     }
     found
-}
-
-/// The name of a code as the gRPC specification writes it.
-pub(crate) const fn code_name(code: Code) -> &'static str {
-    match code {
-        Code::Ok => "OK",
-        Code::Cancelled => "CANCELLED",
-        Code::Unknown => "UNKNOWN",
-        Code::InvalidArgument => "INVALID_ARGUMENT",
-        Code::DeadlineExceeded => "DEADLINE_EXCEEDED",
-        Code::NotFound => "NOT_FOUND",
-        Code::AlreadyExists => "ALREADY_EXISTS",
-        Code::PermissionDenied => "PERMISSION_DENIED",
-        Code::ResourceExhausted => "RESOURCE_EXHAUSTED",
-        Code::FailedPrecondition => "FAILED_PRECONDITION",
-        Code::Aborted => "ABORTED",
-        Code::OutOfRange => "OUT_OF_RANGE",
-        Code::Unimplemented => "UNIMPLEMENTED",
-        Code::Internal => "INTERNAL",
-        Code::Unavailable => "UNAVAILABLE",
-        Code::DataLoss => "DATA_LOSS",
-        Code::Unauthenticated => "UNAUTHENTICATED",
-    }
 }

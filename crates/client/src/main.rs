@@ -4,13 +4,12 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 use client::{Cli, Config};
-use tracing_subscriber::{EnvFilter, filter::LevelFilter};
+use tracing_subscriber::filter::LevelFilter;
 
 #[tokio::main]
 async fn main() -> ExitCode {
     let cli = Cli::parse();
-    let filter = EnvFilter::builder().with_default_directive(LevelFilter::WARN.into()).from_env_lossy();
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    shared_process::log_to_stderr(LevelFilter::WARN);
     match Config::try_from(cli) {
         Ok(config) => client::run(config).await,
         Err(usage) => usage.exit(),

@@ -9,6 +9,7 @@ use std::{
 use clap::CommandFactory as _;
 use serde::Serialize;
 use serde_json::Value;
+use shared_process::Signals;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -87,7 +88,10 @@ impl Task<'_> {
     ) -> Outcome {
         let Self { config, timeline } = self;
         let mut report = R::default();
-        let interrupted = interrupted();
+        let interrupted = match interrupted() {
+            Ok(interrupted) => interrupted,
+            Err(error) => return Outcome::new(&config.job, &report, Err(Failure::signals(&error))),
+        };
         let deadline = async {
             match config.deadline {
                 Some(deadline) => {
@@ -108,6 +112,7 @@ impl Task<'_> {
             failure = deadline => Err(failure),
             ended = scenario => ended,
         };
+        let ended = ended.map_err(|failure| Failure { unanswered: !timeline.is_answered(), ..failure });
         Outcome::new(&config.job, &report, ended)
     }
 }
@@ -136,36 +141,15 @@ impl Display for Nothing {
 
 /// A token that the first SIGINT or SIGTERM cancels. The second one ends the
 /// process at once, also when it is stuck in writing to stdout.
-fn interrupted() -> CancellationToken {
+fn interrupted() -> io::Result<CancellationToken> {
+    let mut signals = Signals::install()?;
     let token = CancellationToken::new();
     let first = token.clone();
     tokio::spawn(async move {
-        signal().await;
+        signals.next().await;
         first.cancel();
-        signal().await;
+        signals.next().await;
         std::process::exit(130);
     });
-    token
-}
-
-#[cfg(unix)]
-async fn signal() {
-    use tokio::signal::unix::{SignalKind, signal};
-    let (Ok(mut interrupt), Ok(mut terminate)) =
-        (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
-    else {
-        // The default action of the signals stays in force.
-        return std::future::pending().await;
-    };
-    tokio::select! {
-        _ = interrupt.recv() => {}
-        _ = terminate.recv() => {}
-    }
-}
-
-#[cfg(not(unix))]
-async fn signal() {
-    if tokio::signal::ctrl_c().await.is_err() {
-        std::future::pending().await
-    }
+    Ok(token)
 }

@@ -13,6 +13,5 @@ mod layers;
 mod modes;
 mod serve;
 pub mod shutdown;
-pub mod tracing;
 
 pub use serve::serve;

@@ -6,6 +6,7 @@ use anyhow::Context as _;
 use clap::Parser as _;
 use server::{cli::Cli, config::Config, serve, shutdown};
 use tokio::net::TcpListener;
+use tracing_subscriber::filter::LevelFilter;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -13,7 +14,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 #[tokio::main]
 async fn main() -> ExitCode {
     let cli = Cli::parse();
-    server::tracing::to_stderr();
+    shared_process::log_to_stderr(LevelFilter::INFO);
     match run(cli.into()).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -2,12 +2,14 @@
 //! `proto/`, the descriptors of everything in it, and the limits and names
 //! that both sides hold to.
 
+mod code;
 pub mod frames;
 pub mod limits;
 mod mode;
 
 use std::sync::LazyLock;
 
+pub use code::code_name;
 pub use mode::Mode;
 use prost_reflect::DescriptorPool;
 

@@ -36,6 +36,8 @@ pub(crate) struct Readings {
     /// are refused here, readings that make no sense by the server.
     refused: Vec<Refused>,
     devices: Vec<Device>,
+    #[serde(skip)]
+    answered: bool,
 }
 
 #[derive(Debug, Serialize)]
@@ -142,6 +144,7 @@ impl Readings {
             .refused
             .into_iter()
             .map(|refused| Refused { line: refused.line, reason: refused.reason });
+        self.answered = true;
         self.count = response.count;
         self.refused_count = response.refused_count + here.count;
         self.refused = there.chain(here.listed).collect();

@@ -86,6 +86,9 @@ impl Quotes {
 
 impl fmt::Display for Quotes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.count == 0 {
+            return Ok(());
+        }
         write!(f, "{} quotes in {:.1} s", self.count, self.seconds)?;
         if self.count > 1 && self.seconds > 0.0 {
             write!(f, " ({:.0}/s)", self.count as f64 / self.seconds)?;
@@ -160,7 +163,7 @@ impl From<WatchSystemResponse> for Sample {
 
 impl fmt::Display for System {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Some(latest) = &self.latest else { return write!(f, "no samples") };
+        let Some(latest) = &self.latest else { return Ok(()) };
         let bytes = HumanBytes;
         writeln!(f, "{} samples; the last one:", self.count)?;
         writeln!(

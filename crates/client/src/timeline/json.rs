@@ -8,9 +8,10 @@ use std::{
 
 use http::HeaderMap;
 use serde_json::{Map, Value, json};
+use shared_proto::code_name;
 
 use super::{Event, Kind, Outcome, Renderer, Side};
-use crate::failure::{code_name, details};
+use crate::failure::details;
 
 pub(super) struct Json<W> {
     out: W,
@@ -125,4 +126,15 @@ fn fields(metadata: &HeaderMap) -> Value {
         }
     }
     Value::Object(fields)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn everything_that_can_happen() {
+        let drawn = super::super::sample::drawn(Json::new(Vec::new(), false)).unwrap();
+        insta::assert_snapshot!(String::from_utf8(drawn.out).unwrap());
+    }
 }

@@ -3,9 +3,9 @@
 
 use std::io::{self, Write};
 
-use super::{Event, Kind, Outcome, Renderer, Side, fold::Fold, printable};
-use crate::failure::code_name;
+use shared_proto::code_name;
 
+use super::{Event, Kind, Outcome, Renderer, Side, fold::Fold, printable};
 /// In characters; a diagram with longer labels is too wide to read.
 const LABEL: usize = 80;
 
@@ -126,4 +126,15 @@ fn escaped(text: &str, longest: usize) -> String {
         }
     }
     label
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn everything_that_can_happen() {
+        let drawn = super::super::sample::drawn(Mermaid::new(Vec::new())).unwrap();
+        insta::assert_snapshot!(String::from_utf8(drawn.out).unwrap());
+    }
 }

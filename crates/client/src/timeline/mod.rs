@@ -7,13 +7,18 @@ mod fold;
 mod json;
 mod mermaid;
 mod message;
+#[cfg(test)]
+mod sample;
 pub(crate) mod tap;
 mod text;
 
 use std::{
     fmt,
     io::{self, IsTerminal as _},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, LazyLock, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     time::{Duration, Instant},
 };
 
@@ -92,6 +97,8 @@ struct Shared {
     /// Whether events are drawn at all, or only the outcome.
     drawn: bool,
     progress: ProgressBar,
+    /// Whether a server has answered anything.
+    answered: AtomicBool,
     /// Cancelled when a renderer cannot write any more.
     broken: CancellationToken,
     inner: Mutex<Inner>,
@@ -107,6 +114,8 @@ impl Timeline {
     ///
     /// When the file for the diagram cannot be created.
     pub(crate) fn new(config: &Config) -> Result<Self, Failure> {
+        // Takes some milliseconds, which would otherwise be the first call's.
+        LazyLock::force(&shared_proto::POOL);
         let progress = ProgressBar::with_draw_target(None, progress_target());
         let stdout = AboveProgress { out: io::stdout(), progress: progress.clone() };
         let mut renderers: Vec<Box<dyn Renderer>> = vec![match config.output {
@@ -123,6 +132,7 @@ impl Timeline {
                 begun: Instant::now(),
                 drawn: !config.quiet || config.diagram.is_some(),
                 progress,
+                answered: AtomicBool::new(false),
                 broken: CancellationToken::new(),
                 inner: Mutex::new(Inner { renderers, failure: None }),
             }),
@@ -140,6 +150,14 @@ impl Timeline {
     /// Whether there is any use in looking at what passes.
     fn is_drawn(&self) -> bool {
         self.shared.drawn
+    }
+
+    fn note_answer(&self) {
+        self.shared.answered.store(true, Relaxed);
+    }
+
+    pub(crate) fn is_answered(&self) -> bool {
+        self.shared.answered.load(Relaxed)
     }
 
     pub(crate) fn progress(&self) -> &ProgressBar {

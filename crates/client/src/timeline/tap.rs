@@ -41,12 +41,14 @@ impl Service<http::Request<Body>> for Tap {
     }
 
     fn call(&mut self, request: http::Request<Body>) -> Self::Future {
-        if !self.timeline.is_drawn() {
-            return Box::pin(self.channel.call(request));
+        let timeline = self.timeline.clone();
+        if !timeline.is_drawn() {
+            let response = self.channel.call(request);
+            return Box::pin(async move { response.await.inspect(|_| timeline.note_answer()) });
         }
         let path = request.uri().path();
         let method = shared_proto::method(path);
-        let call = Call { timeline: self.timeline.clone(), client: self.client.clone() };
+        let call = Call { timeline, client: self.client.clone() };
         call.record(Kind::Headers { from: Side::Client, path, metadata: request.headers() });
         let request = request.map(|body| {
             let messages = Messages::new(Side::Client, method.as_ref().map(|method| method.input()));
@@ -92,6 +94,7 @@ impl OpenCall {
         response: http::Response<Body>,
         output: Option<MessageDescriptor>,
     ) -> http::Response<Body> {
+        self.call.timeline.note_answer();
         let metadata = response.headers();
         // An error may come without headers of its own: "trailers only".
         match Status::from_header_map(metadata) {

@@ -6,11 +6,10 @@ use std::{
 };
 
 use console::{Alignment, Style, Term, measure_text_width, pad_str, truncate_str};
+use shared_proto::code_name;
 use tonic::Code;
 
 use super::{Event, Kind, Outcome, Renderer, Side, fold::Fold, printable};
-use crate::failure::code_name;
-
 /// Where stdout is no terminal, in columns.
 const WIDTH: usize = 100;
 /// The column of times, in columns.
@@ -61,7 +60,8 @@ impl<W: Write> Text<W> {
             return Ok(());
         }
         let dim = self.style().dim();
-        let names = format!("client{}server", " ".repeat(self.width - TIMES - 2));
+        // Each name is centred over its life line.
+        let names = format!("client{}server", " ".repeat(self.inner() - 5));
         self.line(&format!("{}{}", " ".repeat(TIMES - 3), dim.apply_to(names)))
     }
 
@@ -206,7 +206,7 @@ fn timeout(value: &str) -> Option<String> {
         "n" => Duration::from_nanos(number),
         _ => return None,
     };
-    Some(time(timeout))
+    Some(humantime::format_duration(Duration::from_millis(timeout.as_millis() as u64)).to_string())
 }
 
 /// `1.2 ms`, and from ten seconds on `12.3 s`.
@@ -230,4 +230,38 @@ fn wrapped(text: &str, width: usize) -> Vec<String> {
         }
     }
     lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn everything_that_can_happen() {
+        let drawn = super::super::sample::drawn(Text::new(Vec::new(), WIDTH, false, false)).unwrap();
+        insta::assert_snapshot!(String::from_utf8(drawn.out).unwrap());
+    }
+
+    #[test]
+    fn a_narrow_diagram_in_colour_keeps_its_lines_straight() {
+        let text = super::super::sample::drawn(Text::new(Vec::new(), 60, true, false)).unwrap();
+        let text = String::from_utf8(text.out).unwrap();
+        assert!(text.contains("\u{1b}[32m"), "{text}");
+        for line in text.lines().filter(|line| line.contains('│')) {
+            assert_eq!(measure_text_width(line), 60, "{line}");
+            assert!(line.ends_with(['│', 'm']), "{line}");
+        }
+    }
+
+    #[test]
+    fn times_are_in_units_that_fit() {
+        assert_eq!(time(Duration::from_micros(1_250)), "1.2 ms");
+        assert_eq!(time(Duration::from_millis(9_999)), "9999.0 ms");
+        assert_eq!(time(Duration::from_millis(12_340)), "12.3 s");
+        assert_eq!(timeout("2500m").as_deref(), Some("2s 500ms"));
+        assert_eq!(timeout("1H").as_deref(), Some("1h"));
+        for wrong in ["", "5", "m", "5x", "-1m", "5\u{e9}"] {
+            assert_eq!(timeout(wrong), None, "{wrong}");
+        }
+    }
 }

@@ -20,7 +20,7 @@ use std::{
 use bytes::Bytes;
 use http_body::Frame;
 use shared_proto::{
-    Mode,
+    Mode, code_name,
     frames::{Frames, Part},
 };
 use tonic::{Code, body::Body, transport::server::TcpConnectInfo};
@@ -134,10 +134,10 @@ impl Drop for Call {
         if let Some(mode) = self.mode {
             self.activity.of(mode).call_ended(received, sent);
         }
-        let code = Code::from_i32(self.code.load(Relaxed));
+        let code = code_name(Code::from_i32(self.code.load(Relaxed)));
         let elapsed = self.begun.elapsed();
         let mode = self.mode.map_or("unknown method", Mode::name);
-        tracing::info!(parent: &self.span, ?code, received, sent, ?elapsed, "{mode} ended");
+        tracing::info!(parent: &self.span, code, received, sent, ?elapsed, "{mode} ended");
     }
 }
 

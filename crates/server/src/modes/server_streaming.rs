@@ -92,14 +92,9 @@ fn checked_interval(
     const LONGEST: Duration = Duration::from_secs(3600);
     let interval = wire.map_or(Ok(unset), Duration::try_from);
     interval.ok().filter(|interval| (shortest..=LONGEST).contains(interval)).ok_or_else(|| {
-        bad_request(
-            "interval",
-            format!(
-                "interval must be from {} to {}",
-                humantime::format_duration(shortest),
-                humantime::format_duration(LONGEST)
-            ),
-        )
+        let [shortest, longest] = [shortest, LONGEST].map(humantime::format_duration);
+        let given = wire.unwrap_or_default();
+        bad_request("interval", format!("interval {given} is not from {shortest} to {longest}"))
     })
 }
 

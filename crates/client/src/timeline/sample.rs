@@ -1,0 +1,64 @@
+//! A run with everything that can happen in it, for the renderers' tests.
+
+use std::{io, time::Duration};
+
+use http::HeaderMap;
+use serde_json::json;
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, StatusExt as _};
+
+use super::{Event, Kind, Message, Outcome, Renderer, Side};
+use crate::failure::Failure;
+
+/// What a renderer makes of the sample.
+pub(super) fn drawn<R: Renderer>(mut renderer: R) -> io::Result<R> {
+    let mut at = Duration::ZERO;
+    let mut happen = |renderer: &mut R, client: &str, kind: Kind<'_>| {
+        at += Duration::from_micros(1_234);
+        renderer.event(&Event { at, client, kind })
+    };
+    let server = http::Uri::from_static("http://127.0.0.1:50051/");
+    let path = "/fourmodes.v1.BidiStreamingService/Chat";
+    let method = shared_proto::method(path);
+    let (input, output) = (method.as_ref().map(|m| m.input()), method.as_ref().map(|m| m.output()));
+    let message = |from, number, bytes| {
+        let descriptor = if from == Side::Client { input.as_ref() } else { output.as_ref() };
+        Kind::Message { from, number, message: Message { bytes, compressed: false, descriptor } }
+    };
+    let mut metadata = HeaderMap::new();
+    metadata.insert("grpc-timeout", "2500m".parse().map_err(io::Error::other)?);
+    metadata.append("key", "one".parse().map_err(io::Error::other)?);
+    metadata.append("key", "two".parse().map_err(io::Error::other)?);
+    let empty = HeaderMap::new();
+
+    happen(&mut renderer, "client", Kind::Connected { server: &server })?;
+    happen(&mut renderer, "client", Kind::Note("Everything that can happen; half of it # at once."))?;
+    happen(&mut renderer, "ana", Kind::Headers { from: Side::Client, path, metadata: &metadata })?;
+    happen(&mut renderer, "ana", message(Side::Client, 1, b"\x0a\x0a\x0a\x03r<1\x12\x03ana"))?;
+    happen(&mut renderer, "ana", Kind::Headers { from: Side::Server, path: "", metadata: &empty })?;
+    for number in 1..=30 {
+        let post = b"\x08\x07\x12\x06\x08\x80\xe8\x92\xcb\x06\x1a\x03ben\x32\x0c\x0a\x0a\xe5\xae\x89\x1b[2J\xe5\xa8\x9c";
+        happen(&mut renderer, "ana", message(Side::Server, number, &post[..]))?;
+    }
+    let long = "a text that is much too long for the diagram ".repeat(4);
+    // post { text }, whose lengths take two bytes each.
+    let post = [&[0x12, 183, 1, 0x0a, 180, 1][..], long.as_bytes()].concat();
+    happen(&mut renderer, "ana", message(Side::Client, 2, &post))?;
+    happen(&mut renderer, "ana", message(Side::Client, 3, b"\xff\xff"))?;
+    happen(&mut renderer, "ana", Kind::HalfClose)?;
+    happen(&mut renderer, "ana", Kind::Trailers { status: &Status::ok(""), metadata: &empty })?;
+    let details =
+        ErrorDetails::with_error_info("FELL_BEHIND", "fourmodes", [("next".to_owned(), "7".to_owned())]);
+    let status = Status::with_error_details(Code::OutOfRange, "this member fell behind; ".repeat(5), details);
+    happen(&mut renderer, "ben", Kind::Trailers { status: &status, metadata: &empty })?;
+    happen(&mut renderer, "client", Kind::Cancel)?;
+    happen(&mut renderer, "client", Kind::Broken { reason: "connection reset by peer" })?;
+    renderer.outcome(&Outcome {
+        mode: "bidi-streaming",
+        scenario: "chat",
+        value: json!({"heard": 30}),
+        text: "30 events heard".to_owned(),
+        failure: Some(Failure::from(status)),
+    })?;
+    Ok(renderer)
+}

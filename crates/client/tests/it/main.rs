@@ -1,0 +1,14 @@
+//! The client as its users run it: the real binary against a real server.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "in a test a panic is the report")]
+
+mod bad_input;
+mod bidi_streaming;
+mod client_streaming;
+mod command_line;
+mod interrupted;
+mod output;
+mod readme;
+mod server_streaming;
+mod support;
+mod tour;
+mod unary;

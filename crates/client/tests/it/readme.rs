@@ -1,0 +1,80 @@
+//! What the README shows is what a user gets: its commands are run, and their
+//! output is compared, times aside.
+
+use std::{path::Path, process::Command};
+
+use regex::Regex;
+
+use crate::support::Server;
+
+const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
+
+#[test]
+fn the_console_blocks_of_the_readme_are_true() {
+    let readme = std::fs::read_to_string(Path::new(ROOT).join("README.md")).unwrap();
+    let blocks: Vec<_> =
+        readme.split("```console\n").skip(1).map(|block| block.split("```").next().unwrap()).collect();
+    assert!(blocks.len() >= 5, "only {} console blocks", blocks.len());
+    for block in blocks {
+        let (command, expected) = block.split_once('\n').unwrap();
+        let command = command.strip_prefix("$ just ").unwrap_or_else(|| panic!("no recipe: {command}"));
+        // A recipe for a mode hands its arguments to the client: see the next test.
+        // Each command finds the server fresh, as its reader has it.
+        let server = Server::start();
+        let ended = Command::new(env!("CARGO_BIN_EXE_client"))
+            .args(command.split(' '))
+            .current_dir(ROOT)
+            .env_clear()
+            .env("FOURMODES_SERVER", &server.url)
+            .output()
+            .unwrap();
+        let shown = [ended.stdout, ended.stderr].map(|text| String::from_utf8(text).unwrap()).concat();
+        pretty_equal(&normalized(expected), &normalized(&shown), command);
+    }
+}
+
+#[test]
+fn each_mode_has_a_recipe_that_hands_its_arguments_to_the_client() {
+    let justfile = std::fs::read_to_string(Path::new(ROOT).join("justfile")).unwrap();
+    for mode in ["unary", "server-streaming", "client-streaming", "bidi-streaming"] {
+        let recipe = format!(
+            "[positional-arguments]\n{mode} *scenario:\n    @exec cargo run --quiet --package client -- {mode} \"$@\"\n"
+        );
+        assert!(justfile.contains(&recipe), "no recipe like\n{recipe}");
+    }
+}
+
+#[test]
+fn the_files_that_the_documents_name_exist() {
+    let link = Regex::new(r"\]\(([^)#:]+)\)").unwrap();
+    for document in ["README.md", "ARCHITECTURE.md"] {
+        let text = std::fs::read_to_string(Path::new(ROOT).join(document)).unwrap();
+        for (_, [target]) in link.captures_iter(&text).map(|found| found.extract()) {
+            assert!(Path::new(ROOT).join(target).exists(), "{document} names {target}");
+        }
+    }
+}
+
+/// Times, dates, ports, and the widths that they take.
+fn normalized(text: &str) -> String {
+    let replacements = [
+        (r"127\.0\.0\.1:\d+", "ADDRESS"),
+        (r"─+", "─"),
+        (r"(?m)^ *[\d.]+ (ms|s) ", "TIME "),
+        (r"deadline \S+( \S+ms)?", "deadline TIME"),
+        (r"in [\d.]+ s \(\d+/s\)", "in TIME"),
+        (r#""at_ms":[\d.]+"#, r#""at_ms":TIME"#),
+        (r#""grpc-timeout":"\d+\w""#, r#""grpc-timeout":TIME"#),
+        (r#""date":"[^"]+""#, r#""date":DATE"#),
+    ];
+    replacements.into_iter().fold(text.to_owned(), |text, (pattern, with)| {
+        Regex::new(pattern).unwrap().replace_all(&text, with).into_owned()
+    })
+}
+
+fn pretty_equal(expected: &str, shown: &str, command: &str) {
+    for (expected, shown) in expected.lines().zip(shown.lines()) {
+        assert_eq!(expected, shown, "in the output of {command}");
+    }
+    assert_eq!(expected.lines().count(), shown.lines().count(), "in the output of {command}:\n{shown}");
+}

@@ -1,0 +1,65 @@
+//! What the server and the client do alike as processes.
+
+use std::io::{self, IsTerminal as _};
+
+use tracing_subscriber::{EnvFilter, filter::LevelFilter, fmt};
+
+/// Logs to stderr, at `level` unless `RUST_LOG` says otherwise, in colour on a
+/// terminal unless `NO_COLOR` is set.
+pub fn log_to_stderr(level: LevelFilter) {
+    let filter = EnvFilter::builder().with_default_directive(level.into()).from_env_lossy();
+    let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .with_ansi(io::stderr().is_terminal() && !no_color)
+        .with_target(false)
+        .init();
+}
+
+/// SIGINT and SIGTERM; elsewhere Ctrl-C. Once installed, they no longer end the
+/// process by themselves.
+#[derive(Debug)]
+pub struct Signals {
+    #[cfg(unix)]
+    interrupt: tokio::signal::unix::Signal,
+    #[cfg(unix)]
+    terminate: tokio::signal::unix::Signal,
+}
+
+impl Signals {
+    /// # Errors
+    ///
+    /// When the handlers cannot be installed.
+    #[cfg(unix)]
+    pub fn install() -> io::Result<Self> {
+        use tokio::signal::unix::{SignalKind, signal};
+        Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
+    }
+
+    /// Completes with the next signal.
+    #[cfg(unix)]
+    pub async fn next(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
+
+    /// # Errors
+    ///
+    /// None here.
+    #[cfg(not(unix))]
+    pub fn install() -> io::Result<Self> {
+        Ok(Self {})
+    }
+
+    /// Completes with the next Ctrl-C.
+    #[cfg(not(unix))]
+    pub async fn next(&mut self) {
+        // Without a handler there is nothing to wait for.
+        if tokio::signal::ctrl_c().await.is_err() {
+            std::future::pending().await
+        }
+    }
+}

@@ -1,0 +1,47 @@
+#!/usr/bin/env bash
+# Calls a server with the Python clients and tests of interop/python.
+#
+#   cargo build -p server && interop/run.sh
+#
+# Arguments go to unittest: -v, or the name of a test. FOURMODES_SERVER_BIN
+# names another server than the one that cargo has built. Whatever is made here
+# goes to target/interop.
+set -euo pipefail
+
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+root=$(dirname "$here")
+target=${CARGO_TARGET_DIR:-$root/target}
+venv=$target/interop/venv
+gen=$target/interop/gen
+server=${FOURMODES_SERVER_BIN:-$target/debug/server}
+
+fail() {
+    printf 'interop: %s\n' "$*" >&2
+    exit 1
+}
+
+[[ -f $server && -x $server ]] || fail "there is no server at $server; build it (cargo build -p server) or set FOURMODES_SERVER_BIN"
+command -v python3 >/dev/null || fail "python3 is missing; on Debian: apt-get install python3 python3-venv"
+# Debian ships venv without ensurepip, which it needs, until python3-venv is installed.
+python3 -c 'import ensurepip, venv' 2>/dev/null || fail "the venv module of python3 is missing; on Debian: apt-get install python3-venv"
+
+# What the environment was made from, written last: one that was interrupted
+# half-way does not count.
+stamp=$(python3 -c 'import sys; print(sys.version)' && cksum <"$here/requirements.txt")
+if [[ ! -x $venv/bin/python || $(cat "$venv/stamp" 2>/dev/null) != "$stamp" ]]; then
+    python3 -m venv --clear "$venv"
+    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --requirement "$here/requirements.txt"
+    printf '%s\n' "$stamp" >"$venv/stamp"
+fi
+
+# From scratch, so that nothing is left of a proto that is gone.
+rm -rf -- "$gen"
+mkdir -p "$gen"
+generate() {
+    "$venv/bin/python" -m grpc_tools.protoc --proto_path="$1" --python_out="$gen" --grpc_python_out="$gen" "${@:2}"
+}
+# Flat, as in a tutorial: `import greeter_pb2`.
+generate "$root/proto/tutorial" "$root"/proto/tutorial/*.proto
+generate "$root/proto" "$root"/proto/fourmodes/v1/*.proto
+
+FOURMODES_SERVER_BIN=$server PYTHONPATH=$gen exec "$venv/bin/python" "$here/python/test_interop.py" "$@"

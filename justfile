@@ -1,0 +1,96 @@
+# gRPC's four communication modes: a server, a client, and what they show.
+
+# The address of `just server` and of the recipes that call it.
+export FOURMODES_SERVER := env("FOURMODES_SERVER", "http://127.0.0.1:50051")
+
+# List the recipes.
+[private]
+default:
+    @just --list --unsorted
+
+# Start a server on a free port, take the tour, stop the server.
+[group("see")]
+demo: build
+    #!/usr/bin/env bash
+    set -euo pipefail
+    dir=$(mktemp -d)
+    mkfifo "$dir/stdout"
+    target/debug/server --listen 127.0.0.1:0 all >"$dir/stdout" 2>"$dir/log" &
+    server=$!
+    stop() {
+        kill "$server" 2>/dev/null || true
+        wait "$server" || { cat "$dir/log" >&2; exit 1; }
+        rm -r "$dir"
+    }
+    trap stop EXIT
+    # The server's first line is `listening on http://ADDRESS`.
+    read -r _ _ url <"$dir/stdout"
+    target/debug/client --server "$url" tour
+
+# The server, for the first terminal: `just server`, `just server unary`.
+[group("see")]
+server mode="all" *options:
+    @exec cargo run --quiet --package server -- {{ mode }} {{ options }}
+
+# One request, one response: `just unary multiply 6 7`, `just unary status`.
+[group("see")]
+[positional-arguments]
+unary *scenario:
+    @exec cargo run --quiet --package client -- unary "$@"
+
+# One request, many responses: `just server-streaming quotes --count 5`, `… system`.
+[group("see")]
+[positional-arguments]
+server-streaming *scenario:
+    @exec cargo run --quiet --package client -- server-streaming "$@"
+
+# Many requests, one response: `just client-streaming readings examples/readings.csv`.
+[group("see")]
+[positional-arguments]
+client-streaming *scenario:
+    @exec cargo run --quiet --package client -- client-streaming "$@"
+
+# Many requests, many responses: `just bidi-streaming chat --room lobby --name ana`.
+[group("see")]
+[positional-arguments]
+bidi-streaming *scenario:
+    @exec cargo run --quiet --package client -- bidi-streaming "$@"
+
+# All four modes against a running server, explained.
+[group("see")]
+[positional-arguments]
+tour *options:
+    @exec cargo run --quiet --package client -- tour "$@"
+
+# Build both binaries: target/debug/server and target/debug/client.
+[group("develop")]
+build:
+    cargo build --workspace
+
+# Run the tests; what is given goes to cargo test.
+[group("develop")]
+[positional-arguments]
+test *options:
+    cargo test --workspace "$@"
+
+# Format the code.
+[group("develop")]
+fmt:
+    cargo fmt --all
+
+# What has to be clean before a change lands: format, lints, documentation.
+[group("develop")]
+lint:
+    cargo fmt --all --check
+    cargo clippy --workspace --all-targets -- -D warnings
+    RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
+
+# Python clients (grpcio) against the server; needs Python 3 with its venv module.
+[group("develop")]
+interop:
+    cargo build --package server
+    bash interop/run.sh
+
+# All that CI runs.
+[group("develop")]
+ci: lint test demo interop
