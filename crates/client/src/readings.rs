@@ -3,12 +3,12 @@
 
 use std::{
     fs::File,
-    io::{self, Read},
+    io::{self, IsTerminal as _, Read},
     path::Path,
 };
 
 use csv_core::ReadRecordResult;
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use prost_types::Timestamp;
 use serde::{Deserialize, Serialize};
 use shared_proto::fourmodes::v1::Reading;
@@ -61,8 +61,9 @@ pub(crate) fn read(
 fn open(path: &Path, progress: &ProgressBar) -> io::Result<File> {
     let file = File::open(path)?;
     let metadata = file.metadata()?;
-    if metadata.is_file() {
+    if metadata.is_file() && io::stderr().is_terminal() {
         progress.set_length(metadata.len());
+        progress.set_draw_target(ProgressDrawTarget::stderr());
         if let Ok(style) =
             ProgressStyle::with_template("{bar:40} {bytes} of {total_bytes}, {bytes_per_sec}, {eta}")
         {

@@ -4,10 +4,16 @@ use std::io::{self, IsTerminal as _};
 
 use tracing_subscriber::{EnvFilter, filter::LevelFilter, fmt};
 
+/// These say something about each frame at `debug`, and so are heard at that
+/// level only when `RUST_LOG` names them.
+const TALKATIVE: &str = "h2=info,hyper_util=info,tower=info";
+
 /// Logs to stderr, at `level` unless `RUST_LOG` says otherwise, in colour on a
 /// terminal unless `NO_COLOR` is set.
 pub fn log_to_stderr(level: LevelFilter) {
-    let filter = EnvFilter::builder().with_default_directive(level.into()).from_env_lossy();
+    let wanted = std::env::var("RUST_LOG").ok().filter(|wanted| !wanted.trim().is_empty());
+    let wanted = wanted.unwrap_or_else(|| level.to_string());
+    let filter = EnvFilter::builder().parse_lossy(format!("{TALKATIVE},{wanted}"));
     let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     fmt()
         .with_env_filter(filter)

@@ -1,6 +1,9 @@
 //! Bidirectional streaming: many requests, many responses, neither waits.
 
-use std::{fmt, io};
+use std::{
+    fmt,
+    io::{self, IsTerminal as _},
+};
 
 use serde::Serialize;
 use shared_proto::{
@@ -15,8 +18,8 @@ use tokio::sync::mpsc;
 use tokio_stream::{Stream, StreamExt as _, once, wrappers::ReceiverStream};
 use tonic::Streaming;
 
-use super::tour::Step;
-use crate::{failure::Failure, lines::Lines, session::Session};
+use super::{counted, tour::Step};
+use crate::{failure::Failure, lines::Lines, session::Session, timeline::printable};
 
 #[derive(Debug, Default, Serialize)]
 pub(crate) struct Chat {
@@ -35,6 +38,9 @@ pub(crate) async fn chat(
     report: &mut Chat,
 ) -> Result<(), Failure> {
     (report.room, report.name) = (room.to_owned(), name.to_owned());
+    if io::stdin().is_terminal() {
+        session.note("Each line that you type is a post; Ctrl-D leaves the room.");
+    }
     let mut responses = join(session, "client", room, name, lines_of_stdin()).await?;
     while let Some(response) = responses.message().await? {
         report.hear(&response);
@@ -98,7 +104,8 @@ impl fmt::Display for Chat {
         if self.heard == 0 {
             return Ok(());
         }
-        write!(f, "{} in {}: {} posted, {} events heard", self.name, self.room, self.posted, self.heard)
+        let (posted, heard) = (counted(self.posted, "post"), counted(self.heard, "event"));
+        write!(f, "{} in {}: {posted}, {heard} heard", printable(&self.name), printable(&self.room))
     }
 }
 

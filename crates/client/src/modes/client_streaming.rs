@@ -7,6 +7,7 @@ use std::{
 };
 
 use console::{Alignment, pad_str};
+use indicatif::HumanCount;
 use serde::Serialize;
 use shared_proto::fourmodes::v1::{
     DeviceStatistics, Reading, RecordReadingsRequest, RecordReadingsResponse,
@@ -15,7 +16,7 @@ use shared_proto::fourmodes::v1::{
 use tokio::sync::{mpsc, oneshot};
 use tokio_stream::Stream;
 
-use super::tour::Step;
+use super::{counted, tour::Step};
 use crate::{
     failure::Failure,
     readings::{self, Batch, Refused},
@@ -178,13 +179,12 @@ impl fmt::Display for Readings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         /// How many lines of each kind people want to read.
         const LINES: usize = 20;
-        write!(
-            f,
-            "{} readings of {} devices, {} refused",
-            self.count,
-            self.devices.len(),
-            self.refused_count
-        )?;
+        if !self.answered {
+            return Ok(());
+        }
+        let devices = self.devices.len() as u64;
+        write!(f, "{} of {}, ", counted(self.count, "reading"), counted(devices, "device"))?;
+        write!(f, "{} refused", HumanCount(self.refused_count))?;
         for Refused { line, reason } in self.refused.iter().take(LINES) {
             write!(f, "\n    line {line}: {}", printable(reason))?;
         }

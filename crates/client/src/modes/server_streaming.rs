@@ -14,7 +14,10 @@ use shared_proto::fourmodes::v1::{
 };
 use tonic::Code;
 
-use super::tour::{Step, expect_code};
+use super::{
+    counted,
+    tour::{Step, expect_code},
+};
 use crate::{failure::Failure, session::Session, timeline::printable};
 
 #[derive(Debug, Default, Serialize)]
@@ -89,14 +92,19 @@ impl fmt::Display for Quotes {
         if self.count == 0 {
             return Ok(());
         }
-        write!(f, "{} quotes in {:.1} s", self.count, self.seconds)?;
+        write!(f, "{} in {:.1} s", counted(self.count, "quote"), self.seconds)?;
         if self.count > 1 && self.seconds > 0.0 {
             write!(f, " ({:.0}/s)", self.count as f64 / self.seconds)?;
         }
-        write!(f, ", {} gaps, {} duplicates", self.gaps, self.duplicates)?;
+        write!(f, ", {}, {}", counted(self.gaps, "gap"), counted(self.duplicates, "duplicate"))?;
         for (symbol, quotes) in &self.symbols {
             let (units, cents) = (quotes.price_cents / 100, quotes.price_cents % 100);
-            write!(f, "\n    {:<8}{units:>8}.{cents:02}{:>12} quotes", printable(symbol), quotes.count)?;
+            write!(
+                f,
+                "\n    {:<8}{units:>8}.{cents:02}{:>14}",
+                printable(symbol),
+                counted(quotes.count, "quote")
+            )?;
         }
         Ok(())
     }
@@ -165,7 +173,7 @@ impl fmt::Display for System {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Some(latest) = &self.latest else { return Ok(()) };
         let bytes = HumanBytes;
-        writeln!(f, "{} samples; the last one:", self.count)?;
+        writeln!(f, "{}; the last one:", counted(self.count, "sample"))?;
         writeln!(
             f,
             "    server   {:>5.1} % of a core, {} of memory, disk {} read, {} written",

@@ -13,8 +13,7 @@ pub(crate) mod tap;
 mod text;
 
 use std::{
-    fmt,
-    io::{self, IsTerminal as _},
+    fmt, io,
     sync::{
         Arc, LazyLock, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering::Relaxed},
@@ -23,7 +22,7 @@ use std::{
 };
 
 use http::{HeaderMap, Uri};
-use indicatif::{ProgressBar, ProgressDrawTarget};
+use indicatif::ProgressBar;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
@@ -116,7 +115,7 @@ impl Timeline {
     pub(crate) fn new(config: &Config) -> Result<Self, Failure> {
         // Takes some milliseconds, which would otherwise be the first call's.
         LazyLock::force(&shared_proto::POOL);
-        let progress = ProgressBar::with_draw_target(None, progress_target());
+        let progress = ProgressBar::hidden();
         let stdout = AboveProgress { out: io::stdout(), progress: progress.clone() };
         let mut renderers: Vec<Box<dyn Renderer>> = vec![match config.output {
             Output::Text => Box::new(text::Text::to_stdout(stdout, config.quiet)),
@@ -218,10 +217,6 @@ impl fmt::Debug for Timeline {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Timeline").finish_non_exhaustive()
     }
-}
-
-fn progress_target() -> ProgressDrawTarget {
-    if io::stderr().is_terminal() { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() }
 }
 
 /// stdout, which may be on the terminal that the progress bar is drawn on.

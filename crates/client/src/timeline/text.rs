@@ -9,6 +9,8 @@ use console::{Alignment, Style, Term, measure_text_width, pad_str, truncate_str}
 use shared_proto::code_name;
 use tonic::Code;
 
+use crate::modes::counted;
+
 use super::{Event, Kind, Outcome, Renderer, Side, fold::Fold, printable};
 /// Where stdout is no terminal, in columns.
 const WIDTH: usize = 100;
@@ -31,7 +33,8 @@ impl<W: Write> Text<W> {
     /// As wide and as colourful as the terminal that stdout is, if it is one.
     pub(super) fn to_stdout(out: W, quiet: bool) -> Self {
         let width = match Term::stdout().size_checked() {
-            Some((_, columns)) => usize::from(columns).clamp(60, 120),
+            // The names above the life lines stick out by two columns.
+            Some((_, columns)) => usize::from(columns).saturating_sub(2).clamp(60, 120),
             None => WIDTH,
         };
         Self::new(out, width, console::colors_enabled(), quiet)
@@ -88,9 +91,7 @@ impl<W: Write> Text<W> {
         if folded == 0 {
             return Ok(());
         }
-        let count = indicatif::HumanCount(folded);
-        let s = if folded == 1 { "" } else { "s" };
-        let label = format!("⋮ {count} message{s} ⋮");
+        let label = format!("⋮ {} ⋮", counted(folded, "message"));
         let middle = pad_str(&label, self.inner(), Alignment::Center, None).into_owned();
         self.row(None, &self.style().dim().apply_to(middle).to_string())
     }

@@ -30,7 +30,7 @@ fn thousands_of_messages_are_folded_in_text_and_whole_in_json() {
         assert!(text.lines().count() < 60, "{text}");
         assert!(text.contains("message 5000  quote {sequence: 5000"), "{text}");
         assert!(text.contains("as fast as flow control allows"), "{text}");
-        assert!(text.contains("5000 quotes in"), "{text}");
+        assert!(text.contains("5,000 quotes in"), "{text}");
     }
     let ended = server.client("server-streaming quotes --count 5000 --interval 0s --output json").run().ok();
     let numbers =

@@ -137,7 +137,7 @@ impl Drop for Call {
         let code = code_name(Code::from_i32(self.code.load(Relaxed)));
         let elapsed = self.begun.elapsed();
         let mode = self.mode.map_or("unknown method", Mode::name);
-        tracing::info!(parent: &self.span, code, received, sent, ?elapsed, "{mode} ended");
+        tracing::info!(parent: &self.span, %code, received, sent, ?elapsed, "{mode} ended");
     }
 }
 
