@@ -25,7 +25,7 @@ pub(crate) struct Reading {
 pub(crate) enum Refusal {
     #[error("device {0}")]
     Device(#[from] super::names::BadName),
-    #[error("time is missing or outside the range of a timestamp")]
+    #[error("time is missing or outside the years 1 to 9999")]
     Time,
     #[error("value {0} is not a finite number")]
     NotFinite(f64),
@@ -189,6 +189,18 @@ mod tests {
         }
         let [a] = collection.statistics().try_into().unwrap();
         assert!((a.standard_deviation - 0.50025).abs() < 1e-4, "{}", a.standard_deviation);
+    }
+
+    #[test]
+    fn values_at_the_edge_of_what_a_float_can_hold_do_no_harm() {
+        let mut collection = Collection::default();
+        for n in 0..10_000 {
+            let value = [f64::MAX, f64::MIN, f64::MIN_POSITIVE, -0.0, 1e308][n % 5];
+            let time = SystemTime::UNIX_EPOCH;
+            collection.record(1, Ok(Reading { device: "a".into(), time, value }));
+        }
+        let [a] = collection.statistics().try_into().unwrap();
+        assert_eq!((a.count, a.min, a.max), (10_000, f64::MIN, f64::MAX));
     }
 
     #[test]

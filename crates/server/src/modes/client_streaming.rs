@@ -41,7 +41,9 @@ impl TryFrom<pb::Reading> for Reading {
     type Error = Refusal;
 
     fn try_from(wire: pb::Reading) -> Result<Self, Refusal> {
-        let time = wire.time.ok_or(Refusal::Time)?;
+        // The years 1 to 9999, as timestamp.proto has it.
+        let years = -62_135_596_800..=253_402_300_799;
+        let time = wire.time.filter(|time| years.contains(&time.seconds)).ok_or(Refusal::Time)?;
         let time = SystemTime::try_from(time).map_err(|_| Refusal::Time)?;
         Ok(Self { device: wire.device, time, value: wire.value })
     }
