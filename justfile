@@ -1,7 +1,6 @@
 # gRPC's four communication modes: a server, a client, and what they show.
 
-# The address of `just server` and of the recipes that call it.
-export FOURMODES_SERVER := env("FOURMODES_SERVER", "http://127.0.0.1:50051")
+bin := env("CARGO_TARGET_DIR", justfile_directory() / "target") / "debug"
 
 # List the recipes.
 [private]
@@ -15,7 +14,7 @@ demo: build
     set -euo pipefail
     dir=$(mktemp -d)
     mkfifo "$dir/stdout"
-    target/debug/server --listen 127.0.0.1:0 all >"$dir/stdout" 2>"$dir/log" &
+    {{ bin }}/server --listen 127.0.0.1:0 all >"$dir/stdout" 2>"$dir/log" &
     server=$!
     stop() {
         kill "$server" 2>/dev/null || true
@@ -25,42 +24,49 @@ demo: build
     trap stop EXIT
     # The server's first line is `listening on http://ADDRESS`.
     read -r _ _ url <"$dir/stdout"
-    target/debug/client --server "$url" tour
+    {{ bin }}/client --server "$url" tour
 
 # The server, for the first terminal: `just server`, `just server unary`.
 [group("see")]
-server mode="all" *options:
-    @exec cargo run --quiet --package server -- {{ mode }} {{ options }}
+[no-exit-message]
+server mode="all" *options: ready
+    @exec {{ bin }}/server {{ mode }} {{ options }}
 
 # One request, one response: `just unary multiply 6 7`, `just unary status`.
 [group("see")]
-[positional-arguments]
-unary *scenario:
-    @exec cargo run --quiet --package client -- unary "$@"
+[no-cd, no-exit-message, positional-arguments]
+unary *scenario: ready
+    @exec {{ bin }}/client unary "$@"
 
 # One request, many responses: `just server-streaming quotes --count 5`, `… system`.
 [group("see")]
-[positional-arguments]
-server-streaming *scenario:
-    @exec cargo run --quiet --package client -- server-streaming "$@"
+[no-cd, no-exit-message, positional-arguments]
+server-streaming *scenario: ready
+    @exec {{ bin }}/client server-streaming "$@"
 
 # Many requests, one response: `just client-streaming readings examples/readings.csv`.
 [group("see")]
-[positional-arguments]
-client-streaming *scenario:
-    @exec cargo run --quiet --package client -- client-streaming "$@"
+[no-cd, no-exit-message, positional-arguments]
+client-streaming *scenario: ready
+    @exec {{ bin }}/client client-streaming "$@"
 
 # Many requests, many responses: `just bidi-streaming chat --room lobby --name ana`.
 [group("see")]
-[positional-arguments]
-bidi-streaming *scenario:
-    @exec cargo run --quiet --package client -- bidi-streaming "$@"
+[no-cd, no-exit-message, positional-arguments]
+bidi-streaming *scenario: ready
+    @exec {{ bin }}/client bidi-streaming "$@"
 
 # All four modes against a running server, explained.
 [group("see")]
-[positional-arguments]
-tour *options:
-    @exec cargo run --quiet --package client -- tour "$@"
+[no-cd, no-exit-message, positional-arguments]
+tour *options: ready
+    @exec {{ bin }}/client tour "$@"
+
+# The same, without a word when there is nothing to do.
+[private]
+ready:
+    @test -x {{ bin }}/client || cargo build --workspace
+    @cargo build --quiet --workspace
 
 # Build both binaries: target/debug/server and target/debug/client.
 [group("develop")]

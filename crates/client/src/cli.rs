@@ -26,6 +26,7 @@ pub(crate) struct Options {
     #[arg(
         long,
         env = "FOURMODES_SERVER",
+        hide_env_values = true,
         default_value = "http://127.0.0.1:50051",
         value_name = "URL",
         global = true
@@ -33,22 +34,29 @@ pub(crate) struct Options {
     pub(crate) server: String,
 
     /// What stdout gets: a diagram for people or JSON lines for programs
-    #[arg(long, env = "FOURMODES_OUTPUT", default_value = "text", value_name = "FORMAT", global = true)]
+    #[arg(
+        long,
+        env = "FOURMODES_OUTPUT",
+        hide_env_values = true,
+        default_value = "text",
+        value_name = "FORMAT",
+        global = true
+    )]
     pub(crate) output: Output,
 
     /// Also write what happened as a Mermaid sequence diagram
-    #[arg(long, env = "FOURMODES_DIAGRAM", value_name = "FILE.mmd", global = true)]
+    #[arg(long, env = "FOURMODES_DIAGRAM", hide_env_values = true, value_name = "FILE.mmd", global = true)]
     pub(crate) diagram: Option<PathBuf>,
 
     /// How long all of it may take [default: 5s for unary, none for streams]
-    #[arg(long, env = "FOURMODES_DEADLINE", value_name = "DURATION", value_parser = deadline, global = true)]
+    #[arg(long, env = "FOURMODES_DEADLINE", hide_env_values = true, value_name = "DURATION", value_parser = deadline, allow_hyphen_values = true, global = true)]
     pub(crate) deadline: Option<Duration>,
 
     /// The result only, without what led to it
     #[arg(
         long,
         short,
-        env = "FOURMODES_QUIET",
+        env = "FOURMODES_QUIET", hide_env_values = true,
         value_parser = clap::builder::FalseyValueParser::new(),
         global = true
     )]
@@ -64,21 +72,29 @@ pub(crate) enum Output {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// One request, one response
+    ///
+    /// Without a scenario the mode is explained and demonstrated.
     Unary {
         #[command(subcommand)]
         scenario: Option<Unary>,
     },
     /// One request, many responses
+    ///
+    /// Without a scenario the mode is explained and demonstrated.
     ServerStreaming {
         #[command(subcommand)]
         scenario: Option<ServerStreaming>,
     },
     /// Many requests, one response
+    ///
+    /// Without a scenario the mode is explained and demonstrated.
     ClientStreaming {
         #[command(subcommand)]
         scenario: Option<ClientStreaming>,
     },
     /// Many requests, many responses
+    ///
+    /// Without a scenario the mode is explained and demonstrated.
     BidiStreaming {
         #[command(subcommand)]
         scenario: Option<BidiStreaming>,
@@ -86,16 +102,20 @@ pub(crate) enum Command {
     /// All four modes, one after the other, explained
     Tour,
     /// Print a completion script for a shell
-    Completions { shell: Shell },
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
 }
 
-/// Without a scenario: the mode, explained and demonstrated.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Unary {
     /// Multiply two integers
     Multiply {
+        /// One factor, a signed 64-bit integer
         #[arg(allow_negative_numbers = true)]
         a: i64,
+        /// The other one
         #[arg(allow_negative_numbers = true)]
         b: i64,
     },
@@ -103,33 +123,46 @@ pub(crate) enum Unary {
     Status,
 }
 
-/// Without a scenario: the mode, explained and demonstrated.
 #[derive(Debug, Subcommand)]
 pub(crate) enum ServerStreaming {
     /// Watch simulated market quotes
     Quotes {
-        /// What to watch, separated by commas [default: every listed symbol]
-        #[arg(long, value_delimiter = ',', value_name = "SYMBOLS")]
+        /// What to watch, separated by commas [default: every symbol there is:
+        /// ACME, BOLT, CORA, DUNE, ECHO, FLUX]
+        #[arg(long, env = "FOURMODES_SYMBOLS", hide_env_values = true, value_delimiter = ',', value_name = "SYMBOLS", value_parser = trimmed)]
         symbols: Vec<String>,
         /// How many quotes; 0 goes on until Ctrl-C
-        #[arg(long, default_value_t = 10, value_name = "N")]
+        #[arg(
+            long,
+            env = "FOURMODES_COUNT",
+            hide_env_values = true,
+            default_value_t = 10,
+            value_name = "N",
+            allow_negative_numbers = true
+        )]
         count: u64,
         /// Time between two quotes; 0s sends as fast as flow control allows
-        #[arg(long, default_value = "100ms", value_name = "DURATION", value_parser = duration)]
+        #[arg(long, env = "FOURMODES_INTERVAL", hide_env_values = true, default_value = "100ms", value_name = "DURATION", value_parser = duration, allow_hyphen_values = true)]
         interval: Duration,
     },
     /// Watch the load of the server's process and machine
     System {
         /// Time between two samples, at least 200ms
-        #[arg(long, default_value = "1s", value_name = "DURATION", value_parser = duration)]
+        #[arg(long, env = "FOURMODES_INTERVAL", hide_env_values = true, default_value = "1s", value_name = "DURATION", value_parser = duration, allow_hyphen_values = true)]
         interval: Duration,
         /// How many samples; 0 goes on until Ctrl-C
-        #[arg(long, default_value_t = 5, value_name = "N")]
+        #[arg(
+            long,
+            env = "FOURMODES_COUNT",
+            hide_env_values = true,
+            default_value_t = 5,
+            value_name = "N",
+            allow_negative_numbers = true
+        )]
         count: u64,
     },
 }
 
-/// Without a scenario: the mode, explained and demonstrated.
 #[derive(Debug, Subcommand)]
 pub(crate) enum ClientStreaming {
     /// Deliver readings of devices, get statistics
@@ -140,14 +173,15 @@ pub(crate) enum ClientStreaming {
     },
 }
 
-/// Without a scenario: the mode, explained and demonstrated.
 #[derive(Debug, Subcommand)]
 pub(crate) enum BidiStreaming {
     /// Talk in a room: each line of standard input is a post, its end leaves
     Chat {
-        #[arg(long)]
+        /// Which room; it opens with its first member and goes with its last
+        #[arg(long, env = "FOURMODES_ROOM", hide_env_values = true, allow_hyphen_values = true)]
         room: String,
-        #[arg(long)]
+        /// Under which name; nobody else in the room may have it
+        #[arg(long, env = "FOURMODES_NAME", hide_env_values = true, allow_hyphen_values = true)]
         name: String,
     },
 }
@@ -171,8 +205,14 @@ fn duration(text: &str) -> Result<Duration, String> {
 }
 
 fn deadline(text: &str) -> Result<Duration, String> {
-    match duration(text)? {
-        Duration::ZERO => Err("a call cannot be over before it begins; give it at least 1ms".to_owned()),
-        deadline => Ok(deadline),
+    let deadline = duration(text)?;
+    if deadline < Duration::from_millis(1) {
+        return Err("no call can be that fast; give it at least 1ms".to_owned());
     }
+    Ok(deadline)
+}
+
+#[expect(clippy::unnecessary_wraps, reason = "clap wants a parser that could fail")]
+fn trimmed(text: &str) -> Result<String, std::convert::Infallible> {
+    Ok(text.trim().to_owned())
 }

@@ -7,11 +7,14 @@ use clap_complete::Shell;
 use http::Uri;
 use shared_proto::Mode;
 
-use crate::cli::{self, Cli, Command, Output};
+use crate::cli::{self, Cli, Command, Options, Output};
+
+/// What a unary call may take when the user says nothing.
+pub(crate) const UNARY_DEADLINE: Duration = Duration::from_secs(5);
 
 /// One run of the client, validated.
 #[derive(Debug)]
-pub struct Config {
+pub(crate) struct Config {
     pub(crate) server: Uri,
     pub(crate) output: Output,
     pub(crate) diagram: Option<PathBuf>,
@@ -31,7 +34,6 @@ pub(crate) enum Job {
     Chat { room: String, name: String },
     Demonstration(Mode),
     Tour,
-    Completions(Shell),
 }
 
 impl Job {
@@ -44,7 +46,6 @@ impl Job {
             Self::Chat { .. } => Mode::BidiStreaming.name(),
             Self::Demonstration(mode) => mode.name(),
             Self::Tour => "all",
-            Self::Completions(_) => "none",
         }
     }
 
@@ -59,7 +60,6 @@ impl Job {
             Self::Chat { .. } => "chat",
             Self::Demonstration(_) => "demonstration",
             Self::Tour => "tour",
-            Self::Completions(_) => "completions",
         }
     }
 }
@@ -68,37 +68,40 @@ impl Job {
 impl fmt::Display for Job {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Tour | Self::Completions(_) => f.write_str(self.scenario()),
+            Self::Tour => f.write_str(self.scenario()),
             Self::Demonstration(mode) => f.write_str(mode.name()),
             _ => write!(f, "{} {}", self.mode(), self.scenario()),
         }
     }
 }
 
-impl TryFrom<Cli> for Config {
-    type Error = clap::Error;
-
-    fn try_from(Cli { options, command }: Cli) -> Result<Self, clap::Error> {
+impl Config {
+    /// # Errors
+    ///
+    /// When something in `options` makes no sense.
+    pub(crate) fn new(options: Options, job: Job) -> Result<Self, clap::Error> {
         let server = server_uri(&options.server).map_err(|reason| {
             let message = format!("--server {}: {reason}", options.server);
             Cli::command().error(clap::error::ErrorKind::ValueValidation, message)
         })?;
-        let job = Job::from(command);
         let unary = matches!(job, Job::Multiply { .. } | Job::Status);
         Ok(Self {
             server,
             output: options.output,
             diagram: options.diagram,
-            deadline: options.deadline.or(unary.then_some(Duration::from_secs(5))),
+            deadline: options.deadline.or(unary.then_some(UNARY_DEADLINE)),
             quiet: options.quiet,
             job,
         })
     }
 }
 
-impl From<Command> for Job {
-    fn from(command: Command) -> Self {
-        match command {
+/// The one command that is no job asks for a shell's completions.
+impl TryFrom<Command> for Job {
+    type Error = Shell;
+
+    fn try_from(command: Command) -> Result<Self, Shell> {
+        Ok(match command {
             Command::Unary { scenario } => match scenario {
                 Some(cli::Unary::Multiply { a, b }) => Self::Multiply { a, b },
                 Some(cli::Unary::Status) => Self::Status,
@@ -120,8 +123,8 @@ impl From<Command> for Job {
                 None => Self::Demonstration(Mode::BidiStreaming),
             },
             Command::Tour => Self::Tour,
-            Command::Completions { shell } => Self::Completions(shell),
-        }
+            Command::Completions { shell } => return Err(shell),
+        })
     }
 }
 
@@ -133,6 +136,14 @@ fn server_uri(text: &str) -> Result<Uri, String> {
         Some("http") => {}
         Some("https") => return Err("this client speaks no TLS; use http://".to_owned()),
         scheme => return Err(format!("{} is no scheme for gRPC; use http://", scheme.unwrap_or("nothing"))),
+    }
+    let authority = uri.authority().map_or("", |authority| authority.as_str());
+    if authority.contains('@') || text.contains('#') {
+        return Err("a user name or a fragment means nothing here; write it as http://host:port".to_owned());
+    }
+    let has_port = authority.rsplit_once(':').is_some_and(|(_, port)| !port.ends_with(']'));
+    if has_port && uri.port_u16().is_none() {
+        return Err("a port is a number from 1 to 65535".to_owned());
     }
     if uri.host().is_none_or(str::is_empty) {
         return Err("there is no host in it; write it as http://host:port".to_owned());
@@ -153,7 +164,20 @@ mod tests {
         assert_eq!(uri("http://127.0.0.1:50051").as_deref(), Ok("http://127.0.0.1:50051/"));
         assert_eq!(uri("localhost:1").as_deref(), Ok("http://localhost:1/"));
         assert_eq!(uri("[::1]:1").as_deref(), Ok("http://[::1]:1/"));
-        for wrong in ["", "https://x", "ftp://x", "http://", "http://x/path", "http://x?q", "http://a b"] {
+        assert_eq!(uri("http://[::1]").as_deref(), Ok("http://[::1]/"));
+        for wrong in [
+            "",
+            "https://x",
+            "ftp://x",
+            "http://",
+            "http://x/path",
+            "http://x?q",
+            "http://x:99999",
+            "http://x:",
+            "http://u@x:1",
+            "http://x:1#f",
+            "http://a b",
+        ] {
             assert!(uri(wrong).is_err(), "{wrong}");
         }
     }

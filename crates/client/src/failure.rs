@@ -1,14 +1,21 @@
 //! Why a run failed: what was tried, what came back, the likely cause and the
 //! next step.
 
-use std::{error::Error, fmt, io, path::Path, time::Duration};
+use std::{
+    error::Error,
+    fmt,
+    io::{self, Write as _},
+    path::Path,
+    process::ExitCode,
+    time::Duration,
+};
 
 use serde::Serialize;
 use shared_proto::code_name;
-use tonic::{Code, Status};
+use tonic::{Code, Status, TimeoutExpired};
 use tonic_types::StatusExt as _;
 
-use crate::{config::Config, timeline::printable};
+use crate::timeline::printable;
 
 /// A run that did not end well.
 #[derive(Debug)]
@@ -20,8 +27,17 @@ pub(crate) struct Failure {
     /// The errors below the message, outermost first. A status that a server
     /// sent has none.
     pub(crate) sources: Vec<String>,
-    /// Whether nothing came back on this connection, not even a header.
-    pub(crate) unanswered: bool,
+    pub(crate) stage: Stage,
+}
+
+/// How far a run got.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stage {
+    /// No connection yet.
+    Connecting,
+    /// A call was made, and nothing came back, not even a header.
+    Unanswered,
+    UnderWay,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,6 +52,8 @@ pub(crate) enum Kind {
     Input,
     /// stdout or the diagram.
     Output,
+    /// What any process needs.
+    System,
     Interrupted,
     /// Whoever read stdout has gone.
     ReaderGone,
@@ -61,7 +79,13 @@ pub(crate) struct Detail {
 
 impl Failure {
     fn new(kind: Kind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into(), details: Vec::new(), sources: Vec::new(), unanswered: false }
+        Self {
+            kind,
+            message: message.into(),
+            details: Vec::new(),
+            sources: Vec::new(),
+            stage: Stage::UnderWay,
+        }
     }
 
     pub(crate) fn input(file: &Path, reason: impl fmt::Display) -> Self {
@@ -75,7 +99,7 @@ impl Failure {
     }
 
     pub(crate) fn signals(error: &io::Error) -> Self {
-        Self::new(Kind::Output, format!("the handlers for signals cannot be installed: {error}"))
+        Self::new(Kind::System, format!("the handlers for signals cannot be installed: {error}"))
     }
 
     pub(crate) fn answer(message: impl Into<String>) -> Self {
@@ -91,13 +115,9 @@ impl Failure {
         Self::new(Kind::Interrupted, "interrupted")
     }
 
-    pub(crate) fn reader_gone() -> Self {
-        Self::new(Kind::ReaderGone, "nobody reads stdout any more")
-    }
-
     pub(crate) fn exit_code(&self) -> u8 {
         match self.kind {
-            Kind::Connect(_) | Kind::Status(_) | Kind::Answer | Kind::Output => 1,
+            Kind::Connect(_) | Kind::Status(_) | Kind::Answer | Kind::Output | Kind::System => 1,
             Kind::Input => 3,
             Kind::Interrupted => 130,
             Kind::ReaderGone => 141,
@@ -112,6 +132,7 @@ impl Failure {
             Kind::Answer => "UNEXPECTED_ANSWER",
             Kind::Input => "INPUT",
             Kind::Output => "OUTPUT",
+            Kind::System => "SYSTEM",
             Kind::Interrupted | Kind::ReaderGone => "INTERRUPTED",
         }
     }
@@ -136,20 +157,21 @@ impl Failure {
             Kind::Output => {
                 ("the disk is full, or the place is not writable", "make room, or choose another place")
             }
+            Kind::System => ("the system refused it", "see the error above"),
             Kind::Interrupted | Kind::ReaderGone => ("", ""),
         };
         (cause, next.to_owned())
     }
 
     /// Everything a person needs, on several lines.
-    pub(crate) fn explained(&self, config: &Config) -> String {
+    fn explained(&self, tried: &str) -> String {
         if matches!(self.kind, Kind::Interrupted | Kind::ReaderGone) {
             return format!("{}\n", self.message);
         }
         let (cause, next) = self.advice();
         let mut text = format!("error: {}: {}\n", self.code(), printable(&self.message));
         let mut line = |what: &str, value: &str| text.push_str(&format!("  {what:<8}{}\n", printable(value)));
-        line("tried", &format!("{} at {}", config.job, config.server));
+        line("tried", tried);
         self.details.iter().for_each(|detail| line("detail", &detail.text));
         self.sources.iter().filter(|source| **source != self.message).for_each(|source| line("from", source));
         line("cause", cause);
@@ -159,9 +181,9 @@ impl Failure {
 
     fn advice_on_status(&self, code: Code) -> (&'static str, String) {
         let is_reason = |reason: &str| self.details.iter().any(|detail| detail.reason == reason);
-        let from_transport = !self.sources.is_empty() || code == Code::DeadlineExceeded;
+        let from_transport = !self.sources.is_empty();
         let (cause, next) = match code {
-            _ if self.unanswered && from_transport => (
+            code if self.stage == Stage::Unanswered && from_transport && code != Code::DeadlineExceeded => (
                 "what accepted the connection there does not speak HTTP/2 without TLS, or is not alive",
                 "check that it is a gRPC server, and the port: gRPC often has one of its own",
             ),
@@ -171,6 +193,13 @@ impl Failure {
             Code::Unimplemented => (
                 "this is a gRPC server without this service",
                 "name a Four Modes server with --server; `server all` starts one",
+            ),
+            Code::DeadlineExceeded if self.stage == Stage::Connecting => {
+                ("the host is away, or a firewall swallows the connection", "check the address and the port")
+            }
+            Code::DeadlineExceeded if self.stage == Stage::Unanswered => (
+                "nothing came back in time: too little of it, or no gRPC server, or one that is not alive",
+                "give it more with --deadline, and check the address",
             ),
             Code::DeadlineExceeded => {
                 ("the work takes longer than it was given", "give it more with --deadline")
@@ -191,10 +220,11 @@ impl Failure {
             }
             Code::ResourceExhausted => ("a limit was reached", "ask for less, or come back later"),
             Code::Unavailable => ("the server is going away or has gone", "try again in a moment"),
-            Code::Unknown | Code::Internal | Code::Cancelled => {
+            Code::Unknown | Code::Internal | Code::Cancelled if from_transport => {
                 ("the connection broke while the call was under way", "try again; look at the server's log")
             }
-            _ => ("the server refused", "look at the server's log"),
+            Code::Unknown | Code::Internal => ("the server failed", "look at its log"),
+            _ => ("the server refused", "look at its log"),
         };
         (cause, next.to_owned())
     }
@@ -202,39 +232,82 @@ impl Failure {
 
 impl From<Status> for Failure {
     fn from(status: Status) -> Self {
+        if status.source().is_some() {
+            return Self::from_transport(&status);
+        }
         let mut failure = Self::new(Kind::Status(status.code()), status.message());
         failure.details = details(&status);
-        failure.sources = sources(status.source());
         failure
+    }
+}
+
+impl Failure {
+    /// A call that ended without a status of the server's.
+    ///
+    /// tonic gives such a call one of half a dozen codes, depending on the layer
+    /// that noticed. A lost connection is UNAVAILABLE and a deadline that has
+    /// passed DEADLINE_EXCEEDED here, as in the other gRPC libraries.
+    pub(crate) fn from_transport(error: &(dyn Error + 'static)) -> Self {
+        let status = error.downcast_ref::<Status>();
+        let sources = match status {
+            Some(status) => sources(status.source()),
+            None => sources(Some(error)),
+        };
+        let is = |check: fn(&(dyn Error + 'static)) -> bool| chain(error).any(check);
+        let last = sources.last().cloned().unwrap_or_else(|| error.to_string());
+        let (code, message) = if is(|error| error.is::<TimeoutExpired>()) {
+            (Code::DeadlineExceeded, "the deadline has passed".to_owned())
+        } else if is(|error| error.is::<io::Error>()) {
+            (Code::Unavailable, format!("the connection was lost: {last}"))
+        } else {
+            (
+                status.map_or(Code::Unavailable, Status::code),
+                status.map_or(last, |status| status.message().to_owned()),
+            )
+        };
+        Self { sources, ..Self::new(Kind::Status(code), message) }
+    }
+
+    /// stdout takes no more.
+    pub(crate) fn unwritten(error: &io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::BrokenPipe => Self::new(Kind::ReaderGone, "nobody reads stdout any more"),
+            _ => Self::output("the output", error),
+        }
+    }
+
+    /// Tells the user, and the caller of the process.
+    pub(crate) fn report(&self, tried: &str) -> ExitCode {
+        // Nobody is left to tell when stderr is gone as well.
+        let _ = io::stderr().write_all(self.explained(tried).as_bytes());
+        ExitCode::from(self.exit_code())
     }
 }
 
 impl From<tonic::transport::Error> for Failure {
     fn from(error: tonic::transport::Error) -> Self {
-        let sources = sources(error.source());
         let mut kind = Connect::Other;
-        let mut below: Option<&dyn Error> = error.source();
-        while let Some(error) = below {
+        for error in chain(&error) {
             match error.downcast_ref::<io::Error>().map(io::Error::kind) {
                 Some(io::ErrorKind::ConnectionRefused) => kind = Connect::Refused,
                 Some(io::ErrorKind::TimedOut) => kind = Connect::TimedOut,
                 _ if error.to_string().contains("dns error") => kind = Connect::NoSuchHost,
                 _ => {}
             }
-            below = error.source();
         }
+        let sources = sources(error.source());
         // The chain repeats itself on the way down; its end says the most.
         let message = sources.last().cloned().unwrap_or_else(|| error.to_string());
         Self { sources, ..Self::new(Kind::Connect(kind), message) }
     }
 }
 
-fn sources(mut below: Option<&(dyn Error + 'static)>) -> Vec<String> {
-    let mut sources: Vec<String> = Vec::new();
-    while let Some(error) = below {
-        sources.push(error.to_string());
-        below = error.source();
-    }
+fn chain<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+    std::iter::successors(Some(error), |error: &&'a (dyn Error + 'static)| (*error).source())
+}
+
+fn sources(below: Option<&(dyn Error + 'static)>) -> Vec<String> {
+    let mut sources: Vec<String> = below.into_iter().flat_map(chain).map(ToString::to_string).collect();
     sources.dedup();
     sources
 }

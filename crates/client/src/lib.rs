@@ -16,5 +16,4 @@ mod session;
 mod timeline;
 
 pub use cli::Cli;
-pub use config::Config;
 pub use run::run;

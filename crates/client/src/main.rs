@@ -3,15 +3,12 @@
 use std::process::ExitCode;
 
 use clap::Parser as _;
-use client::{Cli, Config};
+use client::Cli;
 use tracing_subscriber::filter::LevelFilter;
 
 #[tokio::main]
 async fn main() -> ExitCode {
     let cli = Cli::parse();
     shared_process::log_to_stderr(LevelFilter::WARN);
-    match Config::try_from(cli) {
-        Ok(config) => client::run(config).await,
-        Err(usage) => usage.exit(),
-    }
+    client::run(cli).await
 }

@@ -58,6 +58,19 @@ pub(crate) fn read(
     readings.map_err(|error| Failure::input(path, error))
 }
 
+/// Whether `path` can be opened, without reading from it.
+pub(crate) fn check(path: &Path) -> Result<(), Failure> {
+    if path == Path::new("-") {
+        return Ok(());
+    }
+    let file = File::open(path).and_then(|file| file.metadata());
+    match file {
+        Ok(file) if file.is_dir() => Err(Failure::input(path, "cannot be read: it is a directory")),
+        Ok(_) => Ok(()),
+        Err(error) => Err(Failure::input(path, Unusable::Io(error))),
+    }
+}
+
 fn open(path: &Path, progress: &ProgressBar) -> io::Result<File> {
     let file = File::open(path)?;
     let metadata = file.metadata()?;
@@ -149,7 +162,7 @@ impl Format {
         match self {
             Self::Table(table) => table.parse(line),
             Self::JsonLines => {
-                let reading: JsonReading = serde_json::from_slice(line).map_err(|error| error.to_string())?;
+                let reading: JsonReading = serde_json::from_slice(line).map_err(|error| not_json(&error))?;
                 let time = match reading.time {
                     JsonTime::Text(text) => timestamp(&text)?,
                     JsonTime::Seconds(seconds) => unix(seconds)?,
@@ -161,6 +174,7 @@ impl Format {
 }
 
 #[derive(Deserialize)]
+#[serde(expecting = "a JSON object with device, time and value on one line")]
 struct JsonReading {
     device: String,
     time: JsonTime,
@@ -168,10 +182,20 @@ struct JsonReading {
 }
 
 #[derive(Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "time is neither a string nor a number")]
 enum JsonTime {
     Text(String),
     Seconds(f64),
+}
+
+/// The place that serde_json names is in a line that it takes for the first.
+fn not_json(error: &serde_json::Error) -> String {
+    let message = error.to_string();
+    let message = message.split(" at line ").next().unwrap_or_default();
+    match error.classify() {
+        serde_json::error::Category::Data => message.to_owned(),
+        _ => format!("not a JSON object: {message} at column {}", error.column()),
+    }
 }
 
 /// A table and where its columns are.

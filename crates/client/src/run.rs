@@ -7,6 +7,7 @@ use std::{
 };
 
 use clap::CommandFactory as _;
+use clap_complete::Shell;
 use serde::Serialize;
 use serde_json::Value;
 use shared_process::Signals;
@@ -17,16 +18,21 @@ use crate::{
     config::{Config, Job},
     failure::Failure,
     modes::{bidi_streaming, client_streaming, server_streaming, tour, unary},
+    readings,
     session::Session,
     timeline::{Outcome, Timeline},
 };
 
-/// Does what `config` says. Results go to stdout, failures to stderr.
-pub async fn run(config: Config) -> ExitCode {
-    if let Job::Completions(shell) = config.job {
-        clap_complete::generate(shell, &mut Cli::command(), "client", &mut io::stdout());
-        return ExitCode::SUCCESS;
-    }
+/// Does what the user said. Results go to stdout, failures to stderr.
+pub async fn run(cli: Cli) -> ExitCode {
+    let job = match Job::try_from(cli.command) {
+        Ok(job) => job,
+        Err(shell) => return completions(shell),
+    };
+    let config = match Config::new(cli.options, job) {
+        Ok(config) => config,
+        Err(usage) => usage.exit(),
+    };
     let (outcome, timeline) = match Timeline::new(&config) {
         Ok(timeline) => (outcome(&config, &timeline).await, Some(timeline)),
         Err(failure) => (Outcome::new(&config.job, &Nothing {}, Err(failure)), None),
@@ -35,10 +41,19 @@ pub async fn run(config: Config) -> ExitCode {
         timeline.finish(&outcome);
         timeline.failure()
     });
-    let Some(failure) = outcome.failure.or(unwritten) else { return ExitCode::SUCCESS };
-    // Nobody is left to tell when stderr is gone as well.
-    let _ = io::stderr().write_all(failure.explained(&config).as_bytes());
-    ExitCode::from(failure.exit_code())
+    match outcome.failure.or(unwritten) {
+        Some(failure) => failure.report(&format!("{} at {}", config.job, config.server)),
+        None => ExitCode::SUCCESS,
+    }
+}
+
+fn completions(shell: Shell) -> ExitCode {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "client", &mut script);
+    match io::stdout().write_all(&script) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => Failure::unwritten(&error).report("completions"),
+    }
 }
 
 async fn outcome(config: &Config, timeline: &Timeline) -> Outcome {
@@ -60,9 +75,14 @@ async fn outcome(config: &Config, timeline: &Timeline) -> Outcome {
             })
             .await
         }
-        Job::Readings { file } => {
-            task.run(async |session, report| client_streaming::readings(session, file, report).await).await
-        }
+        // A file that is not there is no reason to disturb a server.
+        Job::Readings { file } => match readings::check(file) {
+            Ok(()) => {
+                task.run(async |session, report| client_streaming::readings(session, file, report).await)
+                    .await
+            }
+            Err(failure) => Outcome::new(&config.job, &Nothing {}, Err(failure)),
+        },
         Job::Chat { room, name } => {
             task.run(async |session, report| bidi_streaming::chat(session, room, name, report).await).await
         }
@@ -70,7 +90,6 @@ async fn outcome(config: &Config, timeline: &Timeline) -> Outcome {
             task.run(async |session, report| tour::demonstrate(session, *mode, report).await).await
         }
         Job::Tour => task.run(tour::tour).await,
-        Job::Completions(_) => Outcome::new(&config.job, &Nothing {}, Ok(())),
     }
 }
 
@@ -101,8 +120,10 @@ impl Task<'_> {
                 None => std::future::pending().await,
             }
         };
+        let mut opened = false;
         let scenario = async {
             let session = Session::open(config, timeline).await?;
+            opened = true;
             scenario(&session, &mut report).await
         };
         let ended = tokio::select! {
@@ -112,8 +133,11 @@ impl Task<'_> {
             failure = deadline => Err(failure),
             ended = scenario => ended,
         };
-        let ended = ended.map_err(|failure| Failure { unanswered: !timeline.is_answered(), ..failure });
-        Outcome::new(&config.job, &report, ended)
+        let ended = ended.map_err(|failure| Failure { stage: timeline.stage(), ..failure });
+        match opened {
+            true => Outcome::new(&config.job, &report, ended),
+            false => Outcome::new(&config.job, &Nothing {}, ended),
+        }
     }
 }
 
@@ -140,16 +164,24 @@ impl Display for Nothing {
 }
 
 /// A token that the first SIGINT or SIGTERM cancels. The second one ends the
-/// process at once, also when it is stuck in writing to stdout.
+/// process at once.
+///
+/// On a thread of its own: every other one may be stuck in writing to a stdout
+/// that nobody reads.
 fn interrupted() -> io::Result<CancellationToken> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let entered = runtime.enter();
     let mut signals = Signals::install()?;
+    drop(entered);
     let token = CancellationToken::new();
     let first = token.clone();
-    tokio::spawn(async move {
-        signals.next().await;
-        first.cancel();
-        signals.next().await;
-        std::process::exit(130);
+    std::thread::spawn(move || {
+        runtime.block_on(async move {
+            signals.next().await;
+            first.cancel();
+            signals.next().await;
+            std::process::exit(130);
+        });
     });
     Ok(token)
 }

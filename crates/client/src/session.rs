@@ -6,7 +6,7 @@ use indicatif::ProgressBar;
 use tonic::{Request, transport::Channel};
 
 use crate::{
-    config::Config,
+    config::{Config, UNARY_DEADLINE},
     connect::connect,
     failure::Failure,
     timeline::{Timeline, tap::Tap},
@@ -42,6 +42,15 @@ impl Session {
         let mut request = Request::new(message);
         if let Some(deadline) = self.deadline {
             request.set_timeout(deadline.saturating_duration_since(Instant::now()));
+        }
+        request
+    }
+
+    /// A unary call always has a deadline.
+    pub(crate) fn unary_request<T>(&self, message: T) -> Request<T> {
+        let mut request = self.request(message);
+        if self.deadline.is_none() {
+            request.set_timeout(UNARY_DEADLINE);
         }
         request
     }

@@ -38,10 +38,16 @@ impl Counters {
         self.started.fetch_add(1, Relaxed);
     }
 
-    pub(crate) fn call_ended(&self, messages_received: u64, messages_sent: u64) {
-        self.received.fetch_add(messages_received, Relaxed);
-        self.sent.fetch_add(messages_sent, Relaxed);
+    pub(crate) fn call_ended(&self) {
         self.ended.fetch_add(1, Relaxed);
+    }
+
+    pub(crate) fn messages_received(&self, count: u64) {
+        self.received.fetch_add(count, Relaxed);
+    }
+
+    pub(crate) fn messages_sent(&self, count: u64) {
+        self.sent.fetch_add(count, Relaxed);
     }
 
     pub(crate) fn started(&self) -> u64 {
@@ -56,12 +62,10 @@ impl Counters {
         self.started.load(Relaxed).saturating_sub(ended)
     }
 
-    /// Messages of calls that have ended.
     pub(crate) fn received(&self) -> u64 {
         self.received.load(Relaxed)
     }
 
-    /// Messages of calls that have ended.
     pub(crate) fn sent(&self) -> u64 {
         self.sent.load(Relaxed)
     }

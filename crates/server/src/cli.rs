@@ -15,10 +15,11 @@ use crate::config::Config;
 #[derive(Debug, Parser)]
 #[command(version, about, max_term_width = 100, after_help = EXIT_CODES)]
 pub struct Cli {
-    /// Address to listen on; port 0 takes any free port
+    /// IP address and port to listen on; port 0 takes any free port
     #[arg(
         long,
         env = "FOURMODES_LISTEN",
+        hide_env_values = true,
         default_value = "127.0.0.1:50051",
         value_name = "ADDRESS",
         global = true
@@ -26,11 +27,18 @@ pub struct Cli {
     pub listen: SocketAddr,
 
     /// How long open calls may go on after SIGINT or SIGTERM
-    #[arg(long, env = "FOURMODES_GRACE", default_value = "10s", value_name = "DURATION", value_parser = humantime::parse_duration, global = true)]
+    #[arg(long, env = "FOURMODES_GRACE", hide_env_values = true, default_value = "10s", value_name = "DURATION", value_parser = humantime::parse_duration, allow_hyphen_values = true, global = true)]
     pub grace: Duration,
 
     /// Seed of the simulated quotes: the same seed gives the same prices
-    #[arg(long, env = "FOURMODES_QUOTES_SEED", default_value_t = 1, value_name = "N", global = true)]
+    #[arg(
+        long,
+        env = "FOURMODES_QUOTES_SEED",
+        hide_env_values = true,
+        default_value_t = 1,
+        value_name = "N",
+        global = true
+    )]
     pub quotes_seed: u64,
 
     /// What to serve

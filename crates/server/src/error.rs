@@ -6,7 +6,7 @@ use shared_proto::{ERROR_DOMAIN, Mode};
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
-use crate::domain::{arithmetic::Overflow, quotes::UnknownSymbols, rooms::RoomError};
+use crate::domain::{arithmetic::Overflow, quotes::UnknownSymbols, rooms::RoomError, system::Unreadable};
 
 impl From<Overflow> for Status {
     fn from(error: Overflow) -> Self {
@@ -18,6 +18,12 @@ impl From<Overflow> for Status {
 impl From<UnknownSymbols> for Status {
     fn from(error: UnknownSymbols) -> Self {
         bad_request("symbols", error.to_string())
+    }
+}
+
+impl From<Unreadable> for Status {
+    fn from(error: Unreadable) -> Self {
+        with_reason(Code::Internal, error.to_string(), "LOAD_UNREADABLE", [])
     }
 }
 

@@ -18,7 +18,8 @@ async fn main() -> ExitCode {
     match run(cli.into()).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            tracing::error!("{error:#}");
+            // Not by way of the log, which may be off.
+            let _ = writeln!(std::io::stderr(), "error: {error:#}");
             ExitCode::FAILURE
         }
     }
@@ -31,10 +32,12 @@ async fn run(config: Config) -> anyhow::Result<()> {
             config.listen
         )
     })?;
+    // First the handlers: whoever has read the address may send a signal.
+    let shutdown = shutdown::signal().context("the handlers for signals cannot be installed")?;
     // Whoever started this process reads the address from here: nothing else
     // goes to stdout, and a reader that has gone away is no reason to stop.
     let address = listener.local_addr().context("the listener has no address")?;
     let mut stdout = std::io::stdout();
     let _ = writeln!(stdout, "listening on http://{address}").and_then(|()| stdout.flush());
-    serve(listener, config, shutdown::signal()?).await
+    serve(listener, config, shutdown).await
 }

@@ -87,7 +87,7 @@ pub async fn serve(
     let shutdown = async {
         shutdown.await;
         tracing::info!(grace = ?config.grace, "shutting down: streams end, unary calls finish");
-        // First, so that a load balancer that asks once more learns it.
+        // First, so that who watches the health learns it before the watch ends.
         for name in names.into_iter().chain([WHOLE_SERVER]) {
             health.set_service_status(name, ServingStatus::NotServing).await;
         }
@@ -95,7 +95,10 @@ pub async fn serve(
         tokio::time::sleep(config.grace).await;
     };
     tokio::select! {
-        served = serving => served.context("the listener failed"),
+        served = serving => {
+            tracing::info!("stopped: every call has ended");
+            served.context("the listener failed")
+        }
         () = shutdown => {
             tracing::warn!("the grace period is over: what is still open is cut");
             Ok(())

@@ -6,16 +6,20 @@ use tracing_subscriber::{EnvFilter, filter::LevelFilter, fmt};
 
 /// These say something about each frame at `debug`, and so are heard at that
 /// level only when `RUST_LOG` names them.
-const TALKATIVE: &str = "h2=info,hyper_util=info,tower=info";
+const TALKATIVE: [&str; 3] = ["h2", "hyper_util", "tower"];
 
 /// Logs to stderr, at `level` unless `RUST_LOG` says otherwise, in colour on a
 /// terminal unless `NO_COLOR` is set.
 pub fn log_to_stderr(level: LevelFilter) {
-    let wanted = std::env::var("RUST_LOG").ok().filter(|wanted| !wanted.trim().is_empty());
-    let wanted = wanted.unwrap_or_else(|| level.to_string());
-    let filter = EnvFilter::builder().parse_lossy(format!("{TALKATIVE},{wanted}"));
+    let wanted = std::env::var("RUST_LOG").unwrap_or_default();
+    let filter = EnvFilter::builder().with_default_directive(level.into()).parse_lossy(&wanted);
+    let quiet = TALKATIVE.iter().filter(|target| !wanted.contains(**target));
+    let filter = quiet
+        .filter_map(|target| format!("{target}=info").parse().ok())
+        .fold(filter, EnvFilter::add_directive);
     let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     fmt()
+        .compact()
         .with_env_filter(filter)
         .with_writer(io::stderr)
         .with_ansi(io::stderr().is_terminal() && !no_color)

@@ -35,6 +35,15 @@ pub mod tutorial {
     }
 }
 
+/// Whether a character cannot be seen where it stands: control characters, those
+/// that turn the direction of writing, and those without a width that are part
+/// of no writing system. A name or a text that has them can look like another.
+pub fn is_unseen(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{61c}' | '\u{200b}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}')
+        || matches!(c, '\u{2060}'..='\u{2069}' | '\u{feff}')
+}
+
 /// The `domain` of every `google.rpc.ErrorInfo` that the server sends.
 pub const ERROR_DOMAIN: &str = "fourmodes";
 

@@ -3,6 +3,7 @@
 use std::{
     fmt,
     io::{self, IsTerminal as _},
+    time::SystemTime,
 };
 
 use serde::Serialize;
@@ -115,7 +116,8 @@ pub(crate) async fn demonstrate(session: &Session, steps: &mut Vec<Step>) -> Res
          ben, share a room; what one of them posts, both hear, in the same order.",
     );
     // A room of its own for each run: demonstrations do not meet.
-    let room = format!("demonstration {}", std::process::id());
+    let now = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
+    let room = format!("demonstration-{}-{}", std::process::id(), now.subsec_nanos());
     let mut ana = Scripted::join(session, &room, "ana").await?;
     ana.hear().await?;
     let mut ben = Scripted::join(session, &room, "ben").await?;

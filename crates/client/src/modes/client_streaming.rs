@@ -29,16 +29,21 @@ const AHEAD: usize = 4;
 /// How many refused rows are listed with their reason.
 const LISTED_REFUSALS: usize = 100;
 
+/// Empty until the server has answered.
 #[derive(Debug, Default, Serialize)]
 pub(crate) struct Readings {
+    #[serde(flatten)]
+    answer: Option<Answer>,
+}
+
+#[derive(Debug, Serialize)]
+struct Answer {
     count: u64,
     refused_count: u64,
     /// The first ones by line, whoever refused them: rows that are no reading
     /// are refused here, readings that make no sense by the server.
     refused: Vec<Refused>,
     devices: Vec<Device>,
-    #[serde(skip)]
-    answered: bool,
 }
 
 #[derive(Debug, Serialize)]
@@ -72,8 +77,13 @@ pub(crate) async fn readings(session: &Session, file: &Path, report: &mut Readin
         Ok(failure) = failure => return Err(failure),
         response = client.record_readings(session.request(requests)) => response?.into_inner(),
     };
-    report.add(response, std::mem::take(&mut *lock(&refused)));
-    Ok(())
+    let answer = report.answer.insert(Answer::new(response, std::mem::take(&mut *lock(&refused))));
+    match answer.refused.first() {
+        Some(first) if answer.count == 0 => {
+            Err(Failure::input(file, format!("no row counts; line {}: {}", first.line, first.reason)))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Reads in a thread of its own: a terminal or a pipe may block for ever, and
@@ -139,19 +149,21 @@ fn lock(refusals: &Mutex<Refusals>) -> MutexGuard<'_, Refusals> {
     refusals.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl Readings {
-    fn add(&mut self, response: RecordReadingsResponse, here: Refusals) {
+impl Answer {
+    fn new(response: RecordReadingsResponse, here: Refusals) -> Self {
         let there = response
             .refused
             .into_iter()
             .map(|refused| Refused { line: refused.line, reason: refused.reason });
-        self.answered = true;
-        self.count = response.count;
-        self.refused_count = response.refused_count + here.count;
-        self.refused = there.chain(here.listed).collect();
-        self.refused.sort_by_key(|refused| refused.line);
-        self.refused.truncate(LISTED_REFUSALS);
-        self.devices = response.devices.into_iter().map(Device::from).collect();
+        let mut refused: Vec<_> = there.chain(here.listed).collect();
+        refused.sort_by_key(|refused| refused.line);
+        refused.truncate(LISTED_REFUSALS);
+        Self {
+            count: response.count,
+            refused_count: response.refused_count.saturating_add(here.count),
+            refused,
+            devices: response.devices.into_iter().map(Device::from).collect(),
+        }
     }
 }
 
@@ -177,11 +189,14 @@ impl From<DeviceStatistics> for Device {
 
 impl fmt::Display for Readings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.answer.as_ref().map_or(Ok(()), |answer| answer.fmt(f))
+    }
+}
+
+impl fmt::Display for Answer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         /// How many lines of each kind people want to read.
         const LINES: usize = 20;
-        if !self.answered {
-            return Ok(());
-        }
         let devices = self.devices.len() as u64;
         write!(f, "{} of {}, ", counted(self.count, "reading"), counted(devices, "device"))?;
         write!(f, "{} refused", HumanCount(self.refused_count))?;
@@ -236,15 +251,14 @@ pub(crate) async fn demonstrate(session: &Session, steps: &mut Vec<Step>) -> Res
     let mut client = ClientStreamingServiceClient::new(session.channel());
     let requests = session.request(tokio_stream::iter(requests.collect::<Vec<_>>()));
     let response = client.record_readings(requests).await?.into_inner();
-    let mut report = Readings::default();
-    report.add(response, Refusals::default());
+    let answer = Answer::new(response, Refusals::default());
     steps.push(Step::new(
         "readings",
         format!(
             "{} readings of {} devices, {} refused with its reason",
-            report.count,
-            report.devices.len(),
-            report.refused_count
+            answer.count,
+            answer.devices.len(),
+            answer.refused_count
         ),
     ));
     Ok(())

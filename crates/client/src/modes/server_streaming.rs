@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use indicatif::HumanBytes;
+use indicatif::{HumanBytes, HumanCount};
 use serde::Serialize;
 use shared_proto::fourmodes::v1::{
     Quote, WatchQuotesRequest, WatchSystemRequest, WatchSystemResponse,
@@ -67,9 +67,9 @@ pub(crate) async fn quotes(
 impl Quotes {
     fn add(&mut self, quote: Quote) {
         self.count += 1;
-        match quote.sequence.checked_sub(self.last_sequence + 1) {
+        match quote.sequence.checked_sub(self.last_sequence.saturating_add(1)) {
             Some(skipped) => {
-                self.gaps += skipped;
+                self.gaps = self.gaps.saturating_add(skipped);
                 self.last_sequence = quote.sequence;
             }
             None => self.duplicates += 1,
@@ -94,14 +94,15 @@ impl fmt::Display for Quotes {
         }
         write!(f, "{} in {:.1} s", counted(self.count, "quote"), self.seconds)?;
         if self.count > 1 && self.seconds > 0.0 {
-            write!(f, " ({:.0}/s)", self.count as f64 / self.seconds)?;
+            let rate = self.count as f64 / self.seconds;
+            write!(f, " ({}/s)", HumanCount(rate as u64))?;
         }
         write!(f, ", {}, {}", counted(self.gaps, "gap"), counted(self.duplicates, "duplicate"))?;
         for (symbol, quotes) in &self.symbols {
             let (units, cents) = (quotes.price_cents / 100, quotes.price_cents % 100);
             write!(
                 f,
-                "\n    {:<8}{units:>8}.{cents:02}{:>14}",
+                "\n    {:<8}{units:>8}.{cents:02}{:>20}",
                 printable(symbol),
                 counted(quotes.count, "quote")
             )?;
@@ -184,7 +185,7 @@ impl fmt::Display for System {
         )?;
         write!(
             f,
-            "    machine  {:>5.1} % of all cores, {} of {} memory, {} of {} disk free, network {} in, {} out",
+            "    machine  {:>5.1} % of all cores, {} of {} memory\n             {} of {} disk free, network {} in, {} out",
             latest.machine_cpu_percent,
             bytes(latest.machine_memory_used_bytes),
             bytes(latest.machine_memory_total_bytes),
@@ -211,8 +212,8 @@ pub(crate) async fn demonstrate(session: &Session, steps: &mut Vec<Step>) -> Res
     steps.push(Step::new("quotes", format!("{} quotes, {} gaps", report.count, report.gaps)));
 
     session.note(
-        "The client may stop whenever it has seen enough: it cancels, and the server lets go of \
-         everything that it held for the call.",
+        "The client may stop whenever it has seen enough, here after 1,000 quotes of an endless stream: it \
+         cancels. What was on its way is thrown away, and the server lets go of all it held for the call.",
     );
     let mut client = ServerStreamingServiceClient::new(session.channel());
     let endless = WatchQuotesRequest { symbols: vec!["ACME".to_owned()], count: 0, interval: None };

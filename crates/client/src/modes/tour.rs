@@ -13,6 +13,7 @@ use super::{bidi_streaming, client_streaming, server_streaming, unary};
 use crate::{
     failure::{Failure, Kind},
     session::Session,
+    timeline::printable,
 };
 
 /// What was shown, mode by mode.
@@ -27,6 +28,9 @@ struct Demonstration {
     ok: bool,
     steps: Vec<Step>,
     milliseconds: f64,
+    /// Why it is not ok.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
 }
 
 /// One thing that was shown.
@@ -68,7 +72,8 @@ pub(crate) async fn demonstrate(session: &Session, mode: Mode, report: &mut Tour
         Mode::BidiStreaming => bidi_streaming::demonstrate(session, &mut steps).await,
     };
     let milliseconds = begun.elapsed().as_micros() as f64 / 1e3;
-    report.modes.push(Demonstration { mode: mode.name(), ok: ended.is_ok(), steps, milliseconds });
+    let error = ended.as_ref().err().map(|failure| format!("{}: {}", failure.code(), failure.message));
+    report.modes.push(Demonstration { mode: mode.name(), ok: ended.is_ok(), steps, milliseconds, error });
     ended
 }
 
@@ -91,6 +96,9 @@ impl fmt::Display for Tour {
                 writeln!(f)?;
             }
             write!(f, "{:<18}{mark:<8}{took}", demonstration.mode)?;
+            if let Some(error) = &demonstration.error {
+                write!(f, "\n    {}", printable(error))?;
+            }
             for step in &demonstration.steps {
                 write!(f, "\n    {:<12}{}", step.scenario, step.shown)?;
             }

@@ -9,7 +9,7 @@ use shared_proto::fourmodes::v1::{
 use tonic::Code;
 
 use super::tour::{Step, expect_code};
-use crate::{failure::Failure, session::Session};
+use crate::{failure::Failure, session::Session, timeline::printable};
 
 #[derive(Debug, Default, Serialize)]
 pub(crate) struct Product {
@@ -22,7 +22,7 @@ pub(crate) struct Product {
 pub(crate) async fn multiply(session: &Session, a: i64, b: i64, report: &mut Product) -> Result<(), Failure> {
     (report.a, report.b) = (a, b);
     let mut client = UnaryServiceClient::new(session.channel());
-    let response = client.multiply(session.request(MultiplyRequest { a, b })).await?;
+    let response = client.multiply(session.unary_request(MultiplyRequest { a, b })).await?;
     report.product = Some(response.into_inner().product);
     Ok(())
 }
@@ -38,8 +38,11 @@ impl fmt::Display for Product {
 
 #[derive(Debug, Default, Serialize)]
 pub(crate) struct ServerStatus {
+    #[serde(skip_serializing_if = "String::is_empty")]
     version: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
     start_time: String,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     modes: Vec<ModeStatus>,
 }
 
@@ -55,7 +58,7 @@ struct ModeStatus {
 
 pub(crate) async fn status(session: &Session, report: &mut ServerStatus) -> Result<(), Failure> {
     let mut client = UnaryServiceClient::new(session.channel());
-    let status = client.get_status(session.request(GetStatusRequest {})).await?.into_inner();
+    let status = client.get_status(session.unary_request(GetStatusRequest {})).await?.into_inner();
     report.version = status.version;
     report.start_time = status.start_time.map(|time| time.to_string()).unwrap_or_default();
     report.modes = status
@@ -84,7 +87,7 @@ impl fmt::Display for ServerStatus {
         if self.modes.is_empty() {
             return Ok(());
         }
-        writeln!(f, "version {}, up since {}", self.version, self.start_time)?;
+        writeln!(f, "version {}, up since {}", printable(&self.version), self.start_time)?;
         write!(
             f,
             "{:<18}{:<8}{:>12}{:>8}{:>12}{:>12}",

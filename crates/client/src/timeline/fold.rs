@@ -1,17 +1,17 @@
 //! Keeps a long run of messages readable: the first few are shown, then one
 //! now and then, then the last.
 
-use std::time::Duration;
+use std::{collections::VecDeque, time::Duration};
 
 use prost_reflect::MessageDescriptor;
 
 use super::{Event, Kind, Message, Side};
 
-/// How many messages of a run are always shown.
+/// How many messages are shown of a burst before the rest is folded.
 const FIRST: u64 = 10;
-/// Messages this far apart are worth a line each, however many there are.
-const SLOW: Duration = Duration::from_millis(50);
-/// How often a fast run shows that it is alive.
+/// A pause of this length ends a burst: people never make one, programs do.
+const PAUSE: Duration = Duration::from_millis(50);
+/// How often a burst shows that it is alive.
 const SIGN_OF_LIFE: Duration = Duration::from_secs(1);
 
 /// A run: messages of either side with nothing else between them.
@@ -19,12 +19,15 @@ const SIGN_OF_LIFE: Duration = Duration::from_secs(1);
 pub(super) struct Fold {
     /// Whether time counts, as it does for somebody who watches.
     live: bool,
-    seen: u64,
+    /// How many messages the current burst has had.
+    burst: u64,
     last_seen: Duration,
     last_shown: Duration,
-    /// How many were not shown since the last that was, the latest of them.
+    /// Messages that were not shown, before those that are held.
     folded: u64,
-    latest: Option<Held>,
+    /// The latest that were not shown. Two, so that a fold never stands for a
+    /// single message.
+    held: VecDeque<Held>,
 }
 
 /// A message that was not shown when it passed.
@@ -41,33 +44,46 @@ pub(super) struct Held {
 
 impl Fold {
     pub(super) fn new(live: bool) -> Self {
-        Self { live, seen: 0, last_seen: Duration::ZERO, last_shown: Duration::ZERO, folded: 0, latest: None }
+        Self {
+            live,
+            burst: 0,
+            last_seen: Duration::ZERO,
+            last_shown: Duration::ZERO,
+            folded: 0,
+            held: VecDeque::with_capacity(2),
+        }
     }
 
-    /// Takes the next message of the run. To be shown now, after a word on how
-    /// many were folded before it; or, with `None`, not now.
-    pub(super) fn message(
+    /// Takes the next message of the run. True when it is to be shown now, after
+    /// what was [held back](Self::flush) before it.
+    pub(super) fn shows(
         &mut self,
         at: Duration,
         client: &str,
         from: Side,
         number: u64,
         message: &Message<'_>,
-    ) -> Option<u64> {
-        self.seen += 1;
-        let slow = self.live && at.saturating_sub(self.last_seen) >= SLOW;
-        let due = self.live && at.saturating_sub(self.last_shown) >= SIGN_OF_LIFE;
-        self.last_seen = at;
-        if self.seen <= FIRST || slow || due {
-            self.last_shown = at;
-            self.latest = None;
-            return Some(std::mem::take(&mut self.folded));
+    ) -> bool {
+        if self.live && at.saturating_sub(self.last_seen) >= PAUSE {
+            self.burst = 0;
         }
-        self.folded += 1;
-        let mut bytes = self.latest.take().map(|held| held.bytes).unwrap_or_default();
+        self.burst += 1;
+        self.last_seen = at;
+        let due = self.live && at.saturating_sub(self.last_shown) >= SIGN_OF_LIFE;
+        if self.burst <= FIRST || due {
+            self.last_shown = at;
+            return true;
+        }
+        let mut bytes = match self.held.len() {
+            2 => {
+                self.folded += 1;
+                self.held.pop_front().map(|held| held.bytes).unwrap_or_default()
+            }
+            _ => Vec::new(),
+        };
         bytes.clear();
         bytes.extend_from_slice(message.bytes);
-        self.latest = Some(Held {
+        self.held.push_back(Held {
             at,
             client: client.to_owned(),
             from,
@@ -76,15 +92,34 @@ impl Fold {
             descriptor: message.descriptor.cloned(),
             bytes,
         });
-        None
+        false
     }
 
-    /// Ends the run. If its last message was not shown, it is to be shown now,
-    /// after a word on how many were folded before it.
-    pub(super) fn end(&mut self) -> Option<(u64, Held)> {
-        let latest = self.latest.take();
-        let folded = std::mem::replace(self, Self::new(self.live)).folded;
-        latest.map(|held| (folded - 1, held))
+    /// What was held back: how many stay folded, and what is shown after a word
+    /// about them.
+    pub(super) fn flush(&mut self) -> (u64, Vec<Held>) {
+        let mut folded = std::mem::take(&mut self.folded);
+        let mut held = std::mem::take(&mut self.held);
+        if folded > 0 && held.len() == 2 {
+            folded += 1;
+            held.pop_front();
+        }
+        if let Some(last) = held.back() {
+            self.last_shown = self.last_shown.max(last.at);
+        }
+        (folded, held.into())
+    }
+
+    /// [`flush`](Self::flush), when the burst has paused by now: whoever watches
+    /// is not to wait for the next message to see the last one.
+    pub(super) fn flush_if_paused(&mut self, now: Duration) -> (u64, Vec<Held>) {
+        if self.live && now.saturating_sub(self.last_seen) >= PAUSE { self.flush() } else { (0, Vec::new()) }
+    }
+
+    /// Ends the run, like [`flush`](Self::flush).
+    pub(super) fn end(&mut self) -> (u64, Vec<Held>) {
+        self.burst = 0;
+        self.flush()
     }
 }
 
@@ -110,39 +145,69 @@ mod tests {
         let mut fold = Fold::new(live);
         let message = Message { bytes: b"", compressed: false, descriptor: None };
         let mut shown = Vec::new();
+        let flushed = |(folded, held): (u64, Vec<Held>), shown: &mut Vec<_>| {
+            let before = std::iter::once(folded).chain(std::iter::repeat(0));
+            shown.extend(held.iter().zip(before).map(|(held, folded)| (held.number, folded)));
+        };
         for n in 1..=count {
-            let at = apart * n as u32;
-            if let Some(folded) = fold.message(at, "client", Side::Server, n, &message) {
-                shown.push((n, folded));
+            if fold.shows(apart * n as u32, "client", Side::Server, n, &message) {
+                flushed(fold.flush(), &mut shown);
+                shown.push((n, 0));
             }
         }
-        if let Some((folded, held)) = fold.end() {
-            shown.push((held.number, folded));
-        }
+        flushed(fold.end(), &mut shown);
         shown
     }
 
+    const QUICK: Duration = Duration::from_micros(100);
+
     #[test]
-    fn a_fast_run_shows_its_beginning_its_end_and_signs_of_life() {
+    fn a_burst_shows_its_beginning_its_end_and_signs_of_life() {
         let first: Vec<_> = (1..=10).map(|n| (n, 0)).collect();
-        assert_eq!(shown(true, 10, Duration::from_millis(1)), first);
-        assert_eq!(shown(true, 11, Duration::from_millis(1))[10..], [(11, 0)]);
-        assert_eq!(shown(true, 1_000, Duration::from_micros(1))[10..], [(1_000, 989)]);
-        let lively = shown(true, 2_500, Duration::from_millis(1));
-        assert_eq!(lively[10..], [(1_010, 999), (2_010, 999), (2_500, 489)]);
+        assert_eq!(shown(true, 10, QUICK), first);
+        assert_eq!(shown(true, 1_000, QUICK)[10..], [(1_000, 989)]);
+        let lively = shown(true, 25_000, QUICK);
+        assert_eq!(lively[10..13], [(10_009, 9_998), (10_010, 0), (20_009, 9_998)]);
+        assert_eq!(lively[13..], [(20_010, 0), (25_000, 4_989)]);
     }
 
     #[test]
-    fn nothing_gets_lost_in_the_count() {
+    fn a_fold_stands_for_two_messages_at_least_and_none_is_lost() {
         for count in 1..3_000 {
-            let shown = shown(true, count, Duration::from_millis(1));
+            let shown = shown(true, count, QUICK);
+            assert!(shown.iter().all(|(_, folded)| *folded != 1), "{count}: {shown:?}");
             assert_eq!(shown.iter().map(|(_, folded)| folded + 1).sum::<u64>(), count);
         }
     }
 
     #[test]
-    fn a_slow_run_is_shown_whole_to_whoever_watches() {
+    fn what_comes_slowly_is_shown_whole_to_whoever_watches() {
         assert_eq!(shown(true, 100, Duration::from_millis(100)).len(), 100);
         assert_eq!(shown(false, 100, Duration::from_millis(100)).len(), 11);
+    }
+
+    #[test]
+    fn people_who_answer_each_other_are_never_folded() {
+        let mut fold = Fold::new(true);
+        let message = Message { bytes: b"", compressed: false, descriptor: None };
+        let mut at = Duration::ZERO;
+        for n in 0..200 {
+            // A post and its echo, then somebody thinks.
+            at += Duration::from_millis(if n % 2 == 0 { 300 } else { 2 });
+            assert!(fold.shows(at, "client", Side::Client, n, &message), "message {n}");
+        }
+    }
+
+    #[test]
+    fn the_end_of_a_burst_does_not_wait_for_the_next_message() {
+        let mut fold = Fold::new(true);
+        let message = Message { bytes: b"", compressed: false, descriptor: None };
+        for n in 1..=20 {
+            fold.shows(QUICK * n as u32, "client", Side::Server, n, &message);
+        }
+        assert!(fold.flush_if_paused(QUICK * 21).1.is_empty());
+        let (folded, held) = fold.flush_if_paused(Duration::from_millis(60));
+        assert_eq!((folded, held[0].number), (9, 20));
+        assert!(fold.end().1.is_empty());
     }
 }

@@ -8,7 +8,7 @@ use std::{
 
 use http::HeaderMap;
 use serde_json::{Map, Value, json};
-use shared_proto::code_name;
+use shared_proto::{code_name, is_unseen};
 
 use super::{Event, Kind, Outcome, Renderer, Side};
 use crate::failure::details;
@@ -24,7 +24,15 @@ impl<W: Write> Json<W> {
     }
 
     fn line(&mut self, value: &Value) -> io::Result<()> {
-        let mut line = value.to_string();
+        // What is unseen in a string would act on a terminal; JSON itself
+        // escapes only a part of it.
+        let mut line = String::new();
+        for c in value.to_string().chars() {
+            match c {
+                c if is_unseen(c) => line.push_str(&format!("\\u{:04x}", u32::from(c))),
+                c => line.push(c),
+            }
+        }
         line.push('\n');
         self.out.write_all(line.as_bytes())?;
         self.out.flush()
@@ -62,9 +70,11 @@ impl<W: Write + Send> Renderer for Json<W> {
                 "message": failure.message,
                 "details": failure.details,
                 "sources": failure.sources,
-                "cause": cause,
-                "next": next,
             });
+            if !cause.is_empty() {
+                line["error"]["cause"] = cause.into();
+                line["error"]["next"] = next.into();
+            }
         }
         self.line(&line)
     }
@@ -73,12 +83,13 @@ impl<W: Write + Send> Renderer for Json<W> {
 fn kind_and_fields(kind: &Kind<'_>) -> (&'static str, Value) {
     match kind {
         Kind::Connected { server } => ("connected", json!({ "server": server.to_string() })),
-        Kind::Headers { from: Side::Client, path, metadata } => {
+        Kind::Request { path, metadata } => {
             ("headers", json!({ "from": "client", "path": path, "metadata": fields(metadata) }))
         }
-        Kind::Headers { from: Side::Server, metadata, .. } => {
-            ("headers", json!({ "from": "server", "metadata": fields(metadata) }))
-        }
+        Kind::Response { http, metadata } => (
+            "headers",
+            json!({ "from": "server", "http_status": http.as_u16(), "metadata": fields(metadata) }),
+        ),
         Kind::Message { from, number, message } => (
             "message",
             json!({
@@ -89,10 +100,11 @@ fn kind_and_fields(kind: &Kind<'_>) -> (&'static str, Value) {
             }),
         ),
         Kind::HalfClose => ("half_close", json!({ "from": "client" })),
-        Kind::Trailers { status, metadata } => (
+        Kind::Trailers { status, only, metadata } => (
             "trailers",
             json!({
                 "from": "server",
+                "only": only,
                 "code": code_name(status.code()),
                 "message": status.message(),
                 "details": details(status),

@@ -5,7 +5,13 @@ use std::io::{self, Write};
 
 use shared_proto::code_name;
 
-use super::{Event, Kind, Outcome, Renderer, Side, fold::Fold, printable};
+use crate::modes::counted;
+
+use super::{
+    Event, Kind, Outcome, Renderer, Side,
+    fold::{Fold, Held},
+    headers, printable,
+};
 /// In characters; a diagram with longer labels is too wide to read.
 const LABEL: usize = 80;
 
@@ -13,11 +19,13 @@ pub(super) struct Mermaid<W> {
     out: W,
     fold: Fold,
     begun: bool,
+    /// Whether the last thing on the diagram says what went wrong.
+    told: bool,
 }
 
 impl<W: Write> Mermaid<W> {
     pub(super) fn new(out: W) -> Self {
-        Self { out, fold: Fold::new(false), begun: false }
+        Self { out, fold: Fold::new(false), begun: false, told: false }
     }
 
     fn begin(&mut self) -> io::Result<()> {
@@ -29,7 +37,7 @@ impl<W: Write> Mermaid<W> {
 
     fn folded(&mut self, folded: u64) -> io::Result<()> {
         if folded > 0 {
-            writeln!(self.out, "    Note over server: … {folded} more messages …")?;
+            writeln!(self.out, "    Note over server: … {} …", counted(folded, "more message"))?;
         }
         Ok(())
     }
@@ -38,10 +46,8 @@ impl<W: Write> Mermaid<W> {
         let client = participant(event.client);
         let (from, arrow, to, label) = match &event.kind {
             Kind::Connected { server } => (&client[..], "->>", "server", format!("connect {server}")),
-            Kind::Headers { from: Side::Client, path, .. } => {
-                (&client[..], "->>", "server", format!("HEADERS {path}"))
-            }
-            Kind::Headers { from: Side::Server, .. } => ("server", "-->>", &client[..], "HEADERS".to_owned()),
+            Kind::Request { path, .. } => (&client[..], "->>", "server", format!("HEADERS {path}")),
+            Kind::Response { http, .. } => ("server", "-->>", &client[..], headers(*http)),
             Kind::Message { from: Side::Client, number, message } => {
                 (&client[..], "->>", "server", format!("message {number}  {}", message.text()))
             }
@@ -49,8 +55,10 @@ impl<W: Write> Mermaid<W> {
                 ("server", "-->>", &client[..], format!("message {number}  {}", message.text()))
             }
             Kind::HalfClose => (&client[..], "-)", "server", "half-close".to_owned()),
-            Kind::Trailers { status, .. } => {
-                let label = format!("trailers {} {}", code_name(status.code()), status.message());
+            Kind::Trailers { status, only, .. } => {
+                self.told = status.code() != tonic::Code::Ok;
+                let trailers = if *only { "trailers only" } else { "trailers" };
+                let label = format!("{trailers} {} {}", code_name(status.code()), status.message());
                 ("server", if status.code() == tonic::Code::Ok { "-->>" } else { "--x" }, &client[..], label)
             }
             Kind::Cancel => (&client[..], "-x", "server", "cancel".to_owned()),
@@ -68,14 +76,16 @@ impl<W: Write + Send> Renderer for Mermaid<W> {
         self.begin()?;
         match &event.kind {
             Kind::Message { from, number, message } => {
-                if let Some(folded) = self.fold.message(event.at, event.client, *from, *number, message) {
-                    self.folded(folded)?;
+                if self.fold.shows(event.at, event.client, *from, *number, message) {
+                    let held = self.fold.flush();
+                    self.catch_up(held)?;
                     self.arrow(event)?;
                 }
                 Ok(())
             }
             _ => {
-                self.end_run()?;
+                let held = self.fold.end();
+                self.catch_up(held)?;
                 self.arrow(event)
             }
         }
@@ -83,8 +93,11 @@ impl<W: Write + Send> Renderer for Mermaid<W> {
 
     fn outcome(&mut self, outcome: &Outcome) -> io::Result<()> {
         self.begin()?;
-        self.end_run()?;
-        if let Some(failure) = &outcome.failure {
+        let held = self.fold.end();
+        self.catch_up(held)?;
+        if let Some(failure) = &outcome.failure
+            && !self.told
+        {
             let text = format!("{} {}", failure.code(), failure.message);
             writeln!(self.out, "    Note over server: {}", escaped(&text, LABEL))?;
         }
@@ -93,12 +106,9 @@ impl<W: Write + Send> Renderer for Mermaid<W> {
 }
 
 impl<W: Write> Mermaid<W> {
-    fn end_run(&mut self) -> io::Result<()> {
-        if let Some((folded, last)) = self.fold.end() {
-            self.folded(folded)?;
-            self.arrow(&last.event())?;
-        }
-        Ok(())
+    fn catch_up(&mut self, (folded, held): (u64, Vec<Held>)) -> io::Result<()> {
+        self.folded(folded)?;
+        held.iter().try_for_each(|held| self.arrow(&held.event()))
     }
 }
 
@@ -108,7 +118,8 @@ fn participant(client: &str) -> String {
     client.replace(|c: char| !c.is_alphanumeric(), "_")
 }
 
-/// `;` and `#` mean something to Mermaid, and so does a `<` to what draws it.
+/// These mean something to Mermaid (`%%` begins a directive, `$$` a formula) or
+/// to what draws it.
 fn escaped(text: &str, longest: usize) -> String {
     let mut label = String::new();
     for (n, c) in printable(text).chars().enumerate() {
@@ -117,7 +128,7 @@ fn escaped(text: &str, longest: usize) -> String {
             break;
         }
         match c {
-            '#' | ';' | '<' | '>' => {
+            '#' | ';' | '%' | '$' | '<' | '>' => {
                 label.push('#');
                 label.push_str(&u32::from(c).to_string());
                 label.push(';');

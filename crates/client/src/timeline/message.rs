@@ -6,6 +6,7 @@ use std::{borrow::Cow, fmt::Write as _};
 use prost_reflect::{
     DynamicMessage, FieldDescriptor, Kind, MessageDescriptor, ReflectMessage as _, SerializeOptions, Value,
 };
+use shared_proto::is_unseen;
 
 /// The bytes of one message, without gRPC's prefix.
 #[derive(Debug, Clone, Copy)]
@@ -68,7 +69,10 @@ fn write_fields(text: &mut String, message: &DynamicMessage) {
 fn write_value(text: &mut String, field: &FieldDescriptor, value: &Value) {
     // Writing to a string cannot fail.
     let _ = match value {
-        Value::String(string) => write!(text, "{}", printable(string)),
+        Value::String(string) => {
+            write_text(text, string);
+            Ok(())
+        }
         Value::F64(number) => write!(text, "{}", (number * 1e3).round() / 1e3),
         Value::EnumNumber(number) => match field.kind() {
             Kind::Enum(names) if names.get_value(*number).is_some() => {
@@ -116,19 +120,26 @@ fn is_message(field: &FieldDescriptor, name: &str) -> bool {
     field.kind().as_message().is_some_and(|message| message.full_name() == name)
 }
 
-/// What a peer sent, made harmless for a terminal: control characters and those
-/// that turn the direction of writing are shown by their number.
+/// In quotation marks where it would otherwise run into what is around it.
+fn write_text(text: &mut String, string: &str) {
+    let plain = |c: char| !c.is_whitespace() && !"{}[]:,\"".contains(c);
+    let safe = printable(string);
+    if !safe.is_empty() && safe.chars().all(plain) {
+        text.push_str(&safe);
+    } else {
+        text.extend(["\"", &safe, "\""]);
+    }
+}
+
+/// What a peer sent, made harmless for a terminal: what cannot be seen is shown
+/// by its number.
 pub(crate) fn printable(text: &str) -> Cow<'_, str> {
-    let harmful = |c: char| {
-        c.is_control()
-            || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-    };
-    if !text.contains(harmful) {
+    if !text.contains(is_unseen) {
         return Cow::Borrowed(text);
     }
     let mut safe = String::with_capacity(text.len() + 8);
     for c in text.chars() {
-        if harmful(c) { safe.extend(c.escape_default()) } else { safe.push(c) }
+        if is_unseen(c) { safe.extend(c.escape_default()) } else { safe.push(c) }
     }
     Cow::Owned(safe)
 }
@@ -153,7 +164,7 @@ mod tests {
     #[test]
     fn what_is_unset_is_left_out_and_what_is_nested_is_in_braces() {
         let (text, _) = shown("fourmodes.v1.ChatRequest", b"\x0a\x09\x0a\x01r\x12\x04a\x1b[m");
-        assert_eq!(text, r"join {room: r  name: a\u{1b}[m}");
+        assert_eq!(text, r#"join {room: r  name: "a\u{1b}[m"}"#);
     }
 
     #[test]
@@ -165,6 +176,13 @@ mod tests {
         let (text, _) = shown("fourmodes.v1.ProcessLoad", b"\x09\x9a\x99\x99\x99\x99\x99\xf1\x3f");
         assert!(text.starts_with("cpu_percent: 1.1  "), "{text}");
         assert_eq!(shown("fourmodes.v1.GetStatusRequest", b"").0, "(empty)");
+    }
+
+    #[test]
+    fn strings_are_told_from_what_is_around_them() {
+        let (text, _) = shown("fourmodes.v1.JoinRoom", b"\x12\x08a b: {c}");
+        assert_eq!(text, r#"room: ""  name: "a b: {c}""#);
+        assert_eq!(printable("a\u{202e}b\u{200b}\n"), r"a\u{202e}b\u{200b}\n");
     }
 
     #[test]

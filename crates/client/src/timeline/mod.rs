@@ -15,20 +15,24 @@ mod text;
 use std::{
     fmt, io,
     sync::{
-        Arc, LazyLock, Mutex, MutexGuard, PoisonError,
+        Arc, LazyLock, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
     time::{Duration, Instant},
 };
 
-use http::{HeaderMap, Uri};
+use http::{HeaderMap, StatusCode, Uri};
 use indicatif::ProgressBar;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
 pub(crate) use self::{message::Message, message::printable};
-use crate::{cli::Output, config::Config, failure::Failure};
+use crate::{
+    cli::Output,
+    config::Config,
+    failure::{Failure, Stage},
+};
 
 /// One side of a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,14 +55,17 @@ pub(crate) struct Event<'a> {
 pub(crate) enum Kind<'a> {
     /// The connection is there.
     Connected { server: &'a Uri },
-    /// A call begins (client) or is answered (server).
-    Headers { from: Side, path: &'a str, metadata: &'a HeaderMap },
+    /// A call begins.
+    Request { path: &'a str, metadata: &'a HeaderMap },
+    /// A call is answered: the HTTP status is not the call's.
+    Response { http: StatusCode, metadata: &'a HeaderMap },
     /// The `number`th message of its side of the call.
     Message { from: Side, number: u64, message: Message<'a> },
     /// The client will send no more.
     HalfClose,
     /// The end, as the server put it.
-    Trailers { status: &'a Status, metadata: &'a HeaderMap },
+    /// With `only`, there was nothing else in the answer.
+    Trailers { status: &'a Status, only: bool, metadata: &'a HeaderMap },
     /// The client gave up.
     Cancel,
     /// The end without a status.
@@ -82,6 +89,10 @@ pub(crate) struct Outcome {
 /// Draws events in one format.
 trait Renderer: Send {
     fn event(&mut self, event: &Event<'_>) -> io::Result<()>;
+    /// Nothing has happened for a moment.
+    fn idle(&mut self, _now: Duration) -> io::Result<()> {
+        Ok(())
+    }
     fn outcome(&mut self, outcome: &Outcome) -> io::Result<()>;
 }
 
@@ -96,7 +107,9 @@ struct Shared {
     /// Whether events are drawn at all, or only the outcome.
     drawn: bool,
     progress: ProgressBar,
-    /// Whether a server has answered anything.
+    /// How far the run got.
+    connected: AtomicBool,
+    called: AtomicBool,
     answered: AtomicBool,
     /// Cancelled when a renderer cannot write any more.
     broken: CancellationToken,
@@ -105,6 +118,8 @@ struct Shared {
 
 struct Inner {
     renderers: Vec<Box<dyn Renderer>>,
+    /// Nothing comes after the outcome, although a call may still be winding up.
+    finished: bool,
     failure: Option<Failure>,
 }
 
@@ -126,19 +141,24 @@ impl Timeline {
                 .map_err(|error| Failure::output(&format!("the diagram {}", path.display()), &error))?;
             renderers.push(Box::new(mermaid::Mermaid::new(file)));
         }
-        Ok(Self {
+        let timeline = Self {
             shared: Arc::new(Shared {
                 begun: Instant::now(),
                 drawn: !config.quiet || config.diagram.is_some(),
                 progress,
+                connected: AtomicBool::new(false),
+                called: AtomicBool::new(false),
                 answered: AtomicBool::new(false),
                 broken: CancellationToken::new(),
-                inner: Mutex::new(Inner { renderers, failure: None }),
+                inner: Mutex::new(Inner { renderers, finished: false, failure: None }),
             }),
-        })
+        };
+        tokio::spawn(watch_for_pauses(Arc::downgrade(&timeline.shared)));
+        Ok(timeline)
     }
 
     pub(crate) fn connected(&self, server: &Uri) {
+        self.shared.connected.store(true, Relaxed);
         self.record("client", Kind::Connected { server });
     }
 
@@ -155,8 +175,19 @@ impl Timeline {
         self.shared.answered.store(true, Relaxed);
     }
 
-    pub(crate) fn is_answered(&self) -> bool {
-        self.shared.answered.load(Relaxed)
+    fn note_call(&self) {
+        self.shared.called.store(true, Relaxed);
+    }
+
+    pub(crate) fn stage(&self) -> Stage {
+        let [connected, called, answered] =
+            [&self.shared.connected, &self.shared.called, &self.shared.answered]
+                .map(|flag| flag.load(Relaxed));
+        match (connected, called, answered) {
+            (false, ..) => Stage::Connecting,
+            (_, true, false) => Stage::Unanswered,
+            _ => Stage::UnderWay,
+        }
     }
 
     pub(crate) fn progress(&self) -> &ProgressBar {
@@ -176,7 +207,9 @@ impl Timeline {
 
     pub(crate) fn finish(&self, outcome: &Outcome) {
         self.shared.progress.finish_and_clear();
-        self.lock().draw(&self.shared.broken, |renderer| renderer.outcome(outcome));
+        let mut inner = self.lock();
+        inner.draw(&self.shared.broken, |renderer| renderer.outcome(outcome));
+        inner.finished = true;
     }
 
     fn record(&self, client: &str, kind: Kind<'_>) {
@@ -195,18 +228,38 @@ impl Timeline {
     }
 }
 
+/// The label of an answer: every gRPC answer has the HTTP status 200, so any
+/// other one comes from something in between.
+fn headers(http: StatusCode) -> String {
+    match http {
+        StatusCode::OK => "HEADERS".to_owned(),
+        http => format!("HEADERS  HTTP {http}"),
+    }
+}
+
+/// Tells the renderers that time goes by without events, until the run is over.
+async fn watch_for_pauses(shared: Weak<Shared>) {
+    loop {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        let Some(shared) = shared.upgrade() else { return };
+        let mut inner = shared.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = shared.begun.elapsed();
+        inner.draw(&shared.broken, |renderer| renderer.idle(now));
+    }
+}
+
 impl Inner {
     fn draw(
         &mut self,
         broken: &CancellationToken,
         mut draw: impl FnMut(&mut dyn Renderer) -> io::Result<()>,
     ) {
+        if self.finished {
+            return;
+        }
         for renderer in &mut self.renderers {
             if let Err(error) = draw(renderer.as_mut()) {
-                self.failure.get_or_insert_with(|| match error.kind() {
-                    io::ErrorKind::BrokenPipe => Failure::reader_gone(),
-                    _ => Failure::output("the output", &error),
-                });
+                self.failure.get_or_insert_with(|| Failure::unwritten(&error));
                 broken.cancel();
             }
         }

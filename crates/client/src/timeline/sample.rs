@@ -2,7 +2,7 @@
 
 use std::{io, time::Duration};
 
-use http::HeaderMap;
+use http::{HeaderMap, StatusCode};
 use serde_json::json;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
@@ -32,10 +32,10 @@ pub(super) fn drawn<R: Renderer>(mut renderer: R) -> io::Result<R> {
     let empty = HeaderMap::new();
 
     happen(&mut renderer, "client", Kind::Connected { server: &server })?;
-    happen(&mut renderer, "client", Kind::Note("Everything that can happen; half of it # at once."))?;
-    happen(&mut renderer, "ana", Kind::Headers { from: Side::Client, path, metadata: &metadata })?;
+    happen(&mut renderer, "client", Kind::Note("Everything that can happen; half of it # at %%once%%."))?;
+    happen(&mut renderer, "ana", Kind::Request { path, metadata: &metadata })?;
     happen(&mut renderer, "ana", message(Side::Client, 1, b"\x0a\x0a\x0a\x03r<1\x12\x03ana"))?;
-    happen(&mut renderer, "ana", Kind::Headers { from: Side::Server, path: "", metadata: &empty })?;
+    happen(&mut renderer, "ana", Kind::Response { http: StatusCode::OK, metadata: &empty })?;
     for number in 1..=30 {
         let post = b"\x08\x07\x12\x06\x08\x80\xe8\x92\xcb\x06\x1a\x03ben\x32\x0c\x0a\x0a\xe5\xae\x89\x1b[2J\xe5\xa8\x9c";
         happen(&mut renderer, "ana", message(Side::Server, number, &post[..]))?;
@@ -46,11 +46,13 @@ pub(super) fn drawn<R: Renderer>(mut renderer: R) -> io::Result<R> {
     happen(&mut renderer, "ana", message(Side::Client, 2, &post))?;
     happen(&mut renderer, "ana", message(Side::Client, 3, b"\xff\xff"))?;
     happen(&mut renderer, "ana", Kind::HalfClose)?;
-    happen(&mut renderer, "ana", Kind::Trailers { status: &Status::ok(""), metadata: &empty })?;
+    happen(&mut renderer, "ana", Kind::Trailers { status: &Status::ok(""), only: false, metadata: &empty })?;
     let details =
         ErrorDetails::with_error_info("FELL_BEHIND", "fourmodes", [("next".to_owned(), "7".to_owned())]);
     let status = Status::with_error_details(Code::OutOfRange, "this member fell behind; ".repeat(5), details);
-    happen(&mut renderer, "ben", Kind::Trailers { status: &status, metadata: &empty })?;
+    happen(&mut renderer, "ben", Kind::Trailers { status: &status, only: true, metadata: &empty })?;
+    let http = StatusCode::BAD_GATEWAY;
+    happen(&mut renderer, "client", Kind::Response { http, metadata: &empty })?;
     happen(&mut renderer, "client", Kind::Cancel)?;
     happen(&mut renderer, "client", Kind::Broken { reason: "connection reset by peer" })?;
     renderer.outcome(&Outcome {

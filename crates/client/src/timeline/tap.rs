@@ -12,10 +12,11 @@ use bytes::Bytes;
 use http_body::Frame;
 use prost_reflect::MessageDescriptor;
 use shared_proto::frames::{Frames, Part};
-use tonic::{Status, body::Body, transport::Channel};
+use tonic::{Code, Status, body::Body, transport::Channel};
 use tower::Service;
 
 use super::{Kind, Message, Side, Timeline};
+use crate::failure::{Failure, Kind as FailureKind};
 
 /// A channel whose calls are on the timeline.
 #[derive(Debug, Clone)]
@@ -42,6 +43,7 @@ impl Service<http::Request<Body>> for Tap {
 
     fn call(&mut self, request: http::Request<Body>) -> Self::Future {
         let timeline = self.timeline.clone();
+        timeline.note_call();
         if !timeline.is_drawn() {
             let response = self.channel.call(request);
             return Box::pin(async move { response.await.inspect(|_| timeline.note_answer()) });
@@ -49,7 +51,7 @@ impl Service<http::Request<Body>> for Tap {
         let path = request.uri().path();
         let method = shared_proto::method(path);
         let call = Call { timeline, client: self.client.clone() };
-        call.record(Kind::Headers { from: Side::Client, path, metadata: request.headers() });
+        call.record(Kind::Request { path, metadata: request.headers() });
         let request = request.map(|body| {
             let messages = Messages::new(Side::Client, method.as_ref().map(|method| method.input()));
             Body::new(RequestBody { body, messages, call: call.clone(), half_closed: false })
@@ -98,16 +100,16 @@ impl OpenCall {
         let metadata = response.headers();
         // An error may come without headers of its own: "trailers only".
         match Status::from_header_map(metadata) {
-            Some(status) => self.ended(&status, metadata),
-            None => self.call.record(Kind::Headers { from: Side::Server, path: "", metadata }),
+            Some(status) => self.ended(&status, true, metadata),
+            None => self.call.record(Kind::Response { http: response.status(), metadata }),
         }
         let messages = Messages::new(Side::Server, output);
         response.map(|body| Body::new(ResponseBody { body, messages, open: self }))
     }
 
-    fn ended(&mut self, status: &Status, metadata: &http::HeaderMap) {
+    fn ended(&mut self, status: &Status, only: bool, metadata: &http::HeaderMap) {
         if std::mem::take(&mut self.open) {
-            self.call.record(Kind::Trailers { status, metadata });
+            self.call.record(Kind::Trailers { status, only, metadata });
         }
     }
 
@@ -117,10 +119,12 @@ impl OpenCall {
 
     fn broke(&mut self, error: &(dyn std::error::Error + 'static)) {
         if std::mem::take(&mut self.open) {
-            let chain = std::iter::successors(Some(error), |error| error.source());
-            let mut reasons: Vec<_> = chain.map(ToString::to_string).collect();
-            reasons.dedup();
-            self.call.record(Kind::Broken { reason: &reasons.join(": ") });
+            match Failure::from_transport(error) {
+                failure if failure.kind == FailureKind::Status(Code::DeadlineExceeded) => {
+                    self.call.record(Kind::Cancel);
+                }
+                failure => self.call.record(Kind::Broken { reason: &failure.message }),
+            }
         }
     }
 }
@@ -233,7 +237,7 @@ impl http_body::Body for ResponseBody {
                 } else if let Some(trailers) = frame.trailers_ref()
                     && let Some(status) = Status::from_header_map(trailers)
                 {
-                    this.open.ended(&status, trailers);
+                    this.open.ended(&status, false, trailers);
                 }
             }
             Some(Err(error)) => this.open.broke(error),

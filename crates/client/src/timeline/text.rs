@@ -1,7 +1,7 @@
 //! A sequence diagram that grows line by line while things happen.
 
 use std::{
-    io::{self, Write},
+    io::{self, IsTerminal as _, Write},
     time::Duration,
 };
 
@@ -11,7 +11,11 @@ use tonic::Code;
 
 use crate::modes::counted;
 
-use super::{Event, Kind, Outcome, Renderer, Side, fold::Fold, printable};
+use super::{
+    Event, Kind, Outcome, Renderer, Side,
+    fold::{Fold, Held},
+    headers, printable,
+};
 /// Where stdout is no terminal, in columns.
 const WIDTH: usize = 100;
 /// The column of times, in columns.
@@ -23,6 +27,7 @@ pub(super) struct Text<W> {
     width: usize,
     color: bool,
     quiet: bool,
+    on_terminal: bool,
     fold: Fold,
     /// Whether the two lines at the top of a diagram are still valid below the
     /// last line that was written.
@@ -37,11 +42,12 @@ impl<W: Write> Text<W> {
             Some((_, columns)) => usize::from(columns).saturating_sub(2).clamp(60, 120),
             None => WIDTH,
         };
-        Self::new(out, width, console::colors_enabled(), quiet)
+        let on_terminal = io::stdout().is_terminal();
+        Self { on_terminal, ..Self::new(out, width, console::colors_enabled(), quiet) }
     }
 
     fn new(out: W, width: usize, color: bool, quiet: bool) -> Self {
-        Self { out, width, color, quiet, fold: Fold::new(true), open: false }
+        Self { out, width, color, quiet, on_terminal: false, fold: Fold::new(true), open: false }
     }
 
     fn style(&self) -> Style {
@@ -49,7 +55,9 @@ impl<W: Write> Text<W> {
     }
 
     fn line(&mut self, line: &str) -> io::Result<()> {
-        self.out.write_all(format!("{}\n", line.trim_end()).as_bytes())?;
+        // What the user has typed by now, `^C` included, is no part of the line.
+        let start = if self.on_terminal { "\r" } else { "" };
+        self.out.write_all(format!("{start}{}\n", line.trim_end()).as_bytes())?;
         self.out.flush()
     }
 
@@ -87,6 +95,21 @@ impl<W: Write> Text<W> {
         self.row(Some(at), &middle)
     }
 
+    /// With a label that may go on below, to some length.
+    fn long_arrow(&mut self, at: Duration, from: Side, label: &str, style: &Style) -> io::Result<()> {
+        const LINES: usize = 4;
+        let room = self.inner();
+        let lines = wrapped(label, room - 6);
+        let (first, rest) = lines.split_first().map_or(("", &[][..]), |(first, rest)| (first, rest));
+        self.arrow(at, from, first, style)?;
+        for (n, line) in rest.iter().take(LINES - 1).enumerate() {
+            let more = if n + 2 == LINES && rest.len() >= LINES { " …" } else { "" };
+            let middle = pad_str(&format!("  {line}{more}"), room, Alignment::Left, Some("…")).into_owned();
+            self.row(None, &style.apply_to(middle).to_string())?;
+        }
+        Ok(())
+    }
+
     fn folded(&mut self, folded: u64) -> io::Result<()> {
         if folded == 0 {
             return Ok(());
@@ -96,12 +119,9 @@ impl<W: Write> Text<W> {
         self.row(None, &self.style().dim().apply_to(middle).to_string())
     }
 
-    fn end_run(&mut self) -> io::Result<()> {
-        if let Some((folded, last)) = self.fold.end() {
-            self.folded(folded)?;
-            self.draw(&last.event())?;
-        }
-        Ok(())
+    fn catch_up(&mut self, (folded, held): (u64, Vec<Held>)) -> io::Result<()> {
+        self.folded(folded)?;
+        held.iter().try_for_each(|held| self.draw(&held.event()))
     }
 
     fn draw(&mut self, event: &Event<'_>) -> io::Result<()> {
@@ -122,27 +142,26 @@ impl<W: Write> Text<W> {
                 let label = label(format!("connect {server}"));
                 self.arrow(event.at, Side::Client, &label, &plain.dim())
             }
-            Kind::Headers { from: Side::Client, path, metadata } => {
+            Kind::Request { path, metadata } => {
                 let deadline =
                     metadata.get("grpc-timeout").and_then(|value| value.to_str().ok()).and_then(timeout);
                 let deadline = deadline.map(|deadline| format!("  deadline {deadline}")).unwrap_or_default();
                 self.arrow(event.at, Side::Client, &label(format!("HEADERS {path}{deadline}")), &plain)
             }
-            Kind::Headers { from: Side::Server, .. } => {
-                self.arrow(event.at, Side::Server, &label("HEADERS".to_owned()), &plain)
-            }
+            Kind::Response { http, .. } => self.arrow(event.at, Side::Server, &label(headers(*http)), &plain),
             Kind::Message { from, number, message } => {
                 let label = label(format!("message {number}  {}", message.text()));
                 let style = match from {
                     Side::Client => plain.cyan(),
                     Side::Server => plain.green(),
                 };
-                self.arrow(event.at, *from, &label, &style)
+                self.long_arrow(event.at, *from, &label, &style)
             }
             Kind::HalfClose => self.arrow(event.at, Side::Client, &label("half-close".to_owned()), &plain),
-            Kind::Trailers { status, .. } => {
+            Kind::Trailers { status, only, .. } => {
+                let trailers = if *only { "trailers only" } else { "trailers" };
                 let style = if status.code() == Code::Ok { plain } else { plain.red() };
-                let text = label(format!("trailers  {}", code_name(status.code())));
+                let text = label(format!("{trailers}  {}", code_name(status.code())));
                 self.arrow(event.at, Side::Server, &text, &style)?;
                 for line in wrapped(&printable(status.message()), self.inner() - 6) {
                     let middle = pad_str(&line, self.inner() - 3, Alignment::Right, None).into_owned();
@@ -166,24 +185,30 @@ impl<W: Write + Send> Renderer for Text<W> {
         }
         match &event.kind {
             Kind::Message { from, number, message } => {
-                match self.fold.message(event.at, event.client, *from, *number, message) {
-                    Some(folded) => {
-                        self.folded(folded)?;
-                        self.draw(event)
-                    }
-                    None => Ok(()),
+                if self.fold.shows(event.at, event.client, *from, *number, message) {
+                    let held = self.fold.flush();
+                    self.catch_up(held)?;
+                    self.draw(event)?;
                 }
+                Ok(())
             }
             _ => {
-                self.end_run()?;
+                let held = self.fold.end();
+                self.catch_up(held)?;
                 self.draw(event)
             }
         }
     }
 
+    fn idle(&mut self, now: Duration) -> io::Result<()> {
+        let held = self.fold.flush_if_paused(now);
+        self.catch_up(held)
+    }
+
     /// What went wrong goes to stderr, by way of whoever runs this.
     fn outcome(&mut self, outcome: &Outcome) -> io::Result<()> {
-        self.end_run()?;
+        let held = self.fold.end();
+        self.catch_up(held)?;
         if outcome.text.is_empty() {
             return Ok(());
         }
@@ -218,18 +243,24 @@ fn time(at: Duration) -> String {
     }
 }
 
-/// The words of a text on lines of at most `width` columns.
+/// The words of a text on lines of at most `width` columns. The spaces between
+/// them stay as they are; a word that is longer than a line is broken.
 fn wrapped(text: &str, width: usize) -> Vec<String> {
-    let mut lines: Vec<String> = Vec::new();
-    for word in text.split_whitespace() {
-        match lines.last_mut() {
-            Some(line) if measure_text_width(line) + 1 + measure_text_width(word) <= width => {
-                line.push(' ');
-                line.push_str(word);
+    let mut lines = Vec::new();
+    let mut line = String::new();
+    for word in text.split_inclusive(' ') {
+        if measure_text_width(&line) + measure_text_width(word.trim_end()) > width && !line.is_empty() {
+            lines.push(std::mem::take(&mut line).trim_end().to_owned());
+        }
+        for c in word.chars() {
+            if measure_text_width(&line) == width {
+                lines.push(std::mem::take(&mut line));
             }
-            _ => lines.push(word.to_owned()),
+            line.push(c);
         }
     }
+    lines.push(line.trim_end().to_owned());
+    lines.retain(|line| !line.is_empty());
     lines
 }
 

@@ -2,12 +2,11 @@
 
 use std::{io::Write as _, thread};
 
-use crate::support::{client, listener};
+use crate::support::{client, deaf_address, listener};
 
 #[test]
 fn a_refused_connection_names_the_command_that_starts_a_server() {
-    let (listener, address) = listener();
-    drop(listener);
+    let (address, _sockets) = deaf_address();
     let ended = client(&format!("--server {address} unary status --output json")).run();
     let ended = ended.failed(1, &["UNAVAILABLE", "refused", "server all", &address.to_string()]);
     assert_eq!(ended.result()["error"]["code"], "UNAVAILABLE");
@@ -15,7 +14,7 @@ fn a_refused_connection_names_the_command_that_starts_a_server() {
 
 #[test]
 fn a_host_that_does_not_exist_is_named() {
-    client("--server http://no-such-host.invalid:50051 unary status")
+    client("--server http://no-such-host.invalid:50051 --deadline 1m unary status")
         .run()
         .failed(1, &["no-such-host.invalid", "cannot be resolved", "--server"]);
 }
@@ -42,8 +41,37 @@ fn a_server_that_says_nothing_is_given_up_at_the_deadline() {
     let held = thread::spawn(move || listener.incoming().next().unwrap().unwrap());
     client(&format!("--server {address} --deadline 300ms unary multiply 6 7"))
         .run()
-        .failed(1, &["DEADLINE_EXCEEDED", "300ms", "does not speak HTTP/2"]);
+        .failed(1, &["DEADLINE_EXCEEDED", "300ms", "no gRPC server"]);
     held.join().unwrap();
+}
+
+/// A queue of connections that is full: what a firewall does that swallows them.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_host_that_does_not_answer_is_not_taken_for_a_server_that_speaks_something_else() {
+    let (listener, address) = listener();
+    let mut waiting = Vec::new();
+    while let Ok(peer) = std::net::TcpStream::connect_timeout(&address, std::time::Duration::from_millis(200))
+    {
+        waiting.push(peer);
+    }
+    client(&format!("--server {address} --deadline 300ms unary status"))
+        .run()
+        .failed(1, &["DEADLINE_EXCEEDED", "firewall"]);
+    drop(listener);
+}
+
+#[test]
+fn a_deadline_that_passes_before_the_call_is_a_deadline() {
+    let server = crate::support::Server::start();
+    for deadline in ["1ms", "2ms", "3ms"] {
+        let ended = server.client(&format!("unary status --output json --deadline {deadline}")).run();
+        // On a quick machine the call may even succeed.
+        if ended.code != Some(0) {
+            let result = ended.failed(1, &["DEADLINE_EXCEEDED", "--deadline"]).result();
+            assert_eq!(result["error"]["code"], "DEADLINE_EXCEEDED", "{result}");
+        }
+    }
 }
 
 #[test]
@@ -58,6 +86,10 @@ fn usage_that_makes_no_sense_is_refused_with_the_value_and_the_reason() {
         ("unary status --deadline 0", &["'0'", "1ms"]),
         ("unary status --deadline 5", &["'5'", "unit"]),
         ("unary status --deadline 2y", &["2y", "year"]),
+        ("unary status --deadline 999us", &["999us", "1ms"]),
+        ("unary status --deadline -1s", &["-1s"]),
+        ("server-streaming quotes --interval -1s", &["-1s"]),
+        ("unary status --server http://127.0.0.1:99999", &["99999", "65535"]),
         ("unary status --output xml", &["xml", "text", "json"]),
         ("unary status --server https://127.0.0.1:1", &["https://127.0.0.1:1", "TLS"]),
         ("unary status --server http://127.0.0.1:1/path", &["/path"]),

@@ -71,6 +71,41 @@ fn two_clients_in_a_room_hear_the_same_in_the_same_order() {
 }
 
 #[test]
+fn what_a_peer_says_does_nothing_to_a_terminal() {
+    let server = Server::start();
+    let says = "\u{1b}[2J\u{9b}31m\u{202e}\u{7f}";
+    for output in ["text", "json"] {
+        let chat = server.client(&format!("bidi-streaming chat --room r --name ana --output {output}"));
+        let ended = chat.stdin(says).run().ok();
+        assert!(
+            !ended.stdout.contains(|c: char| c != '\n' && shared_proto::is_unseen(c)),
+            "{:?}",
+            ended.stdout
+        );
+        if output == "json" {
+            let posted = ended.json().into_iter().find(|line| line["value"]["posted"].is_object()).unwrap();
+            assert_eq!(posted["value"]["posted"]["text"], says, "nothing is lost by it");
+        }
+    }
+}
+
+#[test]
+fn a_chat_at_the_pace_of_people_is_shown_whole_and_at_once() {
+    let server = Server::start();
+    let mut ana = server.client("bidi-streaming chat --room r --name ana").spawn();
+    let ana_hears = ana.lines();
+    ana_hears.until("joined");
+    let mut ben = server.client("bidi-streaming chat --room r --name ben").spawn();
+    let ben_hears = ben.lines();
+    ana_hears.until("members: [ana, ben]");
+    for n in 0..30 {
+        ben.say(&format!("line-{n}."));
+        ana_hears.until(&format!("posted {{text: line-{n}.}}"));
+        ben_hears.until(&format!("posted {{text: line-{n}.}}"));
+    }
+}
+
+#[test]
 fn what_cannot_be_posted_is_said_and_the_rest_goes_on() {
     let server = Server::start();
     let mut lines = b"before\n".to_vec();
@@ -90,7 +125,7 @@ fn names_that_break_a_rule_are_refused_with_the_field_and_the_reason() {
     for (room, name, words) in [
         ("", "ana", ["room", "must not be blank"]),
         ("r", "", ["name", "must not be blank"]),
-        ("r", "a\u{1b}[2J", ["name", "control character"]),
+        ("r", "a\u{1b}[2J", ["name", "cannot be seen"]),
         (long.as_str(), "ana", ["room", "65 characters"]),
     ] {
         let chat =

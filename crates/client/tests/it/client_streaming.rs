@@ -1,6 +1,7 @@
 use std::fmt::Write as _;
 
 use serde_json::{Value, json};
+use server::config::Config;
 
 use crate::support::{Server, client};
 
@@ -74,6 +75,27 @@ fn many_rows_go_in_batches_and_many_refusals_are_counted() {
 }
 
 #[test]
+fn an_input_in_which_no_row_counts_is_an_error_that_names_the_first() {
+    let server = Server::start();
+    for (value, reason) in [("NaN", "NaN is not a finite number"), ("x", "is not a number")] {
+        let table = format!("device,time,value\na,0,{value}\na,1,{value}\n");
+        let ended = server.client("client-streaming readings --output json -").stdin(table).run();
+        let result = ended.failed(3, &["no row counts", "line 2", reason]).result();
+        assert_eq!((&result["ok"], &result["value"]["refused_count"]), (&json!(false), &json!(2)));
+    }
+}
+
+#[test]
+fn the_result_is_the_last_line_also_when_the_server_refuses_an_upload_under_way() {
+    let server = Server::with(Config { modes: vec![shared_proto::Mode::Unary], ..Config::default() });
+    let table = format!("device,time,value\n{}", "a,0,1\n".repeat(20_000));
+    for _ in 0..10 {
+        let readings = server.client("client-streaming readings --output json -").stdin(table.as_str());
+        readings.run().failed(1, &["UNIMPLEMENTED", "client-streaming"]).result();
+    }
+}
+
+#[test]
 fn an_input_that_cannot_be_used_is_refused_before_a_call_is_made() {
     let server = Server::start();
     let refused = |input: &[u8], words: &[&str]| {
@@ -93,8 +115,7 @@ fn an_input_that_cannot_be_used_is_refused_before_a_call_is_made() {
 
 #[test]
 fn a_full_file_without_server_is_the_server_s_failure() {
-    let (listener, address) = crate::support::listener();
-    drop(listener);
+    let (address, _sockets) = crate::support::deaf_address();
     let readings = client("client-streaming readings -").env("FOURMODES_SERVER", &address.to_string());
     readings.stdin(TABLE).run().failed(1, &["UNAVAILABLE", "server all"]);
 }

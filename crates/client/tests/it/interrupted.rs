@@ -57,7 +57,7 @@ fn a_second_interrupt_ends_a_client_that_cannot_write() {
     let (reader, mut writer) = std::io::pipe().unwrap();
     // As much as a pipe takes: the first line of the client has to wait.
     writer.write_all(&[b'x'; 65_536]).unwrap();
-    let stream = client(&format!("--server {address} unary status")).stdout(writer);
+    let stream = client(&format!("--server {address} unary status --output json")).stdout(writer);
     let mut stream = stream.spawn();
     let connection = listener.accept().unwrap();
     stream.signal("INT");

@@ -38,7 +38,7 @@ fn each_mode_has_a_recipe_that_hands_its_arguments_to_the_client() {
     let justfile = std::fs::read_to_string(Path::new(ROOT).join("justfile")).unwrap();
     for mode in ["unary", "server-streaming", "client-streaming", "bidi-streaming"] {
         let recipe = format!(
-            "[positional-arguments]\n{mode} *scenario:\n    @exec cargo run --quiet --package client -- {mode} \"$@\"\n"
+            "positional-arguments]\n{mode} *scenario: ready\n    @exec {{{{ bin }}}}/client {mode} \"$@\"\n"
         );
         assert!(justfile.contains(&recipe), "no recipe like\n{recipe}");
     }

@@ -64,7 +64,7 @@ fn what_the_server_refuses_is_explained() {
     server
         .client("server-streaming quotes --symbols ACME,NOPE")
         .run()
-        .failed(1, &["INVALID_ARGUMENT", "no such symbol: NOPE", "ACME, BOLT"]);
+        .failed(1, &["INVALID_ARGUMENT", "no such symbol: \"NOPE\"", "ACME, BOLT"]);
     for interval in ["0", "0s", "199ms"] {
         let arguments = format!("server-streaming system --interval {interval}");
         server.client(&arguments).run().failed(1, &["INVALID_ARGUMENT", "interval", "200ms"]);

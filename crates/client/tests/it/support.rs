@@ -57,6 +57,15 @@ pub(crate) fn listener() -> (std::net::TcpListener, SocketAddr) {
     (listener, address)
 }
 
+/// An address where nothing listens and nothing can, while the sockets live: it
+/// is one end of a connection.
+pub(crate) fn deaf_address() -> (SocketAddr, [std::net::TcpStream; 2]) {
+    let (listener, address) = listener();
+    let near = std::net::TcpStream::connect(address).unwrap();
+    let far = listener.accept().unwrap().0;
+    (near.local_addr().unwrap(), [near, far])
+}
+
 pub(crate) struct Client {
     command: Command,
     stdin: Vec<u8>,
@@ -73,6 +82,11 @@ pub(crate) fn client(arguments: &str) -> Client {
 impl Client {
     pub(crate) fn env(mut self, name: &str, value: &str) -> Self {
         self.command.env(name, value);
+        self
+    }
+
+    pub(crate) fn without(mut self, name: &str) -> Self {
+        self.command.env_remove(name);
         self
     }
 

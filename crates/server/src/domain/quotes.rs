@@ -15,9 +15,22 @@ pub(crate) struct Quote {
 }
 
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error("no such symbol: {}; listed are {}", unknown.join(", "), listed().join(", "))]
+#[error("no such symbol: {}; listed are {}", named(unknown), listed().join(", "))]
 pub(crate) struct UnknownSymbols {
     pub(crate) unknown: Vec<String>,
+}
+
+/// The first few, and not more of each than anyone wants to read: what comes
+/// back to the client has to fit into its headers.
+fn named(unknown: &[String]) -> String {
+    const NAMED: usize = 5;
+    const LONGEST: usize = 40;
+    let short = |symbol: &String| format!("{:?}", symbol.chars().take(LONGEST).collect::<String>());
+    let named: Vec<_> = unknown.iter().take(NAMED).map(short).collect();
+    match unknown.len().saturating_sub(NAMED) {
+        0 => named.join(", "),
+        more => format!("{} and {more} more", named.join(", ")),
+    }
 }
 
 fn listed() -> [&'static str; LISTED.len()] {
@@ -98,5 +111,7 @@ mod tests {
         let refused = Market::new(1, &symbols).unwrap_err();
         assert_eq!(refused.unknown, ["acme", "NOPE"]);
         assert!(refused.to_string().contains("listed are ACME, BOLT"), "{refused}");
+        let many = Market::new(1, &vec!["x".repeat(9_000); 9_000]).unwrap_err();
+        assert!(many.to_string().len() < 500 && many.to_string().contains("and 8995 more"), "{many}");
     }
 }

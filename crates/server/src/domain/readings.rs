@@ -117,8 +117,10 @@ impl Device {
         self.first = self.first.min(time);
         self.last = self.last.max(time);
         self.digest.push(value);
+        let count = self.digest.count();
         let distance = value - self.mean;
-        self.mean += distance / self.digest.count();
+        // Divided first: the distance of two finite numbers need not be finite.
+        self.mean += value / count - self.mean / count;
         self.squares += distance * (value - self.mean);
     }
 
@@ -201,6 +203,8 @@ mod tests {
         }
         let [a] = collection.statistics().try_into().unwrap();
         assert_eq!((a.count, a.min, a.max), (10_000, f64::MIN, f64::MAX));
+        assert!(a.mean.is_finite(), "{}", a.mean);
+        assert!(!a.standard_deviation.is_nan(), "{}", a.standard_deviation);
     }
 
     #[test]

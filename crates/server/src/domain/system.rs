@@ -7,6 +7,10 @@ use sysinfo::{Disks, Networks, Pid, ProcessRefreshKind, ProcessesToUpdate, Syste
 /// CPU time is counted by the kernel in steps: closer readings mean nothing.
 pub(crate) const SHORTEST_INTERVAL: Duration = sysinfo::MINIMUM_CPU_UPDATE_INTERVAL;
 
+#[derive(Debug, thiserror::Error)]
+#[error("the load of this machine cannot be read: {0}")]
+pub(crate) struct Unreadable(#[from] sysinfo::Error);
+
 #[derive(Debug, Clone)]
 pub(crate) struct Sample {
     pub(crate) time: SystemTime,
@@ -44,7 +48,7 @@ pub(crate) struct Monitor {
 impl Monitor {
     /// Takes the reading that the first sample counts from. Blocks for a few
     /// milliseconds, as [`sample`](Self::sample) does.
-    pub(crate) fn start() -> Result<Self, sysinfo::Error> {
+    pub(crate) fn start() -> Result<Self, Unreadable> {
         let mut monitor = Self {
             system: System::new()?,
             disks: Disks::new_with_refreshed_list()?,

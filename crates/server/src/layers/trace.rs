@@ -132,12 +132,12 @@ impl Drop for Call {
     fn drop(&mut self) {
         let (received, sent) = (self.received.load(Relaxed), self.sent.load(Relaxed));
         if let Some(mode) = self.mode {
-            self.activity.of(mode).call_ended(received, sent);
+            self.activity.of(mode).call_ended();
         }
         let code = code_name(Code::from_i32(self.code.load(Relaxed)));
-        let elapsed = self.begun.elapsed();
+        let elapsed_ms = self.begun.elapsed().as_micros() as f64 / 1e3;
         let mode = self.mode.map_or("unknown method", Mode::name);
-        tracing::info!(parent: &self.span, %code, received, sent, ?elapsed, "{mode} ended");
+        tracing::info!(parent: &self.span, %code, received, sent, elapsed_ms, "{mode} ended");
     }
 }
 
@@ -166,7 +166,8 @@ impl Observed {
             Direction::Received => (&call.received, "received"),
             Direction::Sent => (&call.sent, "sent"),
         };
-        let mut count = counter.load(Relaxed);
+        let before = counter.load(Relaxed);
+        let mut count = before;
         frames.feed(chunk, |part| {
             if let Part::Begin { length: bytes, .. } = part {
                 count += 1;
@@ -174,6 +175,12 @@ impl Observed {
             }
         });
         counter.store(count, Relaxed);
+        let Some(mode) = call.mode.filter(|_| count > before) else { return };
+        let counters = call.activity.of(mode);
+        match direction {
+            Direction::Received => counters.messages_received(count - before),
+            Direction::Sent => counters.messages_sent(count - before),
+        }
     }
 }
 

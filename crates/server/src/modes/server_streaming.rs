@@ -54,7 +54,7 @@ impl ServerStreamingService for ServerStreaming {
         let WatchSystemRequest { interval, count } = request.into_inner();
         let pause = checked_interval(interval, Duration::from_secs(1), system::SHORTEST_INTERVAL)?;
         let samples = async_stream::try_stream! {
-            let mut monitor = blocking(system::Monitor::start).await?.map_err(no_load)?;
+            let mut monitor = blocking(system::Monitor::start).await??;
             // The first tick is at once; a sample needs a pause to count from.
             let mut ticks = ticks(pause).skip(1).take(or_endless(count));
             while ticks.next().await.is_some() {
@@ -101,11 +101,7 @@ fn checked_interval(
 /// Runs what blocks for some milliseconds outside of the threads that serve calls.
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Status> {
     let done = tokio::task::spawn_blocking(work).await;
-    done.map_err(no_load)
-}
-
-fn no_load(error: impl std::fmt::Display) -> Status {
-    Status::internal(format!("the load of this machine cannot be read: {error}"))
+    done.map_err(|error| Status::internal(format!("the work was cut short: {error}")))
 }
 
 impl From<quotes::Quote> for WatchQuotesResponse {
