@@ -59,11 +59,14 @@ where
 
     fn call(&mut self, request: http::Request<Body>) -> Self::Future {
         let mode = self.layer.methods.mode(request.uri().path());
-        let response = self.inner.call(request);
         if mode.is_none_or(|mode| mode == Mode::Unary) {
-            return Box::pin(response);
+            return Box::pin(self.inner.call(request));
         }
         let shutdown = self.layer.shutdown.clone();
+        // A handler may read the requests in a task of its own, which would hold
+        // the stream open after its response has ended.
+        let end = Box::pin(shutdown.clone().cancelled_owned());
+        let response = self.inner.call(request.map(|body| Body::new(Requests { body, end: Some(end) })));
         Box::pin(async move {
             tokio::select! {
                 biased;
@@ -74,6 +77,41 @@ where
                 () = shutdown.cancelled() => Ok(shutting_down().into_http()),
             }
         })
+    }
+}
+
+/// A request body that fails when the server shuts down: its end would look as
+/// if the client were done.
+struct Requests {
+    body: Body,
+    /// `None` once it has failed.
+    end: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
+}
+
+impl http_body::Body for Requests {
+    type Data = Bytes;
+    type Error = tonic::Status;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        let this = &mut *self;
+        let Some(end) = &mut this.end else { return Poll::Ready(None) };
+        if end.as_mut().poll(cx).is_ready() {
+            this.end = None;
+            this.body = Body::empty();
+            return Poll::Ready(Some(Err(shutting_down())));
+        }
+        Pin::new(&mut this.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> http_body::SizeHint {
+        self.body.size_hint()
     }
 }
 

@@ -1,0 +1,21 @@
+//! The server from outside: over real sockets, in this process or as the
+//! binary where a process, its output or its signals matter.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "in a test a panic is the report")]
+
+mod bidi_streaming;
+mod binary;
+mod client_streaming;
+mod deadline;
+mod freed;
+mod health;
+mod modes;
+mod reflection;
+mod server_streaming;
+mod shutdown;
+#[cfg(unix)]
+mod signals;
+mod support;
+mod tutorial;
+mod unary;
+mod unwelcome;
