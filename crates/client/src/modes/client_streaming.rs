@@ -209,13 +209,14 @@ impl fmt::Display for Answer {
         if self.devices.is_empty() {
             return Ok(());
         }
-        let head = ["count", "min", "p50", "p95", "p99", "max", "mean", "std dev"];
-        write!(f, "\n{:<20}", "device")?;
-        head.iter().try_for_each(|title| write!(f, "{title:>10}"))?;
+        let head = ["min", "p50", "p95", "p99", "max", "mean", "std dev"];
+        // Ten, seven and seven times nine columns: as wide as a narrow terminal.
+        write!(f, "\n{:<10}{:>7}", "device", "count")?;
+        head.iter().try_for_each(|title| write!(f, "{title:>9}"))?;
         for d in self.devices.iter().take(LINES) {
-            write!(f, "\n{}{:>10}", pad_str(&printable(&d.device), 20, Alignment::Left, Some("…")), d.count)?;
+            write!(f, "\n{}{:>7}", pad_str(&printable(&d.device), 10, Alignment::Left, Some("…")), d.count)?;
             let figures = [d.min, d.p50, d.p95, d.p99, d.max, d.mean, d.standard_deviation];
-            figures.iter().try_for_each(|figure| write!(f, "{:>10}", rounded(*figure)))?;
+            figures.iter().try_for_each(|figure| write!(f, "{:>9}", rounded(*figure)))?;
         }
         match self.devices.len().saturating_sub(LINES) {
             0 => Ok(()),
@@ -224,12 +225,12 @@ impl fmt::Display for Answer {
     }
 }
 
-/// For a column of ten characters.
+/// For a column of nine characters.
 fn rounded(figure: f64) -> String {
-    if figure == 0.0 || (1e-3..1e6).contains(&figure.abs()) {
-        format!("{figure:.3}")
-    } else {
-        format!("{figure:.2e}")
+    match figure.abs() {
+        0.0 | 1e-3..1e3 => format!("{figure:.3}"),
+        1e3..1e5 => format!("{figure:.1}"),
+        _ => format!("{figure:.1e}"),
     }
 }
 

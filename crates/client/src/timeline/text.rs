@@ -253,10 +253,13 @@ fn wrapped(text: &str, width: usize) -> Vec<String> {
             lines.push(std::mem::take(&mut line).trim_end().to_owned());
         }
         for c in word.chars() {
-            if measure_text_width(&line) == width {
-                lines.push(std::mem::take(&mut line));
+            if measure_text_width(&line) + measure_text_width(c.encode_utf8(&mut [0; 4])) > width {
+                lines.push(std::mem::take(&mut line).trim_end().to_owned());
             }
-            line.push(c);
+            // What separates two words does not begin a line.
+            if c != ' ' || !line.is_empty() {
+                line.push(c);
+            }
         }
     }
     lines.push(line.trim_end().to_owned());
@@ -283,6 +286,14 @@ mod tests {
             assert_eq!(measure_text_width(line), 60, "{line}");
             assert!(line.ends_with(['│', 'm']), "{line}");
         }
+    }
+
+    #[test]
+    fn labels_are_wrapped_between_words_and_long_words_anywhere() {
+        assert_eq!(wrapped("a: 1  b: 2  c", 6), ["a: 1", "b: 2", "c"]);
+        assert_eq!(wrapped("a  b", 9), ["a  b"]);
+        assert_eq!(wrapped("安安安安 b", 4), ["安安", "安安", "b"]);
+        assert_eq!(wrapped("", 4), [""; 0]);
     }
 
     #[test]
