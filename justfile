@@ -93,8 +93,7 @@ lint:
 
 # Python clients (grpcio) against the server; needs Python 3 with its venv module.
 [group("develop")]
-interop:
-    cargo build --package server
+interop: build
     bash interop/run.sh
 
 # All that CI runs.

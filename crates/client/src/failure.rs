@@ -194,9 +194,10 @@ impl Failure {
                 "this is a gRPC server without this service",
                 "name a Four Modes server with --server; `server all` starts one",
             ),
-            Code::DeadlineExceeded if self.stage == Stage::Connecting => {
-                ("the host is away, or a firewall swallows the connection", "check the address and the port")
-            }
+            Code::DeadlineExceeded if self.stage == Stage::Connecting => (
+                "no connection in time: too little of it, or the host is away, or a firewall swallows everything",
+                "give it more with --deadline, and check the address",
+            ),
             Code::DeadlineExceeded if self.stage == Stage::Unanswered => (
                 "nothing came back in time: too little of it, or no gRPC server, or one that is not alive",
                 "give it more with --deadline, and check the address",
@@ -235,7 +236,12 @@ impl From<Status> for Failure {
         if status.source().is_some() {
             return Self::from_transport(&status);
         }
-        let mut failure = Self::new(Kind::Status(status.code()), status.message());
+        // What tonic's servers say of a deadline that passed on their side.
+        let code = match (status.code(), status.message()) {
+            (Code::Cancelled, "Timeout expired") => Code::DeadlineExceeded,
+            (code, _) => code,
+        };
+        let mut failure = Self::new(Kind::Status(code), status.message());
         failure.details = details(&status);
         failure
     }

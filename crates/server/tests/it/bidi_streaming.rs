@@ -100,6 +100,7 @@ fn what_breaks_a_rule_is_refused_and_the_field_is_named() {
             ("lobby", "", "name"),
             ("lobby", long_name.as_str(), "name"),
             ("lobby", "a\u{1b}[2Jb", "name"),
+            ("lobby", "a\u{202e}b", "name"),
         ] {
             let mut member = Member::silent(channel(server.address)).await;
             member.join(room, name).await;
