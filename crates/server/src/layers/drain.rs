@@ -14,7 +14,7 @@ use std::{
 use bytes::Bytes;
 use http_body::Frame;
 use shared_proto::Mode;
-use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
+use tokio_util::sync::{CancellationToken, DropGuard, WaitForCancellationFutureOwned};
 use tonic::body::Body;
 use tower::{Layer, Service};
 
@@ -64,15 +64,19 @@ where
         }
         let shutdown = self.layer.shutdown.clone();
         // A handler may read the requests in a task of its own, which would hold
-        // the stream open after its response has ended.
-        let end = Box::pin(shutdown.clone().cancelled_owned());
+        // the stream open after its response has ended. They end with the
+        // response, not with the shutdown: that task, once its requests fail,
+        // ends the response with OK, and may be quicker than `Ending`.
+        let over = CancellationToken::new();
+        let end = Box::pin(over.clone().cancelled_owned());
+        let over = over.drop_guard();
         let response = self.inner.call(request.map(|body| Body::new(Requests { body, end: Some(end) })));
         Box::pin(async move {
             tokio::select! {
                 biased;
                 response = response => {
                     let end = End::Pending(Box::pin(shutdown.cancelled_owned()));
-                    response.map(|response| response.map(|body| Body::new(Ending { body, end })))
+                    response.map(|response| response.map(|body| Body::new(Ending { body, end, _over: over })))
                 }
                 () = shutdown.cancelled() => Ok(shutting_down().into_http()),
             }
@@ -80,7 +84,7 @@ where
     }
 }
 
-/// A request body that fails when the server shuts down: its end would look as
+/// A request body that fails when the response is over: its end would look as
 /// if the client were done.
 struct Requests {
     body: Body,
@@ -119,6 +123,8 @@ impl http_body::Body for Requests {
 struct Ending {
     body: Body,
     end: End,
+    /// Fails the requests when this is dropped.
+    _over: DropGuard,
 }
 
 enum End {
