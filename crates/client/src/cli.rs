@@ -49,14 +49,23 @@ pub(crate) struct Options {
     pub(crate) diagram: Option<PathBuf>,
 
     /// How long all of it may take [default: 5s for unary, none for streams]
-    #[arg(long, env = "FOURMODES_DEADLINE", hide_env_values = true, value_name = "DURATION", value_parser = deadline, allow_hyphen_values = true, global = true)]
+    #[arg(
+        long,
+        env = "FOURMODES_DEADLINE",
+        hide_env_values = true,
+        value_name = "DURATION",
+        value_parser = deadline,
+        allow_hyphen_values = true,
+        global = true
+    )]
     pub(crate) deadline: Option<Duration>,
 
     /// The result only, without what led to it
     #[arg(
         long,
         short,
-        env = "FOURMODES_QUIET", hide_env_values = true,
+        env = "FOURMODES_QUIET",
+        hide_env_values = true,
         value_parser = clap::builder::FalseyValueParser::new(),
         global = true
     )]
@@ -129,7 +138,14 @@ pub(crate) enum ServerStreaming {
     Quotes {
         /// What to watch, separated by commas [default: every symbol there is:
         /// ACME, BOLT, CORA, DUNE, ECHO, FLUX]
-        #[arg(long, env = "FOURMODES_SYMBOLS", hide_env_values = true, value_delimiter = ',', value_name = "SYMBOLS", value_parser = trimmed)]
+        #[arg(
+            long,
+            env = "FOURMODES_SYMBOLS",
+            hide_env_values = true,
+            value_delimiter = ',',
+            value_name = "SYMBOLS",
+            value_parser = trimmed
+        )]
         symbols: Vec<String>,
         /// How many quotes; 0 goes on until Ctrl-C
         #[arg(
@@ -142,13 +158,29 @@ pub(crate) enum ServerStreaming {
         )]
         count: u64,
         /// Time between two quotes; 0s sends as fast as flow control allows
-        #[arg(long, env = "FOURMODES_INTERVAL", hide_env_values = true, default_value = "100ms", value_name = "DURATION", value_parser = duration, allow_hyphen_values = true)]
+        #[arg(
+            long,
+            env = "FOURMODES_INTERVAL",
+            hide_env_values = true,
+            default_value = "100ms",
+            value_name = "DURATION",
+            value_parser = duration,
+            allow_hyphen_values = true
+        )]
         interval: Duration,
     },
     /// Watch the load of the server's process and machine
     System {
         /// Time between two samples, at least 200ms
-        #[arg(long, env = "FOURMODES_INTERVAL", hide_env_values = true, default_value = "1s", value_name = "DURATION", value_parser = duration, allow_hyphen_values = true)]
+        #[arg(
+            long,
+            env = "FOURMODES_INTERVAL",
+            hide_env_values = true,
+            default_value = "1s",
+            value_name = "DURATION",
+            value_parser = duration,
+            allow_hyphen_values = true
+        )]
         interval: Duration,
         /// How many samples; 0 goes on until Ctrl-C
         #[arg(

@@ -15,7 +15,7 @@ use shared_proto::code_name;
 use tonic::{Code, Status, TimeoutExpired};
 use tonic_types::StatusExt as _;
 
-use crate::timeline::printable;
+use crate::words::printable;
 
 /// A run that did not end well.
 #[derive(Debug)]
@@ -138,9 +138,9 @@ impl Failure {
     }
 
     /// What most likely went wrong, and what to do.
-    pub(crate) fn advice(&self) -> (&'static str, String) {
+    pub(crate) fn advice(&self) -> (&'static str, &'static str) {
         let start = "start a server with `server all` (`just server`), or name another one with --server";
-        let (cause, next) = match self.kind {
+        match self.kind {
             Kind::Connect(Connect::NoSuchHost) => {
                 ("the name of the host cannot be resolved", "check the spelling of --server")
             }
@@ -149,7 +149,7 @@ impl Failure {
                 ("the host is away, or a firewall swallows the connection", "check the address and the port")
             }
             Kind::Connect(Connect::Other) => ("the network refused the connection", "see the errors above"),
-            Kind::Status(code) => return self.advice_on_status(code),
+            Kind::Status(code) => self.advice_on_status(code),
             Kind::Answer => {
                 ("the server speaks another version of the proto", "compare `client --version` on both sides")
             }
@@ -159,8 +159,7 @@ impl Failure {
             }
             Kind::System => ("the system refused it", "see the error above"),
             Kind::Interrupted | Kind::ReaderGone => ("", ""),
-        };
-        (cause, next.to_owned())
+        }
     }
 
     /// Everything a person needs, on several lines.
@@ -175,14 +174,14 @@ impl Failure {
         self.details.iter().for_each(|detail| line("detail", &detail.text));
         self.sources.iter().filter(|source| **source != self.message).for_each(|source| line("from", source));
         line("cause", cause);
-        line("next", &next);
+        line("next", next);
         text
     }
 
-    fn advice_on_status(&self, code: Code) -> (&'static str, String) {
+    fn advice_on_status(&self, code: Code) -> (&'static str, &'static str) {
         let is_reason = |reason: &str| self.details.iter().any(|detail| detail.reason == reason);
         let from_transport = !self.sources.is_empty();
-        let (cause, next) = match code {
+        match code {
             code if self.stage == Stage::Unanswered && from_transport && code != Code::DeadlineExceeded => (
                 "what accepted the connection there does not speak HTTP/2 without TLS, or is not alive",
                 "check that it is a gRPC server, and the port: gRPC often has one of its own",
@@ -226,8 +225,7 @@ impl Failure {
             }
             Code::Unknown | Code::Internal => ("the server failed", "look at its log"),
             _ => ("the server refused", "look at its log"),
-        };
-        (cause, next.to_owned())
+        }
     }
 }
 

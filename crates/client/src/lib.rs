@@ -14,6 +14,7 @@ mod readings;
 mod run;
 mod session;
 mod timeline;
+mod words;
 
 pub use cli::Cli;
 pub use run::run;

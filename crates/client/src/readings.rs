@@ -11,7 +11,7 @@ use csv_core::ReadRecordResult;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use prost_types::Timestamp;
 use serde::{Deserialize, Serialize};
-use shared_proto::fourmodes::v1::Reading;
+use shared_proto::{fourmodes::v1::Reading, limits::TIMESTAMP_SECONDS};
 
 use crate::{
     failure::Failure,
@@ -282,10 +282,8 @@ fn timestamp(text: &str) -> Result<Timestamp, String> {
 }
 
 fn unix(seconds: f64) -> Result<Timestamp, String> {
-    // The year 9999, which is where a timestamp ends.
-    const LAST: f64 = 253_402_300_799.0;
-    const FIRST: f64 = -62_135_596_800.0;
-    if !(FIRST..=LAST).contains(&seconds) {
+    let (first, last) = TIMESTAMP_SECONDS.into_inner();
+    if !(first as f64..=last as f64).contains(&seconds) {
         return Err(format!("time {seconds:?} is outside the years 1 to 9999"));
     }
     let whole = seconds.floor();

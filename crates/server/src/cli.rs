@@ -27,7 +27,16 @@ pub struct Cli {
     pub listen: SocketAddr,
 
     /// How long open calls may go on after SIGINT or SIGTERM
-    #[arg(long, env = "FOURMODES_GRACE", hide_env_values = true, default_value = "10s", value_name = "DURATION", value_parser = humantime::parse_duration, allow_hyphen_values = true, global = true)]
+    #[arg(
+        long,
+        env = "FOURMODES_GRACE",
+        hide_env_values = true,
+        default_value = "10s",
+        value_name = "DURATION",
+        value_parser = humantime::parse_duration,
+        allow_hyphen_values = true,
+        global = true
+    )]
     pub grace: Duration,
 
     /// Seed of the simulated quotes: the same seed gives the same prices

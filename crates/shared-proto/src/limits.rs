@@ -1,6 +1,6 @@
-//! HTTP/2 settings that both ends have to agree on to be right.
+//! What both ends have to agree on to be right: HTTP/2 settings, and bounds.
 
-use std::time::Duration;
+use std::{ops::RangeInclusive, time::Duration};
 
 /// How much a peer may send on one stream before it is read, in bytes.
 pub const STREAM_WINDOW: u32 = 1 << 20;
@@ -23,6 +23,9 @@ pub const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 
 /// How long the answer to that may take.
 pub const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The seconds of a `google.protobuf.Timestamp`: the years 1 to 9999.
+pub const TIMESTAMP_SECONDS: RangeInclusive<i64> = -62_135_596_800..=253_402_300_799;
 
 /// The longest text that may be posted in a room, in bytes.
 pub const TEXT_BYTES: usize = 4096;

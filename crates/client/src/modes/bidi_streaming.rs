@@ -19,8 +19,13 @@ use tokio::sync::mpsc;
 use tokio_stream::{Stream, StreamExt as _, once, wrappers::ReceiverStream};
 use tonic::Streaming;
 
-use super::{counted, tour::Step};
-use crate::{failure::Failure, lines::Lines, session::Session, timeline::printable};
+use super::tour::Step;
+use crate::{
+    failure::Failure,
+    lines::Lines,
+    session::Session,
+    words::{counted, printable},
+};
 
 #[derive(Debug, Default, Serialize)]
 pub(crate) struct Chat {

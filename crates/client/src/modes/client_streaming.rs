@@ -16,12 +16,12 @@ use shared_proto::fourmodes::v1::{
 use tokio::sync::{mpsc, oneshot};
 use tokio_stream::Stream;
 
-use super::{counted, tour::Step};
+use super::tour::Step;
 use crate::{
     failure::Failure,
     readings::{self, Batch, Refused},
     session::Session,
-    timeline::printable,
+    words::{counted, printable},
 };
 
 /// How many batches may be read ahead of what the network takes.

@@ -6,9 +6,3 @@ pub(crate) mod client_streaming;
 pub(crate) mod server_streaming;
 pub(crate) mod tour;
 pub(crate) mod unary;
-
-/// `1 quote`, `1,000 quotes`.
-pub(crate) fn counted(count: u64, one: &str) -> String {
-    let plural = if count == 1 { "" } else { "s" };
-    format!("{} {one}{plural}", indicatif::HumanCount(count))
-}

@@ -14,11 +14,12 @@ use shared_proto::fourmodes::v1::{
 };
 use tonic::Code;
 
-use super::{
-    counted,
-    tour::{Step, expect_code},
+use super::tour::{Step, expect_code};
+use crate::{
+    failure::Failure,
+    session::Session,
+    words::{counted, printable},
 };
-use crate::{failure::Failure, session::Session, timeline::printable};
 
 #[derive(Debug, Default, Serialize)]
 pub(crate) struct Quotes {

@@ -13,7 +13,7 @@ use super::{bidi_streaming, client_streaming, server_streaming, unary};
 use crate::{
     failure::{Failure, Kind},
     session::Session,
-    timeline::printable,
+    words::printable,
 };
 
 /// What was shown, mode by mode.

@@ -9,7 +9,7 @@ use shared_proto::fourmodes::v1::{
 use tonic::Code;
 
 use super::tour::{Step, expect_code};
-use crate::{failure::Failure, session::Session, timeline::printable};
+use crate::{failure::Failure, session::Session, words::printable};
 
 #[derive(Debug, Default, Serialize)]
 pub(crate) struct Product {

@@ -54,16 +54,20 @@ impl Fold {
         }
     }
 
+    /// Takes the next event. `None` when it is not to be shown now; otherwise
+    /// what was held back and is to be shown before it.
+    pub(super) fn pass(&mut self, event: &Event<'_>) -> Option<(u64, Vec<Held>)> {
+        match &event.kind {
+            Kind::Message { from, number, message } => {
+                self.shows(event.at, event.client, *from, *number, message).then(|| self.flush())
+            }
+            _ => Some(self.end()),
+        }
+    }
+
     /// Takes the next message of the run. True when it is to be shown now, after
     /// what was [held back](Self::flush) before it.
-    pub(super) fn shows(
-        &mut self,
-        at: Duration,
-        client: &str,
-        from: Side,
-        number: u64,
-        message: &Message<'_>,
-    ) -> bool {
+    fn shows(&mut self, at: Duration, client: &str, from: Side, number: u64, message: &Message<'_>) -> bool {
         if self.live && at.saturating_sub(self.last_seen) >= PAUSE {
             self.burst = 0;
         }
@@ -97,7 +101,7 @@ impl Fold {
 
     /// What was held back: how many stay folded, and what is shown after a word
     /// about them.
-    pub(super) fn flush(&mut self) -> (u64, Vec<Held>) {
+    fn flush(&mut self) -> (u64, Vec<Held>) {
         let mut folded = std::mem::take(&mut self.folded);
         let mut held = std::mem::take(&mut self.held);
         if folded > 0 && held.len() == 2 {

@@ -5,13 +5,13 @@ use std::io::{self, Write};
 
 use shared_proto::code_name;
 
-use crate::modes::counted;
-
 use super::{
     Event, Kind, Outcome, Renderer, Side,
     fold::{Fold, Held},
-    headers, printable,
+    headers,
 };
+use crate::words::{counted, printable};
+
 /// In characters; a diagram with longer labels is too wide to read.
 const LABEL: usize = 80;
 
@@ -74,21 +74,9 @@ impl<W: Write> Mermaid<W> {
 impl<W: Write + Send> Renderer for Mermaid<W> {
     fn event(&mut self, event: &Event<'_>) -> io::Result<()> {
         self.begin()?;
-        match &event.kind {
-            Kind::Message { from, number, message } => {
-                if self.fold.shows(event.at, event.client, *from, *number, message) {
-                    let held = self.fold.flush();
-                    self.catch_up(held)?;
-                    self.arrow(event)?;
-                }
-                Ok(())
-            }
-            _ => {
-                let held = self.fold.end();
-                self.catch_up(held)?;
-                self.arrow(event)
-            }
-        }
+        let Some(held) = self.fold.pass(event) else { return Ok(()) };
+        self.catch_up(held)?;
+        self.arrow(event)
     }
 
     fn outcome(&mut self, outcome: &Outcome) -> io::Result<()> {

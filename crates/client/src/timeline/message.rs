@@ -1,12 +1,13 @@
 //! A message as it was on the wire, and ways to show it: its descriptor tells
 //! what is in it, so no message needs code of its own here.
 
-use std::{borrow::Cow, fmt::Write as _};
+use std::fmt::Write as _;
 
 use prost_reflect::{
     DynamicMessage, FieldDescriptor, Kind, MessageDescriptor, ReflectMessage as _, SerializeOptions, Value,
 };
-use shared_proto::is_unseen;
+
+use crate::words::printable;
 
 /// The bytes of one message, without gRPC's prefix.
 #[derive(Debug, Clone, Copy)]
@@ -131,19 +132,6 @@ fn write_text(text: &mut String, string: &str) {
     }
 }
 
-/// What a peer sent, made harmless for a terminal: what cannot be seen is shown
-/// by its number.
-pub(crate) fn printable(text: &str) -> Cow<'_, str> {
-    if !text.contains(is_unseen) {
-        return Cow::Borrowed(text);
-    }
-    let mut safe = String::with_capacity(text.len() + 8);
-    for c in text.chars() {
-        if is_unseen(c) { safe.extend(c.escape_default()) } else { safe.push(c) }
-    }
-    Cow::Owned(safe)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -182,7 +170,6 @@ mod tests {
     fn strings_are_told_from_what_is_around_them() {
         let (text, _) = shown("fourmodes.v1.JoinRoom", b"\x12\x08a b: {c}");
         assert_eq!(text, r#"room: ""  name: "a b: {c}""#);
-        assert_eq!(printable("a\u{202e}b\u{200b}\n"), r"a\u{202e}b\u{200b}\n");
     }
 
     #[test]

@@ -27,7 +27,7 @@ use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
-pub(crate) use self::{message::Message, message::printable};
+use self::message::Message;
 use crate::{
     cli::Output,
     config::Config,
@@ -128,8 +128,6 @@ impl Timeline {
     ///
     /// When the file for the diagram cannot be created.
     pub(crate) fn new(config: &Config) -> Result<Self, Failure> {
-        // Takes some milliseconds, which would otherwise be the first call's.
-        LazyLock::force(&shared_proto::POOL);
         let progress = ProgressBar::hidden();
         let stdout = AboveProgress { out: io::stdout(), progress: progress.clone() };
         let mut renderers: Vec<Box<dyn Renderer>> = vec![match config.output {
@@ -153,7 +151,11 @@ impl Timeline {
                 inner: Mutex::new(Inner { renderers, finished: false, failure: None }),
             }),
         };
-        tokio::spawn(watch_for_pauses(Arc::downgrade(&timeline.shared)));
+        if timeline.is_drawn() {
+            // Takes some milliseconds, which would otherwise be the first call's.
+            LazyLock::force(&shared_proto::POOL);
+            tokio::spawn(watch_for_pauses(Arc::downgrade(&timeline.shared)));
+        }
         Ok(timeline)
     }
 
@@ -216,11 +218,19 @@ impl Timeline {
         if !self.shared.drawn {
             return;
         }
+        let mut event = Event { at: Duration::ZERO, client, kind };
+        self.draw(|renderer, now| {
+            event.at = now;
+            renderer.event(&event)
+        });
+    }
+
+    fn draw(&self, mut draw: impl FnMut(&mut dyn Renderer, Duration) -> io::Result<()>) {
         let mut inner = self.lock();
-        // Read here, where one event passes at a time: the times in the output
-        // never run backwards.
-        let event = Event { at: self.shared.begun.elapsed(), client, kind };
-        inner.draw(&self.shared.broken, |renderer| renderer.event(&event));
+        // Read here, where one passes at a time: the times in the output never
+        // run backwards.
+        let now = self.shared.begun.elapsed();
+        inner.draw(&self.shared.broken, |renderer| draw(renderer, now));
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -242,9 +252,7 @@ async fn watch_for_pauses(shared: Weak<Shared>) {
     loop {
         tokio::time::sleep(Duration::from_millis(50)).await;
         let Some(shared) = shared.upgrade() else { return };
-        let mut inner = shared.inner.lock().unwrap_or_else(PoisonError::into_inner);
-        let now = shared.begun.elapsed();
-        inner.draw(&shared.broken, |renderer| renderer.idle(now));
+        Timeline { shared }.draw(|renderer, now| renderer.idle(now));
     }
 }
 

@@ -56,13 +56,13 @@ impl Service<http::Request<Body>> for Tap {
             let messages = Messages::new(Side::Client, method.as_ref().map(|method| method.input()));
             Body::new(RequestBody { body, messages, call: call.clone(), half_closed: false })
         });
-        let open = OpenCall { call, open: true };
+        let mut open = OpenCall { call, open: true };
         let response = self.channel.call(request);
         Box::pin(async move {
             match response.await {
                 Ok(response) => Ok(open.answered(response, method.map(|method| method.output()))),
                 Err(error) => {
-                    open.broken(&error);
+                    open.broke(&error);
                     Err(error)
                 }
             }
@@ -111,10 +111,6 @@ impl OpenCall {
         if std::mem::take(&mut self.open) {
             self.call.record(Kind::Trailers { status, only, metadata });
         }
-    }
-
-    fn broken(mut self, error: &(dyn std::error::Error + 'static)) {
-        self.broke(error);
     }
 
     fn broke(&mut self, error: &(dyn std::error::Error + 'static)) {

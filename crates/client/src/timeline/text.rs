@@ -9,13 +9,13 @@ use console::{Alignment, Style, Term, measure_text_width, pad_str, truncate_str}
 use shared_proto::code_name;
 use tonic::Code;
 
-use crate::modes::counted;
-
 use super::{
     Event, Kind, Outcome, Renderer, Side,
     fold::{Fold, Held},
-    headers, printable,
+    headers,
 };
+use crate::words::{counted, printable};
+
 /// Where stdout is no terminal, in columns.
 const WIDTH: usize = 100;
 /// The column of times, in columns.
@@ -183,21 +183,9 @@ impl<W: Write + Send> Renderer for Text<W> {
         if self.quiet {
             return Ok(());
         }
-        match &event.kind {
-            Kind::Message { from, number, message } => {
-                if self.fold.shows(event.at, event.client, *from, *number, message) {
-                    let held = self.fold.flush();
-                    self.catch_up(held)?;
-                    self.draw(event)?;
-                }
-                Ok(())
-            }
-            _ => {
-                let held = self.fold.end();
-                self.catch_up(held)?;
-                self.draw(event)
-            }
-        }
+        let Some(held) = self.fold.pass(event) else { return Ok(()) };
+        self.catch_up(held)?;
+        self.draw(event)
     }
 
     fn idle(&mut self, now: Duration) -> io::Result<()> {

@@ -28,7 +28,7 @@ use tower::{Layer, Service};
 use tracing::{Instrument as _, Span};
 
 use super::methods::Methods;
-use crate::activity::Activity;
+use crate::activity::{Activity, Counters};
 
 #[derive(Clone)]
 pub(crate) struct Trace {
@@ -162,9 +162,9 @@ impl Observed {
 
     fn note(&mut self, chunk: &[u8]) {
         let Self { direction, frames, call, .. } = self;
-        let (counter, verb) = match direction {
-            Direction::Received => (&call.received, "received"),
-            Direction::Sent => (&call.sent, "sent"),
+        let (counter, verb, add): (_, _, fn(&Counters, u64)) = match direction {
+            Direction::Received => (&call.received, "received", Counters::messages_received),
+            Direction::Sent => (&call.sent, "sent", Counters::messages_sent),
         };
         let before = counter.load(Relaxed);
         let mut count = before;
@@ -175,11 +175,10 @@ impl Observed {
             }
         });
         counter.store(count, Relaxed);
-        let Some(mode) = call.mode.filter(|_| count > before) else { return };
-        let counters = call.activity.of(mode);
-        match direction {
-            Direction::Received => counters.messages_received(count - before),
-            Direction::Sent => counters.messages_sent(count - before),
+        if let Some(mode) = call.mode
+            && count > before
+        {
+            add(call.activity.of(mode), count - before);
         }
     }
 }

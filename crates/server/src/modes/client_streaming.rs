@@ -9,9 +9,13 @@
 
 use std::time::SystemTime;
 
-use shared_proto::fourmodes::v1::{
-    self as pb, RecordReadingsRequest, RecordReadingsResponse,
-    client_streaming_service_server::ClientStreamingService,
+use prost_types::Timestamp;
+use shared_proto::{
+    fourmodes::v1::{
+        self as pb, RecordReadingsRequest, RecordReadingsResponse,
+        client_streaming_service_server::ClientStreamingService,
+    },
+    limits::TIMESTAMP_SECONDS,
 };
 use tonic::{Request, Response, Status, Streaming};
 
@@ -41,9 +45,8 @@ impl TryFrom<pb::Reading> for Reading {
     type Error = Refusal;
 
     fn try_from(wire: pb::Reading) -> Result<Self, Refusal> {
-        // The years 1 to 9999, as timestamp.proto has it.
-        let years = -62_135_596_800..=253_402_300_799;
-        let time = wire.time.filter(|time| years.contains(&time.seconds)).ok_or(Refusal::Time)?;
+        let in_range = |time: &Timestamp| TIMESTAMP_SECONDS.contains(&time.seconds);
+        let time = wire.time.filter(in_range).ok_or(Refusal::Time)?;
         let time = SystemTime::try_from(time).map_err(|_| Refusal::Time)?;
         Ok(Self { device: wire.device, time, value: wire.value })
     }
