@@ -14,7 +14,7 @@ demo: build
     set -euo pipefail
     dir=$(mktemp -d)
     mkfifo "$dir/stdout"
-    {{ bin }}/server --listen 127.0.0.1:0 all >"$dir/stdout" 2>"$dir/log" &
+    {{ bin }}/server --listen 127.0.0.1:0 --data-dir :memory: all >"$dir/stdout" 2>"$dir/log" &
     server=$!
     stop() {
         kill "$server" 2>/dev/null || true

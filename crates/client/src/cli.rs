@@ -60,6 +60,19 @@ pub(crate) struct Options {
     )]
     pub(crate) deadline: Option<Duration>,
 
+    /// How long to try to come back when a connection is lost; 0s gives up at once
+    #[arg(
+        long,
+        env = "FOURMODES_RECONNECT",
+        hide_env_values = true,
+        default_value = "30s",
+        value_name = "DURATION",
+        value_parser = duration,
+        allow_hyphen_values = true,
+        global = true
+    )]
+    pub(crate) reconnect: Duration,
+
     /// The result only, without what led to it
     #[arg(
         long,

@@ -19,6 +19,8 @@ pub(crate) struct Config {
     pub(crate) output: Output,
     pub(crate) diagram: Option<PathBuf>,
     pub(crate) deadline: Option<Duration>,
+    /// How long to try to come back when a connection is lost.
+    pub(crate) reconnect: Duration,
     pub(crate) quiet: bool,
     pub(crate) job: Job,
 }
@@ -90,6 +92,7 @@ impl Config {
             output: options.output,
             diagram: options.diagram,
             deadline: options.deadline.or(unary.then_some(UNARY_DEADLINE)),
+            reconnect: options.reconnect,
             quiet: options.quiet,
             job,
         })

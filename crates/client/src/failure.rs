@@ -28,6 +28,8 @@ pub(crate) struct Failure {
     /// sent has none.
     pub(crate) sources: Vec<String>,
     pub(crate) stage: Stage,
+    /// What the server asks for before the next attempt.
+    pub(crate) retry_after: Option<Duration>,
 }
 
 /// How far a run got.
@@ -85,6 +87,19 @@ impl Failure {
             details: Vec::new(),
             sources: Vec::new(),
             stage: Stage::UnderWay,
+            retry_after: None,
+        }
+    }
+
+    /// Whether the call may well go on over a new connection: this one is gone,
+    /// or the server that is behind it.
+    pub(crate) fn is_lost_connection(&self) -> bool {
+        match self.kind {
+            Kind::Connect(_) | Kind::Status(Code::Unavailable) => true,
+            Kind::Status(Code::DeadlineExceeded) => false,
+            // tonic gives what the transport said one of half a dozen codes.
+            Kind::Status(_) => !self.sources.is_empty(),
+            _ => false,
         }
     }
 
@@ -241,6 +256,7 @@ impl From<Status> for Failure {
         };
         let mut failure = Self::new(Kind::Status(code), status.message());
         failure.details = details(&status);
+        failure.retry_after = status.get_details_retry_info().and_then(|retry| retry.retry_delay);
         failure
     }
 }

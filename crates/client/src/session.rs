@@ -1,21 +1,33 @@
 //! What a scenario has at hand: the channel, the timeline and the time left.
 
-use std::time::Instant;
+use std::{
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::{Duration, Instant},
+};
 
+use http::Uri;
 use indicatif::ProgressBar;
 use tonic::{Request, transport::Channel};
 
 use crate::{
     config::{Config, UNARY_DEADLINE},
     connect::connect,
-    failure::Failure,
+    failure::{Failure, Stage},
     timeline::{Timeline, tap::Tap},
 };
 
 pub(crate) struct Session {
-    channel: Channel,
+    server: Uri,
+    channel: Mutex<Channel>,
     timeline: Timeline,
     deadline: Option<Instant>,
+    /// How long to try to come back.
+    patience: Duration,
+    /// Whether a call has got further since this was last asked.
+    progressed: AtomicBool,
 }
 
 impl Session {
@@ -23,7 +35,59 @@ impl Session {
         let deadline = config.deadline.map(|deadline| Instant::now() + deadline);
         let channel = connect(&config.server).await?;
         timeline.connected(&config.server);
-        Ok(Self { channel, timeline: timeline.clone(), deadline })
+        Ok(Self {
+            server: config.server.clone(),
+            channel: Mutex::new(channel),
+            timeline: timeline.clone(),
+            deadline,
+            patience: config.reconnect,
+            progressed: AtomicBool::new(false),
+        })
+    }
+
+    /// Makes a call that knows how to go on where it was, again after each
+    /// loss of the connection, until it ends in another way.
+    ///
+    /// Gives up when nothing has come of it for as long as the user said, and
+    /// at once when the server has not answered at all yet: then it is not one
+    /// that went away, but none.
+    pub(crate) async fn resuming<T>(
+        &self,
+        mut call: impl AsyncFnMut() -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
+        let mut lost: Option<(Instant, u32)> = None;
+        loop {
+            let mut failure = match call().await {
+                Err(failure) if failure.is_lost_connection() => failure,
+                ended => return ended,
+            };
+            loop {
+                if self.progressed.swap(false, Relaxed) {
+                    lost = None;
+                }
+                let (since, attempts) = lost.get_or_insert((Instant::now(), 0));
+                if since.elapsed() >= self.patience || self.timeline.stage() != Stage::UnderWay {
+                    return Err(failure);
+                }
+                *attempts += 1;
+                let pause = full_jitter(*attempts).max(failure.retry_after.unwrap_or_default());
+                self.timeline.reconnecting(*attempts, pause, &failure.message);
+                tokio::time::sleep(pause).await;
+                match connect(&self.server).await {
+                    Ok(channel) => {
+                        *self.channel.lock().unwrap_or_else(PoisonError::into_inner) = channel;
+                        self.timeline.connected(&self.server);
+                        break;
+                    }
+                    Err(error) => failure = error.into(),
+                }
+            }
+        }
+    }
+
+    /// Says that a call got further: the patience with the next loss is new.
+    pub(crate) fn progressed(&self) {
+        self.progressed.store(true, Relaxed);
     }
 
     /// The channel, for the generated clients. What passes is shown.
@@ -33,7 +97,8 @@ impl Session {
 
     /// Likewise for a demonstration with several clients, under a name.
     pub(crate) fn channel_of(&self, client: &str) -> Tap {
-        Tap::new(self.channel.clone(), self.timeline.clone(), client)
+        let channel = self.channel.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        Tap::new(channel, self.timeline.clone(), client)
     }
 
     /// Tells the server how much time is left: it stops working when nobody
@@ -63,5 +128,29 @@ impl Session {
     /// A bar for long work, drawn on stderr when that is a terminal.
     pub(crate) fn progress(&self) -> &ProgressBar {
         self.timeline.progress()
+    }
+}
+
+/// A pause before an attempt, from 1: any length up to a bound that doubles. Of
+/// a thousand clients that lost the same server no two come back together.
+fn full_jitter(attempt: u32) -> Duration {
+    const FIRST: Duration = Duration::from_millis(100);
+    const LONGEST: Duration = Duration::from_secs(2);
+    let bound = FIRST.saturating_mul(1 << (attempt - 1).min(10)).min(LONGEST);
+    bound.mul_f64(fastrand::f64())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_grow_to_a_bound_and_differ() {
+        let longest = |attempt| (0..1_000).map(|_| full_jitter(attempt)).max().unwrap_or_default();
+        assert!(longest(1) <= Duration::from_millis(100) && longest(1) > Duration::from_millis(80));
+        assert!(longest(3) <= Duration::from_millis(400) && longest(3) > Duration::from_millis(320));
+        assert!(longest(u32::MAX) <= Duration::from_secs(2) && longest(99) > Duration::from_millis(1_600));
+        let distinct: std::collections::HashSet<_> = (0..100).map(|_| full_jitter(5)).collect();
+        assert!(distinct.len() > 90);
     }
 }

@@ -1,11 +1,16 @@
 //! What a user may say to the server.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use clap::{Parser, Subcommand};
+use etcetera::{BaseStrategy as _, choose_base_strategy};
 use shared_proto::Mode;
 
-use crate::config::Config;
+use crate::config::{Config, Data};
 
 /// A server for gRPC's four communication modes.
 ///
@@ -38,6 +43,12 @@ pub struct Cli {
         global = true
     )]
     pub grace: Duration,
+
+    /// Where the state is kept, a directory that is this server's own;
+    /// `:memory:` forgets everything at the end [default: fourmodes in the
+    /// platform's directory for state]
+    #[arg(long, env = "FOURMODES_DATA_DIR", hide_env_values = true, value_name = "DIR", global = true)]
+    pub data_dir: Option<PathBuf>,
 
     /// Seed of the simulated quotes: the same seed gives the same prices
     #[arg(
@@ -76,12 +87,15 @@ const EXIT_CODES: &str = "Exit status:
   2  wrong usage
 A second signal ends the process at once.";
 
-impl From<Cli> for Config {
-    fn from(cli: Cli) -> Self {
-        Self {
+impl TryFrom<Cli> for Config {
+    type Error = NoHome;
+
+    fn try_from(cli: Cli) -> Result<Self, NoHome> {
+        Ok(Self {
             listen: cli.listen,
             grace: cli.grace,
             quotes_seed: cli.quotes_seed,
+            data: data(cli.data_dir)?,
             modes: match cli.modes {
                 Modes::Unary => vec![Mode::Unary],
                 Modes::ServerStreaming => vec![Mode::ServerStreaming],
@@ -89,6 +103,23 @@ impl From<Cli> for Config {
                 Modes::BidiStreaming => vec![Mode::BidiStreaming],
                 Modes::All => Mode::ALL.to_vec(),
             },
+        })
+    }
+}
+
+/// The platform does not say where programs keep their state.
+#[derive(Debug, thiserror::Error)]
+#[error("there is no home directory to keep the state in; choose a place with --data-dir, or :memory:")]
+pub struct NoHome;
+
+fn data(directory: Option<PathBuf>) -> Result<Data, NoHome> {
+    match directory {
+        Some(directory) if directory == Path::new(":memory:") => Ok(Data::Memory),
+        Some(directory) => Ok(Data::Directory(directory)),
+        None => {
+            let platform = choose_base_strategy().map_err(|_| NoHome)?;
+            let state = platform.state_dir().unwrap_or_else(|| platform.data_dir());
+            Ok(Data::Directory(state.join("fourmodes")))
         }
     }
 }

@@ -6,7 +6,9 @@ use shared_proto::{ERROR_DOMAIN, Mode};
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
-use crate::domain::{arithmetic::Overflow, quotes::UnknownSymbols, rooms::RoomError, system::Unreadable};
+use crate::domain::{
+    arithmetic::Overflow, quotes::UnknownSymbols, rooms::RoomError, store::StoreError, system::Unreadable,
+};
 
 impl From<Overflow> for Status {
     fn from(error: Overflow) -> Self {
@@ -44,6 +46,27 @@ impl From<RoomError> for Status {
                 let sequences = [("next", next.to_string()), ("oldest", oldest.to_string())];
                 with_reason(Code::OutOfRange, message, "FELL_BEHIND", sequences)
             }
+        }
+    }
+}
+
+impl From<StoreError> for Status {
+    fn from(error: StoreError) -> Self {
+        let message = error.to_string();
+        match error {
+            StoreError::Conflict { what } => {
+                with_reason(Code::Aborted, message, "CONFLICT", [("what", what)])
+            }
+            StoreError::Trimmed { from, first } => {
+                let sequences = [("from", from.to_string()), ("first", first.to_string())];
+                with_reason(Code::OutOfRange, message, "TRIMMED", sequences)
+            }
+            StoreError::Full => with_reason(Code::ResourceExhausted, message, "DISK_FULL", []),
+            StoreError::Broken(_) => {
+                let details = ErrorDetails::with_retry_info(Some(Duration::from_secs(1)));
+                Status::with_error_details(Code::Unavailable, message, details)
+            }
+            StoreError::Damaged(_) => with_reason(Code::DataLoss, message, "STORE_DAMAGED", []),
         }
     }
 }

@@ -13,5 +13,6 @@ mod layers;
 mod modes;
 mod serve;
 pub mod shutdown;
+mod store;
 
 pub use serve::serve;

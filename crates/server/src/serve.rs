@@ -41,6 +41,7 @@ use crate::{
         bidi_streaming::BidiStreaming, client_streaming::ClientStreaming, server_streaming::ServerStreaming,
         unary::Unary,
     },
+    store::State,
 };
 
 /// Serves `config.modes` on `listener` until `shutdown` completes and every
@@ -51,7 +52,7 @@ use crate::{
 ///
 /// # Errors
 ///
-/// When the services cannot be put together. What goes wrong on a connection
+/// When the state cannot be opened or the services cannot be put together. What goes wrong on a connection
 /// ends that connection only.
 pub async fn serve(
     listener: TcpListener,
@@ -62,7 +63,8 @@ pub async fn serve(
     let draining = CancellationToken::new();
     let stack = layers::stack(activity.clone(), draining.clone()).context("the descriptors are damaged")?;
     let health = HealthReporter::new();
-    let services = Services::new(&config, activity);
+    let state = State::open(&config.data)?;
+    let services = Services::new(&config, activity, &state);
     let names = services.names.clone();
     let routes = services.with_health_and_reflection(&health).await?;
 
@@ -124,7 +126,7 @@ struct Services {
 }
 
 impl Services {
-    fn new(config: &Config, activity: Arc<Activity>) -> Self {
+    fn new(config: &Config, activity: Arc<Activity>, _state: &State) -> Self {
         let served = config.modes.clone();
         let unary = Unary { activity, served: served.clone() };
         let server_streaming = ServerStreaming { quotes_seed: config.quotes_seed };

@@ -82,6 +82,10 @@ impl<W: Write + Send> Renderer for Json<W> {
 
 fn kind_and_fields(kind: &Kind<'_>) -> (&'static str, Value) {
     match kind {
+        Kind::Reconnect { attempt, after, reason } => (
+            "reconnect",
+            json!({ "attempt": attempt, "after_ms": after.as_millis() as u64, "reason": reason }),
+        ),
         Kind::Connected { server } => ("connected", json!({ "server": server.to_string() })),
         Kind::Request { path, metadata } => {
             ("headers", json!({ "from": "client", "path": path, "metadata": fields(metadata) }))

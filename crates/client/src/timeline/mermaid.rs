@@ -8,7 +8,7 @@ use shared_proto::code_name;
 use super::{
     Event, Kind, Outcome, Renderer, Side,
     fold::{Fold, Held},
-    headers,
+    headers, reconnect,
 };
 use crate::words::{counted, printable};
 
@@ -63,6 +63,10 @@ impl<W: Write> Mermaid<W> {
             }
             Kind::Cancel => (&client[..], "-x", "server", "cancel".to_owned()),
             Kind::Broken { reason } => ("server", "--x", &client[..], format!("broken: {reason}")),
+            Kind::Reconnect { attempt, after, reason } => {
+                let label = reconnect(*attempt, *after, reason);
+                return writeln!(self.out, "    Note over {client}: {}", escaped(&label, LABEL));
+            }
             Kind::Note(text) => {
                 return writeln!(self.out, "    Note over {client},server: {}", escaped(text, usize::MAX));
             }

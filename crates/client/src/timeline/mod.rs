@@ -70,6 +70,8 @@ pub(crate) enum Kind<'a> {
     Cancel,
     /// The end without a status.
     Broken { reason: &'a str },
+    /// The connection was lost; the client tries again after a pause.
+    Reconnect { attempt: u32, after: Duration, reason: &'a str },
     /// A word of explanation.
     Note(&'a str),
 }
@@ -164,6 +166,10 @@ impl Timeline {
         self.record("client", Kind::Connected { server });
     }
 
+    pub(crate) fn reconnecting(&self, attempt: u32, after: Duration, reason: &str) {
+        self.record("client", Kind::Reconnect { attempt, after, reason });
+    }
+
     pub(crate) fn note(&self, text: &str) {
         self.record("client", Kind::Note(text));
     }
@@ -245,6 +251,11 @@ fn headers(http: StatusCode) -> String {
         StatusCode::OK => "HEADERS".to_owned(),
         http => format!("HEADERS  HTTP {http}"),
     }
+}
+
+/// The label of an attempt to connect again.
+fn reconnect(attempt: u32, after: Duration, reason: &str) -> String {
+    format!("reconnect {attempt} in {} ms: {reason}", after.as_millis())
 }
 
 /// Tells the renderers that time goes by without events, until the run is over.

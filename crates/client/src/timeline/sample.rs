@@ -55,6 +55,8 @@ pub(super) fn drawn<R: Renderer>(mut renderer: R) -> io::Result<R> {
     happen(&mut renderer, "client", Kind::Response { http, metadata: &empty })?;
     happen(&mut renderer, "client", Kind::Cancel)?;
     happen(&mut renderer, "client", Kind::Broken { reason: "connection reset by peer" })?;
+    let after = Duration::from_millis(170);
+    happen(&mut renderer, "client", Kind::Reconnect { attempt: 1, after, reason: "connection refused" })?;
     renderer.outcome(&Outcome {
         mode: "bidi-streaming",
         scenario: "chat",

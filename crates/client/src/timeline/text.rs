@@ -12,7 +12,7 @@ use tonic::Code;
 use super::{
     Event, Kind, Outcome, Renderer, Side,
     fold::{Fold, Held},
-    headers,
+    headers, reconnect,
 };
 use crate::words::{counted, printable};
 
@@ -173,6 +173,12 @@ impl<W: Write> Text<W> {
             Kind::Broken { reason } => {
                 let label = label(format!("broken: {}", printable(reason)));
                 self.arrow(event.at, Side::Server, &label, &plain.red())
+            }
+            Kind::Reconnect { attempt, after, reason } => {
+                let label = label(printable(&reconnect(*attempt, *after, reason)).into_owned());
+                let middle = truncate_str(&format!("  {label}"), self.inner(), "…").into_owned();
+                let middle = pad_str(&middle, self.inner(), Alignment::Left, None).into_owned();
+                self.row(Some(event.at), &plain.yellow().apply_to(middle).to_string())
             }
         }
     }

@@ -5,4 +5,5 @@ pub(crate) mod names;
 pub(crate) mod quotes;
 pub(crate) mod readings;
 pub(crate) mod rooms;
+pub(crate) mod store;
 pub(crate) mod system;

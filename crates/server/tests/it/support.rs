@@ -198,7 +198,7 @@ pub(crate) fn binary(arguments: &[&str]) -> Command {
     for variable in ["FOURMODES_LISTEN", "FOURMODES_GRACE", "FOURMODES_QUOTES_SEED", "RUST_LOG"] {
         command.env_remove(variable);
     }
-    command.env("NO_COLOR", "1").env("COLUMNS", "100");
+    command.env("FOURMODES_DATA_DIR", ":memory:").env("NO_COLOR", "1").env("COLUMNS", "100");
     command
 }
 

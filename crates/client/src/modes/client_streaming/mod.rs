@@ -16,7 +16,7 @@ use shared_proto::fourmodes::v1::{
 use tokio::sync::{mpsc, oneshot};
 use tokio_stream::Stream;
 
-use super::tour::Step;
+use crate::modes::tour::Step;
 use crate::{
     failure::Failure,
     readings::{self, Batch, Refused},

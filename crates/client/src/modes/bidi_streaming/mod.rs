@@ -19,7 +19,7 @@ use tokio::sync::mpsc;
 use tokio_stream::{Stream, StreamExt as _, once, wrappers::ReceiverStream};
 use tonic::Streaming;
 
-use super::tour::Step;
+use crate::modes::tour::Step;
 use crate::{
     failure::Failure,
     lines::Lines,

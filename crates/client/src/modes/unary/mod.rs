@@ -8,7 +8,7 @@ use shared_proto::fourmodes::v1::{
 };
 use tonic::Code;
 
-use super::tour::{Step, expect_code};
+use crate::modes::tour::{Step, expect_code};
 use crate::{failure::Failure, session::Session, words::printable};
 
 #[derive(Debug, Default, Serialize)]
