@@ -6,7 +6,7 @@ use std::{
     path::Path,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering::SeqCst},
+        atomic::{AtomicBool, AtomicU64, Ordering::SeqCst},
     },
 };
 
@@ -299,11 +299,16 @@ struct Faulty {
 struct Fault {
     full: AtomicBool,
     no_sync: AtomicBool,
+    /// How far the file has been written to: that much of the disk it has.
+    had: AtomicU64,
 }
 
 impl Fault {
-    fn check(&self, fault: &AtomicBool, kind: io::ErrorKind) -> io::Result<()> {
-        if fault.load(SeqCst) { Err(kind.into()) } else { Ok(()) }
+    fn take(&self, end: u64) -> io::Result<()> {
+        match self.full.load(SeqCst) && end > self.had.load(SeqCst) {
+            true => Err(io::ErrorKind::StorageFull.into()),
+            false => Ok(drop(self.had.fetch_max(end, SeqCst))),
+        }
     }
 }
 
@@ -315,15 +320,16 @@ impl StorageBackend for Faulty {
         self.file.read(offset, out)
     }
     fn set_len(&self, len: u64) -> io::Result<()> {
-        self.fault.check(&self.fault.full, io::ErrorKind::StorageFull)?;
         self.file.set_len(len)
     }
     fn sync_data(&self) -> io::Result<()> {
-        self.fault.check(&self.fault.no_sync, io::ErrorKind::Other)?;
-        self.file.sync_data()
+        match self.fault.no_sync.load(SeqCst) {
+            true => Err(io::Error::other("the disk does not answer")),
+            false => self.file.sync_data(),
+        }
     }
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        self.fault.check(&self.fault.full, io::ErrorKind::StorageFull)?;
+        self.fault.take(offset + data.len() as u64)?;
         self.file.write(offset, data)
     }
     fn close(&self) -> io::Result<()> {
@@ -361,9 +367,10 @@ async fn a_full_disk_refuses_what_it_cannot_keep_and_recovers() {
     let (store, fault) = on_faulty_disk(directory.path());
     store.commit(vec![append("a", "before")]).await.unwrap();
     fault.full.store(true, SeqCst);
-    assert_eq!(store.commit(vec![append("a", "refused")]).await, Err(StoreError::Full));
-    for _ in 0..2 {
-        assert!(store.commit(vec![append("a", "refused")]).await.is_err());
+    let large = "x".repeat(1 << 20);
+    for _ in 0..3 {
+        assert_eq!(store.commit(vec![append("a", &large)]).await, Err(StoreError::Full));
+        assert_eq!(texts(&store, "a", 1).await, [(1, "before".into())]);
     }
     fault.full.store(false, SeqCst);
     assert_eq!(store.commit(vec![append("a", "after")]).await.unwrap(), [Written::Appended(2)]);
