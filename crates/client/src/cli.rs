@@ -91,6 +91,14 @@ pub(crate) enum Output {
     Json,
 }
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Delivery {
+    /// Every quote, however late
+    Every,
+    /// Of each symbol the latest one
+    Latest,
+}
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// One request, one response
@@ -170,7 +178,7 @@ pub(crate) enum ServerStreaming {
             allow_negative_numbers = true
         )]
         count: u64,
-        /// Time between two quotes; 0s sends as fast as flow control allows
+        /// Time between two quotes, at most; 0s sends as fast as flow control allows
         #[arg(
             long,
             env = "FOURMODES_INTERVAL",
@@ -181,6 +189,24 @@ pub(crate) enum ServerStreaming {
             allow_hyphen_values = true
         )]
         interval: Duration,
+        /// The first quote, by its number; 0 waits for the next one
+        #[arg(
+            long,
+            env = "FOURMODES_FROM_SEQUENCE",
+            hide_env_values = true,
+            default_value_t = 0,
+            value_name = "N"
+        )]
+        from_sequence: u64,
+        /// What to get when the feed is faster than this client
+        #[arg(
+            long,
+            env = "FOURMODES_DELIVERY",
+            hide_env_values = true,
+            default_value = "every",
+            value_name = "WHICH"
+        )]
+        delivery: Delivery,
     },
     /// Watch the load of the server's process and machine
     System {

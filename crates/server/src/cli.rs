@@ -10,7 +10,7 @@ use clap::{Parser, Subcommand};
 use etcetera::{BaseStrategy as _, choose_base_strategy};
 use shared_proto::Mode;
 
-use crate::config::{Config, Data, Retention};
+use crate::config::{Config, Data};
 
 /// A server for gRPC's four communication modes.
 ///
@@ -94,7 +94,6 @@ impl TryFrom<Cli> for Config {
         Ok(Self {
             listen: cli.listen,
             grace: cli.grace,
-            retention: Retention::default(),
             quotes_seed: cli.quotes_seed,
             data: data(cli.data_dir)?,
             modes: match cli.modes {
@@ -104,6 +103,7 @@ impl TryFrom<Cli> for Config {
                 Modes::BidiStreaming => vec![Mode::BidiStreaming],
                 Modes::All => Mode::ALL.to_vec(),
             },
+            ..Self::default()
         })
     }
 }

@@ -15,6 +15,8 @@ pub struct Config {
     pub grace: Duration,
     /// Where the state is kept.
     pub data: Data,
+    /// After so long without news a stream says that it is alive.
+    pub heartbeat: Duration,
     /// How much of a history is kept, of each room and of the quotes.
     pub retention: Retention,
     /// Seed of the simulated quotes.
@@ -40,6 +42,7 @@ impl Default for Config {
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
             grace: Duration::from_secs(10),
             data: Data::Memory,
+            heartbeat: Duration::from_secs(5),
             retention: Retention::default(),
             quotes_seed: 1,
             modes: Mode::ALL.to_vec(),

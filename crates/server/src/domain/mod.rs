@@ -2,6 +2,7 @@
 
 pub(crate) mod arithmetic;
 pub(crate) mod feed;
+pub(crate) mod market;
 pub(crate) mod names;
 pub(crate) mod quotes;
 pub(crate) mod readings;
