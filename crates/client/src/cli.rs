@@ -189,15 +189,9 @@ pub(crate) enum ServerStreaming {
             allow_hyphen_values = true
         )]
         interval: Duration,
-        /// The first quote, by its number; 0 waits for the next one
-        #[arg(
-            long,
-            env = "FOURMODES_FROM_SEQUENCE",
-            hide_env_values = true,
-            default_value_t = 0,
-            value_name = "N"
-        )]
-        from_sequence: u64,
+        /// The first quote, by its number [default: the next one that is made]
+        #[arg(long, env = "FOURMODES_FROM_SEQUENCE", hide_env_values = true, value_name = "N")]
+        from_sequence: Option<u64>,
         /// What to get when the feed is faster than this client
         #[arg(
             long,

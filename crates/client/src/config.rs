@@ -47,8 +47,8 @@ pub(crate) struct Watch {
     /// 0 means without end.
     pub(crate) count: u64,
     pub(crate) interval: Duration,
-    /// 0 means the next one that is made.
-    pub(crate) from_sequence: u64,
+    /// The first one; without it the next one that is made.
+    pub(crate) from_sequence: Option<u64>,
     pub(crate) delivery: Delivery,
 }
 

@@ -27,13 +27,15 @@ impl From<UnknownSymbols> for Status {
 impl From<MarketError> for Status {
     fn from(error: MarketError) -> Self {
         let message = error.to_string();
-        let (reason, facts) = match error {
-            MarketError::OtherEpoch { asked, epoch } => ("OTHER_EPOCH", [("asked", asked), ("epoch", epoch)]),
-            MarketError::NotYet { from, next } => ("NOT_YET", [("from", from), ("next", next)]),
-            MarketError::Gone { from, first } => ("NOT_KEPT", [("from", from), ("first", first)]),
+        let (reason, fact) = match error {
+            MarketError::OtherEpoch { epoch } => {
+                ("OTHER_EPOCH", ("epoch", humantime::format_rfc3339_nanos(epoch).to_string()))
+            }
+            MarketError::NotYet { next, .. } => ("NOT_YET", ("next", next.to_string())),
+            MarketError::Gone { first, .. } => ("NOT_KEPT", ("first", first.to_string())),
             MarketError::Store(error) => return error.into(),
         };
-        with_reason(Code::OutOfRange, message, reason, facts.map(|(key, value)| (key, value.to_string())))
+        with_reason(Code::OutOfRange, message, reason, [fact])
     }
 }
 

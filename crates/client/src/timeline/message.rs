@@ -34,8 +34,8 @@ impl Message<'_> {
             .unwrap_or(serde_json::Value::Null)
     }
 
-    /// On one line, for people: `a: 6  b: 7`. Times are left out, long lists
-    /// are cut.
+    /// On one line, for people: `a: 6  b: 7`. Times, empty strings and what is
+    /// unspecified are left out, long lists and UUIDs are cut.
     pub(crate) fn text(&self) -> String {
         match self.decoded() {
             Some(message) => {
@@ -55,7 +55,10 @@ impl Message<'_> {
 
 fn write_fields(text: &mut String, message: &DynamicMessage) {
     let descriptor = message.descriptor();
-    let set = |field: &FieldDescriptor| !field.supports_presence() || message.has_field(field);
+    let set = |field: &FieldDescriptor| match field.kind() {
+        Kind::String | Kind::Enum(_) if !field.is_list() => message.has_field(field),
+        _ => !field.supports_presence() || message.has_field(field),
+    };
     let mut separator = "";
     for field in descriptor.fields().filter(set).filter(|field| !is_time(field)) {
         text.push_str(separator);
@@ -70,6 +73,10 @@ fn write_fields(text: &mut String, message: &DynamicMessage) {
 fn write_value(text: &mut String, field: &FieldDescriptor, value: &Value) {
     // Writing to a string cannot fail.
     let _ = match value {
+        // Its end tells it from others that were made at the same time.
+        Value::String(uuid) if uuid.len() == 36 && uuid::Uuid::try_parse(uuid).is_ok() => {
+            write!(text, "…{}", &uuid[28..])
+        }
         Value::String(string) => {
             write_text(text, string);
             Ok(())
@@ -169,15 +176,25 @@ mod tests {
     #[test]
     fn strings_are_told_from_what_is_around_them() {
         let (text, _) = shown("fourmodes.v1.JoinRoom", b"\x12\x08a b: {c}");
-        assert_eq!(text, r#"room: ""  name: "a b: {c}""#);
+        assert_eq!(text, r#"name: "a b: {c}""#);
     }
 
     #[test]
     fn times_are_left_out_of_the_text() {
         let (text, json) =
-            shown("fourmodes.v1.ChatResponse", b"\x08\x03\x12\x02\x08\x01\x1a\x01a\x32\x04\x0a\x02hi");
+            shown("fourmodes.v1.RoomEvent", b"\x08\x03\x12\x02\x08\x01\x1a\x01a\x32\x04\x0a\x02hi");
         assert_eq!(text, "sequence: 3  name: a  posted {text: hi}");
         assert!(json.contains(r#""time":"1970-01-01T00:00:01Z""#), "{json}");
+    }
+
+    #[test]
+    fn uuids_are_cut_and_empty_strings_left_out() {
+        let id = "01939f6c-8a1b-7c2d-9e3f-0123456789ab";
+        let (text, json) =
+            shown("fourmodes.v1.PostAccepted", &[b"\x0a\x24", id.as_bytes(), b"\x10\x07"].concat());
+        assert_eq!(text, "message_id: …456789ab  sequence: 7");
+        assert!(json.contains(id), "{json}");
+        assert_eq!(shown("fourmodes.v1.PostAccepted", b"\x10\x07").0, "sequence: 7");
     }
 
     #[test]

@@ -131,7 +131,7 @@ pub(crate) async fn demonstrate(session: &Session, steps: &mut Vec<Step>) -> Res
         symbols: Vec::new(),
         count: 5,
         interval: Duration::from_millis(100),
-        from_sequence: 0,
+        from_sequence: None,
         delivery: Delivery::Every,
     };
     let mut report = Quotes::default();

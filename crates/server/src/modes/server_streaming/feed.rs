@@ -103,13 +103,13 @@ impl Feed {
     }
 }
 
-fn wire(quote: Quote, epoch: u64) -> pb::Quote {
+fn wire(quote: Quote, epoch: SystemTime) -> pb::Quote {
     pb::Quote {
         sequence: quote.sequence,
         symbol: quotes::symbol(quote.step.symbol).unwrap_or_default().to_owned(),
         price_cents: quote.step.price_cents,
         time: Some(quote.time.into()),
-        epoch,
+        epoch: Some(epoch.into()),
         symbol_sequence: quote.step.number,
     }
 }

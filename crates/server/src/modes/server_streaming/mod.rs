@@ -7,7 +7,11 @@
 
 mod feed;
 
-use std::{pin::Pin, sync::Arc, time::Duration};
+use std::{
+    pin::Pin,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use shared_proto::fourmodes::v1::{
     Delivery, MachineLoad, ProcessLoad, WatchQuotesRequest, WatchQuotesResponse, WatchSystemRequest,
@@ -43,7 +47,9 @@ impl ServerStreamingService for ServerStreaming {
         let chosen = quotes::chosen(&request.symbols)?;
         let latest = request.delivery() == Delivery::Latest;
         let interval = checked_interval(request.interval, Duration::ZERO, Duration::ZERO)?;
-        let watcher = self.market.watch(request.epoch, request.from_sequence, interval).await?;
+        let epoch = request.epoch.map(SystemTime::try_from).transpose();
+        let epoch = epoch.map_err(|error| bad_request("epoch", error.to_string()))?;
+        let watcher = self.market.watch(epoch, request.from_sequence, interval).await?;
         let feed = Feed::new(watcher, chosen, latest, self.heartbeat);
         Ok(Response::new(Box::pin(feed.quotes(request.count))))
     }
