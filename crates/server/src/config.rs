@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
-use shared_proto::Mode;
+use shared_proto::{Mode, limits};
 
 /// The settings of one server.
 #[derive(Debug, Clone)]
@@ -15,6 +15,10 @@ pub struct Config {
     pub data: Data,
     /// Seed of the simulated quotes.
     pub quotes_seed: u64,
+    /// The directory whose files may be followed; none, when unset.
+    pub log_root: Option<PathBuf>,
+    /// How long a stream that monitors something may be silent.
+    pub heartbeat: Duration,
     /// The modes to serve; the others answer UNIMPLEMENTED and say so.
     pub modes: Vec<Mode>,
 }
@@ -37,6 +41,8 @@ impl Default for Config {
             grace: Duration::from_secs(10),
             data: Data::Memory,
             quotes_seed: 1,
+            log_root: None,
+            heartbeat: limits::HEARTBEAT,
             modes: Mode::ALL.to_vec(),
         }
     }

@@ -1,9 +1,12 @@
 //! The work itself: plain Rust, no gRPC. Each file is one subject.
 
 pub(crate) mod arithmetic;
+pub(crate) mod logs;
 pub(crate) mod names;
+pub(crate) mod primes;
 pub(crate) mod quotes;
 pub(crate) mod readings;
 pub(crate) mod rooms;
 pub(crate) mod store;
 pub(crate) mod system;
+pub(crate) mod tasks;
