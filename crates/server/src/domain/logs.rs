@@ -350,3 +350,6 @@ impl LogError {
         }
     }
 }
+
+#[cfg(all(test, unix))]
+mod tests;

@@ -36,7 +36,7 @@ const LONGEST_RESOURCE: usize = 1_024;
 /// How often the work tells how far it is.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(100);
 /// Before a state is offered again to a store that could not take it.
-const STORE_PAUSE: Duration = Duration::from_secs(1);
+const STORE_PAUSE: Duration = Duration::from_millis(500);
 /// How much is read of a file at a time; between two readings work can be
 /// stopped.
 const READ_BYTES: usize = 256 << 10;
@@ -602,3 +602,6 @@ fn put(key: String, value: Bytes, expect: Expect) -> Write {
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests;
