@@ -9,6 +9,8 @@ mod client_streaming;
 mod deadline;
 mod freed;
 mod health;
+#[cfg(unix)]
+mod logs;
 mod modes;
 mod reflection;
 mod server_streaming;
@@ -16,6 +18,8 @@ mod shutdown;
 #[cfg(unix)]
 mod signals;
 mod support;
+mod tasks;
+mod tasks_killed;
 mod tutorial;
 mod unary;
 mod unwelcome;

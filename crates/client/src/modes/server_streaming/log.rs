@@ -38,6 +38,9 @@ pub(crate) struct Log {
     /// What came after the last line that was told.
     #[serde(skip)]
     rest: Vec<u8>,
+    /// Whether there is such a log.
+    #[serde(skip)]
+    begun: bool,
 }
 
 pub(crate) async fn log(
@@ -101,6 +104,7 @@ impl Log {
             Some(Event::Opened(_) | Event::Heartbeat(_)) => {}
             None => return Err(Failure::answer("a response without news or heartbeat")),
         }
+        self.begun = true;
         self.offset = position.offset.saturating_sub(self.rest.len() as u64);
         Ok(position)
     }
@@ -141,7 +145,7 @@ fn first_line(bytes: &[u8]) -> Option<(&[u8], usize)> {
 
 impl fmt::Display for Log {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.file.is_empty() {
+        if !self.begun {
             return Ok(());
         }
         write!(f, "{} of {}", counted(self.lines, "line"), printable(&self.file))?;

@@ -109,7 +109,7 @@ pub(super) async fn demonstrate(session: &Session, steps: &mut Vec<Step>) -> Res
     task(session, id, &mut report).await?;
     steps.push(Step::new(
         "task",
-        format!("a task that {} after {}", report.task.state, counted(report.updates, "update")),
+        format!("a task {} after {}", report.task.state, counted(report.updates, "update")),
     ));
     Ok(())
 }

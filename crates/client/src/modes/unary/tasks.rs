@@ -24,6 +24,9 @@ pub(crate) struct Submission {
     request_id: String,
     #[serde(flatten)]
     task: Option<Task>,
+    /// Whether the server may have made a task without having said so.
+    #[serde(skip)]
+    uncertain: bool,
 }
 
 pub(crate) async fn submit(
@@ -40,9 +43,11 @@ pub(crate) async fn submit(
         }
     };
     let request = SubmitTaskRequest { request_id: request.to_string(), work: Some(work) };
-    let response =
-        session.unary(request, async |mut client, request| client.submit_task(request).await).await?;
-    report.task = Some(Task::of(response.task)?);
+    report.uncertain = true;
+    let submitted =
+        session.unary(request, async |mut client, request| client.submit_task(request).await).await;
+    report.uncertain = submitted.as_ref().is_err_and(Failure::is_lost_connection);
+    report.task = Some(Task::of(submitted?.task)?);
     Ok(())
 }
 
@@ -65,7 +70,12 @@ impl fmt::Display for Submission {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.task {
             Some(task) => write!(f, "{task}\n    request_id {}", self.request_id),
-            None => write!(f, "submit it again with --request-id {}: it makes one task", self.request_id),
+            None if self.uncertain => write!(
+                f,
+                "the server may have the task or not; submit it again with --request-id {}",
+                self.request_id
+            ),
+            None => Ok(()),
         }
     }
 }
