@@ -10,7 +10,7 @@ use clap::{Parser, Subcommand};
 use etcetera::{BaseStrategy as _, choose_base_strategy};
 use shared_proto::Mode;
 
-use crate::config::{Config, Data};
+use crate::config::{Config, Data, Retention};
 
 /// A server for gRPC's four communication modes.
 ///
@@ -101,6 +101,7 @@ impl TryFrom<Cli> for Config {
         Ok(Self {
             listen: cli.listen,
             grace: cli.grace,
+            retention: Retention::default(),
             quotes_seed: cli.quotes_seed,
             data: data(cli.data_dir)?,
             log_root: cli.log_root,

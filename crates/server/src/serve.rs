@@ -37,6 +37,7 @@ use crate::{
     config::Config,
     domain::{
         logs::Logs,
+        rooms::Rooms,
         tasks::{OpenResource, Tasks},
     },
     extra::{not_served::NotServed, tutorial::Tutorial},
@@ -75,7 +76,7 @@ pub async fn serve(
     let tasks = Tasks::open(state.store.clone(), uploaded_files(), stop_tasks)
         .await
         .context("the tasks cannot be taken up again")?;
-    let services = Services::new(&config, activity, tasks)?;
+    let services = Services::new(&config, activity, &state, tasks)?;
     let names = services.names.clone();
     let routes = services.with_health_and_reflection(&health).await?;
 
@@ -137,7 +138,7 @@ struct Services {
 }
 
 impl Services {
-    fn new(config: &Config, activity: Arc<Activity>, tasks: Tasks) -> anyhow::Result<Self> {
+    fn new(config: &Config, activity: Arc<Activity>, state: &State, tasks: Tasks) -> anyhow::Result<Self> {
         let served = config.modes.clone();
         let unary = Unary { activity, tasks: tasks.clone(), served: served.clone() };
         let server_streaming = ServerStreaming {
@@ -146,13 +147,15 @@ impl Services {
             logs: config.log_root.as_deref().map(open_logs).transpose()?,
             heartbeat: config.heartbeat,
         };
+        let rooms = Rooms::new(state.store.clone(), config.retention);
+        let bidi_streaming = BidiStreaming { rooms: Arc::new(rooms) };
         let mut services = Self { served, routes: RoutesBuilder::default(), names: Vec::new() };
         services.add(Mode::Unary, UnaryServiceServer::new(unary));
         services.add(Mode::Unary, GreeterServer::new(Tutorial));
         services.add(Mode::ServerStreaming, ServerStreamingServiceServer::new(server_streaming));
         services.add(Mode::ServerStreaming, StreamServiceServer::new(Tutorial));
         services.add(Mode::ClientStreaming, ClientStreamingServiceServer::new(ClientStreaming));
-        services.add(Mode::BidiStreaming, BidiStreamingServiceServer::new(BidiStreaming::default()));
+        services.add(Mode::BidiStreaming, BidiStreamingServiceServer::new(bidi_streaming));
         Ok(services)
     }
 

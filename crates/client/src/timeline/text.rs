@@ -310,7 +310,7 @@ mod tests {
     fn lines_of_a_peer_are_shown_by_themselves_and_do_nothing_to_a_terminal() {
         let shown = |quiet| {
             let mut text = Text::new(Vec::new(), WIDTH, false, quiet);
-            text.line(Duration::ZERO, "  a\tb\u{1b}[2J ").unwrap();
+            Renderer::line(&mut text, Duration::ZERO, "  a\tb\u{1b}[2J ").unwrap();
             String::from_utf8(text.out).unwrap()
         };
         assert_eq!(shown(true), "  a\tb\\u{1b}[2J \n");
