@@ -58,7 +58,7 @@ fn a_log_is_followed_as_it_grows_through_rotation_and_truncation() {
     let lines = client.lines();
     lines.until("opened");
     append(&path, "one\n");
-    let line = |text: &str| lines.until(&format!(r#""type":"line","at_ms":"#)).contains(text);
+    let line = |text: &str| lines.until(r#""type":"line","at_ms":"#).contains(text);
     assert!(line("one"));
     append(&path, "two, unfinished");
     fs::rename(&path, directory.path().join("app.log.1")).unwrap();

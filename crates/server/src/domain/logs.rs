@@ -141,21 +141,28 @@ impl Logs {
                 return Err(LogError::BadPath { reason });
             }
         }
-        if let Start::Position(position) = start {
-            return match self.resume(path, &position)? {
-                Some((follower, event)) => Ok((follower, Some(event))),
-                None => Ok((Follower::of(self, path, Place::Gone(position)), None)),
-            };
+        match start {
+            Start::Beginning => self.begin(path, |_| Ok(0)),
+            Start::End => self.begin(path, Ok),
+            Start::Offset(offset) => self.begin(path, |size| match offset <= size {
+                true => Ok(offset),
+                false => Err(LogError::BeyondTheEnd { offset, size }),
+            }),
+            Start::Position(position) => Ok(match self.resume(path, &position)? {
+                Some((follower, event)) => (follower, Some(event)),
+                None => (Follower::of(self, path, Place::Gone(position)), None),
+            }),
         }
+    }
+
+    fn begin(
+        self: &Arc<Self>,
+        path: &str,
+        offset: impl FnOnce(u64) -> Result<u64, LogError>,
+    ) -> Result<(Follower, Option<Event>), LogError> {
         let opened = self.open_file(path)?;
         let size = opened.size;
-        let offset = match start {
-            Start::Offset(offset) if offset > size => return Err(LogError::BeyondTheEnd { offset, size }),
-            Start::Offset(offset) => offset,
-            Start::End => size,
-            Start::Beginning | Start::Position(_) => 0,
-        };
-        let reading = Reading::at(opened, offset)?;
+        let reading = Reading::at(opened, offset(size)?)?;
         Ok((Follower::of(self, path, Place::In(reading)), Some(Event::Opened { size })))
     }
 
@@ -182,10 +189,9 @@ impl Logs {
                 let size = opened.size;
                 let mut reading = Reading::at(opened, position.offset.min(size))?;
                 reading.successor = successor;
-                match reading.position() == *position {
-                    true => (reading, Event::Opened { size }),
-                    false => (reading.from_start(), Event::Truncated),
-                }
+                let unchanged = reading.position() == *position;
+                let event = if unchanged { Event::Opened { size } } else { reading.begin_anew() };
+                (reading, event)
             }
             (None, Some(other)) => (Reading::at(other, 0)?, Event::Rotated { rest_missing: true }),
             (None, None) => return Ok(None),
@@ -290,8 +296,7 @@ impl Reading {
         let overlap = self.before.len();
         let read = read_at(&mut self.file, self.offset - overlap as u64, overlap + CHUNK)?;
         if !read.starts_with(&self.before) {
-            (self.offset, self.before) = (0, Vec::new());
-            return Ok(Some(Event::Truncated));
+            return Ok(Some(self.begin_anew()));
         }
         if read.len() == overlap {
             return Ok(None);
@@ -301,8 +306,10 @@ impl Reading {
         Ok(Some(Event::Chunk(Bytes::from(read).slice(overlap..))))
     }
 
-    fn from_start(self) -> Self {
-        Self { offset: 0, before: Vec::new(), ..self }
+    fn begin_anew(&mut self) -> Event {
+        self.offset = 0;
+        self.before.clear();
+        Event::Truncated
     }
 }
 
@@ -351,5 +358,5 @@ impl LogError {
     }
 }
 
-#[cfg(all(test, unix))]
+#[cfg(test)]
 mod tests;

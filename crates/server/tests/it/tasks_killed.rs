@@ -89,7 +89,8 @@ fn what_was_acknowledged_before_a_kill_is_there_once_and_comes_to_its_end() {
         }
         for (id, below) in tasks {
             let Task { result, .. } = ended(server.address, &id).await;
-            let expected = (2..below).filter(|n| (2..*n).take_while(|d| d * d <= *n).all(|d| n % d != 0));
+            let expected =
+                (2..below).filter(|n| (2..*n).take_while(|d| d * d <= *n).all(|d| !n.is_multiple_of(d)));
             assert_eq!(result, Some(task::Result::Primes(expected.count() as u64)), "below {below}");
         }
     });
