@@ -15,6 +15,13 @@ fn memory() -> Arc<dyn Store> {
     store::State::open(&Data::Memory).unwrap().store
 }
 
+/// A store that takes its time, so that others come in between.
+fn on_disk() -> (tempfile::TempDir, Arc<dyn Store>) {
+    let directory = tempfile::tempdir().unwrap();
+    let store = store::State::open(&Data::Directory(directory.path().to_owned())).unwrap().store;
+    (directory, store)
+}
+
 fn no_files() -> OpenResource {
     Arc::new(|_| Err(io::ErrorKind::NotFound.into()))
 }
@@ -68,7 +75,7 @@ async fn a_task_goes_from_pending_to_its_result() {
 
 #[tokio::test]
 async fn one_request_id_makes_one_task() {
-    let store = memory();
+    let (_directory, store) = on_disk();
     let (tasks, _) = started(&store).await;
     let request = Uuid::new_v4();
     let submissions: Vec<_> = (0..50)
@@ -108,6 +115,40 @@ async fn what_is_cancelled_stays_cancelled() {
     // The core is free again as soon as the thread has noticed.
     let cores = tasks.shared.cores.available_permits() as u32;
     drop(tasks.shared.cores.acquire_many(cores).await.unwrap());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_a_result_and_a_cancellation_at_the_same_time_one_counts() {
+    let (_directory, store) = on_disk();
+    let (tasks, _) = started(&store).await;
+    let (mut cancelled, mut succeeded) = (0, 0);
+    // Both have to be seen, so it is tried until they are.
+    for number in 0.. {
+        let id = tasks.submit(Uuid::new_v4(), below(10)).await.unwrap().id;
+        if number % 2 == 0 {
+            reached(&tasks, id, |state| *state != State::Pending).await;
+        }
+        let answer = tasks.cancel(id).await;
+        let pushed = ended(&tasks, id).await;
+        match answer {
+            Ok(task) => {
+                cancelled += 1;
+                assert_eq!((&task.state, &pushed), (&State::Cancelled, &task));
+            }
+            Err(error) => {
+                succeeded += 1;
+                assert_eq!(error, TaskError::Ended { id, ending: "succeeded" });
+                assert_eq!(pushed.state, State::Succeeded(Outcome::Primes(4)));
+            }
+        }
+        let key = task_key(id);
+        // Whatever was still under way has been made, or not, when this has.
+        store.commit(vec![put("last".to_owned(), Bytes::new(), Expect::Anything)]).await.unwrap();
+        assert_eq!(decode::<Task>(&key, &store.get(&key).await.unwrap().unwrap()).unwrap(), pushed);
+        if number >= 200 && cancelled > 0 && succeeded > 0 {
+            break;
+        }
+    }
 }
 
 #[tokio::test]
