@@ -4,6 +4,7 @@ use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
+use uuid::Uuid;
 
 /// Shows gRPC's four communication modes at work.
 ///
@@ -151,6 +152,56 @@ pub(crate) enum Unary {
     },
     /// Ask what the server is and what it is doing
     Status,
+    /// Give the server a task; it goes on when this call has ended
+    Submit {
+        #[command(subcommand)]
+        work: Work,
+        /// Makes a task once, however often it is submitted: use it again when
+        /// you do not know what became of a submission [default: a new UUID]
+        #[arg(
+            long,
+            env = "FOURMODES_REQUEST_ID",
+            hide_env_values = true,
+            value_name = "UUID",
+            value_parser = uuid,
+            global = true
+        )]
+        request_id: Option<Uuid>,
+    },
+    /// Ask how a task is getting on
+    Task {
+        /// What `submit` said
+        #[arg(value_parser = uuid)]
+        id: Uuid,
+    },
+    /// End a task before its time
+    Cancel {
+        /// What `submit` said
+        #[arg(value_parser = uuid)]
+        id: Uuid,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Work {
+    /// Count the prime numbers below a bound
+    Primes {
+        /// The bound, at most 100000000000
+        #[arg(
+            long,
+            env = "FOURMODES_BELOW",
+            hide_env_values = true,
+            value_name = "N",
+            allow_negative_numbers = true
+        )]
+        below: u64,
+    },
+    /// Compute the BLAKE3 checksum of an uploaded file
+    Checksum {
+        /// The name that the upload was committed under
+        #[arg(long, env = "FOURMODES_RESOURCE", hide_env_values = true, value_name = "NAME")]
+        resource: String,
+    },
 }
 
 #[derive(Debug, Subcommand)]
@@ -226,6 +277,48 @@ pub(crate) enum ServerStreaming {
         )]
         count: u64,
     },
+    /// Watch a task until it has ended
+    Task {
+        /// What `unary submit` said
+        #[arg(value_parser = uuid)]
+        id: Uuid,
+    },
+    /// Follow a log file on the server, like `tail -F`
+    ///
+    /// With --quiet the lines themselves go to stdout, as they come.
+    Log {
+        /// Path below the server's --log-root
+        file: String,
+        /// Where to begin: end, start, or a number of bytes to skip
+        #[arg(
+            long,
+            env = "FOURMODES_FROM",
+            hide_env_values = true,
+            default_value = "end",
+            value_name = "PLACE",
+            value_parser = place,
+            allow_negative_numbers = true
+        )]
+        from: Place,
+        /// After how many lines to stop; 0 goes on until Ctrl-C
+        #[arg(
+            long,
+            env = "FOURMODES_COUNT",
+            hide_env_values = true,
+            default_value_t = 0,
+            value_name = "N",
+            allow_negative_numbers = true
+        )]
+        count: u64,
+    },
+}
+
+/// Where in a log to begin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Place {
+    End,
+    Start,
+    Offset(u64),
 }
 
 #[derive(Debug, Subcommand)]
@@ -293,6 +386,22 @@ fn deadline(text: &str) -> Result<Duration, String> {
         return Err("no call can be that fast; give it at least 1ms".to_owned());
     }
     Ok(deadline)
+}
+
+fn uuid(text: &str) -> Result<Uuid, String> {
+    let parsed = Uuid::try_parse(text).ok().filter(|uuid| !uuid.is_nil());
+    parsed.ok_or_else(|| "write a UUID such as 7c0d6a3f-9c7e-4d53-8a1c-2f5b7f0e1d42".to_owned())
+}
+
+fn place(text: &str) -> Result<Place, String> {
+    match text {
+        "end" => Ok(Place::End),
+        "start" => Ok(Place::Start),
+        number => {
+            let offset = number.parse().map(Place::Offset);
+            offset.map_err(|_| "write end, start, or a number of bytes such as 4096".to_owned())
+        }
+    }
 }
 
 #[expect(clippy::unnecessary_wraps, reason = "clap wants a parser that could fail")]

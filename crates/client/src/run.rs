@@ -68,12 +68,28 @@ async fn outcome(config: &Config, timeline: &Timeline) -> Outcome {
             task.run(async |session, report| unary::multiply(session, *a, *b, report).await).await
         }
         Job::Status => task.run(unary::status).await,
+        Job::Submit { request, work } => {
+            task.run(async |session, report| unary::submit(session, *request, work, report).await).await
+        }
+        Job::Task { id } => task.run(async |session, report| unary::task(session, *id, report).await).await,
+        Job::Cancel { id } => {
+            task.run(async |session, report| unary::cancel(session, *id, report).await).await
+        }
         Job::Quotes(watch) => {
             task.run(async |session, report| quotes::quotes(session, watch, report).await).await
         }
         Job::System { interval, count } => {
             task.run(async |session, report| {
                 server_streaming::system(session, *interval, *count, report).await
+            })
+            .await
+        }
+        Job::WatchTask { id } => {
+            task.run(async |session, report| server_streaming::task(session, *id, report).await).await
+        }
+        Job::Log { file, from, count } => {
+            task.run(async |session, report| {
+                server_streaming::log(session, file, *from, *count, report).await
             })
             .await
         }

@@ -1,7 +1,7 @@
 //! The server as a function: everything it needs comes in as an argument, so a
 //! test runs it like `main` does.
 
-use std::{convert::Infallible, sync::Arc};
+use std::{convert::Infallible, io, path::Path, sync::Arc};
 
 use anyhow::Context as _;
 use shared_proto::{
@@ -35,7 +35,12 @@ use tonic_reflection::server as reflection;
 use crate::{
     activity::Activity,
     config::Config,
-    domain::{market::Market, rooms::Rooms},
+    domain::{
+        logs::Logs,
+        market::Market,
+        rooms::Rooms,
+        tasks::{OpenResource, Tasks},
+    },
     extra::{not_served::NotServed, tutorial::Tutorial},
     layers,
     modes::{
@@ -65,7 +70,14 @@ pub async fn serve(
     let stack = layers::stack(activity.clone(), draining.clone()).context("the descriptors are damaged")?;
     let health = HealthReporter::new();
     let state = State::open(&config.data)?;
-    let services = Services::new(&config, activity, &state);
+    // What is left of it when this future ends or is dropped goes on after the
+    // next start.
+    let stop_tasks = draining.child_token();
+    let _stopped = stop_tasks.clone().drop_guard();
+    let tasks = Tasks::open(state.store.clone(), uploaded_files(), stop_tasks)
+        .await
+        .context("the tasks cannot be taken up again")?;
+    let services = Services::new(&config, activity, &state, tasks)?;
     let names = services.names.clone();
     let routes = services.with_health_and_reflection(&health).await?;
 
@@ -127,11 +139,16 @@ struct Services {
 }
 
 impl Services {
-    fn new(config: &Config, activity: Arc<Activity>, state: &State) -> Self {
+    fn new(config: &Config, activity: Arc<Activity>, state: &State, tasks: Tasks) -> anyhow::Result<Self> {
         let served = config.modes.clone();
-        let unary = Unary { activity, served: served.clone() };
         let market = Market::new(state.store.clone(), config.quotes_seed, config.retention);
-        let server_streaming = ServerStreaming { market: Arc::new(market), heartbeat: config.heartbeat };
+        let unary = Unary { activity, tasks: tasks.clone(), served: served.clone() };
+        let server_streaming = ServerStreaming {
+            market: Arc::new(market),
+            tasks,
+            logs: config.log_root.as_deref().map(open_logs).transpose()?,
+            heartbeat: config.heartbeat,
+        };
         let rooms = Rooms::new(state.store.clone(), config.retention);
         let bidi_streaming = BidiStreaming { rooms: Arc::new(rooms) };
         let mut services = Self { served, routes: RoutesBuilder::default(), names: Vec::new() };
@@ -141,7 +158,7 @@ impl Services {
         services.add(Mode::ServerStreaming, StreamServiceServer::new(Tutorial));
         services.add(Mode::ClientStreaming, ClientStreamingServiceServer::new(ClientStreaming));
         services.add(Mode::BidiStreaming, BidiStreamingServiceServer::new(bidi_streaming));
-        services
+        Ok(services)
     }
 
     fn add<S>(&mut self, mode: Mode, service: S)
@@ -184,6 +201,18 @@ impl Services {
         self.routes.add_service(v1alpha.context("reflection v1alpha")?);
         Ok(self.routes.routes())
     }
+}
+
+/// The seam between tasks and uploads.
+fn uploaded_files() -> OpenResource {
+    Arc::new(|_| Err(io::ErrorKind::NotFound.into()))
+}
+
+fn open_logs(root: &Path) -> anyhow::Result<Arc<Logs>> {
+    let logs = Logs::open(root).with_context(|| {
+        format!("cannot open {}; choose another directory with --log-root", root.display())
+    })?;
+    Ok(Arc::new(logs))
 }
 
 fn mode_names(modes: &[Mode]) -> String {

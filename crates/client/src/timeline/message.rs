@@ -20,6 +20,8 @@ pub(crate) struct Message<'a> {
 
 /// How many elements of a list are shown in text.
 const LISTED: usize = 3;
+/// How much of a field of bytes.
+const LEGIBLE: usize = 256;
 
 impl Message<'_> {
     /// By the protobuf JSON mapping, with the names of the proto and with
@@ -80,6 +82,13 @@ fn write_value(text: &mut String, field: &FieldDescriptor, value: &Value) {
         Value::String(string) => {
             write_text(text, string);
             Ok(())
+        }
+        Value::Bytes(bytes) => {
+            let (shown, more) = bytes.split_at(LEGIBLE.min(bytes.len()));
+            match more.len() {
+                0 => write!(text, "\"{}\"", shown.escape_ascii()),
+                more => write!(text, "\"{}\" and {more} bytes more", shown.escape_ascii()),
+            }
         }
         Value::F64(number) => write!(text, "{}", (number * 1e3).round() / 1e3),
         Value::EnumNumber(number) => match field.kind() {
@@ -203,6 +212,14 @@ mod tests {
             shown("fourmodes.v1.MemberJoined", b"\x0a\x01a\x0a\x01b\x0a\x01c\x0a\x01d\x0a\x01e");
         assert_eq!(text, "members: [a, b, c, … 2 more]");
         assert_eq!(json, r#"{"members":["a","b","c","d","e"]}"#);
+    }
+
+    #[test]
+    fn bytes_are_shown_without_what_acts_on_a_terminal_and_not_all() {
+        let (text, _) = shown("fourmodes.v1.LogChunk", b"\x0a\x04a\x1b\"\n");
+        assert_eq!(text, r#"data: "a\x1b\"\n""#);
+        let long = [b"\x0a\xad\x02".as_slice(), &[b'x'; 301]].concat();
+        assert!(shown("fourmodes.v1.LogChunk", &long).0.ends_with("xx\" and 45 bytes more"));
     }
 
     #[test]

@@ -2,10 +2,13 @@
 
 pub(crate) mod arithmetic;
 pub(crate) mod feed;
+pub(crate) mod logs;
 pub(crate) mod market;
 pub(crate) mod names;
+pub(crate) mod primes;
 pub(crate) mod quotes;
 pub(crate) mod readings;
 pub(crate) mod rooms;
 pub(crate) mod store;
 pub(crate) mod system;
+pub(crate) mod tasks;

@@ -9,6 +9,8 @@ mod client_streaming;
 mod deadline;
 mod freed;
 mod health;
+#[cfg(unix)]
+mod logs;
 mod modes;
 mod quotes;
 mod reflection;
@@ -17,6 +19,8 @@ mod shutdown;
 #[cfg(unix)]
 mod signals;
 mod support;
+mod tasks;
+mod tasks_killed;
 mod tutorial;
 mod unary;
 mod unwelcome;

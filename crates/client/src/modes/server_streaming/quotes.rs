@@ -10,7 +10,7 @@ use shared_proto::fourmodes::v1::{
     watch_quotes_response::Event,
 };
 
-use super::wire;
+use super::{next, wire};
 use crate::{
     config::{Delivery, Watch},
     failure::Failure,
@@ -61,7 +61,7 @@ pub(crate) async fn quotes(session: &Session, watch: &Watch, report: &mut Quotes
             let request = rest(watch, report)?;
             let mut client = ServerStreamingServiceClient::new(session.channel());
             let mut events = client.watch_quotes(session.request(request)).await?.into_inner();
-            while let Some(response) = events.message().await? {
+            while let Some(response) = next(&mut events).await? {
                 match response.event {
                     Some(Event::Quote(quote)) => report.add(quote, watch.delivery),
                     Some(Event::Heartbeat(_)) => {}
