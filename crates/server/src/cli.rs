@@ -10,7 +10,7 @@ use clap::{Parser, Subcommand};
 use etcetera::{BaseStrategy as _, choose_base_strategy};
 use shared_proto::Mode;
 
-use crate::config::{Config, Data};
+use crate::config::{Config, Data, UploadLimits};
 
 /// A server for gRPC's four communication modes.
 ///
@@ -69,11 +69,11 @@ pub struct Cli {
 /// What to serve: one mode, or all.
 #[derive(Debug, Clone, Copy, Subcommand)]
 pub enum Modes {
-    /// One request, one response: multiply, status, the tutorial's Greeter
+    /// One request, one response: multiply, status, files, the tutorial's Greeter
     Unary,
-    /// One request, many responses: quotes, system, the tutorial's StreamService
+    /// One request, many responses: quotes, system, download, the tutorial's StreamService
     ServerStreaming,
-    /// Many requests, one response: readings
+    /// Many requests, one response: readings, upload
     ClientStreaming,
     /// Many requests, many responses: chat
     BidiStreaming,
@@ -96,6 +96,7 @@ impl TryFrom<Cli> for Config {
             grace: cli.grace,
             quotes_seed: cli.quotes_seed,
             data: data(cli.data_dir)?,
+            uploads: UploadLimits::default(),
             modes: match cli.modes {
                 Modes::Unary => vec![Mode::Unary],
                 Modes::ServerStreaming => vec![Mode::ServerStreaming],

@@ -6,6 +6,7 @@ use std::{convert::Infallible, sync::Arc};
 use anyhow::Context as _;
 use shared_proto::{
     Mode,
+    bytestream::byte_stream_server::ByteStreamServer,
     fourmodes::v1::{
         bidi_streaming_service_server::BidiStreamingServiceServer,
         client_streaming_service_server::ClientStreamingServiceServer,
@@ -35,7 +36,8 @@ use tonic_reflection::server as reflection;
 use crate::{
     activity::Activity,
     config::Config,
-    extra::{not_served::NotServed, tutorial::Tutorial},
+    domain::uploads::Uploads,
+    extra::{byte_stream::ByteStreams, not_served::NotServed, tutorial::Tutorial},
     layers,
     modes::{
         bidi_streaming::BidiStreaming, client_streaming::ClientStreaming, server_streaming::ServerStreaming,
@@ -64,7 +66,9 @@ pub async fn serve(
     let stack = layers::stack(activity.clone(), draining.clone()).context("the descriptors are damaged")?;
     let health = HealthReporter::new();
     let state = State::open(&config.data)?;
-    let services = Services::new(&config, activity, &state);
+    let uploads = Uploads::open(state.store.clone(), state.files(), config.uploads).await;
+    let uploads = uploads.context("the uploads of an earlier run cannot be read; see --data-dir")?;
+    let services = Services::new(&config, activity, uploads);
     let names = services.names.clone();
     let routes = services.with_health_and_reflection(&health).await?;
 
@@ -126,9 +130,9 @@ struct Services {
 }
 
 impl Services {
-    fn new(config: &Config, activity: Arc<Activity>, _state: &State) -> Self {
+    fn new(config: &Config, activity: Arc<Activity>, uploads: Uploads) -> Self {
         let served = config.modes.clone();
-        let unary = Unary { activity, served: served.clone() };
+        let unary = Unary { activity, served: served.clone(), uploads: uploads.clone() };
         let server_streaming = ServerStreaming { quotes_seed: config.quotes_seed };
         let mut services = Self { served, routes: RoutesBuilder::default(), names: Vec::new() };
         services.add(Mode::Unary, UnaryServiceServer::new(unary));
@@ -137,7 +141,20 @@ impl Services {
         services.add(Mode::ServerStreaming, StreamServiceServer::new(Tutorial));
         services.add(Mode::ClientStreaming, ClientStreamingServiceServer::new(ClientStreaming));
         services.add(Mode::BidiStreaming, BidiStreamingServiceServer::new(BidiStreaming::default()));
+        services.add_byte_stream(uploads);
         services
+    }
+
+    /// A service of two modes: it is there with either, and says for itself
+    /// which of its methods are not served.
+    fn add_byte_stream(&mut self, uploads: Uploads) {
+        let byte_streams = ByteStreams { served: self.served.clone(), uploads };
+        let service = ByteStreamServer::new(byte_streams)
+            .max_decoding_message_size(limits::CHUNK_BYTES + limits::CHUNK_OVERHEAD_BYTES);
+        if ByteStreams::MODES.iter().any(|mode| self.served.contains(mode)) {
+            self.names.push(<ByteStreamServer<ByteStreams> as NamedService>::NAME);
+        }
+        self.routes.add_service(service);
     }
 
     fn add<S>(&mut self, mode: Mode, service: S)

@@ -29,3 +29,9 @@ pub const TIMESTAMP_SECONDS: RangeInclusive<i64> = -62_135_596_800..=253_402_300
 
 /// The longest text that may be posted in a room, in bytes.
 pub const TEXT_BYTES: usize = 4096;
+
+/// The most bytes of a file in one message of an upload.
+pub const CHUNK_BYTES: usize = 4 << 20;
+
+/// What such a message may have besides: names and offsets.
+pub const CHUNK_OVERHEAD_BYTES: usize = 4 << 10;

@@ -4,6 +4,8 @@ pub(crate) mod arithmetic;
 pub(crate) mod names;
 pub(crate) mod quotes;
 pub(crate) mod readings;
+pub(crate) mod resources;
 pub(crate) mod rooms;
 pub(crate) mod store;
 pub(crate) mod system;
+pub(crate) mod uploads;

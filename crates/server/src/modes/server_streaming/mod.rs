@@ -5,6 +5,8 @@
 //! queue, and a client that goes away drops the stream and all it holds.
 //! Leave: the bounds on intervals, unless a client chooses yours as well.
 
+pub(crate) mod download;
+
 use std::{pin::Pin, time::Duration};
 
 use shared_proto::fourmodes::v1::{
@@ -25,7 +27,7 @@ pub(crate) struct ServerStreaming {
     pub(crate) quotes_seed: u64,
 }
 
-type ResponseStream<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+pub(crate) type ResponseStream<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
 #[tonic::async_trait]
 impl ServerStreamingService for ServerStreaming {

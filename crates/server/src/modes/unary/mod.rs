@@ -4,18 +4,23 @@
 //! `?` turn a domain error into a `Status`.
 //! Leave: `GetStatus`, which is about this server.
 
+mod files;
+
 use std::sync::Arc;
 
 use shared_proto::{
     Mode,
     fourmodes::v1::{
-        GetStatusRequest, GetStatusResponse, ModeStatus, MultiplyRequest, MultiplyResponse,
-        unary_service_server::UnaryService,
+        GetStatusRequest, GetStatusResponse, ListFilesRequest, ListFilesResponse, ModeStatus,
+        MultiplyRequest, MultiplyResponse, unary_service_server::UnaryService,
     },
 };
 use tonic::{Request, Response, Status};
 
-use crate::{activity::Activity, domain::arithmetic};
+use crate::{
+    activity::Activity,
+    domain::{arithmetic, uploads::Uploads},
+};
 
 /// Everything here is cheap and harmless: no handler waits, so none can be
 /// cancelled half-way.
@@ -23,6 +28,7 @@ use crate::{activity::Activity, domain::arithmetic};
 pub(crate) struct Unary {
     pub(crate) activity: Arc<Activity>,
     pub(crate) served: Vec<Mode>,
+    pub(crate) uploads: Uploads,
 }
 
 #[tonic::async_trait]
@@ -53,5 +59,12 @@ impl UnaryService for Unary {
             start_time: Some(self.activity.start_time.into()),
             modes: modes.into(),
         }))
+    }
+
+    async fn list_files(
+        &self,
+        request: Request<ListFilesRequest>,
+    ) -> Result<Response<ListFilesResponse>, Status> {
+        files::list(&self.uploads, request.into_inner()).await.map(Response::new)
     }
 }
