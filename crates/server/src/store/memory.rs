@@ -8,10 +8,8 @@ use std::{
 use bytes::Bytes;
 use tokio::sync::watch;
 
+use super::READ_BYTES;
 use crate::domain::store::{Answer, Expect, Extent, Id, Record, Store, StoreError, Write, Written};
-
-/// A read answers with no more than this, unless a single record has more.
-const READ_BYTES: usize = 1 << 20;
 
 #[derive(Debug, Default)]
 pub(crate) struct Memory {
@@ -57,7 +55,8 @@ impl Store for Memory {
     }
 
     fn read(&self, stream: &str, from: u64, most: usize) -> Answer<Vec<Record>> {
-        let read = self.lock().streams.get(stream).map_or(Ok(Vec::new()), |stream| stream.read(from, most));
+        let mut state = self.lock();
+        let read = state.streams.entry(stream.to_owned()).or_default().read(from, most);
         Box::pin(std::future::ready(read))
     }
 

@@ -1,41 +1,56 @@
 //! What keeps the domain's state: a file, or memory for a throw-away run.
 
 mod memory;
+mod redb;
+#[cfg(test)]
+mod tests;
 
 use std::{
+    fs::{self, File, TryLockError},
+    io,
     path::{Path, PathBuf},
     sync::Arc,
 };
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use tempfile::TempDir;
 
-use self::memory::Memory;
+use self::{memory::Memory, redb::Redb};
 use crate::{config::Data, domain::store::Store};
+
+/// A read answers with no more bytes than this, unless a single record has more.
+const READ_BYTES: usize = 1 << 20;
 
 /// The state of one server.
 #[derive(Debug)]
 pub(crate) struct State {
     pub(crate) store: Arc<dyn Store>,
-    /// Where files are kept that are too large for the store.
+    /// For what is too large for the store.
     files: PathBuf,
     /// Removed with everything in it at the end.
     _temporary: Option<TempDir>,
 }
 
 impl State {
+    /// # Errors
+    ///
+    /// When the directory is not to be had, another server has it, or what is
+    /// in it was not made by this program or is damaged.
     pub(crate) fn open(data: &Data) -> anyhow::Result<Self> {
         match data {
             Data::Memory => {
                 let directory = tempfile::tempdir().context("no temporary directory for the state")?;
-                let store = Arc::new(Memory::default());
-                Ok(Self { store, files: directory.path().to_owned(), _temporary: Some(directory) })
+                Ok(Self {
+                    store: Arc::new(Memory::default()),
+                    files: directory.path().to_owned(),
+                    _temporary: Some(directory),
+                })
             }
             Data::Directory(directory) => {
-                std::fs::create_dir_all(directory).with_context(|| {
-                    format!("cannot create {}; choose another place with --data-dir", directory.display())
-                })?;
-                todo!()
+                let lock = lock(directory)?;
+                let store =
+                    Redb::open(&directory.join("state.redb"), lock).context("cannot open the state")?;
+                Ok(Self { store: Arc::new(store), files: directory.clone(), _temporary: None })
             }
         }
     }
@@ -43,4 +58,33 @@ impl State {
     pub(crate) fn files(&self) -> &Path {
         &self.files
     }
+}
+
+/// The directory belongs to this server as long as the file is open.
+fn lock(directory: &Path) -> anyhow::Result<File> {
+    let elsewhere = || format!("cannot keep the state in {}; choose another --data-dir", directory.display());
+    fs::create_dir_all(directory).with_context(elsewhere)?;
+    let lock =
+        File::options().create(true).append(true).open(directory.join("lock")).with_context(elsewhere)?;
+    match lock.try_lock() {
+        Ok(()) => Ok(lock),
+        Err(TryLockError::WouldBlock) => {
+            let directory = directory.display();
+            bail!(
+                "another server has its state in {directory}; choose another place with --data-dir, or :memory:"
+            )
+        }
+        Err(TryLockError::Error(error)) => Err(error).with_context(elsewhere),
+    }
+}
+
+/// Makes the names in a directory durable: a file that was created or renamed is
+/// there after a crash.
+pub(crate) fn sync_directory(file: &Path) -> io::Result<()> {
+    // Elsewhere a directory cannot be opened, and its names are durable at once.
+    if cfg!(unix) {
+        let directory = file.parent().filter(|parent| !parent.as_os_str().is_empty());
+        File::open(directory.unwrap_or(Path::new(".")))?.sync_all()?;
+    }
+    Ok(())
 }

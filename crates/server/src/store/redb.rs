@@ -1,0 +1,593 @@
+//! A store in one file, with group commit.
+//!
+//! One thread makes all commits. Those that arrive while it waits for the disk
+//! become durable together with the next one, so their number a second does
+//! not depend on how long a disk takes. Readers see what is durable and wait
+//! for nobody.
+
+use std::{
+    any::Any,
+    collections::{BTreeMap, HashMap},
+    fmt,
+    fs::{self, File},
+    io,
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, mpsc},
+};
+
+use bytes::Bytes;
+use redb::{
+    Database, DatabaseError, ReadTransaction, ReadableDatabase as _, ReadableTable as _, StorageError, Table,
+    TableDefinition, WriteTransaction,
+};
+use tokio::sync::{oneshot, watch};
+
+use super::{READ_BYTES, sync_directory};
+use crate::domain::store::{Answer, Expect, Extent, Id, Record, Store, StoreError, Write, Written};
+
+/// Name to number, first, last and bytes.
+const STREAMS: TableDefinition<'_, &str, (u64, u64, u64, u64)> = TableDefinition::new("streams");
+/// A stream's number and a sequence to id and record.
+const RECORDS: TableDefinition<'_, (u64, u64), (Option<Id>, &[u8])> = TableDefinition::new("records");
+/// A stream's number and an id to the sequence of the record that has it.
+const IDS: TableDefinition<'_, (u64, Id), u64> = TableDefinition::new("ids");
+const KEYS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("keys");
+/// What the file is, and how often it was committed to.
+const META: TableDefinition<'_, &str, u64> = TableDefinition::new("fourmodes");
+const FORMAT: u64 = 1;
+
+/// For pages in memory, in bytes. The operating system caches the rest.
+const CACHE: usize = 32 << 20;
+/// Commits that become durable together, at most.
+const GROUP: usize = 4096;
+
+pub(super) struct Redb {
+    shared: Arc<Shared>,
+    jobs: mpsc::Sender<Job>,
+}
+
+struct Shared {
+    /// `None` while the file cannot be opened again after it failed.
+    database: RwLock<Option<Database>>,
+    /// After the database in the order of dropping: it lets go of the lock.
+    opener: Opener,
+    watched: Mutex<HashMap<String, watch::Sender<u64>>>,
+}
+
+/// Opens the file, the first time and after it failed. Has the lock that keeps
+/// others out.
+type Opener = Box<dyn Fn() -> Result<Database, OpenError> + Send + Sync>;
+
+struct Job {
+    writes: Vec<Write>,
+    answer: oneshot::Sender<Result<Vec<Written>, StoreError>>,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub(super) enum OpenError {
+    #[error(
+        "{0} is not a store of this program, or is damaged: {1}; restore it from a backup, or move it away"
+    )]
+    Damaged(PathBuf, String),
+    #[error("{0} has the format {1}, and this version of the server knows only {FORMAT}")]
+    Format(PathBuf, u64),
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+impl Redb {
+    /// Opens the file, or makes it when there is none. `lock` is kept as long
+    /// as the file is in use.
+    pub(super) fn open(path: &Path, lock: File) -> Result<Self, OpenError> {
+        if !path.try_exists()? {
+            create(path)?;
+        }
+        let path = path.to_owned();
+        Self::with(Box::new(move || {
+            let _lock = &lock;
+            open(&path)
+        }))
+    }
+
+    pub(super) fn with(opener: Opener) -> Result<Self, OpenError> {
+        let database = opener()?;
+        let shared =
+            Arc::new(Shared { opener, database: RwLock::new(Some(database)), watched: Mutex::default() });
+        let (jobs, queue) = mpsc::channel();
+        std::thread::Builder::new().name("store".to_owned()).spawn({
+            let shared = shared.clone();
+            move || Writer { shared }.run(&queue)
+        })?;
+        Ok(Self { shared, jobs })
+    }
+
+    fn read_with<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&ReadTransaction) -> Result<T, Failed> + Send + 'static,
+    ) -> Answer<T> {
+        let shared = self.shared.clone();
+        Box::pin(async move {
+            let read = tokio::task::spawn_blocking(move || shared.read(read));
+            read.await.unwrap_or_else(|error| Err(StoreError::Damaged(error.to_string())))
+        })
+    }
+}
+
+/// Under another name first: a file with the right name is whole.
+fn create(path: &Path) -> Result<(), OpenError> {
+    let new = path.with_extension("new");
+    match fs::remove_file(&new) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
+        _ => {}
+    }
+    let damaged = |error: Failed| OpenError::Damaged(new.clone(), error.to_string());
+    let made = || -> Result<(), Failed> {
+        let database = Database::builder().create(&new)?;
+        let transaction = database.begin_write()?;
+        transaction.open_table(META)?.insert("format", FORMAT)?;
+        Tables::open(&transaction)?;
+        Ok(transaction.commit()?)
+    };
+    made().map_err(damaged)?;
+    fs::rename(&new, path)?;
+    Ok(sync_directory(path)?)
+}
+
+fn open(path: &Path) -> Result<Database, OpenError> {
+    let damaged = |reason: String| OpenError::Damaged(path.to_owned(), reason);
+    if fs::metadata(path)?.len() == 0 {
+        return Err(damaged("it is empty".to_owned()));
+    }
+    checked(path, || Database::builder().set_cache_size(CACHE).open(path))
+}
+
+pub(super) fn checked(
+    path: &Path,
+    open: impl Fn() -> Result<Database, DatabaseError>,
+) -> Result<Database, OpenError> {
+    let damaged = |reason: String| OpenError::Damaged(path.to_owned(), reason);
+    let checked = || -> Result<(Database, Option<u64>), Failed> {
+        let mut database = open()?;
+        // Every page against its checksum. What cannot be read is not mended by
+        // going back to an older state: that would forget what was acknowledged.
+        if !database.check_integrity()? {
+            return Err(Failed::Storage(StorageError::Corrupted("a checksum is wrong".to_owned())));
+        }
+        let transaction = database.begin_read()?;
+        let format = transaction.open_table(META)?.get("format")?.map(|format| format.value());
+        Ok((database, format))
+    };
+    // redb panics on some kinds of damage.
+    let opened = catch_unwind(AssertUnwindSafe(checked)).map_err(|panic| damaged(panic_message(&*panic)))?;
+    match opened.map_err(|error| damaged(error.to_string()))? {
+        (database, Some(FORMAT)) => Ok(database),
+        (_, Some(format)) => Err(OpenError::Format(path.to_owned(), format)),
+        (_, None) => Err(damaged("its format is not given".to_owned())),
+    }
+}
+
+fn panic_message(panic: &(dyn Any + Send)) -> String {
+    let message = panic.downcast_ref::<String>().map(String::as_str);
+    message.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("its pages make no sense").to_owned()
+}
+
+impl fmt::Debug for Redb {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Redb").finish_non_exhaustive()
+    }
+}
+
+impl Store for Redb {
+    fn commit(&self, writes: Vec<Write>) -> Answer<Vec<Written>> {
+        let (answer, done) = oneshot::channel();
+        // Sent now and not when the answer is awaited: the order is that of the calls.
+        let sent = self.jobs.send(Job { writes, answer });
+        Box::pin(async move {
+            let gone = || StoreError::Broken("its thread has ended".to_owned());
+            sent.map_err(|_| gone())?;
+            done.await.unwrap_or_else(|_| Err(gone()))
+        })
+    }
+
+    fn read(&self, stream: &str, from: u64, most: usize) -> Answer<Vec<Record>> {
+        let stream = stream.to_owned();
+        self.read_with(move |transaction| {
+            let stream = find(&transaction.open_table(STREAMS)?, &stream)?;
+            let first = stream.map_or(Extent::EMPTY, |stream| stream.extent).first;
+            if from < first {
+                return Err(Failed::Refused(StoreError::Trimmed { from, first }));
+            }
+            let Some(Stream { number, .. }) = stream else { return Ok(Vec::new()) };
+            let mut records = Vec::new();
+            let mut bytes = 0;
+            for entry in
+                transaction.open_table(RECORDS)?.range((number, from)..=(number, u64::MAX))?.take(most)
+            {
+                let (key, value) = entry?;
+                let record = Bytes::copy_from_slice(value.value().1);
+                bytes += record.len();
+                if bytes > READ_BYTES && !records.is_empty() {
+                    break;
+                }
+                records.push(Record { sequence: key.value().1, bytes: record });
+            }
+            Ok(records)
+        })
+    }
+
+    fn extent(&self, stream: &str) -> Answer<Extent> {
+        let stream = stream.to_owned();
+        self.read_with(move |transaction| {
+            let stream = find(&transaction.open_table(STREAMS)?, &stream)?;
+            Ok(stream.map_or(Extent::EMPTY, |stream| stream.extent))
+        })
+    }
+
+    fn watch(&self, stream: &str) -> watch::Receiver<u64> {
+        let mut watched = self.shared.watched.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(last) = watched.get(stream) {
+            return last.subscribe();
+        }
+        watched.retain(|_, last| last.receiver_count() > 0);
+        watched.entry(stream.to_owned()).or_insert_with(|| watch::Sender::new(0)).subscribe()
+    }
+
+    fn get(&self, key: &str) -> Answer<Option<Bytes>> {
+        let key = key.to_owned();
+        self.read_with(move |transaction| {
+            let value = transaction.open_table(KEYS)?.get(key.as_str())?;
+            Ok(value.map(|value| Bytes::copy_from_slice(value.value())))
+        })
+    }
+
+    fn list(&self, prefix: &str, after: &str, most: usize) -> Answer<Vec<(String, Bytes)>> {
+        let (prefix, after) = (prefix.to_owned(), after.to_owned());
+        self.read_with(move |transaction| {
+            let mut listed = Vec::new();
+            let keys = transaction.open_table(KEYS)?;
+            for entry in keys.range(prefix.as_str().max(after.as_str())..)? {
+                let (key, value) = entry?;
+                if listed.len() == most || !key.value().starts_with(&prefix) {
+                    break;
+                }
+                if key.value() > after.as_str() {
+                    listed.push((key.value().to_owned(), Bytes::copy_from_slice(value.value())));
+                }
+            }
+            Ok(listed)
+        })
+    }
+}
+
+impl Shared {
+    fn read<T>(&self, read: impl FnOnce(&ReadTransaction) -> Result<T, Failed>) -> Result<T, StoreError> {
+        let database = self.opened()?;
+        let database = database.as_ref().ok_or_else(closed)?;
+        let read = database.begin_read().map_err(Failed::from).and_then(|transaction| read(&transaction));
+        read.map_err(StoreError::from)
+    }
+
+    /// The database, opened again if it could not be the last time.
+    fn opened(&self) -> Result<RwLockReadGuard<'_, Option<Database>>, StoreError> {
+        let database = self.database.read().unwrap_or_else(PoisonError::into_inner);
+        if database.is_some() {
+            return Ok(database);
+        }
+        drop(database);
+        self.reopen()?;
+        Ok(self.database.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// How many groups the file has.
+    fn reopen(&self) -> Result<u64, StoreError> {
+        let mut database = self.database.write().unwrap_or_else(PoisonError::into_inner);
+        // The old handle holds the lock of the file.
+        *database = None;
+        let opened = (self.opener)().map_err(|error| {
+            tracing::error!(%error, "the store cannot be opened");
+            closed()
+        })?;
+        let commits = commits(&opened)?;
+        *database = Some(opened);
+        Ok(commits)
+    }
+}
+
+fn closed() -> StoreError {
+    StoreError::Broken("its file cannot be opened".to_owned())
+}
+
+/// Makes the commits, on a thread of its own.
+struct Writer {
+    shared: Arc<Shared>,
+}
+
+type Answers = Vec<(oneshot::Sender<Result<Vec<Written>, StoreError>>, Result<Vec<Written>, StoreError>)>;
+
+impl Writer {
+    /// Until every handle to the store is gone.
+    fn run(&self, queue: &mpsc::Receiver<Job>) {
+        while let Ok(first) = queue.recv() {
+            let jobs: Vec<_> = std::iter::once(first).chain(queue.try_iter().take(GROUP - 1)).collect();
+            for (answer, result) in self.commit_group(jobs) {
+                // Nobody waits any more for some of them; they are made all the same.
+                let _ = answer.send(result);
+            }
+        }
+    }
+
+    fn commit_group(&self, jobs: Vec<Job>) -> Answers {
+        let (writes, answers): (Vec<_>, Vec<_>) =
+            jobs.into_iter().map(|job| (job.writes, job.answer)).unzip();
+        let results = match catch_unwind(AssertUnwindSafe(|| self.attempt(&writes))) {
+            Ok(Ok(Group { results, appended, .. })) => {
+                self.wake(appended);
+                results
+            }
+            Ok(Err(Attempt { error, group })) => self.recover(&error, group, writes.len()),
+            Err(panic) => {
+                let error = StoreError::Damaged(panic_message(&*panic));
+                self.recover(&error, None, writes.len())
+            }
+        };
+        answers.into_iter().zip(results).collect()
+    }
+
+    fn attempt(&self, writes: &[Vec<Write>]) -> Result<Group, Attempt> {
+        let database = self.shared.opened().map_err(|error| Attempt { error, group: None })?;
+        let Some(database) = database.as_ref() else {
+            return Err(Attempt { error: closed(), group: None });
+        };
+        let made = || -> Result<(WriteTransaction, Group), Failed> {
+            let transaction = database.begin_write()?;
+            let mut tables = Tables::open(&transaction)?;
+            let mut group = Group { commit: tables.count_commit()?, ..Group::default() };
+            for writes in writes {
+                let result = match tables.make_all(writes, &mut group.appended) {
+                    Err(Failed::Refused(refused)) => Err(refused),
+                    made => Ok(made?),
+                };
+                group.results.push(result);
+            }
+            tables.close()?;
+            Ok((transaction, group))
+        };
+        let (transaction, group) = made().map_err(|error| Attempt { error: error.into(), group: None })?;
+        match transaction.commit() {
+            Ok(()) => Ok(group),
+            Err(error) => Err(Attempt { error: Failed::from(error).into(), group: Some(group) }),
+        }
+    }
+
+    /// After an error of the disk a file is not used any more, since nobody
+    /// knows what is on it: it is opened anew, and says itself how far it got.
+    fn recover(
+        &self,
+        error: &StoreError,
+        group: Option<Group>,
+        jobs: usize,
+    ) -> Vec<Result<Vec<Written>, StoreError>> {
+        tracing::error!(%error, "the store failed; its file is opened anew");
+        match (self.shared.reopen(), group) {
+            (Ok(commits), Some(group)) if commits == group.commit => {
+                self.wake(group.appended);
+                group.results
+            }
+            (Ok(_), _) => vec![Err(error.clone()); jobs],
+            (Err(_), _) => vec![Err(StoreError::Broken(error.to_string())); jobs],
+        }
+    }
+
+    fn wake(&self, appended: BTreeMap<String, u64>) {
+        let watched = self.shared.watched.lock().unwrap_or_else(PoisonError::into_inner);
+        for (stream, last) in appended {
+            if let Some(watched) = watched.get(&stream) {
+                watched.send_replace(last);
+            }
+        }
+    }
+}
+
+fn commits(database: &Database) -> Result<u64, Failed> {
+    let commits = database.begin_read()?.open_table(META)?.get("commits")?;
+    Ok(commits.map_or(0, |commits| commits.value()))
+}
+
+/// Commits that become durable together.
+#[derive(Default)]
+struct Group {
+    /// Counts the groups in the file.
+    commit: u64,
+    results: Vec<Result<Vec<Written>, StoreError>>,
+    /// The last sequence of each stream that has more now.
+    appended: BTreeMap<String, u64>,
+}
+
+struct Attempt {
+    error: StoreError,
+    /// When only the end of it failed: it may have been made.
+    group: Option<Group>,
+}
+
+struct Tables<'t> {
+    streams: Table<'t, &'static str, (u64, u64, u64, u64)>,
+    records: Table<'t, (u64, u64), (Option<Id>, &'static [u8])>,
+    ids: Table<'t, (u64, Id), u64>,
+    keys: Table<'t, &'static str, &'static [u8]>,
+    meta: Table<'t, &'static str, u64>,
+    /// The streams of this group: each is written back once.
+    open: HashMap<String, Stream>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Stream {
+    number: u64,
+    extent: Extent,
+}
+
+fn find(
+    streams: &impl redb::ReadableTable<&'static str, (u64, u64, u64, u64)>,
+    name: &str,
+) -> Result<Option<Stream>, StorageError> {
+    Ok(streams.get(name)?.map(|stream| {
+        let (number, first, last, bytes) = stream.value();
+        Stream { number, extent: Extent { first, last, bytes } }
+    }))
+}
+
+impl<'t> Tables<'t> {
+    fn open(transaction: &'t WriteTransaction) -> Result<Self, Failed> {
+        Ok(Self {
+            streams: transaction.open_table(STREAMS)?,
+            records: transaction.open_table(RECORDS)?,
+            ids: transaction.open_table(IDS)?,
+            keys: transaction.open_table(KEYS)?,
+            meta: transaction.open_table(META)?,
+            open: HashMap::new(),
+        })
+    }
+
+    fn count_commit(&mut self) -> Result<u64, StorageError> {
+        let commit = self.meta.get("commits")?.map_or(0, |commits| commits.value()) + 1;
+        self.meta.insert("commits", commit)?;
+        Ok(commit)
+    }
+
+    fn close(mut self) -> Result<(), StorageError> {
+        for (name, Stream { number, extent: Extent { first, last, bytes } }) in &self.open {
+            self.streams.insert(name.as_str(), (*number, *first, *last, *bytes))?;
+        }
+        Ok(())
+    }
+
+    /// All of them, or none: every expectation is checked before anything is
+    /// written, against what the commits before have left.
+    fn make_all(
+        &mut self,
+        writes: &[Write],
+        appended: &mut BTreeMap<String, u64>,
+    ) -> Result<Vec<Written>, Failed> {
+        for write in writes {
+            self.check(write)?;
+        }
+        writes.iter().map(|write| self.make(write, appended)).collect()
+    }
+
+    fn check(&mut self, write: &Write) -> Result<(), Failed> {
+        let (what, met) = match write {
+            Write::Append { stream, expect: Some(expect), .. } => {
+                (stream, self.stream(stream)?.map_or(0, |stream| stream.extent.last) == *expect)
+            }
+            Write::Put { key, expect, .. } | Write::Delete { key, expect } => {
+                (key, *expect == Expect::Anything || expect.is_met_by(self.value(key)?.as_ref()))
+            }
+            Write::Append { .. } | Write::Trim { .. } => return Ok(()),
+        };
+        if met { Ok(()) } else { Err(Failed::Refused(StoreError::Conflict { what: what.clone() })) }
+    }
+
+    fn make(&mut self, write: &Write, appended: &mut BTreeMap<String, u64>) -> Result<Written, Failed> {
+        match write {
+            Write::Append { stream, record, id, .. } => {
+                let written = self.append(stream, record, *id)?;
+                if let Written::Appended(sequence) = written {
+                    appended.insert(stream.clone(), sequence);
+                }
+                return Ok(written);
+            }
+            Write::Trim { stream, before } => self.trim(stream, *before)?,
+            Write::Put { key, value, .. } => drop(self.keys.insert(key.as_str(), value.as_ref())?),
+            Write::Delete { key, .. } => drop(self.keys.remove(key.as_str())?),
+        }
+        Ok(Written::Done)
+    }
+
+    fn append(&mut self, name: &str, record: &[u8], id: Option<Id>) -> Result<Written, Failed> {
+        let mut stream = match self.stream(name)? {
+            Some(stream) => stream,
+            None => Stream { number: self.new_number()?, extent: Extent::EMPTY },
+        };
+        if let Some(id) = id {
+            if let Some(known) = self.ids.get((stream.number, id))? {
+                return Ok(Written::Known(known.value()));
+            }
+            self.ids.insert((stream.number, id), stream.extent.last + 1)?;
+        }
+        stream.extent.last += 1;
+        stream.extent.bytes += record.len() as u64;
+        self.records.insert((stream.number, stream.extent.last), (id, record))?;
+        self.open.insert(name.to_owned(), stream);
+        Ok(Written::Appended(stream.extent.last))
+    }
+
+    fn trim(&mut self, name: &str, before: u64) -> Result<(), Failed> {
+        let Some(mut stream) = self.stream(name)? else { return Ok(()) };
+        let before = before.min(stream.extent.last + 1);
+        for sequence in stream.extent.first..before {
+            let Some(removed) = self.records.remove((stream.number, sequence))? else { continue };
+            let (id, record) = removed.value();
+            stream.extent.bytes = stream.extent.bytes.saturating_sub(record.len() as u64);
+            if let Some(id) = id {
+                self.ids.remove((stream.number, id))?;
+            }
+        }
+        stream.extent.first = stream.extent.first.max(before);
+        self.open.insert(name.to_owned(), stream);
+        Ok(())
+    }
+
+    fn stream(&self, name: &str) -> Result<Option<Stream>, StorageError> {
+        self.open.get(name).map_or_else(|| find(&self.streams, name), |stream| Ok(Some(*stream)))
+    }
+
+    fn new_number(&mut self) -> Result<u64, StorageError> {
+        let number = self.meta.get("streams")?.map_or(0, |streams| streams.value());
+        self.meta.insert("streams", number + 1)?;
+        Ok(number)
+    }
+
+    fn value(&self, key: &str) -> Result<Option<Bytes>, StorageError> {
+        Ok(self.keys.get(key)?.map(|value| Bytes::copy_from_slice(value.value())))
+    }
+}
+
+/// Why a transaction was not made.
+#[derive(Debug, thiserror::Error)]
+enum Failed {
+    #[error(transparent)]
+    Refused(StoreError),
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    #[error(transparent)]
+    Database(#[from] DatabaseError),
+    #[error(transparent)]
+    Table(#[from] redb::TableError),
+    #[error(transparent)]
+    Transaction(#[from] redb::TransactionError),
+    #[error(transparent)]
+    Commit(#[from] redb::CommitError),
+}
+
+impl From<Failed> for StoreError {
+    fn from(failed: Failed) -> Self {
+        let error = match failed {
+            Failed::Refused(refused) => return refused,
+            Failed::Storage(error) => redb::Error::from(error),
+            Failed::Database(error) => error.into(),
+            Failed::Table(error) => error.into(),
+            Failed::Transaction(error) => error.into(),
+            Failed::Commit(error) => error.into(),
+        };
+        match error {
+            redb::Error::Io(error) => match error.kind() {
+                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
+                    Self::Full
+                }
+                _ => Self::Broken(error.to_string()),
+            },
+            redb::Error::Corrupted(reason) => Self::Damaged(reason),
+            error => Self::Broken(error.to_string()),
+        }
+    }
+}
