@@ -83,7 +83,9 @@ impl Disk {
                 hasher
             }
         };
-        file.seek(SeekFrom::Start(length))?;
+        if length > 0 {
+            file.seek(SeekFrom::Start(length))?;
+        }
         Ok(Some(Tail { file: Arc::new(file), length, hasher }))
     }
 

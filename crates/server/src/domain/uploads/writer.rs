@@ -31,7 +31,7 @@ const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(crate) struct Attempt {
     /// Where the next chunk has to begin.
-    next: u64,
+    pub(super) next: u64,
     slot: Arc<Slot>,
     uploads: Uploads,
     fence: CancellationToken,
