@@ -222,12 +222,30 @@ pub(crate) enum ClientStreaming {
 pub(crate) enum BidiStreaming {
     /// Talk in a room: each line of standard input is a post, its end leaves
     Chat {
-        /// Which room; it opens with its first member and goes with its last
+        /// Which room; it opens with its first member
         #[arg(long, env = "FOURMODES_ROOM", hide_env_values = true, allow_hyphen_values = true)]
         room: String,
         /// Under which name; nobody else in the room may have it
         #[arg(long, env = "FOURMODES_NAME", hide_env_values = true, allow_hyphen_values = true)]
         name: String,
+        /// How much to hear of what was said before, in events
+        #[arg(
+            long,
+            env = "FOURMODES_HISTORY",
+            hide_env_values = true,
+            default_value_t = 20,
+            value_name = "N"
+        )]
+        history: u64,
+        /// Hear everything after this event, by its number; 0 from the beginning
+        #[arg(
+            long,
+            env = "FOURMODES_AFTER_SEQUENCE",
+            hide_env_values = true,
+            value_name = "N",
+            conflicts_with = "history"
+        )]
+        after_sequence: Option<u64>,
     },
 }
 

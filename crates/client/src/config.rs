@@ -33,9 +33,18 @@ pub(crate) enum Job {
     Quotes { symbols: Vec<String>, count: u64, interval: Duration },
     System { interval: Duration, count: u64 },
     Readings { file: PathBuf },
-    Chat { room: String, name: String },
+    Chat { room: String, name: String, since: Since },
     Demonstration(Mode),
     Tour,
+}
+
+/// Where a member of a room begins to hear.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Since {
+    /// So many events before its own joining.
+    History(u64),
+    /// With the event after this one.
+    After(u64),
 }
 
 impl Job {
@@ -122,7 +131,10 @@ impl TryFrom<Command> for Job {
                 None => Self::Demonstration(Mode::ClientStreaming),
             },
             Command::BidiStreaming { scenario } => match scenario {
-                Some(cli::BidiStreaming::Chat { room, name }) => Self::Chat { room, name },
+                Some(cli::BidiStreaming::Chat { room, name, history, after_sequence }) => {
+                    let since = after_sequence.map_or(Since::History(history), Since::After);
+                    Self::Chat { room, name, since }
+                }
                 None => Self::Demonstration(Mode::BidiStreaming),
             },
             Command::Tour => Self::Tour,

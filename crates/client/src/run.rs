@@ -17,7 +17,7 @@ use crate::{
     cli::Cli,
     config::{Config, Job},
     failure::Failure,
-    modes::{bidi_streaming, client_streaming, server_streaming, tour, unary},
+    modes::{bidi_streaming::chat, client_streaming, server_streaming, tour, unary},
     readings,
     session::Session,
     timeline::{Outcome, Timeline},
@@ -83,8 +83,8 @@ async fn outcome(config: &Config, timeline: &Timeline) -> Outcome {
             }
             Err(failure) => Outcome::new(&config.job, &Nothing {}, Err(failure)),
         },
-        Job::Chat { room, name } => {
-            task.run(async |session, report| bidi_streaming::chat(session, room, name, report).await).await
+        Job::Chat { room, name, since } => {
+            task.run(async |session, report| chat::chat(session, room, name, *since, report).await).await
         }
         Job::Demonstration(mode) => {
             task.run(async |session, report| tour::demonstrate(session, *mode, report).await).await

@@ -10,7 +10,7 @@ use clap::{Parser, Subcommand};
 use etcetera::{BaseStrategy as _, choose_base_strategy};
 use shared_proto::Mode;
 
-use crate::config::{Config, Data, UploadLimits};
+use crate::config::{Config, Data, Retention, UploadLimits};
 
 /// A server for gRPC's four communication modes.
 ///
@@ -94,6 +94,7 @@ impl TryFrom<Cli> for Config {
         Ok(Self {
             listen: cli.listen,
             grace: cli.grace,
+            retention: Retention::default(),
             quotes_seed: cli.quotes_seed,
             data: data(cli.data_dir)?,
             uploads: UploadLimits::default(),

@@ -4,6 +4,8 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use shared_proto::Mode;
 
+pub use crate::domain::feed::Retention;
+
 /// The settings of one server.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -13,6 +15,8 @@ pub struct Config {
     pub grace: Duration,
     /// Where the state is kept.
     pub data: Data,
+    /// How much of a history is kept, of each room and of the quotes.
+    pub retention: Retention,
     /// Seed of the simulated quotes.
     pub quotes_seed: u64,
     /// What uploads may take.
@@ -57,6 +61,7 @@ impl Default for Config {
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
             grace: Duration::from_secs(10),
             data: Data::Memory,
+            retention: Retention::default(),
             quotes_seed: 1,
             uploads: UploadLimits::default(),
             modes: Mode::ALL.to_vec(),

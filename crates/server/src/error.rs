@@ -39,6 +39,16 @@ impl From<RoomError> for Status {
             RoomError::NameTaken { room, name } => {
                 with_reason(Code::AlreadyExists, message, "NAME_TAKEN", [("room", room), ("name", name)])
             }
+            RoomError::IdReused { sequence, .. } => {
+                let facts = [("sequence", sequence.to_string())];
+                with_reason(Code::InvalidArgument, message, "MESSAGE_ID_REUSED", facts)
+            }
+            RoomError::TakenOver => with_reason(Code::Aborted, message, "TAKEN_OVER", []),
+            RoomError::Ahead { after, last } => {
+                let sequences = [("after", after.to_string()), ("last", last.to_string())];
+                with_reason(Code::OutOfRange, message, "OTHER_HISTORY", sequences)
+            }
+            RoomError::Store(error) => error.into(),
             RoomError::TooManyRooms => with_reason(Code::ResourceExhausted, message, "TOO_MANY_ROOMS", []),
             RoomError::RoomFull { room } => {
                 with_reason(Code::ResourceExhausted, message, "ROOM_FULL", [("room", room)])

@@ -36,7 +36,7 @@ use tonic_reflection::server as reflection;
 use crate::{
     activity::Activity,
     config::Config,
-    domain::uploads::Uploads,
+    domain::{rooms::Rooms, uploads::Uploads},
     extra::{byte_stream::ByteStreams, not_served::NotServed, tutorial::Tutorial},
     layers,
     modes::{
@@ -68,7 +68,7 @@ pub async fn serve(
     let state = State::open(&config.data)?;
     let uploads = Uploads::open(state.store.clone(), state.files(), config.uploads).await;
     let uploads = uploads.context("the uploads of an earlier run cannot be read; see --data-dir")?;
-    let services = Services::new(&config, activity, uploads);
+    let services = Services::new(&config, activity, &state, uploads);
     let names = services.names.clone();
     let routes = services.with_health_and_reflection(&health).await?;
 
@@ -130,17 +130,19 @@ struct Services {
 }
 
 impl Services {
-    fn new(config: &Config, activity: Arc<Activity>, uploads: Uploads) -> Self {
+    fn new(config: &Config, activity: Arc<Activity>, state: &State, uploads: Uploads) -> Self {
         let served = config.modes.clone();
         let unary = Unary { activity, served: served.clone(), uploads: uploads.clone() };
         let server_streaming = ServerStreaming { quotes_seed: config.quotes_seed };
+        let rooms = Rooms::new(state.store.clone(), config.retention);
+        let bidi_streaming = BidiStreaming { rooms: Arc::new(rooms) };
         let mut services = Self { served, routes: RoutesBuilder::default(), names: Vec::new() };
         services.add(Mode::Unary, UnaryServiceServer::new(unary));
         services.add(Mode::Unary, GreeterServer::new(Tutorial));
         services.add(Mode::ServerStreaming, ServerStreamingServiceServer::new(server_streaming));
         services.add(Mode::ServerStreaming, StreamServiceServer::new(Tutorial));
         services.add(Mode::ClientStreaming, ClientStreamingServiceServer::new(ClientStreaming));
-        services.add(Mode::BidiStreaming, BidiStreamingServiceServer::new(BidiStreaming::default()));
+        services.add(Mode::BidiStreaming, BidiStreamingServiceServer::new(bidi_streaming));
         services.add_byte_stream(uploads);
         services
     }

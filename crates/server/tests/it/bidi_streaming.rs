@@ -133,9 +133,10 @@ fn a_post_before_the_join_and_a_second_join_are_out_of_turn() {
     run(async {
         let server = Server::start().await;
         let mut early = Member::silent(channel(server.address)).await;
-        early.send(Some(Action::Post(PostText { text: "hi".to_owned() }))).await;
+        early.send(Some(Action::Post(PostText { text: "hi".to_owned(), ..PostText::default() }))).await;
         let mut twice = Member::joined(server.address, "lobby", "ana").await;
-        let join = JoinRoom { room: "attic".to_owned(), name: "ana".to_owned() };
+        let (room, name) = ("attic".to_owned(), "ana".to_owned());
+        let join = JoinRoom { room, name, ..JoinRoom::default() };
         twice.send(Some(Action::Join(join))).await;
         for member in [&mut early, &mut twice] {
             let refused = member.failure().await;
