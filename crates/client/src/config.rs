@@ -30,9 +30,12 @@ pub(crate) struct Config {
 pub(crate) enum Job {
     Multiply { a: i64, b: i64 },
     Status,
+    Files,
     Quotes { symbols: Vec<String>, count: u64, interval: Duration },
     System { interval: Duration, count: u64 },
+    Download { name: String, output: Option<PathBuf>, force: bool },
     Readings { file: PathBuf },
+    Upload { file: PathBuf, name: Option<String>, chunk: usize },
     Chat { room: String, name: String, since: Since },
     Demonstration(Mode),
     Tour,
@@ -51,9 +54,9 @@ impl Job {
     /// The mode's name, as it stands in the result.
     pub(crate) fn mode(&self) -> &'static str {
         match self {
-            Self::Multiply { .. } | Self::Status => Mode::Unary.name(),
-            Self::Quotes { .. } | Self::System { .. } => Mode::ServerStreaming.name(),
-            Self::Readings { .. } => Mode::ClientStreaming.name(),
+            Self::Multiply { .. } | Self::Status | Self::Files => Mode::Unary.name(),
+            Self::Quotes { .. } | Self::System { .. } | Self::Download { .. } => Mode::ServerStreaming.name(),
+            Self::Readings { .. } | Self::Upload { .. } => Mode::ClientStreaming.name(),
             Self::Chat { .. } => Mode::BidiStreaming.name(),
             Self::Demonstration(mode) => mode.name(),
             Self::Tour => "all",
@@ -65,9 +68,12 @@ impl Job {
         match self {
             Self::Multiply { .. } => "multiply",
             Self::Status => "status",
+            Self::Files => "files",
             Self::Quotes { .. } => "quotes",
             Self::System { .. } => "system",
+            Self::Download { .. } => "download",
             Self::Readings { .. } => "readings",
+            Self::Upload { .. } => "upload",
             Self::Chat { .. } => "chat",
             Self::Demonstration(_) => "demonstration",
             Self::Tour => "tour",
@@ -95,7 +101,7 @@ impl Config {
             let message = format!("--server {}: {reason}", options.server);
             Cli::command().error(clap::error::ErrorKind::ValueValidation, message)
         })?;
-        let unary = matches!(job, Job::Multiply { .. } | Job::Status);
+        let unary = matches!(job, Job::Multiply { .. } | Job::Status | Job::Files);
         Ok(Self {
             server,
             output: options.output,
@@ -117,6 +123,7 @@ impl TryFrom<Command> for Job {
             Command::Unary { scenario } => match scenario {
                 Some(cli::Unary::Multiply { a, b }) => Self::Multiply { a, b },
                 Some(cli::Unary::Status) => Self::Status,
+                Some(cli::Unary::Files) => Self::Files,
                 None => Self::Demonstration(Mode::Unary),
             },
             Command::ServerStreaming { scenario } => match scenario {
@@ -124,10 +131,16 @@ impl TryFrom<Command> for Job {
                     Self::Quotes { symbols, count, interval }
                 }
                 Some(cli::ServerStreaming::System { interval, count }) => Self::System { interval, count },
+                Some(cli::ServerStreaming::Download { name, output_file: output, force }) => {
+                    Self::Download { name, output, force }
+                }
                 None => Self::Demonstration(Mode::ServerStreaming),
             },
             Command::ClientStreaming { scenario } => match scenario {
                 Some(cli::ClientStreaming::Readings { file }) => Self::Readings { file },
+                Some(cli::ClientStreaming::Upload { file, name, chunk }) => {
+                    Self::Upload { file, name, chunk }
+                }
                 None => Self::Demonstration(Mode::ClientStreaming),
             },
             Command::BidiStreaming { scenario } => match scenario {

@@ -7,7 +7,7 @@ use prost_reflect::{
     DynamicMessage, FieldDescriptor, Kind, MessageDescriptor, ReflectMessage as _, SerializeOptions, Value,
 };
 
-use crate::words::printable;
+use crate::words::{counted, printable};
 
 /// The bytes of one message, without gRPC's prefix.
 #[derive(Debug, Clone, Copy)]
@@ -29,9 +29,14 @@ impl Message<'_> {
             .stringify_64_bit_integers(false)
             .use_proto_field_name(true)
             .skip_default_fields(false);
-        self.decoded()
-            .and_then(|message| message.serialize_with_options(serde_json::value::Serializer, &OPTIONS).ok())
-            .unwrap_or(serde_json::Value::Null)
+        let Some(mut message) = self.decoded() else { return serde_json::Value::Null };
+        let long = take_long_bytes(&mut message);
+        let json = message.serialize_with_options(serde_json::value::Serializer, &OPTIONS);
+        let mut json = json.unwrap_or(serde_json::Value::Null);
+        for (name, length) in long {
+            json[name] = serde_json::json!({ "bytes": length });
+        }
+        json
     }
 
     /// On one line, for people: `a: 6  b: 7`. Times are left out, long lists
@@ -51,6 +56,19 @@ impl Message<'_> {
         let descriptor = self.descriptor.filter(|_| !self.compressed)?;
         DynamicMessage::decode(descriptor.clone(), self.bytes).ok()
     }
+}
+
+/// Takes out what fills a screen and tells nothing, such as a chunk of a file:
+/// the name and the length of each.
+fn take_long_bytes(message: &mut DynamicMessage) -> Vec<(String, usize)> {
+    const SHOWN: usize = 64;
+    let long = message.fields().filter_map(|(field, value)| match value {
+        Value::Bytes(bytes) if bytes.len() > SHOWN => Some((field.name().to_owned(), bytes.len())),
+        _ => None,
+    });
+    let long: Vec<_> = long.collect();
+    long.iter().for_each(|(name, _)| message.clear_field_by_name(name));
+    long
 }
 
 fn write_fields(text: &mut String, message: &DynamicMessage) {
@@ -74,6 +92,7 @@ fn write_value(text: &mut String, field: &FieldDescriptor, value: &Value) {
             write_text(text, string);
             Ok(())
         }
+        Value::Bytes(bytes) => write!(text, "{}", counted(bytes.len() as u64, "byte")),
         Value::F64(number) => write!(text, "{}", (number * 1e3).round() / 1e3),
         Value::EnumNumber(number) => match field.kind() {
             Kind::Enum(names) if names.get_value(*number).is_some() => {
@@ -186,6 +205,15 @@ mod tests {
             shown("fourmodes.v1.MemberJoined", b"\x0a\x01a\x0a\x01b\x0a\x01c\x0a\x01d\x0a\x01e");
         assert_eq!(text, "members: [a, b, c, … 2 more]");
         assert_eq!(json, r#"{"members":["a","b","c","d","e"]}"#);
+    }
+
+    #[test]
+    fn bytes_are_counted_and_only_a_few_are_shown_whole() {
+        let (text, json) = shown("google.bytestream.ReadResponse", b"\x52\x02hi");
+        assert_eq!((text.as_str(), json.as_str()), ("data: 2 bytes", r#"{"data":"aGk="}"#));
+        let chunk = [&b"\x52\x80\x01"[..], &[7; 128]].concat();
+        let (text, json) = shown("google.bytestream.ReadResponse", &chunk);
+        assert_eq!((text.as_str(), json.as_str()), ("data: 128 bytes", r#"{"data":{"bytes":128}}"#));
     }
 
     #[test]

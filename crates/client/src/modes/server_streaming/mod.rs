@@ -1,5 +1,7 @@
 //! Server streaming: one request, many responses.
 
+pub(crate) mod download;
+
 use std::{
     collections::BTreeMap,
     fmt,
@@ -234,5 +236,5 @@ pub(crate) async fn demonstrate(session: &Session, steps: &mut Vec<Step>) -> Res
     let mut report = System::default();
     system(session, Duration::from_millis(500), 2, &mut report).await?;
     steps.push(Step::new("system", format!("{} samples of the server's load", report.count)));
-    Ok(())
+    download::demonstrate(session, steps).await
 }

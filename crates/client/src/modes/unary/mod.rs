@@ -1,5 +1,7 @@
 //! Unary: one request, one response.
 
+pub(crate) mod files;
+
 use std::fmt;
 
 use serde::Serialize;
