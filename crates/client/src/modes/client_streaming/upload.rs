@@ -119,7 +119,8 @@ fn checksum(file: &Path, progress: &ProgressBar) -> io::Result<(Hash, u64)> {
     let mut file = File::open(file)?;
     bar::of_bytes(progress, file.metadata()?.len());
     progress.set_message("checksum");
-    let (mut hasher, mut buffer) = (Hasher::new(), vec![0; 1 << 20]);
+    // No more than what stays in a core's own cache between the two.
+    let (mut hasher, mut buffer) = (Hasher::new(), vec![0; 128 << 10]);
     loop {
         match file.read(&mut buffer)? {
             0 => return Ok((hasher.finalize(), hasher.count())),
@@ -172,7 +173,7 @@ impl Transfer<'_> {
                 report.already_there = report.bytes_sent.load(Relaxed) == 0;
                 return Ok(());
             }
-            if committed > 0 {
+            if (1..self.size).contains(&committed) {
                 report.resumed_from.push(committed);
             }
             match self.write(committed, report).await {
@@ -215,7 +216,8 @@ impl Transfer<'_> {
             return Err(Failure::answer(format!("finished, and {committed} of {size} bytes committed")));
         }
         // Somebody else was faster when the answer came before the end.
-        report.already_there = report.bytes_sent.load(Relaxed) - sent_before < self.size - from;
+        let sent = report.bytes_sent.load(Relaxed);
+        report.already_there = self.size > 0 && (sent == 0 || sent - sent_before < self.size - from);
         Ok(())
     }
 

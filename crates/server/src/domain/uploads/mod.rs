@@ -47,7 +47,7 @@ const FILE: &str = "file/";
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum UploadError {
-    #[error("{0} is not on this server")]
+    #[error("{1}: there is no such {0} on this server")]
     NotFound(&'static str, String),
     #[error("an upload of {size} bytes is too large: {limit} are allowed")]
     TooLarge { size: u64, limit: u64 },

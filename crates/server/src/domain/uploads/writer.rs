@@ -103,8 +103,24 @@ impl Attempt {
         };
         match queued {
             Some(()) => Ok(()),
-            None => end_of(&mut self.writer).await.and(Err(UploadError::Superseded)),
+            None => Err(self.failure().await),
         }
+    }
+
+    /// Waits for the client, unless the attempt ends in the meantime: another
+    /// one has taken over, or the disk has failed.
+    pub(crate) async fn meanwhile<T>(&mut self, next: impl Future<Output = T>) -> Result<T, UploadError> {
+        tokio::select! {
+            biased;
+            () = self.fence.cancelled() => Err(UploadError::Superseded),
+            () = self.chunks.closed() => Err(self.failure().await),
+            next = next => Ok(next),
+        }
+    }
+
+    /// Why the writer has ended before it was told to.
+    async fn failure(&mut self) -> UploadError {
+        end_of(&mut self.writer).await.err().unwrap_or(UploadError::Superseded)
     }
 
     /// Commits: the size of the content, which is now there for good.

@@ -53,13 +53,13 @@ async fn receive(
         if request.finish_write {
             break;
         }
-        request = match next(&mut requests).await? {
+        request = match attempt.meanwhile(next(&mut requests)).await?? {
             Some(request) => request,
             None => return Ok(attempt.pause().await?),
         };
     }
     // A connection that is cut here was cut after the commit was asked for.
-    if let Ok(Some(_)) = next(&mut requests).await {
+    if let Ok(Some(_)) = attempt.meanwhile(next(&mut requests)).await? {
         return Err(out_of_turn("the request before this one was the last: it had finish_write"));
     }
     Ok(attempt.finish().await?)
