@@ -4,6 +4,7 @@ use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
+use shared_proto::limits::CHUNK_BYTES;
 use uuid::Uuid;
 
 /// Shows gRPC's four communication modes at work.
@@ -152,6 +153,8 @@ pub(crate) enum Unary {
     },
     /// Ask what the server is and what it is doing
     Status,
+    /// List the files that were uploaded
+    Files,
     /// Give the server a task; it goes on when this call has ended
     Submit {
         #[command(subcommand)]
@@ -277,6 +280,23 @@ pub(crate) enum ServerStreaming {
         )]
         count: u64,
     },
+    /// Download a file; the same command again goes on where it was
+    Download {
+        /// What it was uploaded as, or blobs/BLAKE3/SIZE for certain content
+        name: String,
+        /// Where to write it [default: its name, here]. Until it is whole and
+        /// has its checksum, it is in a file that ends in .part
+        #[arg(long, short, env = "FOURMODES_OUTPUT_FILE", hide_env_values = true, value_name = "FILE")]
+        output_file: Option<PathBuf>,
+        /// Replace a file that is there
+        #[arg(
+            long,
+            env = "FOURMODES_FORCE",
+            hide_env_values = true,
+            value_parser = clap::builder::FalseyValueParser::new()
+        )]
+        force: bool,
+    },
     /// Watch a task until it has ended
     Task {
         /// What `unary submit` said
@@ -328,6 +348,25 @@ pub(crate) enum ClientStreaming {
         /// CSV with the columns device,time,value or JSON lines with these
         /// keys; `-` reads standard input. Times are RFC 3339 or Unix seconds
         file: PathBuf,
+    },
+    /// Upload a file; the same command again goes on where it was
+    Upload {
+        /// The file; its size and checksum go ahead, so it cannot be `-`
+        file: PathBuf,
+        /// What it is to be called there [default: the name of the file]
+        #[arg(long, env = "FOURMODES_FILE_NAME", hide_env_values = true, allow_hyphen_values = true)]
+        name: Option<String>,
+        /// How much goes into a message, from 1KiB to 4MiB
+        #[arg(
+            long,
+            env = "FOURMODES_CHUNK",
+            hide_env_values = true,
+            default_value = "256KiB",
+            value_name = "SIZE",
+            value_parser = chunk,
+            allow_hyphen_values = true
+        )]
+        chunk: usize,
     },
 }
 
@@ -400,6 +439,25 @@ fn place(text: &str) -> Result<Place, String> {
         number => {
             let offset = number.parse().map(Place::Offset);
             offset.map_err(|_| "write end, start, or a number of bytes such as 4096".to_owned())
+        }
+    }
+}
+
+fn chunk(text: &str) -> Result<usize, String> {
+    const SMALLEST: usize = 1 << 10;
+    let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit());
+    let unit = match text.strip_prefix(digits).map(str::trim) {
+        Some("" | "B") => Some(1),
+        Some("KiB") => Some(1 << 10),
+        Some("MiB") => Some(1 << 20),
+        _ => None,
+    };
+    let number = digits.parse::<usize>().ok();
+    let size = number.zip(unit).and_then(|(number, unit)| number.checked_mul(unit));
+    match size.ok_or("write a number of bytes, or one with a unit, such as 256KiB or 1MiB")? {
+        size if (SMALLEST..=CHUNK_BYTES).contains(&size) => Ok(size),
+        size => {
+            Err(format!("{size} bytes are not from 1KiB to 4MiB, which is the most that a message may have"))
         }
     }
 }

@@ -39,7 +39,10 @@ pub(crate) enum Job {
     System { interval: Duration, count: u64 },
     WatchTask { id: Uuid },
     Log { file: String, from: Place, count: u64 },
+    Files,
+    Download { name: String, output: Option<PathBuf>, force: bool },
     Readings { file: PathBuf },
+    Upload { file: PathBuf, name: Option<String>, chunk: usize },
     Chat { room: String, name: String, since: Since },
     Demonstration(Mode),
     Tour,
@@ -75,11 +78,14 @@ impl Job {
             | Self::Status
             | Self::Submit { .. }
             | Self::Task { .. }
+            | Self::Files
             | Self::Cancel { .. } => Mode::Unary.name(),
-            Self::Quotes { .. } | Self::System { .. } | Self::WatchTask { .. } | Self::Log { .. } => {
-                Mode::ServerStreaming.name()
-            }
-            Self::Readings { .. } => Mode::ClientStreaming.name(),
+            Self::Quotes { .. }
+            | Self::System { .. }
+            | Self::WatchTask { .. }
+            | Self::Log { .. }
+            | Self::Download { .. } => Mode::ServerStreaming.name(),
+            Self::Readings { .. } | Self::Upload { .. } => Mode::ClientStreaming.name(),
             Self::Chat { .. } => Mode::BidiStreaming.name(),
             Self::Demonstration(mode) => mode.name(),
             Self::Tour => "all",
@@ -91,13 +97,16 @@ impl Job {
         match self {
             Self::Multiply { .. } => "multiply",
             Self::Status => "status",
+            Self::Files => "files",
             Self::Submit { .. } => "submit",
             Self::Task { .. } | Self::WatchTask { .. } => "task",
             Self::Cancel { .. } => "cancel",
             Self::Log { .. } => "log",
             Self::Quotes(_) => "quotes",
             Self::System { .. } => "system",
+            Self::Download { .. } => "download",
             Self::Readings { .. } => "readings",
+            Self::Upload { .. } => "upload",
             Self::Chat { .. } => "chat",
             Self::Demonstration(_) => "demonstration",
             Self::Tour => "tour",
@@ -153,6 +162,7 @@ impl TryFrom<Command> for Job {
                 }
                 Some(cli::Unary::Task { id }) => Self::Task { id },
                 Some(cli::Unary::Cancel { id }) => Self::Cancel { id },
+                Some(cli::Unary::Files) => Self::Files,
                 None => Self::Demonstration(Mode::Unary),
             },
             Command::ServerStreaming { scenario } => match scenario {
@@ -162,10 +172,16 @@ impl TryFrom<Command> for Job {
                 Some(cli::ServerStreaming::System { interval, count }) => Self::System { interval, count },
                 Some(cli::ServerStreaming::Task { id }) => Self::WatchTask { id },
                 Some(cli::ServerStreaming::Log { file, from, count }) => Self::Log { file, from, count },
+                Some(cli::ServerStreaming::Download { name, output_file: output, force }) => {
+                    Self::Download { name, output, force }
+                }
                 None => Self::Demonstration(Mode::ServerStreaming),
             },
             Command::ClientStreaming { scenario } => match scenario {
                 Some(cli::ClientStreaming::Readings { file }) => Self::Readings { file },
+                Some(cli::ClientStreaming::Upload { file, name, chunk }) => {
+                    Self::Upload { file, name, chunk }
+                }
                 None => Self::Demonstration(Mode::ClientStreaming),
             },
             Command::BidiStreaming { scenario } => match scenario {

@@ -3,17 +3,18 @@
 
 use std::{
     fs::File,
-    io::{self, IsTerminal as _, Read},
+    io::{self, Read},
     path::Path,
 };
 
 use csv_core::ReadRecordResult;
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::ProgressBar;
 use prost_types::Timestamp;
 use serde::{Deserialize, Serialize};
 use shared_proto::{fourmodes::v1::Reading, limits::TIMESTAMP_SECONDS};
 
 use crate::{
+    bar,
     failure::Failure,
     lines::{LONGEST_LINE, Lines},
 };
@@ -74,14 +75,8 @@ pub(crate) fn check(path: &Path) -> Result<(), Failure> {
 fn open(path: &Path, progress: &ProgressBar) -> io::Result<File> {
     let file = File::open(path)?;
     let metadata = file.metadata()?;
-    if metadata.is_file() && io::stderr().is_terminal() {
-        progress.set_length(metadata.len());
-        progress.set_draw_target(ProgressDrawTarget::stderr());
-        if let Ok(style) =
-            ProgressStyle::with_template("{bar:40} {bytes} of {total_bytes}, {bytes_per_sec}, {eta}")
-        {
-            progress.set_style(style);
-        }
+    if metadata.is_file() {
+        bar::of_bytes(progress, metadata.len());
     }
     Ok(file)
 }

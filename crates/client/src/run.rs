@@ -68,6 +68,7 @@ async fn outcome(config: &Config, timeline: &Timeline) -> Outcome {
             task.run(async |session, report| unary::multiply(session, *a, *b, report).await).await
         }
         Job::Status => task.run(unary::status).await,
+        Job::Files => task.run(unary::files::files).await,
         Job::Submit { request, work } => {
             task.run(async |session, report| unary::submit(session, *request, work, report).await).await
         }
@@ -92,6 +93,28 @@ async fn outcome(config: &Config, timeline: &Timeline) -> Outcome {
                 server_streaming::log(session, file, *from, *count, report).await
             })
             .await
+        }
+        Job::Download { name, output, force } => {
+            match server_streaming::download::Plan::new(name, output.as_deref(), *force) {
+                Ok(plan) => {
+                    task.run(async |session, report| {
+                        server_streaming::download::download(session, &plan, report).await
+                    })
+                    .await
+                }
+                Err(failure) => Outcome::new(&config.job, &Nothing {}, Err(failure)),
+            }
+        }
+        Job::Upload { file, name, chunk } => {
+            match client_streaming::upload::Plan::new(file, name.as_deref(), *chunk) {
+                Ok(plan) => {
+                    task.run(async |session, report| {
+                        client_streaming::upload::upload(session, &plan, report).await
+                    })
+                    .await
+                }
+                Err(failure) => Outcome::new(&config.job, &Nothing {}, Err(failure)),
+            }
         }
         // A file that is not there is no reason to disturb a server.
         Job::Readings { file } => match readings::check(file) {

@@ -74,13 +74,13 @@ pub struct Cli {
 /// What to serve: one mode, or all.
 #[derive(Debug, Clone, Copy, Subcommand)]
 pub enum Modes {
-    /// One request, one response: multiply, status, submit, task, cancel, the
-    /// tutorial's Greeter
+    /// One request, one response: multiply, status, files, submit, task,
+    /// cancel, the tutorial's Greeter
     Unary,
-    /// One request, many responses: quotes, system, task, log, the tutorial's
-    /// StreamService
+    /// One request, many responses: quotes, download, system, task, log, the
+    /// tutorial's StreamService
     ServerStreaming,
-    /// Many requests, one response: readings
+    /// Many requests, one response: readings, upload
     ClientStreaming,
     /// Many requests, many responses: chat
     BidiStreaming,

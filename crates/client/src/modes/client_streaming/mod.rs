@@ -1,5 +1,7 @@
 //! Client streaming: many requests, one response.
 
+pub(crate) mod upload;
+
 use std::{
     fmt,
     path::Path,
@@ -262,5 +264,5 @@ pub(crate) async fn demonstrate(session: &Session, steps: &mut Vec<Step>) -> Res
             answer.refused_count
         ),
     ));
-    Ok(())
+    upload::demonstrate(session, steps).await
 }

@@ -1,5 +1,6 @@
 //! Server streaming: one request, many responses.
 
+pub(crate) mod download;
 mod log;
 pub(crate) mod quotes;
 mod task;
@@ -179,5 +180,6 @@ pub(crate) async fn demonstrate(session: &Session, steps: &mut Vec<Step>) -> Res
     let mut report = System::default();
     system(session, Duration::from_millis(500), 2, &mut report).await?;
     steps.push(Step::new("system", format!("{} samples of the server's load", report.count)));
+    download::demonstrate(session, steps).await?;
     task::demonstrate(session, steps).await
 }

@@ -7,6 +7,8 @@
 //! does not matter; whoever stores something at the end needs a message that
 //! says "this was all".
 
+pub(crate) mod upload;
+
 use std::time::SystemTime;
 
 use prost_types::Timestamp;

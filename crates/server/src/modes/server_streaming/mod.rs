@@ -5,6 +5,7 @@
 //! queue, and a client that goes away drops the stream and all it holds.
 //! Leave: the bounds on intervals, unless a client chooses yours as well.
 
+pub(crate) mod download;
 mod feed;
 mod log;
 mod task;
@@ -41,7 +42,7 @@ pub(crate) struct ServerStreaming {
     pub(crate) heartbeat: Duration,
 }
 
-type ResponseStream<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+pub(crate) type ResponseStream<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
 #[tonic::async_trait]
 impl ServerStreamingService for ServerStreaming {
