@@ -25,7 +25,9 @@ fn help_of_each_scenario() {
         "unary multiply",
         "server-streaming quotes",
         "server-streaming system",
+        "server-streaming download",
         "client-streaming readings",
+        "client-streaming upload",
         "bidi-streaming chat",
     ] {
         let name = scenario.replace(' ', "_");

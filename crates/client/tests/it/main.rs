@@ -7,8 +7,11 @@ mod client_streaming;
 mod command_line;
 mod interrupted;
 mod output;
+#[path = "../../../server/tests/it/proxy.rs"]
+mod proxy;
 mod readme;
 mod server_streaming;
 mod support;
 mod tour;
 mod unary;
+mod upload;
