@@ -3,7 +3,8 @@
 
 use prost::Message as _;
 
-const PROTOS: [&str; 7] = [
+const PROTOS: [&str; 8] = [
+    "fourmodes/v1/task.proto",
     "fourmodes/v1/unary.proto",
     "fourmodes/v1/server_streaming.proto",
     "fourmodes/v1/client_streaming.proto",

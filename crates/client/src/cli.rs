@@ -5,6 +5,7 @@ use std::{path::PathBuf, time::Duration};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use shared_proto::limits::CHUNK_BYTES;
+use uuid::Uuid;
 
 /// Shows gRPC's four communication modes at work.
 ///
@@ -92,6 +93,14 @@ pub(crate) enum Output {
     Json,
 }
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Delivery {
+    /// Every quote, however late
+    Every,
+    /// Of each symbol the latest one
+    Latest,
+}
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// One request, one response
@@ -146,6 +155,56 @@ pub(crate) enum Unary {
     Status,
     /// List the files that were uploaded
     Files,
+    /// Give the server a task; it goes on when this call has ended
+    Submit {
+        #[command(subcommand)]
+        work: Work,
+        /// Makes a task once, however often it is submitted: use it again when
+        /// you do not know what became of a submission [default: a new UUID]
+        #[arg(
+            long,
+            env = "FOURMODES_REQUEST_ID",
+            hide_env_values = true,
+            value_name = "UUID",
+            value_parser = uuid,
+            global = true
+        )]
+        request_id: Option<Uuid>,
+    },
+    /// Ask how a task is getting on
+    Task {
+        /// What `submit` said
+        #[arg(value_parser = uuid)]
+        id: Uuid,
+    },
+    /// End a task before its time
+    Cancel {
+        /// What `submit` said
+        #[arg(value_parser = uuid)]
+        id: Uuid,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Work {
+    /// Count the prime numbers below a bound
+    Primes {
+        /// The bound, at most 100000000000
+        #[arg(
+            long,
+            env = "FOURMODES_BELOW",
+            hide_env_values = true,
+            value_name = "N",
+            allow_negative_numbers = true
+        )]
+        below: u64,
+    },
+    /// Compute the BLAKE3 checksum of an uploaded file
+    Checksum {
+        /// The name that the upload was committed under
+        #[arg(long, env = "FOURMODES_RESOURCE", hide_env_values = true, value_name = "NAME")]
+        resource: String,
+    },
 }
 
 #[derive(Debug, Subcommand)]
@@ -173,7 +232,7 @@ pub(crate) enum ServerStreaming {
             allow_negative_numbers = true
         )]
         count: u64,
-        /// Time between two quotes; 0s sends as fast as flow control allows
+        /// Time between two quotes, at most; 0s sends as fast as flow control allows
         #[arg(
             long,
             env = "FOURMODES_INTERVAL",
@@ -184,6 +243,18 @@ pub(crate) enum ServerStreaming {
             allow_hyphen_values = true
         )]
         interval: Duration,
+        /// The first quote, by its number [default: the next one that is made]
+        #[arg(long, env = "FOURMODES_FROM_SEQUENCE", hide_env_values = true, value_name = "N")]
+        from_sequence: Option<u64>,
+        /// What to get when the feed is faster than this client
+        #[arg(
+            long,
+            env = "FOURMODES_DELIVERY",
+            hide_env_values = true,
+            default_value = "every",
+            value_name = "WHICH"
+        )]
+        delivery: Delivery,
     },
     /// Watch the load of the server's process and machine
     System {
@@ -226,6 +297,48 @@ pub(crate) enum ServerStreaming {
         )]
         force: bool,
     },
+    /// Watch a task until it has ended
+    Task {
+        /// What `unary submit` said
+        #[arg(value_parser = uuid)]
+        id: Uuid,
+    },
+    /// Follow a log file on the server, like `tail -F`
+    ///
+    /// With --quiet the lines themselves go to stdout, as they come.
+    Log {
+        /// Path below the server's --log-root
+        file: String,
+        /// Where to begin: end, start, or a number of bytes to skip
+        #[arg(
+            long,
+            env = "FOURMODES_FROM",
+            hide_env_values = true,
+            default_value = "end",
+            value_name = "PLACE",
+            value_parser = place,
+            allow_negative_numbers = true
+        )]
+        from: Place,
+        /// After how many lines to stop; 0 goes on until Ctrl-C
+        #[arg(
+            long,
+            env = "FOURMODES_COUNT",
+            hide_env_values = true,
+            default_value_t = 0,
+            value_name = "N",
+            allow_negative_numbers = true
+        )]
+        count: u64,
+    },
+}
+
+/// Where in a log to begin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Place {
+    End,
+    Start,
+    Offset(u64),
 }
 
 #[derive(Debug, Subcommand)]
@@ -329,6 +442,22 @@ fn chunk(text: &str) -> Result<usize, String> {
         size if (SMALLEST..=CHUNK_BYTES).contains(&size) => Ok(size),
         size => {
             Err(format!("{size} bytes are not from 1KiB to 4MiB, which is the most that a message may have"))
+        }
+    }
+}
+
+fn uuid(text: &str) -> Result<Uuid, String> {
+    let parsed = Uuid::try_parse(text).ok().filter(|uuid| !uuid.is_nil());
+    parsed.ok_or_else(|| "write a UUID such as 7c0d6a3f-9c7e-4d53-8a1c-2f5b7f0e1d42".to_owned())
+}
+
+fn place(text: &str) -> Result<Place, String> {
+    match text {
+        "end" => Ok(Place::End),
+        "start" => Ok(Place::Start),
+        number => {
+            let offset = number.parse().map(Place::Offset);
+            offset.map_err(|_| "write end, start, or a number of bytes such as 4096".to_owned())
         }
     }
 }

@@ -6,8 +6,10 @@ use clap::CommandFactory as _;
 use clap_complete::Shell;
 use http::Uri;
 use shared_proto::Mode;
+use uuid::Uuid;
 
-use crate::cli::{self, Cli, Command, Options, Output};
+pub(crate) use crate::cli::Delivery;
+use crate::cli::{self, Cli, Command, Options, Output, Place, Work};
 
 /// What a unary call may take when the user says nothing.
 pub(crate) const UNARY_DEADLINE: Duration = Duration::from_secs(5);
@@ -31,14 +33,32 @@ pub(crate) enum Job {
     Multiply { a: i64, b: i64 },
     Status,
     Files,
-    Quotes { symbols: Vec<String>, count: u64, interval: Duration },
+    Submit { request: Uuid, work: Work },
+    Task { id: Uuid },
+    Cancel { id: Uuid },
+    Quotes(Watch),
     System { interval: Duration, count: u64 },
+    WatchTask { id: Uuid },
+    Log { file: String, from: Place, count: u64 },
     Download { name: String, output: Option<PathBuf>, force: bool },
     Readings { file: PathBuf },
     Upload { file: PathBuf, name: Option<String>, chunk: usize },
     Chat { room: String, name: String, since: Since },
     Demonstration(Mode),
     Tour,
+}
+
+/// Which quotes to watch, and how.
+#[derive(Debug, Clone)]
+pub(crate) struct Watch {
+    /// Empty means every one there is.
+    pub(crate) symbols: Vec<String>,
+    /// 0 means without end.
+    pub(crate) count: u64,
+    pub(crate) interval: Duration,
+    /// The first one; without it the next one that is made.
+    pub(crate) from_sequence: Option<u64>,
+    pub(crate) delivery: Delivery,
 }
 
 /// Where a member of a room begins to hear.
@@ -54,8 +74,17 @@ impl Job {
     /// The mode's name, as it stands in the result.
     pub(crate) fn mode(&self) -> &'static str {
         match self {
-            Self::Multiply { .. } | Self::Status | Self::Files => Mode::Unary.name(),
-            Self::Quotes { .. } | Self::System { .. } | Self::Download { .. } => Mode::ServerStreaming.name(),
+            Self::Multiply { .. }
+            | Self::Status
+            | Self::Files
+            | Self::Submit { .. }
+            | Self::Task { .. }
+            | Self::Cancel { .. } => Mode::Unary.name(),
+            Self::Quotes { .. }
+            | Self::System { .. }
+            | Self::WatchTask { .. }
+            | Self::Log { .. }
+            | Self::Download { .. } => Mode::ServerStreaming.name(),
             Self::Readings { .. } | Self::Upload { .. } => Mode::ClientStreaming.name(),
             Self::Chat { .. } => Mode::BidiStreaming.name(),
             Self::Demonstration(mode) => mode.name(),
@@ -69,7 +98,11 @@ impl Job {
             Self::Multiply { .. } => "multiply",
             Self::Status => "status",
             Self::Files => "files",
-            Self::Quotes { .. } => "quotes",
+            Self::Submit { .. } => "submit",
+            Self::Task { .. } | Self::WatchTask { .. } => "task",
+            Self::Cancel { .. } => "cancel",
+            Self::Log { .. } => "log",
+            Self::Quotes(_) => "quotes",
             Self::System { .. } => "system",
             Self::Download { .. } => "download",
             Self::Readings { .. } => "readings",
@@ -101,7 +134,8 @@ impl Config {
             let message = format!("--server {}: {reason}", options.server);
             Cli::command().error(clap::error::ErrorKind::ValueValidation, message)
         })?;
-        let unary = matches!(job, Job::Multiply { .. } | Job::Status | Job::Files);
+        let demonstration = matches!(job, Job::Demonstration(_));
+        let unary = job.mode() == Mode::Unary.name() && !demonstration;
         Ok(Self {
             server,
             output: options.output,
@@ -124,16 +158,23 @@ impl TryFrom<Command> for Job {
                 Some(cli::Unary::Multiply { a, b }) => Self::Multiply { a, b },
                 Some(cli::Unary::Status) => Self::Status,
                 Some(cli::Unary::Files) => Self::Files,
+                Some(cli::Unary::Submit { work, request_id }) => {
+                    Self::Submit { request: request_id.unwrap_or_else(Uuid::new_v4), work }
+                }
+                Some(cli::Unary::Task { id }) => Self::Task { id },
+                Some(cli::Unary::Cancel { id }) => Self::Cancel { id },
                 None => Self::Demonstration(Mode::Unary),
             },
             Command::ServerStreaming { scenario } => match scenario {
-                Some(cli::ServerStreaming::Quotes { symbols, count, interval }) => {
-                    Self::Quotes { symbols, count, interval }
+                Some(cli::ServerStreaming::Quotes { symbols, count, interval, from_sequence, delivery }) => {
+                    Self::Quotes(Watch { symbols, count, interval, from_sequence, delivery })
                 }
                 Some(cli::ServerStreaming::System { interval, count }) => Self::System { interval, count },
                 Some(cli::ServerStreaming::Download { name, output_file: output, force }) => {
                     Self::Download { name, output, force }
                 }
+                Some(cli::ServerStreaming::Task { id }) => Self::WatchTask { id },
+                Some(cli::ServerStreaming::Log { file, from, count }) => Self::Log { file, from, count },
                 None => Self::Demonstration(Mode::ServerStreaming),
             },
             Command::ClientStreaming { scenario } => match scenario {

@@ -136,6 +136,15 @@ impl Failure {
         Self::new(Kind::Status(Code::DeadlineExceeded), format!("not done after {deadline}"))
     }
 
+    /// A stream on which there should have been something by now.
+    pub(crate) fn silent(silence: Duration) -> Self {
+        let silence = humantime::format_duration(silence);
+        Self::new(
+            Kind::Status(Code::Unavailable),
+            format!("the server has been silent for {silence}, without a heartbeat"),
+        )
+    }
+
     pub(crate) fn interrupted() -> Self {
         Self::new(Kind::Interrupted, "interrupted")
     }
@@ -253,15 +262,24 @@ impl Failure {
             Code::ResourceExhausted if is_reason("TOO_MANY_UPLOADS") => {
                 ("others are being uploaded, or were not finished", "come back later; each is kept for a day")
             }
-            Code::NotFound => ("nothing has that name", "`client unary files` lists what is there"),
             Code::DataLoss => {
                 ("bytes were changed on their way or on a disk", "try again; then look at the disks")
+            }
+            Code::InvalidArgument if is_reason("REQUEST_ID_REUSED") => {
+                ("that id was used for another task", "leave --request-id out to get a new one")
             }
             Code::InvalidArgument => {
                 ("a value in the request is not allowed", "change it as the message says")
             }
             Code::OutOfRange => {
                 ("a value is outside of what the server can represent, or no longer has", "choose one inside")
+            }
+            Code::NotFound => ("it never was there, or is not any more", "check the name or the id"),
+            Code::FailedPrecondition if is_reason("TASK_ENDED") => {
+                ("the task was faster", "ask for its result with `unary task ID`")
+            }
+            Code::FailedPrecondition if is_reason("NO_LOG_ROOT") => {
+                ("the server was started without a log directory", "start it with --log-root DIR")
             }
             Code::AlreadyExists => ("somebody else has it", "choose another name"),
             Code::FailedPrecondition => {

@@ -17,7 +17,12 @@ use crate::{
     cli::Cli,
     config::{Config, Job},
     failure::Failure,
-    modes::{bidi_streaming::chat, client_streaming, server_streaming, tour, unary},
+    modes::{
+        bidi_streaming::chat,
+        client_streaming,
+        server_streaming::{self, quotes},
+        tour, unary,
+    },
     readings,
     session::Session,
     timeline::{Outcome, Timeline},
@@ -64,15 +69,28 @@ async fn outcome(config: &Config, timeline: &Timeline) -> Outcome {
         }
         Job::Status => task.run(unary::status).await,
         Job::Files => task.run(unary::files::files).await,
-        Job::Quotes { symbols, count, interval } => {
-            task.run(async |session, report| {
-                server_streaming::quotes(session, symbols, *count, *interval, report).await
-            })
-            .await
+        Job::Submit { request, work } => {
+            task.run(async |session, report| unary::submit(session, *request, work, report).await).await
+        }
+        Job::Task { id } => task.run(async |session, report| unary::task(session, *id, report).await).await,
+        Job::Cancel { id } => {
+            task.run(async |session, report| unary::cancel(session, *id, report).await).await
+        }
+        Job::Quotes(watch) => {
+            task.run(async |session, report| quotes::quotes(session, watch, report).await).await
         }
         Job::System { interval, count } => {
             task.run(async |session, report| {
                 server_streaming::system(session, *interval, *count, report).await
+            })
+            .await
+        }
+        Job::WatchTask { id } => {
+            task.run(async |session, report| server_streaming::task(session, *id, report).await).await
+        }
+        Job::Log { file, from, count } => {
+            task.run(async |session, report| {
+                server_streaming::log(session, file, *from, *count, report).await
             })
             .await
         }

@@ -10,7 +10,7 @@ use clap::{Parser, Subcommand};
 use etcetera::{BaseStrategy as _, choose_base_strategy};
 use shared_proto::Mode;
 
-use crate::config::{Config, Data, Retention, UploadLimits};
+use crate::config::{Config, Data, UploadLimits};
 
 /// A server for gRPC's four communication modes.
 ///
@@ -61,6 +61,11 @@ pub struct Cli {
     )]
     pub quotes_seed: u64,
 
+    /// A directory whose files may be followed with `log`: all that it contains,
+    /// and nothing else [default: none may]
+    #[arg(long, env = "FOURMODES_LOG_ROOT", hide_env_values = true, value_name = "DIR", global = true)]
+    pub log_root: Option<PathBuf>,
+
     /// What to serve
     #[command(subcommand)]
     pub modes: Modes,
@@ -69,9 +74,11 @@ pub struct Cli {
 /// What to serve: one mode, or all.
 #[derive(Debug, Clone, Copy, Subcommand)]
 pub enum Modes {
-    /// One request, one response: multiply, status, files, the tutorial's Greeter
+    /// One request, one response: multiply, status, files, submit, task,
+    /// cancel, the tutorial's Greeter
     Unary,
-    /// One request, many responses: quotes, system, download, the tutorial's StreamService
+    /// One request, many responses: quotes, system, task, log, download,
+    /// the tutorial's StreamService
     ServerStreaming,
     /// Many requests, one response: readings, upload
     ClientStreaming,
@@ -94,10 +101,10 @@ impl TryFrom<Cli> for Config {
         Ok(Self {
             listen: cli.listen,
             grace: cli.grace,
-            retention: Retention::default(),
             quotes_seed: cli.quotes_seed,
             data: data(cli.data_dir)?,
             uploads: UploadLimits::default(),
+            log_root: cli.log_root,
             modes: match cli.modes {
                 Modes::Unary => vec![Mode::Unary],
                 Modes::ServerStreaming => vec![Mode::ServerStreaming],
@@ -105,6 +112,7 @@ impl TryFrom<Cli> for Config {
                 Modes::BidiStreaming => vec![Mode::BidiStreaming],
                 Modes::All => Mode::ALL.to_vec(),
             },
+            ..Self::default()
         })
     }
 }

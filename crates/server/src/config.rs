@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
-use shared_proto::Mode;
+use shared_proto::{Mode, limits};
 
 pub use crate::domain::feed::Retention;
 
@@ -21,6 +21,10 @@ pub struct Config {
     pub quotes_seed: u64,
     /// What uploads may take.
     pub uploads: UploadLimits,
+    /// The directory whose files may be followed; none, when unset.
+    pub log_root: Option<PathBuf>,
+    /// How long a stream that monitors something may be silent.
+    pub heartbeat: Duration,
     /// The modes to serve; the others answer UNIMPLEMENTED and say so.
     pub modes: Vec<Mode>,
 }
@@ -64,6 +68,8 @@ impl Default for Config {
             retention: Retention::default(),
             quotes_seed: 1,
             uploads: UploadLimits::default(),
+            log_root: None,
+            heartbeat: limits::HEARTBEAT,
             modes: Mode::ALL.to_vec(),
         }
     }

@@ -1,7 +1,7 @@
 //! The server as a function: everything it needs comes in as an argument, so a
 //! test runs it like `main` does.
 
-use std::{convert::Infallible, sync::Arc};
+use std::{convert::Infallible, io, path::Path, sync::Arc};
 
 use anyhow::Context as _;
 use shared_proto::{
@@ -18,7 +18,7 @@ use shared_proto::{
         greeter::greeter_server::GreeterServer, streaming_demo::stream_service_server::StreamServiceServer,
     },
 };
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, runtime::Handle};
 use tokio_util::sync::CancellationToken;
 use tonic::{
     body::Body,
@@ -36,7 +36,13 @@ use tonic_reflection::server as reflection;
 use crate::{
     activity::Activity,
     config::Config,
-    domain::{rooms::Rooms, uploads::Uploads},
+    domain::{
+        logs::Logs,
+        market::Market,
+        rooms::Rooms,
+        tasks::{OpenResource, Tasks},
+        uploads::Uploads,
+    },
     extra::{byte_stream::ByteStreams, not_served::NotServed, tutorial::Tutorial},
     layers,
     modes::{
@@ -68,7 +74,14 @@ pub async fn serve(
     let state = State::open(&config.data)?;
     let uploads = Uploads::open(state.store.clone(), state.files(), config.uploads).await;
     let uploads = uploads.context("the uploads of an earlier run cannot be read; see --data-dir")?;
-    let services = Services::new(&config, activity, &state, uploads);
+    // What is left of it when this future ends or is dropped goes on after the
+    // next start.
+    let stop_tasks = draining.child_token();
+    let _stopped = stop_tasks.clone().drop_guard();
+    let tasks = Tasks::open(state.store.clone(), uploaded_files(uploads.clone()), stop_tasks)
+        .await
+        .context("the tasks cannot be taken up again")?;
+    let services = Services::new(&config, activity, &state, tasks, uploads)?;
     let names = services.names.clone();
     let routes = services.with_health_and_reflection(&health).await?;
 
@@ -130,10 +143,23 @@ struct Services {
 }
 
 impl Services {
-    fn new(config: &Config, activity: Arc<Activity>, state: &State, uploads: Uploads) -> Self {
+    fn new(
+        config: &Config,
+        activity: Arc<Activity>,
+        state: &State,
+        tasks: Tasks,
+        uploads: Uploads,
+    ) -> anyhow::Result<Self> {
         let served = config.modes.clone();
-        let unary = Unary { activity, served: served.clone(), uploads: uploads.clone() };
-        let server_streaming = ServerStreaming { quotes_seed: config.quotes_seed };
+        let market = Market::new(state.store.clone(), config.quotes_seed, config.retention);
+        let unary =
+            Unary { activity, tasks: tasks.clone(), served: served.clone(), uploads: uploads.clone() };
+        let server_streaming = ServerStreaming {
+            market: Arc::new(market),
+            tasks,
+            logs: config.log_root.as_deref().map(open_logs).transpose()?,
+            heartbeat: config.heartbeat,
+        };
         let rooms = Rooms::new(state.store.clone(), config.retention);
         let bidi_streaming = BidiStreaming { rooms: Arc::new(rooms) };
         let mut services = Self { served, routes: RoutesBuilder::default(), names: Vec::new() };
@@ -144,7 +170,7 @@ impl Services {
         services.add(Mode::ClientStreaming, ClientStreamingServiceServer::new(ClientStreaming));
         services.add(Mode::BidiStreaming, BidiStreamingServiceServer::new(bidi_streaming));
         services.add_byte_stream(uploads);
-        services
+        Ok(services)
     }
 
     /// A service of two modes: it is there with either, and says for itself
@@ -199,6 +225,25 @@ impl Services {
         self.routes.add_service(v1alpha.context("reflection v1alpha")?);
         Ok(self.routes.routes())
     }
+}
+
+/// The seam between tasks and uploads.
+fn uploaded_files(uploads: Uploads) -> OpenResource {
+    let runtime = Handle::current();
+    Arc::new(move |name| {
+        // A name has no `/`; what has one is `files/…` or `blobs/…`.
+        let source = if name.contains('/') { name.parse() } else { format!("files/{name}").parse() };
+        let source = source.map_err(|error| io::Error::new(io::ErrorKind::NotFound, error))?;
+        let blob = runtime.block_on(uploads.find(&source))?;
+        Ok((uploads.open_blob(&blob)?, blob.size))
+    })
+}
+
+fn open_logs(root: &Path) -> anyhow::Result<Arc<Logs>> {
+    let logs = Logs::open(root).with_context(|| {
+        format!("cannot open {}; choose another directory with --log-root", root.display())
+    })?;
+    Ok(Arc::new(logs))
 }
 
 fn mode_names(modes: &[Mode]) -> String {

@@ -35,3 +35,6 @@ pub const CHUNK_BYTES: usize = 4 << 20;
 
 /// What such a message may have besides: names and offsets.
 pub const CHUNK_OVERHEAD_BYTES: usize = 4 << 10;
+/// After this long without news a stream that monitors something says that it is
+/// alive.
+pub const HEARTBEAT: Duration = Duration::from_secs(5);

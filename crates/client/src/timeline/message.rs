@@ -20,6 +20,8 @@ pub(crate) struct Message<'a> {
 
 /// How many elements of a list are shown in text.
 const LISTED: usize = 3;
+/// How much of a field of bytes.
+const LEGIBLE: usize = 256;
 
 impl Message<'_> {
     /// By the protobuf JSON mapping, with the names of the proto and with
@@ -39,8 +41,8 @@ impl Message<'_> {
         json
     }
 
-    /// On one line, for people: `a: 6  b: 7`. Times are left out, long lists
-    /// are cut.
+    /// On one line, for people: `a: 6  b: 7`. Times, empty strings and what is
+    /// unspecified are left out, long lists and UUIDs are cut.
     pub(crate) fn text(&self) -> String {
         match self.decoded() {
             Some(message) => {
@@ -71,9 +73,17 @@ fn take_long_bytes(message: &mut DynamicMessage) -> Vec<(String, usize)> {
     long
 }
 
+/// Whether bytes, which may have been cut anywhere, are text.
+fn is_text(bytes: &[u8]) -> bool {
+    std::str::from_utf8(bytes).map_or_else(|error| error.error_len().is_none(), |_| true)
+}
+
 fn write_fields(text: &mut String, message: &DynamicMessage) {
     let descriptor = message.descriptor();
-    let set = |field: &FieldDescriptor| !field.supports_presence() || message.has_field(field);
+    let set = |field: &FieldDescriptor| match field.kind() {
+        Kind::String | Kind::Enum(_) if !field.is_list() => message.has_field(field),
+        _ => !field.supports_presence() || message.has_field(field),
+    };
     let mut separator = "";
     for field in descriptor.fields().filter(set).filter(|field| !is_time(field)) {
         text.push_str(separator);
@@ -88,11 +98,22 @@ fn write_fields(text: &mut String, message: &DynamicMessage) {
 fn write_value(text: &mut String, field: &FieldDescriptor, value: &Value) {
     // Writing to a string cannot fail.
     let _ = match value {
+        // Its end tells it from others that were made at the same time.
+        Value::String(uuid) if uuid.len() == 36 && uuid::Uuid::try_parse(uuid).is_ok() => {
+            write!(text, "…{}", &uuid[28..])
+        }
         Value::String(string) => {
             write_text(text, string);
             Ok(())
         }
-        Value::Bytes(bytes) => write!(text, "{}", counted(bytes.len() as u64, "byte")),
+        Value::Bytes(bytes) => {
+            let (shown, more) = bytes.split_at(LEGIBLE.min(bytes.len()));
+            match more.len() {
+                _ if !is_text(shown) => write!(text, "{}", counted(bytes.len() as u64, "byte")),
+                0 => write!(text, "\"{}\"", shown.escape_ascii()),
+                more => write!(text, "\"{}\" and {more} bytes more", shown.escape_ascii()),
+            }
+        }
         Value::F64(number) => write!(text, "{}", (number * 1e3).round() / 1e3),
         Value::EnumNumber(number) => match field.kind() {
             Kind::Enum(names) if names.get_value(*number).is_some() => {
@@ -188,15 +209,25 @@ mod tests {
     #[test]
     fn strings_are_told_from_what_is_around_them() {
         let (text, _) = shown("fourmodes.v1.JoinRoom", b"\x12\x08a b: {c}");
-        assert_eq!(text, r#"room: ""  name: "a b: {c}""#);
+        assert_eq!(text, r#"name: "a b: {c}""#);
     }
 
     #[test]
     fn times_are_left_out_of_the_text() {
         let (text, json) =
-            shown("fourmodes.v1.ChatResponse", b"\x08\x03\x12\x02\x08\x01\x1a\x01a\x32\x04\x0a\x02hi");
+            shown("fourmodes.v1.RoomEvent", b"\x08\x03\x12\x02\x08\x01\x1a\x01a\x32\x04\x0a\x02hi");
         assert_eq!(text, "sequence: 3  name: a  posted {text: hi}");
         assert!(json.contains(r#""time":"1970-01-01T00:00:01Z""#), "{json}");
+    }
+
+    #[test]
+    fn uuids_are_cut_and_empty_strings_left_out() {
+        let id = "01939f6c-8a1b-7c2d-9e3f-0123456789ab";
+        let (text, json) =
+            shown("fourmodes.v1.PostAccepted", &[b"\x0a\x24", id.as_bytes(), b"\x10\x07"].concat());
+        assert_eq!(text, "message_id: …456789ab  sequence: 7");
+        assert!(json.contains(id), "{json}");
+        assert_eq!(shown("fourmodes.v1.PostAccepted", b"\x10\x07").0, "sequence: 7");
     }
 
     #[test]
@@ -208,9 +239,17 @@ mod tests {
     }
 
     #[test]
+    fn bytes_are_shown_without_what_acts_on_a_terminal_and_not_all() {
+        let (text, _) = shown("fourmodes.v1.LogChunk", b"\x0a\x04a\x1b\"\n");
+        assert_eq!(text, r#"data: "a\x1b\"\n""#);
+        let long = [b"\x0a\xad\x02".as_slice(), &[b'x'; 301]].concat();
+        assert!(shown("fourmodes.v1.LogChunk", &long).0.ends_with("xx\" and 45 bytes more"));
+    }
+
+    #[test]
     fn bytes_are_counted_and_only_a_few_are_shown_whole() {
         let (text, json) = shown("google.bytestream.ReadResponse", b"\x52\x02hi");
-        assert_eq!((text.as_str(), json.as_str()), ("data: 2 bytes", r#"{"data":"aGk="}"#));
+        assert_eq!((text.as_str(), json.as_str()), ("data: \"hi\"", r#"{"data":"aGk="}"#));
         let chunk = [&b"\x52\x80\x01"[..], &[7; 128]].concat();
         let (text, json) = shown("google.bytestream.ReadResponse", &chunk);
         assert_eq!((text.as_str(), json.as_str()), ("data: 128 bytes", r#"{"data":{"bytes":128}}"#));

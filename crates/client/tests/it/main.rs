@@ -6,12 +6,16 @@ mod bidi_streaming;
 mod client_streaming;
 mod command_line;
 mod interrupted;
+mod killable;
+mod logs;
 mod output;
 #[path = "../../../server/tests/it/proxy.rs"]
 mod proxy;
 mod readme;
+mod retry;
 mod server_streaming;
 mod support;
+mod tasks;
 mod tour;
 mod unary;
 mod upload;

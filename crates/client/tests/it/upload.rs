@@ -153,7 +153,7 @@ fn what_cannot_be_uploaded_or_downloaded_is_said() {
         let upload = place.upload(&server.url).arg("--name").arg(name).run();
         upload.failed(1, &["INVALID_ARGUMENT", "resource_name"]);
     }
-    place.download(&server.url, "nothing").run().failed(1, &["NOT_FOUND", "client unary files"]);
+    place.download(&server.url, "nothing").run().failed(1, &["NOT_FOUND", "files/nothing"]);
     for name in ["../x", "a/b", "..", "blobs/../x"] {
         server.client("server-streaming download").arg(name).run().failed(3, &["--output-file"]);
     }

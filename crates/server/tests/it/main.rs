@@ -9,14 +9,19 @@ mod client_streaming;
 mod deadline;
 mod freed;
 mod health;
+#[cfg(unix)]
+mod logs;
 mod modes;
 mod proxy;
+mod quotes;
 mod reflection;
 mod server_streaming;
 mod shutdown;
 #[cfg(unix)]
 mod signals;
 mod support;
+mod tasks;
+mod tasks_killed;
 mod tutorial;
 mod unary;
 mod unwelcome;
