@@ -76,6 +76,7 @@ impl Job {
         match self {
             Self::Multiply { .. }
             | Self::Status
+            | Self::Files
             | Self::Submit { .. }
             | Self::Task { .. }
             | Self::Files
