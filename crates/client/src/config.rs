@@ -79,7 +79,6 @@ impl Job {
             | Self::Files
             | Self::Submit { .. }
             | Self::Task { .. }
-            | Self::Files
             | Self::Cancel { .. } => Mode::Unary.name(),
             Self::Quotes { .. }
             | Self::System { .. }

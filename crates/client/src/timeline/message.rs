@@ -73,11 +73,6 @@ fn take_long_bytes(message: &mut DynamicMessage) -> Vec<(String, usize)> {
     long
 }
 
-/// Whether bytes, which may have been cut anywhere, are text.
-fn is_text(bytes: &[u8]) -> bool {
-    std::str::from_utf8(bytes).map_or_else(|error| error.error_len().is_none(), |_| true)
-}
-
 fn write_fields(text: &mut String, message: &DynamicMessage) {
     let descriptor = message.descriptor();
     let set = |field: &FieldDescriptor| match field.kind() {
