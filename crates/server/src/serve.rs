@@ -35,7 +35,7 @@ use tonic_reflection::server as reflection;
 use crate::{
     activity::Activity,
     config::Config,
-    domain::{market::Market, rooms::Rooms},
+    domain::{collector::Collector, market::Market, rooms::Rooms},
     extra::{not_served::NotServed, tutorial::Tutorial},
     layers,
     modes::{
@@ -132,6 +132,8 @@ impl Services {
         let unary = Unary { activity, served: served.clone() };
         let market = Market::new(state.store.clone(), config.quotes_seed, config.retention);
         let server_streaming = ServerStreaming { market: Arc::new(market), heartbeat: config.heartbeat };
+        let collector = Collector::new(state.store.clone());
+        let client_streaming = ClientStreaming { collector: Arc::new(collector) };
         let rooms = Rooms::new(state.store.clone(), config.retention);
         let bidi_streaming = BidiStreaming { rooms: Arc::new(rooms) };
         let mut services = Self { served, routes: RoutesBuilder::default(), names: Vec::new() };
@@ -139,7 +141,7 @@ impl Services {
         services.add(Mode::Unary, GreeterServer::new(Tutorial));
         services.add(Mode::ServerStreaming, ServerStreamingServiceServer::new(server_streaming));
         services.add(Mode::ServerStreaming, StreamServiceServer::new(Tutorial));
-        services.add(Mode::ClientStreaming, ClientStreamingServiceServer::new(ClientStreaming));
+        services.add(Mode::ClientStreaming, ClientStreamingServiceServer::new(client_streaming));
         services.add(Mode::BidiStreaming, BidiStreamingServiceServer::new(bidi_streaming));
         services
     }
