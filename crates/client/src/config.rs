@@ -33,7 +33,7 @@ pub(crate) enum Job {
     Status,
     Quotes(Watch),
     System { interval: Duration, count: u64 },
-    Readings { file: PathBuf },
+    Readings { file: PathBuf, producer: Option<String> },
     Chat { room: String, name: String, since: Since },
     Demonstration(Mode),
     Tour,
@@ -141,7 +141,7 @@ impl TryFrom<Command> for Job {
                 None => Self::Demonstration(Mode::ServerStreaming),
             },
             Command::ClientStreaming { scenario } => match scenario {
-                Some(cli::ClientStreaming::Readings { file }) => Self::Readings { file },
+                Some(cli::ClientStreaming::Readings { file, producer }) => Self::Readings { file, producer },
                 None => Self::Demonstration(Mode::ClientStreaming),
             },
             Command::BidiStreaming { scenario } => match scenario {

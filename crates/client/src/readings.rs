@@ -319,7 +319,8 @@ impl Format {
         match self {
             Self::Table(table) => table.parse(line),
             Self::JsonLines => {
-                let reading: JsonReading<'_> = serde_json::from_slice(line).map_err(|error| not_json(&error))?;
+                let reading: JsonReading<'_> =
+                    serde_json::from_slice(line).map_err(|error| not_json(&error))?;
                 let time = match reading.time {
                     JsonTime::Text(text) => timestamp(&text)?,
                     JsonTime::Seconds(seconds) => unix(seconds)?,
