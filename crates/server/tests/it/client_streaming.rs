@@ -1,4 +1,4 @@
-use std::{net::SocketAddr, path::Path};
+use std::{fs::File, net::SocketAddr, path::Path};
 
 use prost_types::Timestamp;
 use server::config::{Config, Data};
@@ -301,8 +301,15 @@ fn totals_are_there_after_a_restart() {
             before = added.devices.first().cloned();
             server.begin_shutdown();
             server.ended().await;
+            is_free(directory.path()).await;
         }
     });
+}
+
+/// Waits until a server that has ended has let go of its state.
+async fn is_free(directory: &Path) {
+    let lock = File::open(directory.join("lock")).unwrap();
+    until(async || lock.try_lock().is_ok()).await;
 }
 
 fn pair(sequence: u64) -> RecordReadingsRequest {

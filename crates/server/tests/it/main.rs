@@ -9,7 +9,10 @@ mod client_streaming;
 mod deadline;
 mod freed;
 mod health;
+#[cfg(unix)]
+mod logs;
 mod modes;
+mod proxy;
 mod quotes;
 mod reflection;
 mod server_streaming;
@@ -17,6 +20,9 @@ mod shutdown;
 #[cfg(unix)]
 mod signals;
 mod support;
+mod tasks;
+mod tasks_killed;
 mod tutorial;
 mod unary;
 mod unwelcome;
+mod upload;

@@ -1,6 +1,7 @@
 //! Client streaming: many requests, one response.
 
 pub(crate) mod readings;
+pub(crate) mod upload;
 
 use shared_proto::fourmodes::v1::{
     Reading, RecordReadingsRequest, client_streaming_service_client::ClientStreamingServiceClient,
@@ -47,5 +48,5 @@ pub(crate) async fn demonstrate(session: &Session, steps: &mut Vec<Step>) -> Res
             answer.refused_count
         ),
     ));
-    Ok(())
+    upload::demonstrate(session, steps).await
 }

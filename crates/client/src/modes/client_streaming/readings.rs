@@ -98,7 +98,7 @@ pub(crate) async fn readings(
     let mut delivery = Delivery::new(read_ahead(session, file), producer.map(str::to_owned));
     // Before a call: a file that cannot be used is no reason to make one.
     while delivery.has_more().await? {
-        let response = session.resuming(async || delivery.call(session).await).await?;
+        let response = session.repeating(async || delivery.call(session).await).await?;
         session.progressed();
         delivery.acknowledge(response, report.answer.get_or_insert_default())?;
     }

@@ -9,6 +9,7 @@
 //! that says "this was all".
 
 mod readings;
+pub(crate) mod upload;
 
 use std::sync::Arc;
 
