@@ -343,11 +343,25 @@ pub(crate) enum Place {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum ClientStreaming {
-    /// Deliver readings of devices, get statistics
+    /// Deliver readings of devices, get statistics over all that the server has
+    ///
+    /// Each reading counts once: the same file again, after a failure or by
+    /// mistake, adds only what the server has not.
     Readings {
         /// CSV with the columns device,time,value or JSON lines with these
         /// keys; `-` reads standard input. Times are RFC 3339 or Unix seconds
         file: PathBuf,
+        /// Under which name the readings are numbered. Whoever uses it again must
+        /// deliver the same again [default: a checksum of the file; for what can
+        /// be read only once, a new one]
+        #[arg(
+            long,
+            env = "FOURMODES_PRODUCER",
+            hide_env_values = true,
+            value_name = "NAME",
+            allow_hyphen_values = true
+        )]
+        producer: Option<String>,
     },
     /// Upload a file; the same command again goes on where it was
     Upload {

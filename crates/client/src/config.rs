@@ -41,7 +41,7 @@ pub(crate) enum Job {
     Log { file: String, from: Place, count: u64 },
     Files,
     Download { name: String, output: Option<PathBuf>, force: bool },
-    Readings { file: PathBuf },
+    Readings { file: PathBuf, producer: Option<String> },
     Upload { file: PathBuf, name: Option<String>, chunk: usize },
     Chat { room: String, name: String, since: Since },
     Demonstration(Mode),
@@ -178,7 +178,7 @@ impl TryFrom<Command> for Job {
                 None => Self::Demonstration(Mode::ServerStreaming),
             },
             Command::ClientStreaming { scenario } => match scenario {
-                Some(cli::ClientStreaming::Readings { file }) => Self::Readings { file },
+                Some(cli::ClientStreaming::Readings { file, producer }) => Self::Readings { file, producer },
                 Some(cli::ClientStreaming::Upload { file, name, chunk }) => {
                     Self::Upload { file, name, chunk }
                 }

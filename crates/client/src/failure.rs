@@ -92,11 +92,12 @@ impl Failure {
     }
 
     /// Whether the call may well go on over a new connection: this one is gone,
-    /// or the server that is behind it.
+    /// or the server that is behind it, or the server says when to come back.
     pub(crate) fn is_lost_connection(&self) -> bool {
         match self.kind {
             Kind::Connect(_) | Kind::Status(Code::Unavailable) => true,
             Kind::Status(Code::DeadlineExceeded) => false,
+            Kind::Status(Code::Aborted) if self.retry_after.is_some() => true,
             // tonic gives what the transport said one of half a dozen codes.
             Kind::Status(_) => !self.sources.is_empty(),
             _ => false,
@@ -285,6 +286,14 @@ impl Failure {
                 ("the server was started without a log directory", "start it with --log-root DIR")
             }
             Code::AlreadyExists => ("somebody else has it", "choose another name"),
+            Code::FailedPrecondition if is_reason("SEQUENCE_GAP") => (
+                "the server has not what was delivered before: another --data-dir, or a week has passed",
+                "deliver all of it again, from the beginning",
+            ),
+            Code::Aborted if is_reason("PRODUCER_FENCED") => (
+                "the same is being delivered by somebody else right now",
+                "wait for that one; two of them need a --producer each, and count twice",
+            ),
             Code::FailedPrecondition => {
                 ("the request does not fit the state of the call", "do first what the message asks for")
             }

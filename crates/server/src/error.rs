@@ -8,6 +8,7 @@ use tonic_types::{ErrorDetails, StatusExt as _};
 
 use crate::domain::{
     arithmetic::Overflow,
+    collector::CollectError,
     logs::LogError,
     market::MarketError,
     quotes::UnknownSymbols,
@@ -80,6 +81,32 @@ impl From<RoomError> for Status {
                 let sequences = [("next", next.to_string()), ("oldest", oldest.to_string())];
                 with_reason(Code::OutOfRange, message, "FELL_BEHIND", sequences)
             }
+        }
+    }
+}
+
+impl From<CollectError> for Status {
+    fn from(error: CollectError) -> Self {
+        let message = error.to_string();
+        match error {
+            CollectError::BadProducer(_) | CollectError::OtherProducer => bad_request("producer_id", message),
+            CollectError::BadSequence => bad_request("sequence", message),
+            CollectError::Gap { device, expected, .. } => {
+                let facts = [("device", device), ("expected", expected.to_string())];
+                with_reason(Code::FailedPrecondition, message, "SEQUENCE_GAP", facts)
+            }
+            // With `RetryInfo`: whoever delivers again finds out what is left to do.
+            CollectError::Fenced { producer } => {
+                let facts = HashMap::from([("producer_id".to_owned(), producer)]);
+                let mut details = ErrorDetails::with_error_info("PRODUCER_FENCED", ERROR_DOMAIN, facts);
+                details.set_retry_info(Some(Duration::from_millis(100)));
+                Status::with_error_details(Code::Aborted, message, details)
+            }
+            CollectError::TooManyDevices => {
+                with_reason(Code::ResourceExhausted, message, "TOO_MANY_DEVICES", [])
+            }
+            CollectError::TooManyMarks => with_reason(Code::ResourceExhausted, message, "TOO_MANY_MARKS", []),
+            CollectError::Store(error) => error.into(),
         }
     }
 }

@@ -37,6 +37,7 @@ use crate::{
     activity::Activity,
     config::Config,
     domain::{
+        collector::Collector,
         logs::Logs,
         market::Market,
         rooms::Rooms,
@@ -160,6 +161,8 @@ impl Services {
             logs: config.log_root.as_deref().map(open_logs).transpose()?,
             heartbeat: config.heartbeat,
         };
+        let collector = Collector::new(state.store.clone());
+        let client_streaming = ClientStreaming { collector: Arc::new(collector) };
         let rooms = Rooms::new(state.store.clone(), config.retention);
         let bidi_streaming = BidiStreaming { rooms: Arc::new(rooms) };
         let mut services = Self { served, routes: RoutesBuilder::default(), names: Vec::new() };
@@ -167,7 +170,7 @@ impl Services {
         services.add(Mode::Unary, GreeterServer::new(Tutorial));
         services.add(Mode::ServerStreaming, ServerStreamingServiceServer::new(server_streaming));
         services.add(Mode::ServerStreaming, StreamServiceServer::new(Tutorial));
-        services.add(Mode::ClientStreaming, ClientStreamingServiceServer::new(ClientStreaming));
+        services.add(Mode::ClientStreaming, ClientStreamingServiceServer::new(client_streaming));
         services.add(Mode::BidiStreaming, BidiStreamingServiceServer::new(bidi_streaming));
         services.add_byte_stream(uploads);
         Ok(services)
