@@ -76,9 +76,9 @@ impl Job {
         match self {
             Self::Multiply { .. }
             | Self::Status
+            | Self::Files
             | Self::Submit { .. }
             | Self::Task { .. }
-            | Self::Files
             | Self::Cancel { .. } => Mode::Unary.name(),
             Self::Quotes { .. }
             | Self::System { .. }

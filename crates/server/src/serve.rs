@@ -40,10 +40,9 @@ use crate::{
         collector::Collector,
         logs::Logs,
         market::Market,
-        resources::Source,
         rooms::Rooms,
         tasks::{OpenResource, Tasks},
-        uploads::{UploadError, Uploads},
+        uploads::Uploads,
     },
     extra::{byte_stream::ByteStreams, not_served::NotServed, tutorial::Tutorial},
     layers,
@@ -231,19 +230,16 @@ impl Services {
     }
 }
 
-/// What a task opens by name: content, or the newest content of a file.
+/// What a task opens by name: certain content, or the newest of a file.
 fn uploaded_files(uploads: Uploads) -> OpenResource {
     let runtime = Handle::current();
     Arc::new(move |name| {
-        let source = name.parse::<Source>().or_else(|_| format!("files/{name}").parse());
-        let source = source.map_err(|_| io::ErrorKind::NotFound)?;
+        // The name of a file has no `/`; what has one is `files/…` or `blobs/…`.
+        let source = if name.contains('/') { name.parse() } else { format!("files/{name}").parse() };
+        let source = source.map_err(|error| io::Error::new(io::ErrorKind::NotFound, error))?;
         // Called on a thread of the task, which may wait.
-        let blob = runtime.block_on(uploads.find(&source));
-        let opened = blob.and_then(|blob| Ok((uploads.open_blob(&blob)?, blob.size)));
-        opened.map_err(|error| match error {
-            UploadError::NotFound(..) => io::ErrorKind::NotFound.into(),
-            error => io::Error::other(error),
-        })
+        let blob = runtime.block_on(uploads.find(&source))?;
+        Ok((uploads.open_blob(&blob)?, blob.size))
     })
 }
 

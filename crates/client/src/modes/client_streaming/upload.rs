@@ -4,7 +4,7 @@
 
 use std::{
     fmt,
-    fs::File,
+    fs::{self, File},
     io::{self, Read as _, Seek as _, SeekFrom},
     path::{Path, PathBuf},
     sync::{
@@ -82,12 +82,12 @@ impl Plan {
                 "cannot be uploaded: size and checksum go ahead of the bytes; put it into a file first";
             return Err(unusable(reason));
         }
-        let metadata = File::open(file).and_then(|file| file.metadata());
-        match metadata {
-            Err(error) => return Err(Failure::input(file, format!("cannot be read: {error}"))),
-            Ok(metadata) if !metadata.is_file() => return Err(unusable("cannot be uploaded: it is no file")),
-            Ok(_) => {}
+        let unreadable = |error| Failure::input(file, format!("cannot be read: {error}"));
+        // Before it is opened, for which a pipe would wait.
+        if !fs::metadata(file).map_err(unreadable)?.is_file() {
+            return Err(unusable("cannot be uploaded: it is no file"));
         }
+        File::open(file).map_err(unreadable)?;
         let own = || file.file_name().and_then(|name| name.to_str());
         let name =
             name.or_else(own).ok_or_else(|| unusable("has no name that is text; give it one with --name"));

@@ -86,6 +86,16 @@ impl From<io::Error> for UploadError {
     }
 }
 
+impl From<UploadError> for io::Error {
+    fn from(error: UploadError) -> Self {
+        match error {
+            UploadError::Disk(error) => error,
+            UploadError::NotFound(..) => Self::new(io::ErrorKind::NotFound, error),
+            error => Self::other(error),
+        }
+    }
+}
+
 /// All uploads and all content of a server.
 #[derive(Debug, Clone)]
 pub(crate) struct Uploads(Arc<Shared>);
@@ -423,9 +433,8 @@ impl Slot {
 }
 
 async fn sweep_now_and_then(shared: Weak<Shared>, kept: Duration) {
-    let mut ticks = tokio::time::interval((kept / 24).max(Duration::from_secs(1)));
     loop {
-        ticks.tick().await;
+        tokio::time::sleep((kept / 24).max(Duration::from_secs(1))).await;
         let Some(shared) = shared.upgrade() else { return };
         Uploads(shared).sweep().await;
     }

@@ -27,12 +27,13 @@ use crate::{
 const LIMITS: UploadLimits =
     UploadLimits { size: 1 << 20, partials: 4, kept: Duration::from_secs(3600), checkpoint: 64 };
 
-/// Whether a test wants something to fail now. The disk asks.
-pub(super) fn fails(partial: &Path, what: &str) -> io::Result<()> {
-    match partial.with_file_name(format!("fail-{what}")).exists() {
-        true => Err(io::Error::other("the test wants it")),
-        false => Ok(()),
+/// The disk says that it makes a file durable. Fails when a test wants it to;
+/// otherwise it is noted how long the file is by now.
+pub(super) fn syncs(partial: &Path, file: &fs::File) -> io::Result<()> {
+    if partial.with_file_name("fail-sync").exists() {
+        return Err(io::Error::other("the test wants it"));
     }
+    fs::write(partial.with_file_name("synced"), file.metadata()?.len().to_string())
 }
 
 /// What is left of a server when it is not running.
@@ -550,6 +551,9 @@ impl Run {
     async fn crashed(machine: &Machine, model: &mut Model, tail: usize, garbage: u8) {
         let journaled = machine.journaled(&model.upload).await;
         assert!(model.done || journaled >= model.durable);
+        let synced = fs::read_to_string(machine.state.files().join("synced"));
+        let synced = synced.map_or(0, |length| length.parse().unwrap());
+        assert!(journaled <= synced, "{journaled} were promised, and {synced} are durable");
         let path = machine.partial(&model.upload);
         if let Ok(mut bytes) = fs::read(&path) {
             assert!(bytes.len() as u64 >= journaled);

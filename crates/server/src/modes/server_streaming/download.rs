@@ -18,7 +18,10 @@ use tonic::{Response, Status, metadata::MetadataValue};
 
 use super::{ResponseStream, blocking};
 use crate::{
-    domain::{resources::Source, uploads::Uploads},
+    domain::{
+        resources::Source,
+        uploads::{UploadError, Uploads},
+    },
     error::{bad_request, content_damaged, out_of_range},
 };
 
@@ -55,7 +58,10 @@ pub(crate) async fn read(
                 (file, read)
             })
             .await?;
-            let data = read.map_err(|_| content_damaged())?;
+            let data = read.map_err(|error| match error.kind() {
+                io::ErrorKind::UnexpectedEof => content_damaged(),
+                _ => UploadError::from(error).into(),
+            })?;
             left -= data.len() as u64;
             yield ReadResponse { data };
         }
