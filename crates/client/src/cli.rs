@@ -343,11 +343,25 @@ pub(crate) enum Place {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum ClientStreaming {
-    /// Deliver readings of devices, get statistics
+    /// Deliver readings of devices, get statistics over all that the server has
+    ///
+    /// Each reading counts once: the same file again, after a failure or by
+    /// mistake, adds only what the server has not.
     Readings {
         /// CSV with the columns device,time,value or JSON lines with these
         /// keys; `-` reads standard input. Times are RFC 3339 or Unix seconds
         file: PathBuf,
+        /// Under which name the readings are numbered. Whoever uses it again must
+        /// deliver the same again [default: a checksum of the file; for what can
+        /// be read only once, a new one]
+        #[arg(
+            long,
+            env = "FOURMODES_PRODUCER",
+            hide_env_values = true,
+            value_name = "NAME",
+            allow_hyphen_values = true
+        )]
+        producer: Option<String>,
     },
     /// Upload a file; the same command again goes on where it was
     Upload {
@@ -427,6 +441,22 @@ fn deadline(text: &str) -> Result<Duration, String> {
     Ok(deadline)
 }
 
+fn uuid(text: &str) -> Result<Uuid, String> {
+    let parsed = Uuid::try_parse(text).ok().filter(|uuid| !uuid.is_nil());
+    parsed.ok_or_else(|| "write a UUID such as 7c0d6a3f-9c7e-4d53-8a1c-2f5b7f0e1d42".to_owned())
+}
+
+fn place(text: &str) -> Result<Place, String> {
+    match text {
+        "end" => Ok(Place::End),
+        "start" => Ok(Place::Start),
+        number => {
+            let offset = number.parse().map(Place::Offset);
+            offset.map_err(|_| "write end, start, or a number of bytes such as 4096".to_owned())
+        }
+    }
+}
+
 fn chunk(text: &str) -> Result<usize, String> {
     const SMALLEST: usize = 1 << 10;
     let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit());
@@ -442,22 +472,6 @@ fn chunk(text: &str) -> Result<usize, String> {
         size if (SMALLEST..=CHUNK_BYTES).contains(&size) => Ok(size),
         size => {
             Err(format!("{size} bytes are not from 1KiB to 4MiB, which is the most that a message may have"))
-        }
-    }
-}
-
-fn uuid(text: &str) -> Result<Uuid, String> {
-    let parsed = Uuid::try_parse(text).ok().filter(|uuid| !uuid.is_nil());
-    parsed.ok_or_else(|| "write a UUID such as 7c0d6a3f-9c7e-4d53-8a1c-2f5b7f0e1d42".to_owned())
-}
-
-fn place(text: &str) -> Result<Place, String> {
-    match text {
-        "end" => Ok(Place::End),
-        "start" => Ok(Place::Start),
-        number => {
-            let offset = number.parse().map(Place::Offset);
-            offset.map_err(|_| "write end, start, or a number of bytes such as 4096".to_owned())
         }
     }
 }

@@ -32,7 +32,6 @@ pub(crate) struct Config {
 pub(crate) enum Job {
     Multiply { a: i64, b: i64 },
     Status,
-    Files,
     Submit { request: Uuid, work: Work },
     Task { id: Uuid },
     Cancel { id: Uuid },
@@ -40,8 +39,9 @@ pub(crate) enum Job {
     System { interval: Duration, count: u64 },
     WatchTask { id: Uuid },
     Log { file: String, from: Place, count: u64 },
+    Files,
     Download { name: String, output: Option<PathBuf>, force: bool },
-    Readings { file: PathBuf },
+    Readings { file: PathBuf, producer: Option<String> },
     Upload { file: PathBuf, name: Option<String>, chunk: usize },
     Chat { room: String, name: String, since: Since },
     Demonstration(Mode),
@@ -157,12 +157,12 @@ impl TryFrom<Command> for Job {
             Command::Unary { scenario } => match scenario {
                 Some(cli::Unary::Multiply { a, b }) => Self::Multiply { a, b },
                 Some(cli::Unary::Status) => Self::Status,
-                Some(cli::Unary::Files) => Self::Files,
                 Some(cli::Unary::Submit { work, request_id }) => {
                     Self::Submit { request: request_id.unwrap_or_else(Uuid::new_v4), work }
                 }
                 Some(cli::Unary::Task { id }) => Self::Task { id },
                 Some(cli::Unary::Cancel { id }) => Self::Cancel { id },
+                Some(cli::Unary::Files) => Self::Files,
                 None => Self::Demonstration(Mode::Unary),
             },
             Command::ServerStreaming { scenario } => match scenario {
@@ -170,15 +170,15 @@ impl TryFrom<Command> for Job {
                     Self::Quotes(Watch { symbols, count, interval, from_sequence, delivery })
                 }
                 Some(cli::ServerStreaming::System { interval, count }) => Self::System { interval, count },
+                Some(cli::ServerStreaming::Task { id }) => Self::WatchTask { id },
+                Some(cli::ServerStreaming::Log { file, from, count }) => Self::Log { file, from, count },
                 Some(cli::ServerStreaming::Download { name, output_file: output, force }) => {
                     Self::Download { name, output, force }
                 }
-                Some(cli::ServerStreaming::Task { id }) => Self::WatchTask { id },
-                Some(cli::ServerStreaming::Log { file, from, count }) => Self::Log { file, from, count },
                 None => Self::Demonstration(Mode::ServerStreaming),
             },
             Command::ClientStreaming { scenario } => match scenario {
-                Some(cli::ClientStreaming::Readings { file }) => Self::Readings { file },
+                Some(cli::ClientStreaming::Readings { file, producer }) => Self::Readings { file, producer },
                 Some(cli::ClientStreaming::Upload { file, name, chunk }) => {
                     Self::Upload { file, name, chunk }
                 }

@@ -92,11 +92,12 @@ impl Failure {
     }
 
     /// Whether the call may well go on over a new connection: this one is gone,
-    /// or the server that is behind it.
+    /// or the server that is behind it, or the server says when to come back.
     pub(crate) fn is_lost_connection(&self) -> bool {
         match self.kind {
             Kind::Connect(_) | Kind::Status(Code::Unavailable) => true,
             Kind::Status(Code::DeadlineExceeded) => false,
+            Kind::Status(Code::Aborted) if self.retry_after.is_some() => true,
             // tonic gives what the transport said one of half a dozen codes.
             Kind::Status(_) => !self.sources.is_empty(),
             _ => false,
@@ -248,6 +249,9 @@ impl Failure {
                 "what answers there is no gRPC server, or a proxy that does not pass gRPC on",
                 "name a gRPC server with --server",
             ),
+            Code::InvalidArgument if is_reason("REQUEST_ID_REUSED") => {
+                ("that id was used for another task", "leave --request-id out to get a new one")
+            }
             Code::InvalidArgument if is_reason("CHECKSUM_MISMATCH") => (
                 "the file was changed while it was uploaded, or bytes were changed on their way",
                 "the same command again uploads the file as it is now",
@@ -265,16 +269,16 @@ impl Failure {
             Code::DataLoss => {
                 ("bytes were changed on their way or on a disk", "try again; then look at the disks")
             }
-            Code::InvalidArgument if is_reason("REQUEST_ID_REUSED") => {
-                ("that id was used for another task", "leave --request-id out to get a new one")
-            }
             Code::InvalidArgument => {
                 ("a value in the request is not allowed", "change it as the message says")
             }
             Code::OutOfRange => {
                 ("a value is outside of what the server can represent, or no longer has", "choose one inside")
             }
-            Code::NotFound => ("it never was there, or is not any more", "check the name or the id"),
+            Code::NotFound => (
+                "it never was there, or is not any more",
+                "check the name or the id; `client unary files` lists the files",
+            ),
             Code::FailedPrecondition if is_reason("TASK_ENDED") => {
                 ("the task was faster", "ask for its result with `unary task ID`")
             }
@@ -282,6 +286,14 @@ impl Failure {
                 ("the server was started without a log directory", "start it with --log-root DIR")
             }
             Code::AlreadyExists => ("somebody else has it", "choose another name"),
+            Code::FailedPrecondition if is_reason("SEQUENCE_GAP") => (
+                "the server has not what was delivered before: another --data-dir, or a week has passed",
+                "deliver all of it again, from the beginning",
+            ),
+            Code::Aborted if is_reason("PRODUCER_FENCED") => (
+                "the same is being delivered by somebody else right now",
+                "wait for that one; two of them need a --producer each, and count twice",
+            ),
             Code::FailedPrecondition => {
                 ("the request does not fit the state of the call", "do first what the message asks for")
             }

@@ -117,10 +117,12 @@ async fn outcome(config: &Config, timeline: &Timeline) -> Outcome {
             }
         }
         // A file that is not there is no reason to disturb a server.
-        Job::Readings { file } => match readings::check(file) {
+        Job::Readings { file, producer } => match readings::check(file) {
             Ok(()) => {
-                task.run(async |session, report| client_streaming::readings(session, file, report).await)
-                    .await
+                task.run(async |session, report| {
+                    client_streaming::readings::readings(session, file, producer.as_deref(), report).await
+                })
+                .await
             }
             Err(failure) => Outcome::new(&config.job, &Nothing {}, Err(failure)),
         },

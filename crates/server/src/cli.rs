@@ -10,7 +10,7 @@ use clap::{Parser, Subcommand};
 use etcetera::{BaseStrategy as _, choose_base_strategy};
 use shared_proto::Mode;
 
-use crate::config::{Config, Data, UploadLimits};
+use crate::config::{Config, Data};
 
 /// A server for gRPC's four communication modes.
 ///
@@ -77,8 +77,8 @@ pub enum Modes {
     /// One request, one response: multiply, status, files, submit, task,
     /// cancel, the tutorial's Greeter
     Unary,
-    /// One request, many responses: quotes, system, task, log, download,
-    /// the tutorial's StreamService
+    /// One request, many responses: quotes, download, system, task, log, the
+    /// tutorial's StreamService
     ServerStreaming,
     /// Many requests, one response: readings, upload
     ClientStreaming,
@@ -103,7 +103,6 @@ impl TryFrom<Cli> for Config {
             grace: cli.grace,
             quotes_seed: cli.quotes_seed,
             data: data(cli.data_dir)?,
-            uploads: UploadLimits::default(),
             log_root: cli.log_root,
             modes: match cli.modes {
                 Modes::Unary => vec![Mode::Unary],

@@ -19,12 +19,12 @@ pub struct Config {
     pub retention: Retention,
     /// Seed of the simulated quotes.
     pub quotes_seed: u64,
-    /// What uploads may take.
-    pub uploads: UploadLimits,
     /// The directory whose files may be followed; none, when unset.
     pub log_root: Option<PathBuf>,
     /// How long a stream that monitors something may be silent.
     pub heartbeat: Duration,
+    /// What uploads may take.
+    pub uploads: UploadLimits,
     /// The modes to serve; the others answer UNIMPLEMENTED and say so.
     pub modes: Vec<Mode>,
 }
@@ -67,9 +67,9 @@ impl Default for Config {
             data: Data::Memory,
             retention: Retention::default(),
             quotes_seed: 1,
-            uploads: UploadLimits::default(),
             log_root: None,
             heartbeat: limits::HEARTBEAT,
+            uploads: UploadLimits::default(),
             modes: Mode::ALL.to_vec(),
         }
     }

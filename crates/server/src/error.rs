@@ -8,6 +8,7 @@ use tonic_types::{ErrorDetails, StatusExt as _};
 
 use crate::domain::{
     arithmetic::Overflow,
+    collector::CollectError,
     logs::LogError,
     market::MarketError,
     quotes::UnknownSymbols,
@@ -84,6 +85,32 @@ impl From<RoomError> for Status {
     }
 }
 
+impl From<CollectError> for Status {
+    fn from(error: CollectError) -> Self {
+        let message = error.to_string();
+        match error {
+            CollectError::BadProducer(_) | CollectError::OtherProducer => bad_request("producer_id", message),
+            CollectError::BadSequence => bad_request("sequence", message),
+            CollectError::Gap { device, expected, .. } => {
+                let facts = [("device", device), ("expected", expected.to_string())];
+                with_reason(Code::FailedPrecondition, message, "SEQUENCE_GAP", facts)
+            }
+            // With `RetryInfo`: whoever delivers again finds out what is left to do.
+            CollectError::Fenced { producer } => {
+                let facts = HashMap::from([("producer_id".to_owned(), producer)]);
+                let mut details = ErrorDetails::with_error_info("PRODUCER_FENCED", ERROR_DOMAIN, facts);
+                details.set_retry_info(Some(Duration::from_millis(100)));
+                Status::with_error_details(Code::Aborted, message, details)
+            }
+            CollectError::TooManyDevices => {
+                with_reason(Code::ResourceExhausted, message, "TOO_MANY_DEVICES", [])
+            }
+            CollectError::TooManyMarks => with_reason(Code::ResourceExhausted, message, "TOO_MANY_MARKS", []),
+            CollectError::Store(error) => error.into(),
+        }
+    }
+}
+
 impl From<StoreError> for Status {
     fn from(error: StoreError) -> Self {
         let message = error.to_string();
@@ -101,6 +128,32 @@ impl From<StoreError> for Status {
                 Status::with_error_details(Code::Unavailable, message, details)
             }
             StoreError::Damaged(_) => with_reason(Code::DataLoss, message, "STORE_DAMAGED", []),
+        }
+    }
+}
+
+impl From<TaskError> for Status {
+    fn from(error: TaskError) -> Self {
+        let message = error.to_string();
+        match error {
+            TaskError::TooHigh(_) => bad_request("count_primes.below", message),
+            TaskError::BadResource(_) => bad_request("compute_checksum.resource", message),
+            TaskError::RequestReused { request, task } => {
+                let mut details = ErrorDetails::with_bad_request_violation("request_id", message.as_str());
+                let facts = facts([("request_id", request.to_string()), ("task", task.to_string())]);
+                details.set_error_info("REQUEST_ID_REUSED", ERROR_DOMAIN, facts);
+                Status::with_error_details(Code::InvalidArgument, message, details)
+            }
+            TaskError::TooManyOpen => {
+                let details = ErrorDetails::with_quota_failure_violation("tasks", message.as_str());
+                Status::with_error_details(Code::ResourceExhausted, message, details)
+            }
+            TaskError::Unknown { id } => not_found("fourmodes.v1.Task", &id.to_string(), message),
+            TaskError::Ended { id, ending } => {
+                let facts = [("task", id.to_string()), ("ending", ending.to_owned())];
+                with_reason(Code::FailedPrecondition, message, "TASK_ENDED", facts)
+            }
+            TaskError::Store(error) => error.into(),
         }
     }
 }
@@ -147,50 +200,6 @@ impl From<UploadError> for Status {
     }
 }
 
-impl From<TaskError> for Status {
-    fn from(error: TaskError) -> Self {
-        let message = error.to_string();
-        match error {
-            TaskError::TooHigh(_) => bad_request("count_primes.below", message),
-            TaskError::BadResource(_) => bad_request("compute_checksum.resource", message),
-            TaskError::RequestReused { request, task } => {
-                let mut details = ErrorDetails::with_bad_request_violation("request_id", message.as_str());
-                let facts = facts([("request_id", request.to_string()), ("task", task.to_string())]);
-                details.set_error_info("REQUEST_ID_REUSED", ERROR_DOMAIN, facts);
-                Status::with_error_details(Code::InvalidArgument, message, details)
-            }
-            TaskError::TooManyOpen => {
-                let details = ErrorDetails::with_quota_failure_violation("tasks", message.as_str());
-                Status::with_error_details(Code::ResourceExhausted, message, details)
-            }
-            TaskError::Unknown { id } => not_found("fourmodes.v1.Task", &id.to_string(), message),
-            TaskError::Ended { id, ending } => {
-                let facts = [("task", id.to_string()), ("ending", ending.to_owned())];
-                with_reason(Code::FailedPrecondition, message, "TASK_ENDED", facts)
-            }
-            TaskError::Store(error) => error.into(),
-        }
-    }
-}
-
-/// RESOURCE_EXHAUSTED: a message of an upload that has too much in it.
-pub(crate) fn message_too_large() -> Status {
-    let message = format!("a message of an upload may have {CHUNK_BYTES} bytes of data; send smaller ones");
-    let facts = [("limit_bytes", CHUNK_BYTES.to_string())];
-    with_reason(Code::ResourceExhausted, message, "MESSAGE_TOO_LARGE", facts)
-}
-
-/// DATA_LOSS: content that is shorter on disk than when it was committed.
-pub(crate) fn content_damaged() -> Status {
-    with_reason(Code::DataLoss, "the content has lost bytes on disk".to_owned(), "CONTENT_DAMAGED", [])
-}
-
-/// OUT_OF_RANGE: the field of a request is outside of what there is.
-pub(crate) fn out_of_range(field: &str, message: String) -> Status {
-    let details = ErrorDetails::with_bad_request_violation(field, message.as_str());
-    Status::with_error_details(Code::OutOfRange, message, details)
-}
-
 /// Why a task failed, in the terms of a call that failed for the same reason.
 impl From<Fault> for Status {
     fn from(fault: Fault) -> Self {
@@ -218,6 +227,24 @@ impl From<LogError> for Status {
             LogError::Unreadable(_) => with_reason(Code::Internal, message, "LOG_UNREADABLE", []),
         }
     }
+}
+
+/// RESOURCE_EXHAUSTED: a message of an upload that has too much in it.
+pub(crate) fn message_too_large() -> Status {
+    let message = format!("a message of an upload may have {CHUNK_BYTES} bytes of data; send smaller ones");
+    let facts = [("limit_bytes", CHUNK_BYTES.to_string())];
+    with_reason(Code::ResourceExhausted, message, "MESSAGE_TOO_LARGE", facts)
+}
+
+/// DATA_LOSS: content that is shorter on disk than when it was committed.
+pub(crate) fn content_damaged() -> Status {
+    with_reason(Code::DataLoss, "the content has lost bytes on disk".to_owned(), "CONTENT_DAMAGED", [])
+}
+
+/// OUT_OF_RANGE: the field of a request is outside of what there is.
+pub(crate) fn out_of_range(field: &str, message: String) -> Status {
+    let details = ErrorDetails::with_bad_request_violation(field, message.as_str());
+    Status::with_error_details(Code::OutOfRange, message, details)
 }
 
 /// INVALID_ARGUMENT with a `BadRequest` that names the field.

@@ -37,6 +37,7 @@ use crate::{
     activity::Activity,
     config::Config,
     domain::{
+        collector::Collector,
         logs::Logs,
         market::Market,
         rooms::Rooms,
@@ -160,6 +161,8 @@ impl Services {
             logs: config.log_root.as_deref().map(open_logs).transpose()?,
             heartbeat: config.heartbeat,
         };
+        let collector = Collector::new(state.store.clone());
+        let client_streaming = ClientStreaming { collector: Arc::new(collector) };
         let rooms = Rooms::new(state.store.clone(), config.retention);
         let bidi_streaming = BidiStreaming { rooms: Arc::new(rooms) };
         let mut services = Self { served, routes: RoutesBuilder::default(), names: Vec::new() };
@@ -167,7 +170,7 @@ impl Services {
         services.add(Mode::Unary, GreeterServer::new(Tutorial));
         services.add(Mode::ServerStreaming, ServerStreamingServiceServer::new(server_streaming));
         services.add(Mode::ServerStreaming, StreamServiceServer::new(Tutorial));
-        services.add(Mode::ClientStreaming, ClientStreamingServiceServer::new(ClientStreaming));
+        services.add(Mode::ClientStreaming, ClientStreamingServiceServer::new(client_streaming));
         services.add(Mode::BidiStreaming, BidiStreamingServiceServer::new(bidi_streaming));
         services.add_byte_stream(uploads);
         Ok(services)
@@ -227,13 +230,14 @@ impl Services {
     }
 }
 
-/// The seam between tasks and uploads.
+/// What a task opens by name: certain content, or the newest of a file.
 fn uploaded_files(uploads: Uploads) -> OpenResource {
     let runtime = Handle::current();
     Arc::new(move |name| {
-        // A name has no `/`; what has one is `files/…` or `blobs/…`.
+        // The name of a file has no `/`; what has one is `files/…` or `blobs/…`.
         let source = if name.contains('/') { name.parse() } else { format!("files/{name}").parse() };
         let source = source.map_err(|error| io::Error::new(io::ErrorKind::NotFound, error))?;
+        // Called on a thread of the task, which may wait.
         let blob = runtime.block_on(uploads.find(&source))?;
         Ok((uploads.open_blob(&blob)?, blob.size))
     })

@@ -73,11 +73,6 @@ fn take_long_bytes(message: &mut DynamicMessage) -> Vec<(String, usize)> {
     long
 }
 
-/// Whether bytes, which may have been cut anywhere, are text.
-fn is_text(bytes: &[u8]) -> bool {
-    std::str::from_utf8(bytes).map_or_else(|error| error.error_len().is_none(), |_| true)
-}
-
 fn write_fields(text: &mut String, message: &DynamicMessage) {
     let descriptor = message.descriptor();
     let set = |field: &FieldDescriptor| match field.kind() {
@@ -106,14 +101,10 @@ fn write_value(text: &mut String, field: &FieldDescriptor, value: &Value) {
             write_text(text, string);
             Ok(())
         }
-        Value::Bytes(bytes) => {
-            let (shown, more) = bytes.split_at(LEGIBLE.min(bytes.len()));
-            match more.len() {
-                _ if !is_text(shown) => write!(text, "{}", counted(bytes.len() as u64, "byte")),
-                0 => write!(text, "\"{}\"", shown.escape_ascii()),
-                more => write!(text, "\"{}\" and {more} bytes more", shown.escape_ascii()),
-            }
-        }
+        Value::Bytes(bytes) => match std::str::from_utf8(bytes) {
+            Ok(legible) if bytes.len() <= LEGIBLE => write!(text, "{:?}", printable(legible)),
+            _ => write!(text, "{}", counted(bytes.len() as u64, "byte")),
+        },
         Value::F64(number) => write!(text, "{}", (number * 1e3).round() / 1e3),
         Value::EnumNumber(number) => match field.kind() {
             Kind::Enum(names) if names.get_value(*number).is_some() => {
@@ -239,20 +230,16 @@ mod tests {
     }
 
     #[test]
-    fn bytes_are_shown_without_what_acts_on_a_terminal_and_not_all() {
-        let (text, _) = shown("fourmodes.v1.LogChunk", b"\x0a\x04a\x1b\"\n");
-        assert_eq!(text, r#"data: "a\x1b\"\n""#);
-        let long = [b"\x0a\xad\x02".as_slice(), &[b'x'; 301]].concat();
-        assert!(shown("fourmodes.v1.LogChunk", &long).0.ends_with("xx\" and 45 bytes more"));
-    }
-
-    #[test]
-    fn bytes_are_counted_and_only_a_few_are_shown_whole() {
+    fn few_bytes_of_text_are_shown_and_others_are_counted() {
         let (text, json) = shown("google.bytestream.ReadResponse", b"\x52\x02hi");
-        assert_eq!((text.as_str(), json.as_str()), ("data: \"hi\"", r#"{"data":"aGk="}"#));
-        let chunk = [&b"\x52\x80\x01"[..], &[7; 128]].concat();
+        assert_eq!((text.as_str(), json.as_str()), (r#"data: "hi""#, r#"{"data":"aGk="}"#));
+        let (text, _) = shown("fourmodes.v1.LogChunk", b"\x0a\x05a\x1b\xc3\xb6\n");
+        assert!(!text.contains('\x1b') && text.contains('ö'), "{text}");
+        let chunk = [&b"\x52\x80\x01"[..], &[0xff; 128]].concat();
         let (text, json) = shown("google.bytestream.ReadResponse", &chunk);
         assert_eq!((text.as_str(), json.as_str()), ("data: 128 bytes", r#"{"data":{"bytes":128}}"#));
+        let long = [b"\x0a\xad\x02".as_slice(), &[b'x'; 301]].concat();
+        assert_eq!(shown("fourmodes.v1.LogChunk", &long).0, "data: 301 bytes");
     }
 
     #[test]

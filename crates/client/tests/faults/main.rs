@@ -10,6 +10,7 @@
 #![cfg(unix)]
 
 mod chat;
+mod errands;
 mod quotes;
 mod world;
 
@@ -37,7 +38,10 @@ fn nothing_acknowledged_is_lost_when_the_server_is_killed() {
     let mut random = fastrand::Rng::with_seed(seed);
     let mut server = Server::start();
     let workers: Vec<Box<dyn Worker>> =
-        [chat::workers(&server), quotes::workers(&server)].into_iter().flatten().collect();
+        [chat::workers(&server), quotes::workers(&server), errands::workers(&server)]
+            .into_iter()
+            .flatten()
+            .collect();
     let mut slowest = Duration::ZERO;
     everyone_works(&workers, &vec![0; workers.len()]);
     for kill in 1..=kills {

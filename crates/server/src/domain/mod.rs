@@ -1,6 +1,7 @@
 //! The work itself: plain Rust, no gRPC. Each file is one subject.
 
 pub(crate) mod arithmetic;
+pub(crate) mod collector;
 pub(crate) mod feed;
 pub(crate) mod logs;
 pub(crate) mod market;

@@ -180,6 +180,6 @@ pub(crate) async fn demonstrate(session: &Session, steps: &mut Vec<Step>) -> Res
     let mut report = System::default();
     system(session, Duration::from_millis(500), 2, &mut report).await?;
     steps.push(Step::new("system", format!("{} samples of the server's load", report.count)));
-    task::demonstrate(session, steps).await?;
-    download::demonstrate(session, steps).await
+    download::demonstrate(session, steps).await?;
+    task::demonstrate(session, steps).await
 }

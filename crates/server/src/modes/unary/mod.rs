@@ -65,13 +65,6 @@ impl UnaryService for Unary {
         }))
     }
 
-    async fn list_files(
-        &self,
-        request: Request<ListFilesRequest>,
-    ) -> Result<Response<ListFilesResponse>, Status> {
-        files::list(&self.uploads, request.into_inner()).await.map(Response::new)
-    }
-
     async fn submit_task(
         &self,
         request: Request<SubmitTaskRequest>,
@@ -92,5 +85,12 @@ impl UnaryService for Unary {
     ) -> Result<Response<CancelTaskResponse>, Status> {
         let task = self.tasks.cancel(uuid("id", &request.into_inner().id)?).await?;
         Ok(Response::new(CancelTaskResponse { task: Some(task.into()) }))
+    }
+
+    async fn list_files(
+        &self,
+        request: Request<ListFilesRequest>,
+    ) -> Result<Response<ListFilesResponse>, Status> {
+        files::list(&self.uploads, request.into_inner()).await.map(Response::new)
     }
 }
