@@ -208,20 +208,26 @@ class ServerStreaming(InteropTest):
 class ClientStreaming(InteropTest):
     def test_readings(self):
         rows = [("oven", 180.0), ("cellar", 11.5), ("oven", float("nan")), ("oven", 184.0)]
-        readings = [
-            client.Reading(device=device, time=Timestamp(seconds=60 * line), value=value, line=line)
-            for line, (device, value) in enumerate(rows, start=1)
-        ]
-        batches = [client.RecordReadingsRequest(readings=part) for part in (readings[:2], readings[2:])]
+        sequences = {"oven": 0, "cellar": 0}
+        batches = []
+        for line, (device, value) in enumerate(rows, start=1):
+            sequences[device] += 1
+            reading = client.Reading(time=Timestamp(seconds=60 * line), value=value, line=line)
+            batches.append(
+                client.RecordReadingsRequest(
+                    producer_id="interop", device=device, sequence=sequences[device], readings=[reading]
+                )
+            )
+        batches.append(batches[0])
         response = ClientStreamingServiceStub(self.channel).RecordReadings(iter(batches), timeout=TIMEOUT)
 
-        self.assertEqual((response.count, response.refused_count), (3, 1))
+        self.assertEqual((response.count, response.repeated_count, response.refused_count), (3, 1, 1))
         (refused,) = response.refused
         self.assertEqual(refused.line, 3)
         self.assertIn("finite", refused.reason)
         cellar, oven = response.devices
         self.assertEqual((cellar.device, cellar.count, cellar.mean), ("cellar", 1, 11.5))
-        self.assertEqual((oven.device, oven.count), ("oven", 2))
+        self.assertEqual((oven.device, oven.count, oven.accepted_through), ("oven", 2, 3))
         self.assertEqual((oven.min, oven.mean, oven.max), (180.0, 182.0, 184.0))
         self.assertEqual((oven.first_time.seconds, oven.last_time.seconds), (60, 240))
 

@@ -4,6 +4,7 @@ use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
+use shared_proto::limits::CHUNK_BYTES;
 use uuid::Uuid;
 
 /// Shows gRPC's four communication modes at work.
@@ -92,6 +93,14 @@ pub(crate) enum Output {
     Json,
 }
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Delivery {
+    /// Every quote, however late
+    Every,
+    /// Of each symbol the latest one
+    Latest,
+}
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// One request, one response
@@ -144,6 +153,8 @@ pub(crate) enum Unary {
     },
     /// Ask what the server is and what it is doing
     Status,
+    /// List the files that were uploaded
+    Files,
     /// Give the server a task; it goes on when this call has ended
     Submit {
         #[command(subcommand)]
@@ -221,7 +232,7 @@ pub(crate) enum ServerStreaming {
             allow_negative_numbers = true
         )]
         count: u64,
-        /// Time between two quotes; 0s sends as fast as flow control allows
+        /// Time between two quotes, at most; 0s sends as fast as flow control allows
         #[arg(
             long,
             env = "FOURMODES_INTERVAL",
@@ -232,6 +243,18 @@ pub(crate) enum ServerStreaming {
             allow_hyphen_values = true
         )]
         interval: Duration,
+        /// The first quote, by its number [default: the next one that is made]
+        #[arg(long, env = "FOURMODES_FROM_SEQUENCE", hide_env_values = true, value_name = "N")]
+        from_sequence: Option<u64>,
+        /// What to get when the feed is faster than this client
+        #[arg(
+            long,
+            env = "FOURMODES_DELIVERY",
+            hide_env_values = true,
+            default_value = "every",
+            value_name = "WHICH"
+        )]
+        delivery: Delivery,
     },
     /// Watch the load of the server's process and machine
     System {
@@ -256,6 +279,23 @@ pub(crate) enum ServerStreaming {
             allow_negative_numbers = true
         )]
         count: u64,
+    },
+    /// Download a file; the same command again goes on where it was
+    Download {
+        /// What it was uploaded as, or blobs/BLAKE3/SIZE for certain content
+        name: String,
+        /// Where to write it [default: its name, here]. Until it is whole and
+        /// has its checksum, it is in a file that ends in .part
+        #[arg(long, short, env = "FOURMODES_OUTPUT_FILE", hide_env_values = true, value_name = "FILE")]
+        output_file: Option<PathBuf>,
+        /// Replace a file that is there
+        #[arg(
+            long,
+            env = "FOURMODES_FORCE",
+            hide_env_values = true,
+            value_parser = clap::builder::FalseyValueParser::new()
+        )]
+        force: bool,
     },
     /// Watch a task until it has ended
     Task {
@@ -303,11 +343,44 @@ pub(crate) enum Place {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum ClientStreaming {
-    /// Deliver readings of devices, get statistics
+    /// Deliver readings of devices, get statistics over all that the server has
+    ///
+    /// Each reading counts once: the same file again, after a failure or by
+    /// mistake, adds only what the server has not.
     Readings {
         /// CSV with the columns device,time,value or JSON lines with these
         /// keys; `-` reads standard input. Times are RFC 3339 or Unix seconds
         file: PathBuf,
+        /// Under which name the readings are numbered. Whoever uses it again must
+        /// deliver the same again [default: a checksum of the file; for what can
+        /// be read only once, a new one]
+        #[arg(
+            long,
+            env = "FOURMODES_PRODUCER",
+            hide_env_values = true,
+            value_name = "NAME",
+            allow_hyphen_values = true
+        )]
+        producer: Option<String>,
+    },
+    /// Upload a file; the same command again goes on where it was
+    Upload {
+        /// The file; its size and checksum go ahead, so it cannot be `-`
+        file: PathBuf,
+        /// What it is to be called there [default: the name of the file]
+        #[arg(long, env = "FOURMODES_FILE_NAME", hide_env_values = true, allow_hyphen_values = true)]
+        name: Option<String>,
+        /// How much goes into a message, from 1KiB to 4MiB
+        #[arg(
+            long,
+            env = "FOURMODES_CHUNK",
+            hide_env_values = true,
+            default_value = "256KiB",
+            value_name = "SIZE",
+            value_parser = chunk,
+            allow_hyphen_values = true
+        )]
+        chunk: usize,
     },
 }
 
@@ -380,6 +453,25 @@ fn place(text: &str) -> Result<Place, String> {
         number => {
             let offset = number.parse().map(Place::Offset);
             offset.map_err(|_| "write end, start, or a number of bytes such as 4096".to_owned())
+        }
+    }
+}
+
+fn chunk(text: &str) -> Result<usize, String> {
+    const SMALLEST: usize = 1 << 10;
+    let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit());
+    let unit = match text.strip_prefix(digits).map(str::trim) {
+        Some("" | "B") => Some(1),
+        Some("KiB") => Some(1 << 10),
+        Some("MiB") => Some(1 << 20),
+        _ => None,
+    };
+    let number = digits.parse::<usize>().ok();
+    let size = number.zip(unit).and_then(|(number, unit)| number.checked_mul(unit));
+    match size.ok_or("write a number of bytes, or one with a unit, such as 256KiB or 1MiB")? {
+        size if (SMALLEST..=CHUNK_BYTES).contains(&size) => Ok(size),
+        size => {
+            Err(format!("{size} bytes are not from 1KiB to 4MiB, which is the most that a message may have"))
         }
     }
 }

@@ -8,6 +8,7 @@ use http::Uri;
 use shared_proto::Mode;
 use uuid::Uuid;
 
+pub(crate) use crate::cli::Delivery;
 use crate::cli::{self, Cli, Command, Options, Output, Place, Work};
 
 /// What a unary call may take when the user says nothing.
@@ -34,14 +35,30 @@ pub(crate) enum Job {
     Submit { request: Uuid, work: Work },
     Task { id: Uuid },
     Cancel { id: Uuid },
-    Quotes { symbols: Vec<String>, count: u64, interval: Duration },
+    Quotes(Watch),
     System { interval: Duration, count: u64 },
     WatchTask { id: Uuid },
     Log { file: String, from: Place, count: u64 },
-    Readings { file: PathBuf },
+    Files,
+    Download { name: String, output: Option<PathBuf>, force: bool },
+    Readings { file: PathBuf, producer: Option<String> },
+    Upload { file: PathBuf, name: Option<String>, chunk: usize },
     Chat { room: String, name: String, since: Since },
     Demonstration(Mode),
     Tour,
+}
+
+/// Which quotes to watch, and how.
+#[derive(Debug, Clone)]
+pub(crate) struct Watch {
+    /// Empty means every one there is.
+    pub(crate) symbols: Vec<String>,
+    /// 0 means without end.
+    pub(crate) count: u64,
+    pub(crate) interval: Duration,
+    /// The first one; without it the next one that is made.
+    pub(crate) from_sequence: Option<u64>,
+    pub(crate) delivery: Delivery,
 }
 
 /// Where a member of a room begins to hear.
@@ -59,13 +76,16 @@ impl Job {
         match self {
             Self::Multiply { .. }
             | Self::Status
+            | Self::Files
             | Self::Submit { .. }
             | Self::Task { .. }
             | Self::Cancel { .. } => Mode::Unary.name(),
-            Self::Quotes { .. } | Self::System { .. } | Self::WatchTask { .. } | Self::Log { .. } => {
-                Mode::ServerStreaming.name()
-            }
-            Self::Readings { .. } => Mode::ClientStreaming.name(),
+            Self::Quotes { .. }
+            | Self::System { .. }
+            | Self::WatchTask { .. }
+            | Self::Log { .. }
+            | Self::Download { .. } => Mode::ServerStreaming.name(),
+            Self::Readings { .. } | Self::Upload { .. } => Mode::ClientStreaming.name(),
             Self::Chat { .. } => Mode::BidiStreaming.name(),
             Self::Demonstration(mode) => mode.name(),
             Self::Tour => "all",
@@ -77,13 +97,16 @@ impl Job {
         match self {
             Self::Multiply { .. } => "multiply",
             Self::Status => "status",
+            Self::Files => "files",
             Self::Submit { .. } => "submit",
             Self::Task { .. } | Self::WatchTask { .. } => "task",
             Self::Cancel { .. } => "cancel",
             Self::Log { .. } => "log",
-            Self::Quotes { .. } => "quotes",
+            Self::Quotes(_) => "quotes",
             Self::System { .. } => "system",
+            Self::Download { .. } => "download",
             Self::Readings { .. } => "readings",
+            Self::Upload { .. } => "upload",
             Self::Chat { .. } => "chat",
             Self::Demonstration(_) => "demonstration",
             Self::Tour => "tour",
@@ -139,19 +162,26 @@ impl TryFrom<Command> for Job {
                 }
                 Some(cli::Unary::Task { id }) => Self::Task { id },
                 Some(cli::Unary::Cancel { id }) => Self::Cancel { id },
+                Some(cli::Unary::Files) => Self::Files,
                 None => Self::Demonstration(Mode::Unary),
             },
             Command::ServerStreaming { scenario } => match scenario {
-                Some(cli::ServerStreaming::Quotes { symbols, count, interval }) => {
-                    Self::Quotes { symbols, count, interval }
+                Some(cli::ServerStreaming::Quotes { symbols, count, interval, from_sequence, delivery }) => {
+                    Self::Quotes(Watch { symbols, count, interval, from_sequence, delivery })
                 }
                 Some(cli::ServerStreaming::System { interval, count }) => Self::System { interval, count },
                 Some(cli::ServerStreaming::Task { id }) => Self::WatchTask { id },
                 Some(cli::ServerStreaming::Log { file, from, count }) => Self::Log { file, from, count },
+                Some(cli::ServerStreaming::Download { name, output_file: output, force }) => {
+                    Self::Download { name, output, force }
+                }
                 None => Self::Demonstration(Mode::ServerStreaming),
             },
             Command::ClientStreaming { scenario } => match scenario {
-                Some(cli::ClientStreaming::Readings { file }) => Self::Readings { file },
+                Some(cli::ClientStreaming::Readings { file, producer }) => Self::Readings { file, producer },
+                Some(cli::ClientStreaming::Upload { file, name, chunk }) => {
+                    Self::Upload { file, name, chunk }
+                }
                 None => Self::Demonstration(Mode::ClientStreaming),
             },
             Command::BidiStreaming { scenario } => match scenario {

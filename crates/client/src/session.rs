@@ -59,6 +59,16 @@ impl Session {
         self.again(call, || self.timeline.stage() == Stage::UnderWay).await
     }
 
+    /// Likewise a call that may be made again although nothing has come back: it
+    /// is answered at its end alone, and takes effect once however often it is
+    /// made.
+    pub(crate) async fn repeating<T>(
+        &self,
+        call: impl AsyncFnMut() -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
+        self.again(call, || true).await
+    }
+
     /// Makes a unary call, again when the connection is lost before the answer
     /// is there, within the time that is left. Whoever uses this knows that the
     /// call may be repeated: it changes nothing, or its message has an id that

@@ -10,7 +10,7 @@ use clap::{Parser, Subcommand};
 use etcetera::{BaseStrategy as _, choose_base_strategy};
 use shared_proto::Mode;
 
-use crate::config::{Config, Data, Retention};
+use crate::config::{Config, Data};
 
 /// A server for gRPC's four communication modes.
 ///
@@ -74,13 +74,13 @@ pub struct Cli {
 /// What to serve: one mode, or all.
 #[derive(Debug, Clone, Copy, Subcommand)]
 pub enum Modes {
-    /// One request, one response: multiply, status, submit, task, cancel, the
-    /// tutorial's Greeter
+    /// One request, one response: multiply, status, files, submit, task,
+    /// cancel, the tutorial's Greeter
     Unary,
-    /// One request, many responses: quotes, system, task, log, the tutorial's
-    /// StreamService
+    /// One request, many responses: quotes, download, system, task, log, the
+    /// tutorial's StreamService
     ServerStreaming,
-    /// Many requests, one response: readings
+    /// Many requests, one response: readings, upload
     ClientStreaming,
     /// Many requests, many responses: chat
     BidiStreaming,
@@ -101,7 +101,6 @@ impl TryFrom<Cli> for Config {
         Ok(Self {
             listen: cli.listen,
             grace: cli.grace,
-            retention: Retention::default(),
             quotes_seed: cli.quotes_seed,
             data: data(cli.data_dir)?,
             log_root: cli.log_root,

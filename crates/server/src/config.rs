@@ -23,8 +23,29 @@ pub struct Config {
     pub log_root: Option<PathBuf>,
     /// How long a stream that monitors something may be silent.
     pub heartbeat: Duration,
+    /// What uploads may take.
+    pub uploads: UploadLimits,
     /// The modes to serve; the others answer UNIMPLEMENTED and say so.
     pub modes: Vec<Mode>,
+}
+
+/// What uploads may take.
+#[derive(Debug, Clone, Copy)]
+pub struct UploadLimits {
+    /// The largest content, in bytes.
+    pub size: u64,
+    /// How many uploads may be unfinished at a time.
+    pub partials: usize,
+    /// How long an upload is kept of which nothing more arrives.
+    pub kept: Duration,
+    /// After this many bytes what has arrived becomes durable.
+    pub checkpoint: u64,
+}
+
+impl Default for UploadLimits {
+    fn default() -> Self {
+        Self { size: 1 << 30, partials: 64, kept: Duration::from_secs(24 * 3600), checkpoint: 32 << 20 }
+    }
 }
 
 /// Where a server keeps its state.
@@ -48,6 +69,7 @@ impl Default for Config {
             quotes_seed: 1,
             log_root: None,
             heartbeat: limits::HEARTBEAT,
+            uploads: UploadLimits::default(),
             modes: Mode::ALL.to_vec(),
         }
     }

@@ -2,18 +2,22 @@
 
 use std::{collections::HashMap, time::Duration};
 
-use shared_proto::{ERROR_DOMAIN, Mode};
+use shared_proto::{ERROR_DOMAIN, Mode, limits::CHUNK_BYTES};
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
 use crate::domain::{
     arithmetic::Overflow,
+    collector::CollectError,
     logs::LogError,
+    market::MarketError,
     quotes::UnknownSymbols,
+    resources::BadResource,
     rooms::RoomError,
     store::StoreError,
     system::Unreadable,
     tasks::{Fault, TaskError},
+    uploads::UploadError,
 };
 
 impl From<Overflow> for Status {
@@ -26,6 +30,21 @@ impl From<Overflow> for Status {
 impl From<UnknownSymbols> for Status {
     fn from(error: UnknownSymbols) -> Self {
         bad_request("symbols", error.to_string())
+    }
+}
+
+impl From<MarketError> for Status {
+    fn from(error: MarketError) -> Self {
+        let message = error.to_string();
+        let (reason, fact) = match error {
+            MarketError::OtherEpoch { epoch } => {
+                ("OTHER_EPOCH", ("epoch", humantime::format_rfc3339_nanos(epoch).to_string()))
+            }
+            MarketError::NotYet { next, .. } => ("NOT_YET", ("next", next.to_string())),
+            MarketError::Gone { first, .. } => ("NOT_KEPT", ("first", first.to_string())),
+            MarketError::Store(error) => return error.into(),
+        };
+        with_reason(Code::OutOfRange, message, reason, [fact])
     }
 }
 
@@ -62,6 +81,32 @@ impl From<RoomError> for Status {
                 let sequences = [("next", next.to_string()), ("oldest", oldest.to_string())];
                 with_reason(Code::OutOfRange, message, "FELL_BEHIND", sequences)
             }
+        }
+    }
+}
+
+impl From<CollectError> for Status {
+    fn from(error: CollectError) -> Self {
+        let message = error.to_string();
+        match error {
+            CollectError::BadProducer(_) | CollectError::OtherProducer => bad_request("producer_id", message),
+            CollectError::BadSequence => bad_request("sequence", message),
+            CollectError::Gap { device, expected, .. } => {
+                let facts = [("device", device), ("expected", expected.to_string())];
+                with_reason(Code::FailedPrecondition, message, "SEQUENCE_GAP", facts)
+            }
+            // With `RetryInfo`: whoever delivers again finds out what is left to do.
+            CollectError::Fenced { producer } => {
+                let facts = HashMap::from([("producer_id".to_owned(), producer)]);
+                let mut details = ErrorDetails::with_error_info("PRODUCER_FENCED", ERROR_DOMAIN, facts);
+                details.set_retry_info(Some(Duration::from_millis(100)));
+                Status::with_error_details(Code::Aborted, message, details)
+            }
+            CollectError::TooManyDevices => {
+                with_reason(Code::ResourceExhausted, message, "TOO_MANY_DEVICES", [])
+            }
+            CollectError::TooManyMarks => with_reason(Code::ResourceExhausted, message, "TOO_MANY_MARKS", []),
+            CollectError::Store(error) => error.into(),
         }
     }
 }
@@ -113,6 +158,48 @@ impl From<TaskError> for Status {
     }
 }
 
+impl From<BadResource> for Status {
+    fn from(error: BadResource) -> Self {
+        bad_request("resource_name", format!("resource_name {error}"))
+    }
+}
+
+impl From<UploadError> for Status {
+    fn from(error: UploadError) -> Self {
+        let message = error.to_string();
+        match error {
+            UploadError::NotFound(kind, name) => {
+                let details = ErrorDetails::with_resource_info(kind, name, "", message.as_str());
+                Status::with_error_details(Code::NotFound, message, details)
+            }
+            UploadError::TooLarge { limit, .. } => {
+                let facts = [("limit_bytes", limit.to_string())];
+                with_reason(Code::ResourceExhausted, message, "UPLOAD_TOO_LARGE", facts)
+            }
+            UploadError::TooMany { limit } => {
+                let facts = [("limit", limit.to_string())];
+                with_reason(Code::ResourceExhausted, message, "TOO_MANY_UPLOADS", facts)
+            }
+            UploadError::IdInUse(_) => with_reason(Code::AlreadyExists, message, "UPLOAD_ID_IN_USE", []),
+            UploadError::NotCommittedSize { committed, .. } => {
+                let facts = [("committed_size", committed.to_string())];
+                with_reason(Code::FailedPrecondition, message, "OFFSET_NOT_COMMITTED_SIZE", facts)
+            }
+            UploadError::WrongOffset { .. } => bad_request("write_offset", message),
+            UploadError::TooLong(_) => bad_request("data", message),
+            UploadError::TooShort { .. } => bad_request("finish_write", message),
+            UploadError::WrongChecksum { found, declared } => {
+                let facts = [("found", found.to_string()), ("declared", declared.to_string())];
+                with_reason(Code::InvalidArgument, message, "CHECKSUM_MISMATCH", facts)
+            }
+            UploadError::Superseded => with_reason(Code::Aborted, message, "SUPERSEDED", []),
+            UploadError::DiskFull => with_reason(Code::ResourceExhausted, message, "DISK_FULL", []),
+            UploadError::Disk(_) => with_reason(Code::Internal, message, "DISK_FAILED", []),
+            UploadError::Store(error) => error.into(),
+        }
+    }
+}
+
 /// Why a task failed, in the terms of a call that failed for the same reason.
 impl From<Fault> for Status {
     fn from(fault: Fault) -> Self {
@@ -140,6 +227,24 @@ impl From<LogError> for Status {
             LogError::Unreadable(_) => with_reason(Code::Internal, message, "LOG_UNREADABLE", []),
         }
     }
+}
+
+/// RESOURCE_EXHAUSTED: a message of an upload that has too much in it.
+pub(crate) fn message_too_large() -> Status {
+    let message = format!("a message of an upload may have {CHUNK_BYTES} bytes of data; send smaller ones");
+    let facts = [("limit_bytes", CHUNK_BYTES.to_string())];
+    with_reason(Code::ResourceExhausted, message, "MESSAGE_TOO_LARGE", facts)
+}
+
+/// DATA_LOSS: content that is shorter on disk than when it was committed.
+pub(crate) fn content_damaged() -> Status {
+    with_reason(Code::DataLoss, "the content has lost bytes on disk".to_owned(), "CONTENT_DAMAGED", [])
+}
+
+/// OUT_OF_RANGE: the field of a request is outside of what there is.
+pub(crate) fn out_of_range(field: &str, message: String) -> Status {
+    let details = ErrorDetails::with_bad_request_violation(field, message.as_str());
+    Status::with_error_details(Code::OutOfRange, message, details)
 }
 
 /// INVALID_ARGUMENT with a `BadRequest` that names the field.

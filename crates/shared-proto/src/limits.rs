@@ -33,3 +33,9 @@ pub const TEXT_BYTES: usize = 4096;
 /// After this long without news a stream that monitors something says that it is
 /// alive.
 pub const HEARTBEAT: Duration = Duration::from_secs(5);
+
+/// The most bytes of a file in one message of an upload.
+pub const CHUNK_BYTES: usize = 4 << 20;
+
+/// What such a message may have besides: names and offsets.
+pub const CHUNK_OVERHEAD_BYTES: usize = 4 << 10;

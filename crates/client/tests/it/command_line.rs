@@ -28,7 +28,9 @@ fn help_of_each_scenario() {
         "server-streaming quotes",
         "server-streaming log",
         "server-streaming system",
+        "server-streaming download",
         "client-streaming readings",
+        "client-streaming upload",
         "bidi-streaming chat",
     ] {
         let name = scenario.replace(' ', "_");

@@ -9,6 +9,8 @@ mod interrupted;
 mod killable;
 mod logs;
 mod output;
+#[path = "../../../server/tests/it/proxy.rs"]
+mod proxy;
 mod readme;
 mod retry;
 mod server_streaming;
@@ -16,3 +18,4 @@ mod support;
 mod tasks;
 mod tour;
 mod unary;
+mod upload;

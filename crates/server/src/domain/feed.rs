@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use super::store::{Answer, Record, Store, StoreError, Write};
 
 /// Records that are read at a time: what a reader has in memory.
-const AHEAD: usize = 256;
+const AHEAD: usize = 1024;
 
 /// A place in a stream. Each reader has its own, so that none waits for
 /// another, and the stream itself is the queue in between.
@@ -39,13 +39,19 @@ impl Cursor {
         self.next
     }
 
+    /// The next record, if it has been read already.
+    pub(crate) fn at_hand(&mut self) -> Option<Record> {
+        let record = self.read.pop_front()?;
+        self.next = record.sequence + 1;
+        Some(record)
+    }
+
     /// The next record, once it is there. Cancelling loses nothing.
     ///
     /// [`StoreError::Trimmed`] when it is gone.
     pub(crate) async fn next(&mut self) -> Result<Record, StoreError> {
         loop {
-            if let Some(record) = self.read.pop_front() {
-                self.next = record.sequence + 1;
+            if let Some(record) = self.at_hand() {
                 return Ok(record);
             }
             if self.reading.is_none() {

@@ -25,7 +25,7 @@ use super::{
 const MAX_ROOMS: usize = 64;
 const MAX_MEMBERS: usize = 256;
 /// After so many posts a room looks whether it keeps too much.
-const POSTS_PER_TRIM: u64 = 4096;
+const POSTS_PER_TRIM: u64 = 1024;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Event {

@@ -1,3 +1,4 @@
+use server::config::{Config, Retention};
 use shared_proto::{
     fourmodes::v1::{JoinRoom, PostText, chat_request::Action},
     limits::TEXT_BYTES,
@@ -188,7 +189,8 @@ fn narrow(server: &Server) -> Channel {
 #[test]
 fn a_member_that_never_reads_holds_nobody_up_and_is_told_that_it_fell_behind() {
     run(async {
-        let server = Server::start().await;
+        let retention = Retention { bytes: 1 << 20, ..Retention::default() };
+        let server = Server::with(Config { retention, ..Config::default() }).await;
         let mut quick = Member::joined(server.address, "lobby", "quick").await;
         let mut slow = Member::silent(narrow(&server)).await;
         slow.join("lobby", "slow").await;

@@ -12,6 +12,8 @@ mod health;
 #[cfg(unix)]
 mod logs;
 mod modes;
+mod proxy;
+mod quotes;
 mod reflection;
 mod server_streaming;
 mod shutdown;
@@ -23,3 +25,4 @@ mod tasks_killed;
 mod tutorial;
 mod unary;
 mod unwelcome;
+mod upload;

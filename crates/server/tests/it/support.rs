@@ -15,10 +15,11 @@ use shared_proto::{
     Mode,
     fourmodes::v1::{
         ChatRequest, ChatResponse, GetStatusRequest, JoinRoom, ModeStatus, MultiplyRequest, MultiplyResponse,
-        PostText, RoomEvent, WatchQuotesRequest, bidi_streaming_service_client::BidiStreamingServiceClient,
-        chat_request::Action, chat_response, client_streaming_service_client::ClientStreamingServiceClient,
-        room_event::Event, server_streaming_service_client::ServerStreamingServiceClient,
-        unary_service_client::UnaryServiceClient,
+        PostText, Quote, RoomEvent, WatchQuotesRequest, WatchQuotesResponse,
+        bidi_streaming_service_client::BidiStreamingServiceClient, chat_request::Action, chat_response,
+        client_streaming_service_client::ClientStreamingServiceClient, room_event::Event,
+        server_streaming_service_client::ServerStreamingServiceClient,
+        unary_service_client::UnaryServiceClient, watch_quotes_response,
     },
 };
 use tokio::{
@@ -328,6 +329,14 @@ pub(crate) async fn raw_member(address: SocketAddr, name: &str) -> RawCall {
     let join = JoinRoom { room: "lobby".to_owned(), name: name.to_owned(), ..JoinRoom::default() };
     let join = ChatRequest { action: Some(Action::Join(join)) };
     RawCall::open(address, "/fourmodes.v1.BidiStreamingService/Chat", &join, false).await
+}
+
+/// The quote of a response that is no heartbeat.
+pub(crate) fn quote(response: WatchQuotesResponse) -> Quote {
+    match response.event {
+        Some(watch_quotes_response::Event::Quote(quote)) => quote,
+        other => panic!("{other:?}"),
+    }
 }
 
 /// How a stream ends that must not end with OK.

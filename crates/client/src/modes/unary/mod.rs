@@ -1,5 +1,6 @@
 //! Unary: one request, one response.
 
+pub(crate) mod files;
 mod tasks;
 
 use std::fmt;

@@ -5,13 +5,19 @@
 //! queue, and a client that goes away drops the stream and all it holds.
 //! Leave: the bounds on intervals, unless a client chooses yours as well.
 
+pub(crate) mod download;
+mod feed;
 mod log;
 mod task;
 
-use std::{pin::Pin, sync::Arc, time::Duration};
+use std::{
+    pin::Pin,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use shared_proto::fourmodes::v1::{
-    MachineLoad, ProcessLoad, Quote, TailLogRequest, TailLogResponse, WatchQuotesRequest,
+    Delivery, MachineLoad, ProcessLoad, TailLogRequest, TailLogResponse, WatchQuotesRequest,
     WatchQuotesResponse, WatchSystemRequest, WatchSystemResponse, WatchTaskRequest, WatchTaskResponse,
     server_streaming_service_server::ServerStreamingService,
 };
@@ -19,15 +25,16 @@ use tokio::time::{MissedTickBehavior, interval};
 use tokio_stream::{Stream, StreamExt as _, wrappers::IntervalStream};
 use tonic::{Request, Response, Status};
 
+use self::feed::Feed;
 use super::task::uuid;
 use crate::{
-    domain::{logs::Logs, quotes, system, tasks::Tasks},
+    domain::{logs::Logs, market::Market, quotes, system, tasks::Tasks},
     error::{bad_request, no_log_root},
 };
 
 #[derive(Debug)]
 pub(crate) struct ServerStreaming {
-    pub(crate) quotes_seed: u64,
+    pub(crate) market: Arc<Market>,
     pub(crate) tasks: Tasks,
     /// `None` when no directory was named whose files may be followed.
     pub(crate) logs: Option<Arc<Logs>>,
@@ -35,7 +42,7 @@ pub(crate) struct ServerStreaming {
     pub(crate) heartbeat: Duration,
 }
 
-type ResponseStream<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+pub(crate) type ResponseStream<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
 #[tonic::async_trait]
 impl ServerStreamingService for ServerStreaming {
@@ -45,14 +52,15 @@ impl ServerStreamingService for ServerStreaming {
         &self,
         request: Request<WatchQuotesRequest>,
     ) -> Result<Response<Self::WatchQuotesStream>, Status> {
-        let WatchQuotesRequest { symbols, count, interval } = request.into_inner();
-        let pause = checked_interval(interval, Duration::ZERO, Duration::ZERO)?;
-        let count = or_endless(count);
-        let mut quotes = quotes::Market::new(self.quotes_seed, &symbols)?.map(|quote| Ok(quote.into()));
-        Ok(Response::new(match pause {
-            Duration::ZERO => Box::pin(tokio_stream::iter(quotes.take(count))),
-            pause => Box::pin(ticks(pause).take(count).map_while(move |()| quotes.next())),
-        }))
+        let request = request.into_inner();
+        let chosen = quotes::chosen(&request.symbols)?;
+        let latest = request.delivery() == Delivery::Latest;
+        let interval = checked_interval(request.interval, Duration::ZERO, Duration::ZERO)?;
+        let epoch = request.epoch.map(SystemTime::try_from).transpose();
+        let epoch = epoch.map_err(|error| bad_request("epoch", error.to_string()))?;
+        let watcher = self.market.watch(epoch, request.from_sequence, interval).await?;
+        let feed = Feed::new(watcher, chosen, latest, self.heartbeat);
+        Ok(Response::new(Box::pin(feed.quotes(request.count))))
     }
 
     type WatchSystemStream = ResponseStream<WatchSystemResponse>;
@@ -133,19 +141,6 @@ fn checked_interval(
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Status> {
     let done = tokio::task::spawn_blocking(work).await;
     done.map_err(|error| Status::internal(format!("the work was cut short: {error}")))
-}
-
-impl From<quotes::Quote> for WatchQuotesResponse {
-    fn from(quote: quotes::Quote) -> Self {
-        Self {
-            quote: Some(Quote {
-                sequence: quote.sequence,
-                symbol: quote.symbol.to_owned(),
-                price_cents: quote.price_cents,
-                time: Some(quote.time.into()),
-            }),
-        }
-    }
 }
 
 impl From<system::Sample> for WatchSystemResponse {

@@ -5,14 +5,16 @@
 //! client's choice, so that a client that heard no answer asks again.
 //! Leave: `GetStatus`, which is about this server.
 
+mod files;
+
 use std::sync::Arc;
 
 use shared_proto::{
     Mode,
     fourmodes::v1::{
         CancelTaskRequest, CancelTaskResponse, GetStatusRequest, GetStatusResponse, GetTaskRequest,
-        GetTaskResponse, ModeStatus, MultiplyRequest, MultiplyResponse, SubmitTaskRequest,
-        SubmitTaskResponse, unary_service_server::UnaryService,
+        GetTaskResponse, ListFilesRequest, ListFilesResponse, ModeStatus, MultiplyRequest, MultiplyResponse,
+        SubmitTaskRequest, SubmitTaskResponse, unary_service_server::UnaryService,
     },
 };
 use tonic::{Request, Response, Status};
@@ -20,7 +22,7 @@ use tonic::{Request, Response, Status};
 use super::task::{uuid, work};
 use crate::{
     activity::Activity,
-    domain::{arithmetic, tasks::Tasks},
+    domain::{arithmetic, tasks::Tasks, uploads::Uploads},
 };
 
 /// A handler that waits may be cancelled there, by a client that goes away; what
@@ -30,6 +32,7 @@ pub(crate) struct Unary {
     pub(crate) activity: Arc<Activity>,
     pub(crate) tasks: Tasks,
     pub(crate) served: Vec<Mode>,
+    pub(crate) uploads: Uploads,
 }
 
 #[tonic::async_trait]
@@ -82,5 +85,12 @@ impl UnaryService for Unary {
     ) -> Result<Response<CancelTaskResponse>, Status> {
         let task = self.tasks.cancel(uuid("id", &request.into_inner().id)?).await?;
         Ok(Response::new(CancelTaskResponse { task: Some(task.into()) }))
+    }
+
+    async fn list_files(
+        &self,
+        request: Request<ListFilesRequest>,
+    ) -> Result<Response<ListFilesResponse>, Status> {
+        files::list(&self.uploads, request.into_inner()).await.map(Response::new)
     }
 }
