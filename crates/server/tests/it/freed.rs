@@ -14,8 +14,8 @@ use tonic::transport::{Channel, Endpoint};
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 
 use crate::support::{
-    Member, Server, channel, client_streaming, open_calls, raw_member, run, server_streaming, status_of,
-    unread_quotes, until,
+    self, Member, Server, channel, client_streaming, open_calls, raw_member, run, server_streaming,
+    status_of, unread_quotes, until,
 };
 
 async fn until_nothing_is_open(mode: Mode, address: SocketAddr) {
@@ -99,7 +99,7 @@ async fn open_upload(server: &Server) -> (mpsc::Sender<RecordReadingsRequest>, U
     let mut client = client_streaming(server.address);
     let upload =
         tokio::spawn(async move { client.record_readings(ReceiverStream::new(receiver)).await.map(|_| ()) });
-    batches.send(RecordReadingsRequest::default()).await.unwrap();
+    batches.send(support::first_batch()).await.unwrap();
     until(async || open_calls(Mode::ClientStreaming, server.address).await == 1).await;
     (batches, upload)
 }

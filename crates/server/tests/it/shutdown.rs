@@ -14,7 +14,7 @@ use tonic_reflection::pb::v1::{ServerReflectionRequest, server_reflection_client
 use tonic_types::StatusExt as _;
 
 use crate::support::{
-    LONG_GRACE, Member, Server, assert_answers, channel, client_streaming, failure_of,
+    self, LONG_GRACE, Member, Server, assert_answers, channel, client_streaming, failure_of,
     multiplication_that_waits, open_calls, refuses_connections, run, server_streaming, silent_peer,
     unread_quotes, until, within,
 };
@@ -79,7 +79,7 @@ fn an_upload_ends_with_the_advice_to_come_again() {
         let (batches, receiver) = mpsc::channel(1);
         let mut client = client_streaming(server.address);
         let upload = tokio::spawn(async move { client.record_readings(ReceiverStream::new(receiver)).await });
-        batches.send(RecordReadingsRequest::default()).await.unwrap();
+        batches.send(support::first_batch()).await.unwrap();
         until(async || open_calls(Mode::ClientStreaming, server.address).await == 1).await;
         server.begin_shutdown();
         assert_come_again(&within(upload).await.unwrap().unwrap_err());
@@ -95,10 +95,9 @@ fn peers_that_are_sending_get_the_advice_to_come_again() {
         let upload = tokio::spawn(async move {
             let readings = vec![Reading::default(); 100];
             let batches = (1..).map(move |sequence| RecordReadingsRequest {
-                producer_id: "p".to_owned(),
-                device: "d".to_owned(),
                 sequence,
                 readings: readings.clone(),
+                ..support::first_batch()
             });
             client.record_readings(tokio_stream::iter(batches)).await
         });

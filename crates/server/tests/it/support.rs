@@ -15,7 +15,7 @@ use shared_proto::{
     Mode,
     fourmodes::v1::{
         ChatRequest, ChatResponse, GetStatusRequest, JoinRoom, ModeStatus, MultiplyRequest, MultiplyResponse,
-        PostText, Quote, RoomEvent, WatchQuotesRequest, WatchQuotesResponse,
+        PostText, Quote, RecordReadingsRequest, RoomEvent, WatchQuotesRequest, WatchQuotesResponse,
         bidi_streaming_service_client::BidiStreamingServiceClient, chat_request::Action, chat_response,
         client_streaming_service_client::ClientStreamingServiceClient, room_event::Event,
         server_streaming_service_client::ServerStreamingServiceClient,
@@ -223,6 +223,16 @@ pub(crate) fn client_streaming(address: SocketAddr) -> ClientStreamingServiceCli
 
 pub(crate) fn bidi_streaming(address: SocketAddr) -> BidiStreamingServiceClient<Channel> {
     BidiStreamingServiceClient::new(channel(address))
+}
+
+/// The first batch of a collection, without readings.
+pub(crate) fn first_batch() -> RecordReadingsRequest {
+    RecordReadingsRequest {
+        producer_id: "p".to_owned(),
+        device: "d".to_owned(),
+        sequence: 1,
+        readings: Vec::new(),
+    }
 }
 
 /// A call that shows that the server still does what it is there for.

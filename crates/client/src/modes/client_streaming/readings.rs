@@ -34,9 +34,9 @@ use crate::{
 const AHEAD: usize = 4;
 /// After so many rows a call ends. They are kept until it is answered, in a few
 /// megabytes; each call costs a round trip and the server's disk.
-const CALL_ROWS: usize = 131_072;
+const CALL_ROWS: usize = 32_768;
 /// After this long a call ends too, so that what comes slowly is safe soon.
-const CALL_TIME: Duration = Duration::from_secs(10);
+const CALL_TIME: Duration = Duration::from_secs(2);
 /// How many refused rows are listed with their reason.
 const LISTED_REFUSALS: usize = 100;
 
