@@ -91,6 +91,14 @@ pub(crate) enum Output {
     Json,
 }
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Delivery {
+    /// Every quote, however late
+    Every,
+    /// Of each symbol the latest one
+    Latest,
+}
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// One request, one response
@@ -170,7 +178,7 @@ pub(crate) enum ServerStreaming {
             allow_negative_numbers = true
         )]
         count: u64,
-        /// Time between two quotes; 0s sends as fast as flow control allows
+        /// Time between two quotes, at most; 0s sends as fast as flow control allows
         #[arg(
             long,
             env = "FOURMODES_INTERVAL",
@@ -181,6 +189,24 @@ pub(crate) enum ServerStreaming {
             allow_hyphen_values = true
         )]
         interval: Duration,
+        /// The first quote, by its number; 0 waits for the next one
+        #[arg(
+            long,
+            env = "FOURMODES_FROM_SEQUENCE",
+            hide_env_values = true,
+            default_value_t = 0,
+            value_name = "N"
+        )]
+        from_sequence: u64,
+        /// What to get when the feed is faster than this client
+        #[arg(
+            long,
+            env = "FOURMODES_DELIVERY",
+            hide_env_values = true,
+            default_value = "every",
+            value_name = "WHICH"
+        )]
+        delivery: Delivery,
     },
     /// Watch the load of the server's process and machine
     System {
@@ -222,12 +248,30 @@ pub(crate) enum ClientStreaming {
 pub(crate) enum BidiStreaming {
     /// Talk in a room: each line of standard input is a post, its end leaves
     Chat {
-        /// Which room; it opens with its first member and goes with its last
+        /// Which room; it opens with its first member
         #[arg(long, env = "FOURMODES_ROOM", hide_env_values = true, allow_hyphen_values = true)]
         room: String,
         /// Under which name; nobody else in the room may have it
         #[arg(long, env = "FOURMODES_NAME", hide_env_values = true, allow_hyphen_values = true)]
         name: String,
+        /// How much to hear of what was said before, in events
+        #[arg(
+            long,
+            env = "FOURMODES_HISTORY",
+            hide_env_values = true,
+            default_value_t = 20,
+            value_name = "N"
+        )]
+        history: u64,
+        /// Hear everything after this event, by its number; 0 from the beginning
+        #[arg(
+            long,
+            env = "FOURMODES_AFTER_SEQUENCE",
+            hide_env_values = true,
+            value_name = "N",
+            conflicts_with = "history"
+        )]
+        after_sequence: Option<u64>,
     },
 }
 

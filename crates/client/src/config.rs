@@ -7,6 +7,7 @@ use clap_complete::Shell;
 use http::Uri;
 use shared_proto::Mode;
 
+pub(crate) use crate::cli::Delivery;
 use crate::cli::{self, Cli, Command, Options, Output};
 
 /// What a unary call may take when the user says nothing.
@@ -30,12 +31,34 @@ pub(crate) struct Config {
 pub(crate) enum Job {
     Multiply { a: i64, b: i64 },
     Status,
-    Quotes { symbols: Vec<String>, count: u64, interval: Duration },
+    Quotes(Watch),
     System { interval: Duration, count: u64 },
     Readings { file: PathBuf },
-    Chat { room: String, name: String },
+    Chat { room: String, name: String, since: Since },
     Demonstration(Mode),
     Tour,
+}
+
+/// Which quotes to watch, and how.
+#[derive(Debug, Clone)]
+pub(crate) struct Watch {
+    /// Empty means every one there is.
+    pub(crate) symbols: Vec<String>,
+    /// 0 means without end.
+    pub(crate) count: u64,
+    pub(crate) interval: Duration,
+    /// 0 means the next one that is made.
+    pub(crate) from_sequence: u64,
+    pub(crate) delivery: Delivery,
+}
+
+/// Where a member of a room begins to hear.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Since {
+    /// So many events before its own joining.
+    History(u64),
+    /// With the event after this one.
+    After(u64),
 }
 
 impl Job {
@@ -43,7 +66,7 @@ impl Job {
     pub(crate) fn mode(&self) -> &'static str {
         match self {
             Self::Multiply { .. } | Self::Status => Mode::Unary.name(),
-            Self::Quotes { .. } | Self::System { .. } => Mode::ServerStreaming.name(),
+            Self::Quotes(_) | Self::System { .. } => Mode::ServerStreaming.name(),
             Self::Readings { .. } => Mode::ClientStreaming.name(),
             Self::Chat { .. } => Mode::BidiStreaming.name(),
             Self::Demonstration(mode) => mode.name(),
@@ -56,7 +79,7 @@ impl Job {
         match self {
             Self::Multiply { .. } => "multiply",
             Self::Status => "status",
-            Self::Quotes { .. } => "quotes",
+            Self::Quotes(_) => "quotes",
             Self::System { .. } => "system",
             Self::Readings { .. } => "readings",
             Self::Chat { .. } => "chat",
@@ -111,8 +134,8 @@ impl TryFrom<Command> for Job {
                 None => Self::Demonstration(Mode::Unary),
             },
             Command::ServerStreaming { scenario } => match scenario {
-                Some(cli::ServerStreaming::Quotes { symbols, count, interval }) => {
-                    Self::Quotes { symbols, count, interval }
+                Some(cli::ServerStreaming::Quotes { symbols, count, interval, from_sequence, delivery }) => {
+                    Self::Quotes(Watch { symbols, count, interval, from_sequence, delivery })
                 }
                 Some(cli::ServerStreaming::System { interval, count }) => Self::System { interval, count },
                 None => Self::Demonstration(Mode::ServerStreaming),
@@ -122,7 +145,10 @@ impl TryFrom<Command> for Job {
                 None => Self::Demonstration(Mode::ClientStreaming),
             },
             Command::BidiStreaming { scenario } => match scenario {
-                Some(cli::BidiStreaming::Chat { room, name }) => Self::Chat { room, name },
+                Some(cli::BidiStreaming::Chat { room, name, history, after_sequence }) => {
+                    let since = after_sequence.map_or(Since::History(history), Since::After);
+                    Self::Chat { room, name, since }
+                }
                 None => Self::Demonstration(Mode::BidiStreaming),
             },
             Command::Tour => Self::Tour,

@@ -17,7 +17,12 @@ use crate::{
     cli::Cli,
     config::{Config, Job},
     failure::Failure,
-    modes::{bidi_streaming, client_streaming, server_streaming, tour, unary},
+    modes::{
+        bidi_streaming::chat,
+        client_streaming,
+        server_streaming::{self, quotes},
+        tour, unary,
+    },
     readings,
     session::Session,
     timeline::{Outcome, Timeline},
@@ -63,11 +68,8 @@ async fn outcome(config: &Config, timeline: &Timeline) -> Outcome {
             task.run(async |session, report| unary::multiply(session, *a, *b, report).await).await
         }
         Job::Status => task.run(unary::status).await,
-        Job::Quotes { symbols, count, interval } => {
-            task.run(async |session, report| {
-                server_streaming::quotes(session, symbols, *count, *interval, report).await
-            })
-            .await
+        Job::Quotes(watch) => {
+            task.run(async |session, report| quotes::quotes(session, watch, report).await).await
         }
         Job::System { interval, count } => {
             task.run(async |session, report| {
@@ -83,8 +85,8 @@ async fn outcome(config: &Config, timeline: &Timeline) -> Outcome {
             }
             Err(failure) => Outcome::new(&config.job, &Nothing {}, Err(failure)),
         },
-        Job::Chat { room, name } => {
-            task.run(async |session, report| bidi_streaming::chat(session, room, name, report).await).await
+        Job::Chat { room, name, since } => {
+            task.run(async |session, report| chat::chat(session, room, name, *since, report).await).await
         }
         Job::Demonstration(mode) => {
             task.run(async |session, report| tour::demonstrate(session, *mode, report).await).await

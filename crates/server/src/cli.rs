@@ -103,6 +103,7 @@ impl TryFrom<Cli> for Config {
                 Modes::BidiStreaming => vec![Mode::BidiStreaming],
                 Modes::All => Mode::ALL.to_vec(),
             },
+            ..Self::default()
         })
     }
 }

@@ -4,6 +4,8 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use shared_proto::Mode;
 
+pub use crate::domain::feed::Retention;
+
 /// The settings of one server.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -13,6 +15,10 @@ pub struct Config {
     pub grace: Duration,
     /// Where the state is kept.
     pub data: Data,
+    /// After so long without news a stream says that it is alive.
+    pub heartbeat: Duration,
+    /// How much of a history is kept, of each room and of the quotes.
+    pub retention: Retention,
     /// Seed of the simulated quotes.
     pub quotes_seed: u64,
     /// The modes to serve; the others answer UNIMPLEMENTED and say so.
@@ -36,6 +42,8 @@ impl Default for Config {
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
             grace: Duration::from_secs(10),
             data: Data::Memory,
+            heartbeat: Duration::from_secs(5),
+            retention: Retention::default(),
             quotes_seed: 1,
             modes: Mode::ALL.to_vec(),
         }

@@ -7,7 +7,8 @@ use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
 use crate::domain::{
-    arithmetic::Overflow, quotes::UnknownSymbols, rooms::RoomError, store::StoreError, system::Unreadable,
+    arithmetic::Overflow, market::MarketError, quotes::UnknownSymbols, rooms::RoomError, store::StoreError,
+    system::Unreadable,
 };
 
 impl From<Overflow> for Status {
@@ -20,6 +21,19 @@ impl From<Overflow> for Status {
 impl From<UnknownSymbols> for Status {
     fn from(error: UnknownSymbols) -> Self {
         bad_request("symbols", error.to_string())
+    }
+}
+
+impl From<MarketError> for Status {
+    fn from(error: MarketError) -> Self {
+        let message = error.to_string();
+        let (reason, facts) = match error {
+            MarketError::OtherEpoch { asked, epoch } => ("OTHER_EPOCH", [("asked", asked), ("epoch", epoch)]),
+            MarketError::NotYet { from, next } => ("NOT_YET", [("from", from), ("next", next)]),
+            MarketError::Gone { from, first } => ("NOT_KEPT", [("from", from), ("first", first)]),
+            MarketError::Store(error) => return error.into(),
+        };
+        with_reason(Code::OutOfRange, message, reason, facts.map(|(key, value)| (key, value.to_string())))
     }
 }
 
@@ -38,6 +52,16 @@ impl From<RoomError> for Status {
             RoomError::NameTaken { room, name } => {
                 with_reason(Code::AlreadyExists, message, "NAME_TAKEN", [("room", room), ("name", name)])
             }
+            RoomError::IdReused { sequence, .. } => {
+                let facts = [("sequence", sequence.to_string())];
+                with_reason(Code::InvalidArgument, message, "MESSAGE_ID_REUSED", facts)
+            }
+            RoomError::TakenOver => with_reason(Code::Aborted, message, "TAKEN_OVER", []),
+            RoomError::Ahead { after, last } => {
+                let sequences = [("after", after.to_string()), ("last", last.to_string())];
+                with_reason(Code::OutOfRange, message, "OTHER_HISTORY", sequences)
+            }
+            RoomError::Store(error) => error.into(),
             RoomError::TooManyRooms => with_reason(Code::ResourceExhausted, message, "TOO_MANY_ROOMS", []),
             RoomError::RoomFull { room } => {
                 with_reason(Code::ResourceExhausted, message, "ROOM_FULL", [("room", room)])

@@ -35,6 +35,7 @@ use tonic_reflection::server as reflection;
 use crate::{
     activity::Activity,
     config::Config,
+    domain::{market::Market, rooms::Rooms},
     extra::{not_served::NotServed, tutorial::Tutorial},
     layers,
     modes::{
@@ -126,17 +127,20 @@ struct Services {
 }
 
 impl Services {
-    fn new(config: &Config, activity: Arc<Activity>, _state: &State) -> Self {
+    fn new(config: &Config, activity: Arc<Activity>, state: &State) -> Self {
         let served = config.modes.clone();
         let unary = Unary { activity, served: served.clone() };
-        let server_streaming = ServerStreaming { quotes_seed: config.quotes_seed };
+        let market = Market::new(state.store.clone(), config.quotes_seed, config.retention);
+        let server_streaming = ServerStreaming { market: Arc::new(market), heartbeat: config.heartbeat };
+        let rooms = Rooms::new(state.store.clone(), config.retention);
+        let bidi_streaming = BidiStreaming { rooms: Arc::new(rooms) };
         let mut services = Self { served, routes: RoutesBuilder::default(), names: Vec::new() };
         services.add(Mode::Unary, UnaryServiceServer::new(unary));
         services.add(Mode::Unary, GreeterServer::new(Tutorial));
         services.add(Mode::ServerStreaming, ServerStreamingServiceServer::new(server_streaming));
         services.add(Mode::ServerStreaming, StreamServiceServer::new(Tutorial));
         services.add(Mode::ClientStreaming, ClientStreamingServiceServer::new(ClientStreaming));
-        services.add(Mode::BidiStreaming, BidiStreamingServiceServer::new(BidiStreaming::default()));
+        services.add(Mode::BidiStreaming, BidiStreamingServiceServer::new(bidi_streaming));
         services
     }
 

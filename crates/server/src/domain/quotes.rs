@@ -1,18 +1,10 @@
 //! Simulated prices: a random walk for each symbol, the same for the same seed.
 
-use std::time::SystemTime;
+use serde::{Deserialize, Serialize};
 
 /// Every symbol there is, with its first price in cents.
 const LISTED: [(&str, i64); 6] =
     [("ACME", 12_400), ("BOLT", 3_150), ("CORA", 48_020), ("DUNE", 790), ("ECHO", 9_999), ("FLUX", 21_505)];
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Quote {
-    pub(crate) sequence: u64,
-    pub(crate) symbol: &'static str,
-    pub(crate) price_cents: i64,
-    pub(crate) time: SystemTime,
-}
 
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("no such symbol: {}; listed are {}", named(unknown), listed().join(", "))]
@@ -37,81 +29,109 @@ fn listed() -> [&'static str; LISTED.len()] {
     LISTED.map(|(symbol, _)| symbol)
 }
 
-/// An endless walk over the chosen symbols.
-#[derive(Debug)]
-pub(crate) struct Market {
-    random: fastrand::Rng,
-    prices: Vec<(&'static str, i64)>,
-    sequence: u64,
-}
+/// Of each listed symbol, by its number, whether it is meant.
+pub(crate) type Chosen = [bool; LISTED.len()];
 
-impl Market {
-    /// No symbols means all of them.
-    pub(crate) fn new(seed: u64, symbols: &[String]) -> Result<Self, UnknownSymbols> {
-        let is_listed = |symbol: &&String| listed().contains(&symbol.as_str());
-        let unknown: Vec<_> = symbols.iter().filter(|s| !is_listed(s)).cloned().collect();
-        if !unknown.is_empty() {
-            return Err(UnknownSymbols { unknown });
-        }
-        let chosen = |symbol: &str| symbols.is_empty() || symbols.iter().any(|s| s == symbol);
-        Ok(Self {
-            random: fastrand::Rng::with_seed(seed),
-            prices: LISTED.into_iter().filter(|(symbol, _)| chosen(symbol)).collect(),
-            sequence: 0,
-        })
+/// Which of the listed symbols are meant; none given means all.
+pub(crate) fn chosen(symbols: &[String]) -> Result<Chosen, UnknownSymbols> {
+    let is_listed = |symbol: &&String| listed().contains(&symbol.as_str());
+    let unknown: Vec<_> = symbols.iter().filter(|s| !is_listed(s)).cloned().collect();
+    match unknown.is_empty() {
+        true => Ok(listed().map(|symbol| symbols.is_empty() || symbols.iter().any(|s| s == symbol))),
+        false => Err(UnknownSymbols { unknown }),
     }
 }
 
-impl Iterator for Market {
-    type Item = Quote;
+/// The symbol of a number, if there is one.
+pub(crate) fn symbol(number: usize) -> Option<&'static str> {
+    listed().get(number).copied()
+}
 
-    fn next(&mut self) -> Option<Quote> {
-        let which = self.random.usize(..self.prices.len());
-        let (symbol, price) = &mut self.prices[which];
+/// An endless walk over all symbols, which goes on after a restart where it was.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Walk {
+    random: u64,
+    prices: [i64; LISTED.len()],
+    /// How many steps each symbol has made.
+    steps: [u64; LISTED.len()],
+}
+
+/// A step of the walk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Step {
+    /// The number of the symbol.
+    pub(crate) symbol: usize,
+    pub(crate) price_cents: i64,
+    /// Counts the steps of this symbol.
+    pub(crate) number: u64,
+}
+
+impl Walk {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self { random: seed, prices: LISTED.map(|(_, price)| price), steps: [0; LISTED.len()] }
+    }
+}
+
+impl Iterator for Walk {
+    type Item = Step;
+
+    fn next(&mut self) -> Option<Step> {
+        let mut random = fastrand::Rng::with_seed(self.random);
+        let symbol = random.usize(..LISTED.len());
+        let price = &mut self.prices[symbol];
         // At most half a percent up or down, at least a cent, and never free.
         let step = (*price / 200).max(1);
-        *price = (*price + self.random.i64(-step..=step)).max(1);
-        self.sequence += 1;
-        Some(Quote { sequence: self.sequence, symbol, price_cents: *price, time: SystemTime::now() })
+        *price = (*price + random.i64(-step..=step)).max(1);
+        self.steps[symbol] += 1;
+        self.random = random.get_seed();
+        Some(Step { symbol, price_cents: *price, number: self.steps[symbol] })
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::store;
 
-    fn prices(seed: u64, symbols: &[&str]) -> Vec<(u64, &'static str, i64)> {
-        let symbols: Vec<_> = symbols.iter().map(ToString::to_string).collect();
-        let market = Market::new(seed, &symbols).unwrap();
-        market.take(1000).map(|q| (q.sequence, q.symbol, q.price_cents)).collect()
+    fn steps(seed: u64) -> Vec<Step> {
+        Walk::new(seed).take(1000).collect()
     }
 
     #[test]
     fn the_seed_decides_the_prices() {
-        assert_eq!(prices(7, &[]), prices(7, &[]));
-        assert_ne!(prices(7, &[]), prices(8, &[]));
+        assert_eq!(steps(7), steps(7));
+        assert_ne!(steps(7), steps(8));
     }
 
     #[test]
-    fn sequences_have_no_gap_and_prices_stay_positive() {
-        for (n, (sequence, _, cents)) in prices(3, &["DUNE"]).into_iter().enumerate() {
-            assert_eq!(sequence, n as u64 + 1);
-            assert!(cents > 0);
+    fn a_walk_goes_on_where_it_was_stored() {
+        let mut walk = Walk::new(7);
+        let begun: Vec<_> = walk.by_ref().take(400).collect();
+        let mut stored: Walk = store::decode("a walk", &store::encode(&walk)).unwrap();
+        let all: Vec<_> = begun.into_iter().chain(stored.by_ref().take(600)).collect();
+        assert_eq!(all, steps(7));
+    }
+
+    #[test]
+    fn steps_are_counted_and_prices_stay_positive() {
+        let mut numbers = [0; LISTED.len()];
+        for step in steps(3) {
+            numbers[step.symbol] += 1;
+            assert_eq!(step.number, numbers[step.symbol]);
+            assert!(step.price_cents > 0);
         }
-    }
-
-    #[test]
-    fn only_what_was_asked_for_is_quoted() {
-        assert!(prices(1, &["ACME", "ECHO"]).iter().all(|(_, symbol, _)| ["ACME", "ECHO"].contains(symbol)));
+        assert!(numbers.iter().all(|number| *number > 100), "{numbers:?}");
     }
 
     #[test]
     fn unknown_symbols_are_all_named() {
         let symbols = ["ACME", "acme", "NOPE"].map(String::from);
-        let refused = Market::new(1, &symbols).unwrap_err();
+        let refused = chosen(&symbols).unwrap_err();
         assert_eq!(refused.unknown, ["acme", "NOPE"]);
         assert!(refused.to_string().contains("listed are ACME, BOLT"), "{refused}");
-        let many = Market::new(1, &vec!["x".repeat(9_000); 9_000]).unwrap_err();
+        let many = chosen(&vec!["x".repeat(9_000); 9_000]).unwrap_err();
         assert!(many.to_string().len() < 500 && many.to_string().contains("and 8995 more"), "{many}");
+        assert_eq!(chosen(&["CORA".to_owned()]).unwrap(), [false, false, true, false, false, false]);
+        assert_eq!(chosen(&[]).unwrap(), [true; 6]);
     }
 }

@@ -15,7 +15,8 @@ use std::{
 use anyhow::{Context as _, bail};
 use tempfile::TempDir;
 
-use self::{memory::Memory, redb::Redb};
+pub(crate) use self::memory::Memory;
+use self::redb::Redb;
 use crate::{config::Data, domain::store::Store};
 
 /// A read answers with no more bytes than this, unless a single record has more.

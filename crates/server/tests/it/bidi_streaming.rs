@@ -1,3 +1,4 @@
+use server::config::{Config, Retention};
 use shared_proto::{
     fourmodes::v1::{JoinRoom, PostText, chat_request::Action},
     limits::TEXT_BYTES,
@@ -133,9 +134,10 @@ fn a_post_before_the_join_and_a_second_join_are_out_of_turn() {
     run(async {
         let server = Server::start().await;
         let mut early = Member::silent(channel(server.address)).await;
-        early.send(Some(Action::Post(PostText { text: "hi".to_owned() }))).await;
+        early.send(Some(Action::Post(PostText { text: "hi".to_owned(), ..PostText::default() }))).await;
         let mut twice = Member::joined(server.address, "lobby", "ana").await;
-        let join = JoinRoom { room: "attic".to_owned(), name: "ana".to_owned() };
+        let (room, name) = ("attic".to_owned(), "ana".to_owned());
+        let join = JoinRoom { room, name, ..JoinRoom::default() };
         twice.send(Some(Action::Join(join))).await;
         for member in [&mut early, &mut twice] {
             let refused = member.failure().await;
@@ -187,7 +189,8 @@ fn narrow(server: &Server) -> Channel {
 #[test]
 fn a_member_that_never_reads_holds_nobody_up_and_is_told_that_it_fell_behind() {
     run(async {
-        let server = Server::start().await;
+        let retention = Retention { bytes: 1 << 20, ..Retention::default() };
+        let server = Server::with(Config { retention, ..Config::default() }).await;
         let mut quick = Member::joined(server.address, "lobby", "quick").await;
         let mut slow = Member::silent(narrow(&server)).await;
         slow.join("lobby", "slow").await;

@@ -7,7 +7,7 @@ use shared_proto::{
 use tokio::net::TcpListener;
 
 use crate::support::{
-    Process, assert_answers, binary, run, server_streaming, status_of, unary, until, within,
+    Process, assert_answers, binary, quote, run, server_streaming, status_of, unary, until, within,
 };
 
 async fn output(arguments: &[&str]) -> Output {
@@ -144,7 +144,7 @@ fn the_seed_of_the_quotes_can_be_chosen() {
                 server_streaming(server.address).watch_quotes(request).await.unwrap().into_inner();
             let mut walk = Vec::new();
             while let Some(response) = quotes.message().await.unwrap() {
-                walk.push(response.quote.unwrap().price_cents);
+                walk.push(quote(response).price_cents);
             }
             prices.push(walk);
         }

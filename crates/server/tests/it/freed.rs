@@ -130,7 +130,7 @@ fn a_chat_that_is_cancelled_is_freed_and_its_member_is_gone() {
         until_nothing_is_open(Mode::BidiStreaming, server.address).await;
         let mut cat = Member::silent(channel(server.address)).await;
         cat.join("lobby", "cat").await;
-        assert_eq!(cat.hear().await.unwrap(), "1 cat joined cat");
+        assert_eq!(cat.hear().await.unwrap(), "5 cat joined cat");
     });
 }
 

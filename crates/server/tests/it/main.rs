@@ -10,6 +10,7 @@ mod deadline;
 mod freed;
 mod health;
 mod modes;
+mod quotes;
 mod reflection;
 mod server_streaming;
 mod shutdown;

@@ -9,20 +9,20 @@ use shared_proto::fourmodes::v1::{Quote, WatchQuotesRequest, WatchSystemRequest}
 use tonic::Status;
 use tonic_types::StatusExt as _;
 
-use crate::support::{Server, bad_fields, run, server_streaming};
+use crate::support::{Server, bad_fields, quote, run, server_streaming};
 
 async fn watch_quotes(address: SocketAddr, request: WatchQuotesRequest) -> Result<Vec<Quote>, Status> {
     let mut stream = server_streaming(address).watch_quotes(request).await?.into_inner();
     let mut quotes = Vec::new();
     while let Some(response) = stream.message().await? {
-        quotes.push(response.quote.expect("no quote"));
+        quotes.push(quote(response));
     }
     Ok(quotes)
 }
 
 fn symbols(symbols: &[&str], count: u64) -> WatchQuotesRequest {
     let symbols = symbols.iter().map(ToString::to_string).collect();
-    WatchQuotesRequest { symbols, count, interval: None }
+    WatchQuotesRequest { symbols, count, from_sequence: 1, ..Default::default() }
 }
 
 fn wire(seconds: i64, nanos: i32) -> Option<prost_types::Duration> {
@@ -104,7 +104,7 @@ fn without_an_interval_quotes_come_in_order_as_fast_as_they_are_read() {
         let request = WatchQuotesRequest { count: COUNT, interval: wire(0, 0), ..Default::default() };
         let mut stream = server_streaming(server.address).watch_quotes(request).await.unwrap().into_inner();
         for sequence in 1..=COUNT {
-            assert_eq!(stream.message().await.unwrap().unwrap().quote.unwrap().sequence, sequence);
+            assert_eq!(quote(stream.message().await.unwrap().unwrap()).sequence, sequence);
         }
         assert!(stream.message().await.unwrap().is_none());
     });

@@ -15,11 +15,11 @@ use shared_proto::{
     Mode,
     fourmodes::v1::{
         ChatRequest, ChatResponse, GetStatusRequest, JoinRoom, ModeStatus, MultiplyRequest, MultiplyResponse,
-        PostText, WatchQuotesRequest, bidi_streaming_service_client::BidiStreamingServiceClient,
-        chat_request::Action, chat_response::Event,
-        client_streaming_service_client::ClientStreamingServiceClient,
+        PostText, Quote, RoomEvent, WatchQuotesRequest, WatchQuotesResponse,
+        bidi_streaming_service_client::BidiStreamingServiceClient, chat_request::Action, chat_response,
+        client_streaming_service_client::ClientStreamingServiceClient, room_event::Event,
         server_streaming_service_client::ServerStreamingServiceClient,
-        unary_service_client::UnaryServiceClient,
+        unary_service_client::UnaryServiceClient, watch_quotes_response,
     },
 };
 use tokio::{
@@ -324,9 +324,17 @@ pub(crate) async fn unread_quotes(address: SocketAddr) -> RawCall {
 
 /// A member of the lobby that neither hears nor says any more.
 pub(crate) async fn raw_member(address: SocketAddr, name: &str) -> RawCall {
-    let join = JoinRoom { room: "lobby".to_owned(), name: name.to_owned() };
+    let join = JoinRoom { room: "lobby".to_owned(), name: name.to_owned(), ..JoinRoom::default() };
     let join = ChatRequest { action: Some(Action::Join(join)) };
     RawCall::open(address, "/fourmodes.v1.BidiStreamingService/Chat", &join, false).await
+}
+
+/// The quote of a response that is no heartbeat.
+pub(crate) fn quote(response: WatchQuotesResponse) -> Quote {
+    match response.event {
+        Some(watch_quotes_response::Event::Quote(quote)) => quote,
+        other => panic!("{other:?}"),
+    }
 }
 
 /// How a stream ends that must not end with OK.
@@ -382,17 +390,22 @@ impl Member {
     }
 
     pub(crate) async fn join(&self, room: &str, name: &str) {
-        self.send(Some(Action::Join(JoinRoom { room: room.to_owned(), name: name.to_owned() }))).await;
+        self.send(Some(Action::Join(JoinRoom {
+            room: room.to_owned(),
+            name: name.to_owned(),
+            ..JoinRoom::default()
+        })))
+        .await;
     }
 
     pub(crate) async fn post(&self, text: &str) {
-        self.send(Some(Action::Post(PostText { text: text.to_owned() }))).await;
+        self.send(Some(Action::Post(PostText { text: text.to_owned(), ..PostText::default() }))).await;
     }
 
     /// Posts until the call is over.
     pub(crate) fn posts_without_end(&mut self) -> JoinHandle<()> {
         let requests = self.requests.take().expect("half-closed");
-        let post = Action::Post(PostText { text: "and".to_owned() });
+        let post = Action::Post(PostText { text: "and".to_owned(), ..PostText::default() });
         tokio::spawn(async move {
             while requests.send(ChatRequest { action: Some(post.clone()) }).await.is_ok() {}
         })
@@ -409,7 +422,12 @@ impl Member {
 
     /// `None` when the call ended with OK.
     pub(crate) async fn hear(&mut self) -> Option<String> {
-        within(self.events.message()).await.unwrap().map(shown)
+        loop {
+            let response = within(self.events.message()).await.unwrap()?.response;
+            if let chat_response::Response::Event(event) = response.expect("an empty response") {
+                return Some(shown(event));
+            }
+        }
     }
 
     pub(crate) async fn hear_until(&mut self, last: &str) -> Vec<String> {
@@ -433,7 +451,7 @@ impl Member {
     }
 }
 
-fn shown(ChatResponse { sequence, name, event, .. }: ChatResponse) -> String {
+fn shown(RoomEvent { sequence, name, event, .. }: RoomEvent) -> String {
     match event.expect("no event") {
         Event::Joined(joined) => format!("{sequence} {name} joined {}", joined.members.join(", ")),
         Event::Left(_) => format!("{sequence} {name} left"),

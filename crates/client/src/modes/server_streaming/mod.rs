@@ -1,116 +1,25 @@
 //! Server streaming: one request, many responses.
 
-use std::{
-    collections::BTreeMap,
-    fmt,
-    time::{Duration, Instant},
-};
+pub(crate) mod quotes;
 
-use indicatif::{HumanBytes, HumanCount};
+use std::{fmt, time::Duration};
+
+use indicatif::HumanBytes;
 use serde::Serialize;
 use shared_proto::fourmodes::v1::{
-    Quote, WatchQuotesRequest, WatchSystemRequest, WatchSystemResponse,
+    WatchQuotesRequest, WatchSystemRequest, WatchSystemResponse,
     server_streaming_service_client::ServerStreamingServiceClient,
 };
 use tonic::Code;
 
-use crate::modes::tour::{Step, expect_code};
+use self::quotes::{Quotes, quotes};
 use crate::{
+    config::{Delivery, Watch},
     failure::Failure,
+    modes::tour::{Step, expect_code},
     session::Session,
-    words::{counted, printable},
+    words::counted,
 };
-
-#[derive(Debug, Default, Serialize)]
-pub(crate) struct Quotes {
-    count: u64,
-    /// Sequences that were left out.
-    gaps: u64,
-    /// Sequences that came again or too late.
-    duplicates: u64,
-    last_sequence: u64,
-    seconds: f64,
-    symbols: BTreeMap<String, SymbolQuotes>,
-}
-
-#[derive(Debug, Default, Serialize)]
-struct SymbolQuotes {
-    count: u64,
-    price_cents: i64,
-}
-
-pub(crate) async fn quotes(
-    session: &Session,
-    symbols: &[String],
-    count: u64,
-    interval: Duration,
-    report: &mut Quotes,
-) -> Result<(), Failure> {
-    if interval.is_zero() {
-        session.note("An interval of 0: the server sends as fast as flow control allows.");
-    }
-    let request = WatchQuotesRequest { symbols: symbols.to_vec(), count, interval: wire(interval)? };
-    let mut client = ServerStreamingServiceClient::new(session.channel());
-    let begun = Instant::now();
-    let mut quotes = client.watch_quotes(session.request(request)).await?.into_inner();
-    while let Some(response) = quotes.message().await? {
-        let quote = response.quote.ok_or_else(|| Failure::answer("a response without a quote"))?;
-        report.add(quote);
-        report.seconds = begun.elapsed().as_secs_f64();
-    }
-    match count {
-        0 => Ok(()),
-        count if count == report.count => Ok(()),
-        count => Err(Failure::answer(format!("asked for {count} quotes, got {}", report.count))),
-    }
-}
-
-impl Quotes {
-    fn add(&mut self, quote: Quote) {
-        self.count += 1;
-        match quote.sequence.checked_sub(self.last_sequence.saturating_add(1)) {
-            Some(skipped) => {
-                self.gaps = self.gaps.saturating_add(skipped);
-                self.last_sequence = quote.sequence;
-            }
-            None => self.duplicates += 1,
-        }
-        match self.symbols.get_mut(&quote.symbol) {
-            Some(symbol) => {
-                symbol.count += 1;
-                symbol.price_cents = quote.price_cents;
-            }
-            None => {
-                let first = SymbolQuotes { count: 1, price_cents: quote.price_cents };
-                self.symbols.insert(quote.symbol, first);
-            }
-        }
-    }
-}
-
-impl fmt::Display for Quotes {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.count == 0 {
-            return Ok(());
-        }
-        write!(f, "{} in {:.1} s", counted(self.count, "quote"), self.seconds)?;
-        if self.count > 1 && self.seconds > 0.0 {
-            let rate = self.count as f64 / self.seconds;
-            write!(f, " ({}/s)", HumanCount(rate as u64))?;
-        }
-        write!(f, ", {}, {}", counted(self.gaps, "gap"), counted(self.duplicates, "duplicate"))?;
-        for (symbol, quotes) in &self.symbols {
-            let (units, cents) = (quotes.price_cents / 100, quotes.price_cents % 100);
-            write!(
-                f,
-                "\n    {:<8}{units:>8}.{cents:02}{:>20}",
-                printable(symbol),
-                counted(quotes.count, "quote")
-            )?;
-        }
-        Ok(())
-    }
-}
 
 #[derive(Debug, Default, Serialize)]
 pub(crate) struct System {
@@ -141,14 +50,24 @@ pub(crate) async fn system(
     count: u64,
     report: &mut System,
 ) -> Result<(), Failure> {
-    let request = WatchSystemRequest { interval: wire(interval)?, count };
-    let mut client = ServerStreamingServiceClient::new(session.channel());
-    let mut samples = client.watch_system(session.request(request)).await?.into_inner();
-    while let Some(response) = samples.message().await? {
-        report.count += 1;
-        report.latest = Some(response.into());
-    }
-    Ok(())
+    session
+        .resuming(async || {
+            let rest = count.saturating_sub(report.count);
+            // Only the end was lost; a count of 0 would be an endless stream.
+            if count > 0 && rest == 0 {
+                return Ok(());
+            }
+            let request = WatchSystemRequest { interval: wire(interval)?, count: rest };
+            let mut client = ServerStreamingServiceClient::new(session.channel());
+            let mut samples = client.watch_system(session.request(request)).await?.into_inner();
+            while let Some(response) = samples.message().await? {
+                session.progressed();
+                report.count += 1;
+                report.latest = Some(response.into());
+            }
+            Ok(())
+        })
+        .await
 }
 
 impl From<WatchSystemResponse> for Sample {
@@ -208,8 +127,15 @@ pub(crate) async fn demonstrate(session: &Session, steps: &mut Vec<Step>) -> Res
         "SERVER STREAMING: one request, many responses. The client half-closes after its request and \
          then only listens; the server speaks when it has something to say, and its trailers end the call.",
     );
+    let mut watch = Watch {
+        symbols: Vec::new(),
+        count: 5,
+        interval: Duration::from_millis(100),
+        from_sequence: 0,
+        delivery: Delivery::Every,
+    };
     let mut report = Quotes::default();
-    quotes(session, &[], 5, Duration::from_millis(100), &mut report).await?;
+    quotes(session, &watch, &mut report).await?;
     steps.push(Step::new("quotes", format!("{} quotes, {} gaps", report.count, report.gaps)));
 
     session.note(
@@ -217,7 +143,7 @@ pub(crate) async fn demonstrate(session: &Session, steps: &mut Vec<Step>) -> Res
          cancels. What was on its way is thrown away, and the server lets go of all it held for the call.",
     );
     let mut client = ServerStreamingServiceClient::new(session.channel());
-    let endless = WatchQuotesRequest { symbols: vec!["ACME".to_owned()], count: 0, interval: None };
+    let endless = WatchQuotesRequest { symbols: vec!["ACME".to_owned()], ..WatchQuotesRequest::default() };
     let mut quotes_of_one = client.watch_quotes(session.request(endless)).await?.into_inner();
     let mut seen = 0;
     while seen < 1000 && quotes_of_one.message().await?.is_some() {
@@ -227,7 +153,8 @@ pub(crate) async fn demonstrate(session: &Session, steps: &mut Vec<Step>) -> Res
     steps.push(Step::new("quotes", format!("an endless stream, cancelled after {seen} quotes")));
 
     session.note("What the server does not have, it refuses before the first message.");
-    let unknown = quotes(session, &["NOPE".to_owned()], 1, Duration::from_millis(100), &mut report).await;
+    watch.symbols = vec!["NOPE".to_owned()];
+    let unknown = quotes(session, &watch, &mut Quotes::default()).await;
     steps.push(expect_code("quotes", unknown, Code::InvalidArgument, "an unknown symbol")?);
 
     session.note("The load of the server's own machine: each sample is taken when it is sent.");

@@ -5,24 +5,28 @@
 //! queue, and a client that goes away drops the stream and all it holds.
 //! Leave: the bounds on intervals, unless a client chooses yours as well.
 
-use std::{pin::Pin, time::Duration};
+mod feed;
+
+use std::{pin::Pin, sync::Arc, time::Duration};
 
 use shared_proto::fourmodes::v1::{
-    MachineLoad, ProcessLoad, Quote, WatchQuotesRequest, WatchQuotesResponse, WatchSystemRequest,
+    Delivery, MachineLoad, ProcessLoad, WatchQuotesRequest, WatchQuotesResponse, WatchSystemRequest,
     WatchSystemResponse, server_streaming_service_server::ServerStreamingService,
 };
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_stream::{Stream, StreamExt as _, wrappers::IntervalStream};
 use tonic::{Request, Response, Status};
 
+use self::feed::Feed;
 use crate::{
-    domain::{quotes, system},
+    domain::{market::Market, quotes, system},
     error::bad_request,
 };
 
 #[derive(Debug)]
 pub(crate) struct ServerStreaming {
-    pub(crate) quotes_seed: u64,
+    pub(crate) market: Arc<Market>,
+    pub(crate) heartbeat: Duration,
 }
 
 type ResponseStream<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
@@ -35,14 +39,13 @@ impl ServerStreamingService for ServerStreaming {
         &self,
         request: Request<WatchQuotesRequest>,
     ) -> Result<Response<Self::WatchQuotesStream>, Status> {
-        let WatchQuotesRequest { symbols, count, interval } = request.into_inner();
-        let pause = checked_interval(interval, Duration::ZERO, Duration::ZERO)?;
-        let count = or_endless(count);
-        let mut quotes = quotes::Market::new(self.quotes_seed, &symbols)?.map(|quote| Ok(quote.into()));
-        Ok(Response::new(match pause {
-            Duration::ZERO => Box::pin(tokio_stream::iter(quotes.take(count))),
-            pause => Box::pin(ticks(pause).take(count).map_while(move |()| quotes.next())),
-        }))
+        let request = request.into_inner();
+        let chosen = quotes::chosen(&request.symbols)?;
+        let latest = request.delivery() == Delivery::Latest;
+        let interval = checked_interval(request.interval, Duration::ZERO, Duration::ZERO)?;
+        let watcher = self.market.watch(request.epoch, request.from_sequence, interval).await?;
+        let feed = Feed::new(watcher, chosen, latest, self.heartbeat);
+        Ok(Response::new(Box::pin(feed.quotes(request.count))))
     }
 
     type WatchSystemStream = ResponseStream<WatchSystemResponse>;
@@ -102,19 +105,6 @@ fn checked_interval(
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Status> {
     let done = tokio::task::spawn_blocking(work).await;
     done.map_err(|error| Status::internal(format!("the work was cut short: {error}")))
-}
-
-impl From<quotes::Quote> for WatchQuotesResponse {
-    fn from(quote: quotes::Quote) -> Self {
-        Self {
-            quote: Some(Quote {
-                sequence: quote.sequence,
-                symbol: quote.symbol.to_owned(),
-                price_cents: quote.price_cents,
-                time: Some(quote.time.into()),
-            }),
-        }
-    }
 }
 
 impl From<system::Sample> for WatchSystemResponse {
