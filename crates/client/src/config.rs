@@ -35,6 +35,7 @@ pub(crate) enum Job {
     System { interval: Duration, count: u64 },
     Readings { file: PathBuf },
     Chat { room: String, name: String, since: Since },
+    Sync { file: PathBuf, document: String, once: bool },
     Demonstration(Mode),
     Tour,
 }
@@ -68,7 +69,7 @@ impl Job {
             Self::Multiply { .. } | Self::Status => Mode::Unary.name(),
             Self::Quotes(_) | Self::System { .. } => Mode::ServerStreaming.name(),
             Self::Readings { .. } => Mode::ClientStreaming.name(),
-            Self::Chat { .. } => Mode::BidiStreaming.name(),
+            Self::Chat { .. } | Self::Sync { .. } => Mode::BidiStreaming.name(),
             Self::Demonstration(mode) => mode.name(),
             Self::Tour => "all",
         }
@@ -83,6 +84,7 @@ impl Job {
             Self::System { .. } => "system",
             Self::Readings { .. } => "readings",
             Self::Chat { .. } => "chat",
+            Self::Sync { .. } => "sync",
             Self::Demonstration(_) => "demonstration",
             Self::Tour => "tour",
         }
@@ -148,6 +150,11 @@ impl TryFrom<Command> for Job {
                 Some(cli::BidiStreaming::Chat { room, name, history, after_sequence }) => {
                     let since = after_sequence.map_or(Since::History(history), Since::After);
                     Self::Chat { room, name, since }
+                }
+                Some(cli::BidiStreaming::Sync { file, document, once }) => {
+                    let name = || file.file_name().unwrap_or_default().to_string_lossy().into_owned();
+                    let document = document.unwrap_or_else(name);
+                    Self::Sync { file, document, once }
                 }
                 None => Self::Demonstration(Mode::BidiStreaming),
             },

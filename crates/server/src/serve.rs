@@ -35,7 +35,7 @@ use tonic_reflection::server as reflection;
 use crate::{
     activity::Activity,
     config::Config,
-    domain::{market::Market, rooms::Rooms},
+    domain::{documents::Documents, market::Market, rooms::Rooms},
     extra::{not_served::NotServed, tutorial::Tutorial},
     layers,
     modes::{
@@ -133,7 +133,8 @@ impl Services {
         let market = Market::new(state.store.clone(), config.quotes_seed, config.retention);
         let server_streaming = ServerStreaming { market: Arc::new(market), heartbeat: config.heartbeat };
         let rooms = Rooms::new(state.store.clone(), config.retention);
-        let bidi_streaming = BidiStreaming { rooms: Arc::new(rooms) };
+        let documents = Documents::new(state.store.clone());
+        let bidi_streaming = BidiStreaming { rooms: Arc::new(rooms), documents: Arc::new(documents) };
         let mut services = Self { served, routes: RoutesBuilder::default(), names: Vec::new() };
         services.add(Mode::Unary, UnaryServiceServer::new(unary));
         services.add(Mode::Unary, GreeterServer::new(Tutorial));

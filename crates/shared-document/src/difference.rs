@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use similar::{Algorithm, DiffOp, capture_diff_slices_deadline};
 
 /// Lines that changed are compared by their characters when there are not more
-/// bytes to compare than these: beyond, another text has taken their place.
+/// bytes to compare than these; beyond, by their words.
 const CHARACTERS: usize = 8 << 10;
 /// After this long a rougher answer will do.
 const PATIENCE: Duration = Duration::from_millis(200);
@@ -25,7 +25,8 @@ pub(crate) fn between<'a>(old: &str, new: &'a str) -> Vec<Splice<'a>> {
     let (old_lines, new_lines) = (lines(old), lines(new));
     let mut splices = Splices { at: 0, made: Vec::new() };
     for lines in capture_diff_slices_deadline(Algorithm::Myers, &old_lines, &new_lines, deadline) {
-        let (old, new) = (joined(old, &old_lines[lines.old_range()]), joined(new, &new_lines[lines.new_range()]));
+        let (old, new) =
+            (joined(old, &old_lines[lines.old_range()]), joined(new, &new_lines[lines.new_range()]));
         match lines {
             DiffOp::Equal { .. } => splices.at += old.len(),
             DiffOp::Replace { .. } => splices.within_lines(old, new, deadline),
@@ -55,7 +56,7 @@ impl<'a> Splices<'a> {
         let (old, new) = (&old[..old.len() - same], &new[..new.len() - same]);
         let (old_parts, new_parts) = match old.len() + new.len() {
             0..=CHARACTERS => (characters(old), characters(new)),
-            _ => (vec![old], vec![new]),
+            _ => (words(old), words(new)),
         };
         for parts in capture_diff_slices_deadline(Algorithm::Myers, &old_parts, &new_parts, deadline) {
             let old = joined(old, &old_parts[parts.old_range()]);
@@ -71,6 +72,10 @@ impl<'a> Splices<'a> {
 
 fn lines(text: &str) -> Vec<&str> {
     text.split_inclusive('\n').collect()
+}
+
+fn words(text: &str) -> Vec<&str> {
+    text.split_inclusive(char::is_whitespace).collect()
 }
 
 fn characters(text: &str) -> Vec<&str> {

@@ -36,6 +36,7 @@ const GENESIS_ACTOR: [u8; 16] = *b"\0fourmodes/sync\0";
 pub struct Document {
     doc: Automerge,
     text: ObjId,
+    genesis: Vec<Head>,
     /// The highest number of an operation. They count on from each other.
     max_op: u64,
 }
@@ -95,7 +96,8 @@ impl Document {
         let text = transaction.put_object(ROOT, "text", ObjType::Text)?;
         transaction.commit_with(CommitOptions::default().with_time(0));
         doc.set_actor(ActorId::random());
-        Ok(Self { doc, text, max_op: 1 })
+        let genesis = doc.get_heads();
+        Ok(Self { doc, text, genesis, max_op: 1 })
     }
 
     /// What [`save`](Self::save) has written. Its edits have a new author.
@@ -112,7 +114,7 @@ impl Document {
         }
         doc.set_actor(ActorId::random());
         let max_op = doc.get_changes_meta(&[]).iter().map(|change| change.max_op).max().unwrap_or_default();
-        Ok(Self { doc, text: genesis.text, max_op })
+        Ok(Self { doc, text: genesis.text, genesis: genesis.genesis, max_op })
     }
 
     /// All of it, with its history.
@@ -193,17 +195,51 @@ impl Document {
         Ok(change.into_iter().collect())
     }
 
+    /// Puts a text of no known history into the document. The same text put in
+    /// at two places is there once; a different one stands next to what is
+    /// there. Answers with the heads at which the text is this one.
+    ///
+    /// # Errors
+    ///
+    /// None that anybody has seen.
+    pub fn import(&mut self, text: &str) -> Result<Vec<Head>, NoDocument> {
+        let genesis = Self::genesis()?;
+        let mut imported = genesis.clone();
+        let actor = blake3::hash(text.as_bytes());
+        imported.doc.set_actor(ActorId::from(&actor.as_bytes()[..16]));
+        let heads = imported.edit(&genesis.heads(), text)?;
+        self.max_op = self.max_op.max(imported.max_op);
+        self.doc.apply_changes(imported.doc.get_changes(&genesis.heads()))?;
+        Ok(heads)
+    }
+
+    /// Of texts that the document had, the one that is closest to another.
+    pub fn closest<'a>(&self, heads: impl IntoIterator<Item = &'a [Head]>, text: &str) -> Option<&'a [Head]> {
+        heads.into_iter().min_by_key(|heads| match self.text_at(heads) {
+            Ok(old) => {
+                let splices = difference::between(&old, text);
+                splices.iter().map(|splice| splice.delete + splice.insert.len()).sum()
+            }
+            Err(_) => usize::MAX,
+        })
+    }
+
     /// The changes that are not among `have` or what these were built on, in the
     /// order in which they can be applied, up to some bytes but always one. And
     /// what whoever had `have` has with them.
     pub fn changes_since(&self, have: &[Head], most: usize) -> (Vec<Change>, Vec<Head>) {
         let mut have: Vec<_> = have.iter().copied().filter(|head| self.has(head)).collect();
-        let mut bytes = 0;
+        if have.is_empty() {
+            // Everybody has the genesis.
+            have = self.genesis.clone();
+        }
+        let (mut bytes, mut operations) = (0, 0);
         let mut changes = self.doc.get_changes(&have);
         let fit = changes.iter().take_while(|change| {
             let first = bytes == 0;
             bytes += change.raw_bytes().len();
-            first || bytes <= most
+            operations += change.len() as u64;
+            first || (bytes <= most && operations <= change::OPERATIONS)
         });
         let fit = fit.count();
         changes.truncate(fit);
@@ -247,7 +283,7 @@ impl Document {
         }
         let mut doc = self.doc.clone();
         doc.apply_changes(new.iter().cloned()).map_err(|error| Refusal::Unfit(error.to_string()))?;
-        let with = Self { doc, text: self.text.clone(), max_op };
+        let with = Self { doc, text: self.text.clone(), genesis: self.genesis.clone(), max_op };
         with.check(&new)?;
         Ok((with, new))
     }

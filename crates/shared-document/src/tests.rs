@@ -92,7 +92,10 @@ fn a_difference_is_where_the_editor_made_it() {
     let long = "word ".repeat(10_000);
     let edited = long.replacen("word word", "word, word", 1) + "end";
     let made = difference::between(&long, &edited);
-    assert!(made.iter().map(|splice| splice.delete + splice.insert.len()).sum::<usize>() < 20_010, "{made:?}");
+    assert!(
+        made.iter().map(|splice| splice.delete + splice.insert.len()).sum::<usize>() < 20_010,
+        "{made:?}"
+    );
     let lines: String = (0..1_000).map(|n| format!("line {n}\n")).collect();
     let edited = lines.replacen("line 7\n", "line VII\n", 1).replacen("line 900\n", "", 1);
     let made = difference::between(&lines, &edited);

@@ -1,6 +1,7 @@
 //! The work itself: plain Rust, no gRPC. Each file is one subject.
 
 pub(crate) mod arithmetic;
+pub(crate) mod documents;
 pub(crate) mod feed;
 pub(crate) mod market;
 pub(crate) mod names;

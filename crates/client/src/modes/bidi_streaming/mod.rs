@@ -1,6 +1,8 @@
 //! Bidirectional streaming: many requests, many responses, neither waits.
 
 pub(crate) mod chat;
+mod replica;
+pub(crate) mod sync;
 
 use std::time::SystemTime;
 
