@@ -168,7 +168,7 @@ impl Failure {
             Kind::Answer => {
                 ("the server speaks another version of the proto", "compare `client --version` on both sides")
             }
-            Kind::Input => ("the input cannot be used", "see `client client-streaming readings --help`"),
+            Kind::Input => ("the file cannot be used", "see the `--help` of the command"),
             Kind::Output => {
                 ("the disk is full, or the place is not writable", "make room, or choose another place")
             }

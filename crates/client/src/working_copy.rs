@@ -58,7 +58,7 @@ struct Header {
     version: u32,
     document: String,
     /// The heads at which the document has the text of the file. Two when the
-    /// file was about to be written.
+    /// file was about to be written, none when it has no history.
     file: Vec<Vec<String>>,
     /// What the server has on its disk.
     durable: Vec<String>,
@@ -256,7 +256,7 @@ impl WorkingCopy {
         let head = Header {
             version: 1,
             document: self.document.clone(),
-            file: [self.has()].into_iter().chain(about_to).map(shown).collect(),
+            file: self.has.iter().map(|(_, heads)| heads.as_slice()).chain(about_to).map(shown).collect(),
             durable: shown(durable),
         };
         let (sidecar, new) = (beside(&self.file, "sync"), beside(&self.file, "sync-new"));
@@ -272,13 +272,11 @@ impl WorkingCopy {
         write().map_err(|error| Failure::output(&sidecar.display().to_string(), &error))
     }
 
-    /// After a deletion: a file that is there later is another one.
-    pub(crate) fn forget(&self) -> Result<(), Failure> {
-        let sidecar = beside(&self.file, "sync");
-        match fs::remove_file(&sidecar) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Failure::input(&sidecar, error)),
-            _ => Ok(()),
-        }
+    /// After a deletion: a file that is there later is another one. What the
+    /// server does not have yet stays in the sidecar.
+    pub(crate) fn forget(&mut self, document: &Document, durable: &[Head]) -> Result<(), Failure> {
+        self.has = None;
+        self.save(document, durable)
     }
 }
 

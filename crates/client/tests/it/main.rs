@@ -10,5 +10,6 @@ mod output;
 mod readme;
 mod server_streaming;
 mod support;
+mod sync;
 mod tour;
 mod unary;

@@ -17,6 +17,7 @@ mod shutdown;
 #[cfg(unix)]
 mod signals;
 mod support;
+mod sync;
 mod tutorial;
 mod unary;
 mod unwelcome;

@@ -108,7 +108,7 @@ impl InStep<'_> {
             Look::Gone => {
                 let reason =
                     "it was deleted; the document keeps its text, and the same command writes it again";
-                self.copy.forget()?;
+                self.copy.forget(document, &self.replica.durable)?;
                 return Err(Failure::input(self.copy.path(), reason));
             }
             Look::Same => {}
