@@ -2,7 +2,6 @@
 
 use std::net::SocketAddr;
 
-use server::config::{Config, Data};
 use shared_document::Document;
 use shared_proto::fourmodes::v1::{
     DocumentChanges, OpenDocument, SyncDocumentRequest, SyncDocumentResponse, sync_document_request::Action,
@@ -141,8 +140,7 @@ impl Peer {
 fn a_document_outlives_its_many_changes() {
     run(async {
         let data = tempfile::tempdir().unwrap();
-        let config = Config { data: Data::Directory(data.path().to_owned()), ..Config::default() };
-        let server = Server::with(config.clone()).await;
+        let server = Process::with_data(data.path()).await;
         let mut peer = Peer::open(server.address, "notes").await;
         let mut text = String::new();
         // More than the records after which the document is written anew.
@@ -150,10 +148,8 @@ fn a_document_outlives_its_many_changes() {
             text.push_str(&format!("{n}\n"));
             peer.wrote(&text).await;
         }
-        drop(peer);
-        server.begin_shutdown();
-        server.ended().await;
-        let server = Server::with(config).await;
+        server.killed().await;
+        let server = Process::with_data(data.path()).await;
         let mut peer = Peer::open(server.address, "notes").await;
         peer.hear_until_text(&text).await;
         peer.wrote("short").await;
