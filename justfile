@@ -79,6 +79,11 @@ build:
 test *options:
     cargo test --workspace "$@"
 
+# Kill the server again and again while clients work: `just faults`, `just faults 500`, `just faults 50 7`.
+[group("develop")]
+faults kills="50" seed="": build
+    FAULTS_KILLS={{ kills }} {{ if seed == "" { "" } else { "FAULTS_SEED=" + seed } }} cargo test -p client --test faults -- --nocapture
+
 # Format the code.
 [group("develop")]
 fmt:

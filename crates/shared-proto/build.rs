@@ -3,11 +3,13 @@
 
 use prost::Message as _;
 
-const PROTOS: [&str; 6] = [
+const PROTOS: [&str; 8] = [
+    "fourmodes/v1/task.proto",
     "fourmodes/v1/unary.proto",
     "fourmodes/v1/server_streaming.proto",
     "fourmodes/v1/client_streaming.proto",
     "fourmodes/v1/bidi_streaming.proto",
+    "google/bytestream/bytestream.proto",
     "tutorial/greeter.proto",
     "tutorial/streaming_demo.proto",
 ];
@@ -18,6 +20,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let descriptors = protox::compile(PROTOS, [root])?;
     let out = std::path::PathBuf::from(std::env::var("OUT_DIR")?);
     std::fs::write(out.join("descriptors.bin"), descriptors.encode_to_vec())?;
-    tonic_prost_build::configure().compile_fds(descriptors)?;
+    // What a file is made of stays in the buffer it arrived in.
+    tonic_prost_build::configure().bytes(".google.bytestream").compile_fds(descriptors)?;
     Ok(())
 }

@@ -4,6 +4,8 @@ use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
+use shared_proto::limits::CHUNK_BYTES;
+use uuid::Uuid;
 
 /// Shows gRPC's four communication modes at work.
 ///
@@ -151,6 +153,58 @@ pub(crate) enum Unary {
     },
     /// Ask what the server is and what it is doing
     Status,
+    /// List the files that were uploaded
+    Files,
+    /// Give the server a task; it goes on when this call has ended
+    Submit {
+        #[command(subcommand)]
+        work: Work,
+        /// Makes a task once, however often it is submitted: use it again when
+        /// you do not know what became of a submission [default: a new UUID]
+        #[arg(
+            long,
+            env = "FOURMODES_REQUEST_ID",
+            hide_env_values = true,
+            value_name = "UUID",
+            value_parser = uuid,
+            global = true
+        )]
+        request_id: Option<Uuid>,
+    },
+    /// Ask how a task is getting on
+    Task {
+        /// What `submit` said
+        #[arg(value_parser = uuid)]
+        id: Uuid,
+    },
+    /// End a task before its time
+    Cancel {
+        /// What `submit` said
+        #[arg(value_parser = uuid)]
+        id: Uuid,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Work {
+    /// Count the prime numbers below a bound
+    Primes {
+        /// The bound, at most 100000000000
+        #[arg(
+            long,
+            env = "FOURMODES_BELOW",
+            hide_env_values = true,
+            value_name = "N",
+            allow_negative_numbers = true
+        )]
+        below: u64,
+    },
+    /// Compute the BLAKE3 checksum of an uploaded file
+    Checksum {
+        /// The name that the upload was committed under
+        #[arg(long, env = "FOURMODES_RESOURCE", hide_env_values = true, value_name = "NAME")]
+        resource: String,
+    },
 }
 
 #[derive(Debug, Subcommand)]
@@ -189,15 +243,9 @@ pub(crate) enum ServerStreaming {
             allow_hyphen_values = true
         )]
         interval: Duration,
-        /// The first quote, by its number; 0 waits for the next one
-        #[arg(
-            long,
-            env = "FOURMODES_FROM_SEQUENCE",
-            hide_env_values = true,
-            default_value_t = 0,
-            value_name = "N"
-        )]
-        from_sequence: u64,
+        /// The first quote, by its number [default: the next one that is made]
+        #[arg(long, env = "FOURMODES_FROM_SEQUENCE", hide_env_values = true, value_name = "N")]
+        from_sequence: Option<u64>,
         /// What to get when the feed is faster than this client
         #[arg(
             long,
@@ -232,15 +280,107 @@ pub(crate) enum ServerStreaming {
         )]
         count: u64,
     },
+    /// Download a file; the same command again goes on where it was
+    Download {
+        /// What it was uploaded as, or blobs/BLAKE3/SIZE for certain content
+        name: String,
+        /// Where to write it [default: its name, here]. Until it is whole and
+        /// has its checksum, it is in a file that ends in .part
+        #[arg(long, short, env = "FOURMODES_OUTPUT_FILE", hide_env_values = true, value_name = "FILE")]
+        output_file: Option<PathBuf>,
+        /// Replace a file that is there
+        #[arg(
+            long,
+            env = "FOURMODES_FORCE",
+            hide_env_values = true,
+            value_parser = clap::builder::FalseyValueParser::new()
+        )]
+        force: bool,
+    },
+    /// Watch a task until it has ended
+    Task {
+        /// What `unary submit` said
+        #[arg(value_parser = uuid)]
+        id: Uuid,
+    },
+    /// Follow a log file on the server, like `tail -F`
+    ///
+    /// With --quiet the lines themselves go to stdout, as they come.
+    Log {
+        /// Path below the server's --log-root
+        file: String,
+        /// Where to begin: end, start, or a number of bytes to skip
+        #[arg(
+            long,
+            env = "FOURMODES_FROM",
+            hide_env_values = true,
+            default_value = "end",
+            value_name = "PLACE",
+            value_parser = place,
+            allow_negative_numbers = true
+        )]
+        from: Place,
+        /// After how many lines to stop; 0 goes on until Ctrl-C
+        #[arg(
+            long,
+            env = "FOURMODES_COUNT",
+            hide_env_values = true,
+            default_value_t = 0,
+            value_name = "N",
+            allow_negative_numbers = true
+        )]
+        count: u64,
+    },
+}
+
+/// Where in a log to begin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Place {
+    End,
+    Start,
+    Offset(u64),
 }
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum ClientStreaming {
-    /// Deliver readings of devices, get statistics
+    /// Deliver readings of devices, get statistics over all that the server has
+    ///
+    /// Each reading counts once: the same file again, after a failure or by
+    /// mistake, adds only what the server has not.
     Readings {
         /// CSV with the columns device,time,value or JSON lines with these
         /// keys; `-` reads standard input. Times are RFC 3339 or Unix seconds
         file: PathBuf,
+        /// Under which name the readings are numbered. Whoever uses it again must
+        /// deliver the same again [default: a checksum of the file; for what can
+        /// be read only once, a new one]
+        #[arg(
+            long,
+            env = "FOURMODES_PRODUCER",
+            hide_env_values = true,
+            value_name = "NAME",
+            allow_hyphen_values = true
+        )]
+        producer: Option<String>,
+    },
+    /// Upload a file; the same command again goes on where it was
+    Upload {
+        /// The file; its size and checksum go ahead, so it cannot be `-`
+        file: PathBuf,
+        /// What it is to be called there [default: the name of the file]
+        #[arg(long, env = "FOURMODES_FILE_NAME", hide_env_values = true, allow_hyphen_values = true)]
+        name: Option<String>,
+        /// How much goes into a message, from 1KiB to 4MiB
+        #[arg(
+            long,
+            env = "FOURMODES_CHUNK",
+            hide_env_values = true,
+            default_value = "256KiB",
+            value_name = "SIZE",
+            value_parser = chunk,
+            allow_hyphen_values = true
+        )]
+        chunk: usize,
     },
 }
 
@@ -324,6 +464,41 @@ fn deadline(text: &str) -> Result<Duration, String> {
         return Err("no call can be that fast; give it at least 1ms".to_owned());
     }
     Ok(deadline)
+}
+
+fn uuid(text: &str) -> Result<Uuid, String> {
+    let parsed = Uuid::try_parse(text).ok().filter(|uuid| !uuid.is_nil());
+    parsed.ok_or_else(|| "write a UUID such as 7c0d6a3f-9c7e-4d53-8a1c-2f5b7f0e1d42".to_owned())
+}
+
+fn place(text: &str) -> Result<Place, String> {
+    match text {
+        "end" => Ok(Place::End),
+        "start" => Ok(Place::Start),
+        number => {
+            let offset = number.parse().map(Place::Offset);
+            offset.map_err(|_| "write end, start, or a number of bytes such as 4096".to_owned())
+        }
+    }
+}
+
+fn chunk(text: &str) -> Result<usize, String> {
+    const SMALLEST: usize = 1 << 10;
+    let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit());
+    let unit = match text.strip_prefix(digits).map(str::trim) {
+        Some("" | "B") => Some(1),
+        Some("KiB") => Some(1 << 10),
+        Some("MiB") => Some(1 << 20),
+        _ => None,
+    };
+    let number = digits.parse::<usize>().ok();
+    let size = number.zip(unit).and_then(|(number, unit)| number.checked_mul(unit));
+    match size.ok_or("write a number of bytes, or one with a unit, such as 256KiB or 1MiB")? {
+        size if (SMALLEST..=CHUNK_BYTES).contains(&size) => Ok(size),
+        size => {
+            Err(format!("{size} bytes are not from 1KiB to 4MiB, which is the most that a message may have"))
+        }
+    }
 }
 
 #[expect(clippy::unnecessary_wraps, reason = "clap wants a parser that could fail")]

@@ -6,9 +6,10 @@ use clap::CommandFactory as _;
 use clap_complete::Shell;
 use http::Uri;
 use shared_proto::Mode;
+use uuid::Uuid;
 
 pub(crate) use crate::cli::Delivery;
-use crate::cli::{self, Cli, Command, Options, Output};
+use crate::cli::{self, Cli, Command, Options, Output, Place, Work};
 
 /// What a unary call may take when the user says nothing.
 pub(crate) const UNARY_DEADLINE: Duration = Duration::from_secs(5);
@@ -31,9 +32,17 @@ pub(crate) struct Config {
 pub(crate) enum Job {
     Multiply { a: i64, b: i64 },
     Status,
+    Submit { request: Uuid, work: Work },
+    Task { id: Uuid },
+    Cancel { id: Uuid },
     Quotes(Watch),
     System { interval: Duration, count: u64 },
-    Readings { file: PathBuf },
+    WatchTask { id: Uuid },
+    Log { file: String, from: Place, count: u64 },
+    Files,
+    Download { name: String, output: Option<PathBuf>, force: bool },
+    Readings { file: PathBuf, producer: Option<String> },
+    Upload { file: PathBuf, name: Option<String>, chunk: usize },
     Chat { room: String, name: String, since: Since },
     Sync { file: PathBuf, document: String, once: bool },
     Demonstration(Mode),
@@ -48,8 +57,8 @@ pub(crate) struct Watch {
     /// 0 means without end.
     pub(crate) count: u64,
     pub(crate) interval: Duration,
-    /// 0 means the next one that is made.
-    pub(crate) from_sequence: u64,
+    /// The first one; without it the next one that is made.
+    pub(crate) from_sequence: Option<u64>,
     pub(crate) delivery: Delivery,
 }
 
@@ -66,9 +75,18 @@ impl Job {
     /// The mode's name, as it stands in the result.
     pub(crate) fn mode(&self) -> &'static str {
         match self {
-            Self::Multiply { .. } | Self::Status => Mode::Unary.name(),
-            Self::Quotes(_) | Self::System { .. } => Mode::ServerStreaming.name(),
-            Self::Readings { .. } => Mode::ClientStreaming.name(),
+            Self::Multiply { .. }
+            | Self::Status
+            | Self::Files
+            | Self::Submit { .. }
+            | Self::Task { .. }
+            | Self::Cancel { .. } => Mode::Unary.name(),
+            Self::Quotes { .. }
+            | Self::System { .. }
+            | Self::WatchTask { .. }
+            | Self::Log { .. }
+            | Self::Download { .. } => Mode::ServerStreaming.name(),
+            Self::Readings { .. } | Self::Upload { .. } => Mode::ClientStreaming.name(),
             Self::Chat { .. } | Self::Sync { .. } => Mode::BidiStreaming.name(),
             Self::Demonstration(mode) => mode.name(),
             Self::Tour => "all",
@@ -80,9 +98,16 @@ impl Job {
         match self {
             Self::Multiply { .. } => "multiply",
             Self::Status => "status",
+            Self::Files => "files",
+            Self::Submit { .. } => "submit",
+            Self::Task { .. } | Self::WatchTask { .. } => "task",
+            Self::Cancel { .. } => "cancel",
+            Self::Log { .. } => "log",
             Self::Quotes(_) => "quotes",
             Self::System { .. } => "system",
+            Self::Download { .. } => "download",
             Self::Readings { .. } => "readings",
+            Self::Upload { .. } => "upload",
             Self::Chat { .. } => "chat",
             Self::Sync { .. } => "sync",
             Self::Demonstration(_) => "demonstration",
@@ -111,7 +136,8 @@ impl Config {
             let message = format!("--server {}: {reason}", options.server);
             Cli::command().error(clap::error::ErrorKind::ValueValidation, message)
         })?;
-        let unary = matches!(job, Job::Multiply { .. } | Job::Status);
+        let demonstration = matches!(job, Job::Demonstration(_));
+        let unary = job.mode() == Mode::Unary.name() && !demonstration;
         Ok(Self {
             server,
             output: options.output,
@@ -133,6 +159,12 @@ impl TryFrom<Command> for Job {
             Command::Unary { scenario } => match scenario {
                 Some(cli::Unary::Multiply { a, b }) => Self::Multiply { a, b },
                 Some(cli::Unary::Status) => Self::Status,
+                Some(cli::Unary::Submit { work, request_id }) => {
+                    Self::Submit { request: request_id.unwrap_or_else(Uuid::new_v4), work }
+                }
+                Some(cli::Unary::Task { id }) => Self::Task { id },
+                Some(cli::Unary::Cancel { id }) => Self::Cancel { id },
+                Some(cli::Unary::Files) => Self::Files,
                 None => Self::Demonstration(Mode::Unary),
             },
             Command::ServerStreaming { scenario } => match scenario {
@@ -140,10 +172,18 @@ impl TryFrom<Command> for Job {
                     Self::Quotes(Watch { symbols, count, interval, from_sequence, delivery })
                 }
                 Some(cli::ServerStreaming::System { interval, count }) => Self::System { interval, count },
+                Some(cli::ServerStreaming::Task { id }) => Self::WatchTask { id },
+                Some(cli::ServerStreaming::Log { file, from, count }) => Self::Log { file, from, count },
+                Some(cli::ServerStreaming::Download { name, output_file: output, force }) => {
+                    Self::Download { name, output, force }
+                }
                 None => Self::Demonstration(Mode::ServerStreaming),
             },
             Command::ClientStreaming { scenario } => match scenario {
-                Some(cli::ClientStreaming::Readings { file }) => Self::Readings { file },
+                Some(cli::ClientStreaming::Readings { file, producer }) => Self::Readings { file, producer },
+                Some(cli::ClientStreaming::Upload { file, name, chunk }) => {
+                    Self::Upload { file, name, chunk }
+                }
                 None => Self::Demonstration(Mode::ClientStreaming),
             },
             Command::BidiStreaming { scenario } => match scenario {

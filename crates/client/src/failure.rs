@@ -92,11 +92,12 @@ impl Failure {
     }
 
     /// Whether the call may well go on over a new connection: this one is gone,
-    /// or the server that is behind it.
+    /// or the server that is behind it, or the server says when to come back.
     pub(crate) fn is_lost_connection(&self) -> bool {
         match self.kind {
             Kind::Connect(_) | Kind::Status(Code::Unavailable) => true,
             Kind::Status(Code::DeadlineExceeded) => false,
+            Kind::Status(Code::Aborted) if self.retry_after.is_some() => true,
             // tonic gives what the transport said one of half a dozen codes.
             Kind::Status(_) => !self.sources.is_empty(),
             _ => false,
@@ -113,6 +114,16 @@ impl Failure {
         Self::new(Kind::Output, format!("{what} cannot be written: {error}"))
     }
 
+    /// Bytes are not what their checksum says.
+    pub(crate) fn damaged(message: impl Into<String>) -> Self {
+        Self::new(Kind::Status(Code::DataLoss), message)
+    }
+
+    /// Work that was handed to a thread did not come back.
+    pub(crate) fn cut_short(error: &tokio::task::JoinError) -> Self {
+        Self::new(Kind::System, format!("the work was cut short: {error}"))
+    }
+
     pub(crate) fn signals(error: &io::Error) -> Self {
         Self::new(Kind::System, format!("the handlers for signals cannot be installed: {error}"))
     }
@@ -124,6 +135,15 @@ impl Failure {
     pub(crate) fn deadline(deadline: Duration) -> Self {
         let deadline = humantime::format_duration(deadline);
         Self::new(Kind::Status(Code::DeadlineExceeded), format!("not done after {deadline}"))
+    }
+
+    /// A stream on which there should have been something by now.
+    pub(crate) fn silent(silence: Duration) -> Self {
+        let silence = humantime::format_duration(silence);
+        Self::new(
+            Kind::Status(Code::Unavailable),
+            format!("the server has been silent for {silence}, without a heartbeat"),
+        )
     }
 
     pub(crate) fn interrupted() -> Self {
@@ -168,10 +188,11 @@ impl Failure {
             Kind::Answer => {
                 ("the server speaks another version of the proto", "compare `client --version` on both sides")
             }
-            Kind::Input => ("the file cannot be used", "see the `--help` of the command"),
-            Kind::Output => {
-                ("the disk is full, or the place is not writable", "make room, or choose another place")
-            }
+            Kind::Input => ("the input cannot be used", "see the `--help` of this command"),
+            Kind::Output => (
+                "there is no room, the place is not writable, or something is in the way",
+                "choose another place",
+            ),
             Kind::System => ("the system refused it", "see the error above"),
             Kind::Interrupted | Kind::ReaderGone => ("", ""),
         }
@@ -193,8 +214,13 @@ impl Failure {
         text
     }
 
+    /// Whether the server gave this reason.
+    pub(crate) fn has_reason(&self, reason: &str) -> bool {
+        self.details.iter().any(|detail| detail.reason == reason)
+    }
+
     fn advice_on_status(&self, code: Code) -> (&'static str, &'static str) {
-        let is_reason = |reason: &str| self.details.iter().any(|detail| detail.reason == reason);
+        let is_reason = |reason: &str| self.has_reason(reason);
         let from_transport = !self.sources.is_empty();
         match code {
             code if self.stage == Stage::Unanswered && from_transport && code != Code::DeadlineExceeded => (
@@ -223,13 +249,51 @@ impl Failure {
                 "what answers there is no gRPC server, or a proxy that does not pass gRPC on",
                 "name a gRPC server with --server",
             ),
+            Code::InvalidArgument if is_reason("REQUEST_ID_REUSED") => {
+                ("that id was used for another task", "leave --request-id out to get a new one")
+            }
+            Code::InvalidArgument if is_reason("CHECKSUM_MISMATCH") => (
+                "the file was changed while it was uploaded, or bytes were changed on their way",
+                "the same command again uploads the file as it is now",
+            ),
+            Code::Aborted if is_reason("SUPERSEDED") => {
+                ("the same upload was started once more", "let that one finish, or start this one again")
+            }
+            Code::ResourceExhausted if is_reason("DISK_FULL") => (
+                "the disk of the server has no room; what is on it by now is kept",
+                "make room there; the same command again goes on",
+            ),
+            Code::ResourceExhausted if is_reason("TOO_MANY_UPLOADS") => {
+                ("others are being uploaded, or were not finished", "come back later; each is kept for a day")
+            }
+            Code::DataLoss => {
+                ("bytes were changed on their way or on a disk", "try again; then look at the disks")
+            }
             Code::InvalidArgument => {
                 ("a value in the request is not allowed", "change it as the message says")
             }
             Code::OutOfRange => {
                 ("a value is outside of what the server can represent, or no longer has", "choose one inside")
             }
+            Code::NotFound => (
+                "it never was there, or is not any more",
+                "check the name or the id; `client unary files` lists the files",
+            ),
+            Code::FailedPrecondition if is_reason("TASK_ENDED") => {
+                ("the task was faster", "ask for its result with `unary task ID`")
+            }
+            Code::FailedPrecondition if is_reason("NO_LOG_ROOT") => {
+                ("the server was started without a log directory", "start it with --log-root DIR")
+            }
             Code::AlreadyExists => ("somebody else has it", "choose another name"),
+            Code::FailedPrecondition if is_reason("SEQUENCE_GAP") => (
+                "the server has not what was delivered before: another --data-dir, or a week has passed",
+                "deliver all of it again, from the beginning",
+            ),
+            Code::Aborted if is_reason("PRODUCER_FENCED") => (
+                "the same is being delivered by somebody else right now",
+                "wait for that one; two of them need a --producer each, and count twice",
+            ),
             Code::FailedPrecondition => {
                 ("the request does not fit the state of the call", "do first what the message asks for")
             }

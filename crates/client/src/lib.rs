@@ -4,12 +4,14 @@
 //! `connect` opens the channel, `modes` make the calls, and everything that
 //! happens on them goes by way of the `timeline` to its renderers.
 
+mod bar;
 mod cli;
 mod config;
 mod connect;
 mod failure;
 mod lines;
 mod modes;
+mod part;
 mod readings;
 mod run;
 mod session;

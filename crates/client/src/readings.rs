@@ -1,33 +1,66 @@
 //! Readings from a file or from standard input, as a table or as JSON lines, in
 //! memory that does not grow with the input.
+//!
+//! They come in numbered batches of one device each. Of a file the batches are
+//! always the same, and so is the name under which they are numbered: whoever
+//! delivers it again, after a crash or by mistake, counts nothing twice.
 
 use std::{
+    borrow::Cow,
+    collections::HashMap,
     fs::File,
-    io::{self, IsTerminal as _, Read},
+    io::{self, Read, Seek as _},
+    mem,
     path::Path,
 };
 
 use csv_core::ReadRecordResult;
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::ProgressBar;
 use prost_types::Timestamp;
 use serde::{Deserialize, Serialize};
 use shared_proto::{fourmodes::v1::Reading, limits::TIMESTAMP_SECONDS};
 
 use crate::{
+    bar,
     failure::Failure,
     lines::{LONGEST_LINE, Lines},
 };
 
-/// How many rows go into one message.
+/// How many rows go into one batch. Part of what [`PRODUCER`] stands for.
 const BATCH: usize = 512;
+/// How many rows of all devices wait for their batches to fill; likewise.
+const HELD: usize = 65_536;
+/// How many devices an input may have; likewise.
+const DEVICES: usize = 10_000;
+/// How a file becomes the name of a producer. Another way to make batches needs
+/// another one.
+const PRODUCER: &str = "fourmodes 2026 readings of a file in batches";
 const MOST_COLUMNS: usize = 256;
 
-/// Some rows, in the order of the input.
+/// What is read, in the order in which it is.
+#[derive(Debug)]
+pub(crate) enum Input {
+    /// Comes first: the name that stands for the content of a file, and none
+    /// for what can be read only once.
+    Producer(Option<String>),
+    Portion(Portion),
+}
+
+/// Some rows.
 #[derive(Debug, Default)]
-pub(crate) struct Batch {
-    pub(crate) readings: Vec<Reading>,
+pub(crate) struct Portion {
+    pub(crate) batches: Vec<Batch>,
     /// What is no reading.
     pub(crate) refused: Vec<Refused>,
+}
+
+/// Readings of one device.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Batch {
+    pub(crate) device: String,
+    /// From 1 for each device.
+    pub(crate) sequence: u64,
+    pub(crate) readings: Vec<Reading>,
 }
 
 /// A row that does not count.
@@ -37,25 +70,78 @@ pub(crate) struct Refused {
     pub(crate) reason: String,
 }
 
-/// Reads `path`, or standard input for `-`, and gives `take` batch after batch
-/// until it returns false. Blocks.
+/// Reads `path`, or standard input for `-`, and gives `take` one part after the
+/// other until it returns false. Blocks.
 ///
 /// # Errors
 ///
-/// When the input cannot be read, is empty, or is neither a table with the
-/// columns device, time and value nor JSON lines. A row that is not what the
-/// others are is no error: it is refused in its batch.
+/// When the input cannot be read, is empty, is neither a table with the columns
+/// device, time and value nor JSON lines, or is a file that changes meanwhile.
+/// A row that is not what the others are is no error: it is refused.
 pub(crate) fn read(
     path: &Path,
     progress: &ProgressBar,
-    take: impl FnMut(Batch) -> bool,
+    mut take: impl FnMut(Input) -> bool,
 ) -> Result<(), Failure> {
-    let readings = if path == Path::new("-") {
-        read_from(io::stdin(), &ProgressBar::hidden(), take)
-    } else {
-        open(path, progress).map_err(Unusable::from).and_then(|file| read_from(file, progress, take))
+    let read = match path == Path::new("-") {
+        true => read_stream(io::stdin(), &ProgressBar::hidden(), &mut take),
+        false => open(path, progress).map_err(Unusable::from).and_then(|(file, is_regular)| {
+            if is_regular { read_file(file, progress, take) } else { read_stream(file, progress, &mut take) }
+        }),
     };
-    readings.map_err(|error| Failure::input(path, error))
+    read.map_err(|error| Failure::input(path, error))
+}
+
+/// What can be read only once. Its readings are not held back.
+fn read_stream(
+    input: impl Read,
+    progress: &ProgressBar,
+    take: &mut impl FnMut(Input) -> bool,
+) -> Result<(), Unusable> {
+    if !take(Input::Producer(None)) {
+        return Ok(());
+    }
+    read_from(input, progress, true, |portion| take(Input::Portion(portion)))
+}
+
+/// Twice: its name is a checksum of all that there is now. What is appended
+/// meanwhile is not part of it.
+fn read_file(
+    mut file: File,
+    progress: &ProgressBar,
+    mut take: impl FnMut(Input) -> bool,
+) -> Result<(), Unusable> {
+    let mut whole = blake3::Hasher::new_derive_key(PRODUCER);
+    whole.update_reader(&mut file)?;
+    if !take(Input::Producer(Some(whole.finalize().to_string()))) {
+        return Ok(());
+    }
+    file.rewind()?;
+    let read = blake3::Hasher::new_derive_key(PRODUCER);
+    let mut file = Hashed { input: file.take(whole.count()), read };
+    let mut gone = false;
+    read_from(&mut file, progress, false, |portion| {
+        gone = !take(Input::Portion(portion));
+        !gone
+    })?;
+    if !gone && file.read.finalize() != whole.finalize() {
+        return Err(Unusable::Changed);
+    }
+    Ok(())
+}
+
+/// Keeps the checksum of what is read.
+struct Hashed<R> {
+    input: R,
+    read: blake3::Hasher,
+}
+
+impl<R: Read> Read for Hashed<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let length = self.input.read(buffer)?;
+        self.read.update(&buffer[..length]);
+        Ok(length)
+    }
 }
 
 /// Whether `path` can be opened, without reading from it.
@@ -71,19 +157,14 @@ pub(crate) fn check(path: &Path) -> Result<(), Failure> {
     }
 }
 
-fn open(path: &Path, progress: &ProgressBar) -> io::Result<File> {
+/// The file, and whether it is one that can be read twice.
+fn open(path: &Path, progress: &ProgressBar) -> io::Result<(File, bool)> {
     let file = File::open(path)?;
     let metadata = file.metadata()?;
-    if metadata.is_file() && io::stderr().is_terminal() {
-        progress.set_length(metadata.len());
-        progress.set_draw_target(ProgressDrawTarget::stderr());
-        if let Ok(style) =
-            ProgressStyle::with_template("{bar:40} {bytes} of {total_bytes}, {bytes_per_sec}, {eta}")
-        {
-            progress.set_style(style);
-        }
+    if metadata.is_file() {
+        bar::of_bytes(progress, metadata.len());
     }
-    Ok(file)
+    Ok((file, metadata.is_file()))
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -98,12 +179,15 @@ enum Unusable {
     Binary,
     #[error("begins neither with a JSON object nor with a header that names device, time and value: {0}")]
     NoHeader(String),
+    #[error("changed while it was read, and parts of it are delivered; deliver it again when it is at rest")]
+    Changed,
 }
 
 fn read_from(
     input: impl Read,
     progress: &ProgressBar,
-    mut take: impl FnMut(Batch) -> bool,
+    prompt: bool,
+    mut take: impl FnMut(Portion) -> bool,
 ) -> Result<(), Unusable> {
     let mut lines = Lines::of(input);
     if !lines.advance()? {
@@ -117,23 +201,91 @@ fn read_from(
     if !more {
         return Err(Unusable::NoRows);
     }
-    let mut batch = Batch::default();
+    let mut rows = Rows::default();
     while more {
         match format.parse(&lines.line) {
-            Ok(reading) => batch.readings.push(Reading { line: lines.number, ..reading }),
-            Err(reason) => batch.refused.push(Refused { line: lines.number, reason }),
+            Ok((device, reading)) => rows.add(&device, Reading { line: lines.number, ..reading }),
+            Err(reason) => rows.refuse(lines.number, reason),
         }
         progress.inc(lines.line.len() as u64 + 1);
         // A reading that arrives slowly is not held back: what the reader has
-        // in its buffer decides, not a clock.
-        let full = batch.readings.len() + batch.refused.len() == BATCH;
-        if (full || lines.would_wait()) && !take(std::mem::take(&mut batch)) {
+        // in its buffer decides, not a clock. Of a file the batches must not
+        // depend on that.
+        if rows.held >= HELD || prompt && lines.would_wait() {
+            rows.complete_all();
+        }
+        if rows.is_portion() && !take(mem::take(&mut rows.ready)) {
             return Ok(());
         }
         more = lines.advance()?;
     }
-    take(batch);
+    rows.complete_all();
+    take(rows.ready);
     Ok(())
+}
+
+/// Rows on their way into batches.
+#[derive(Default)]
+struct Rows {
+    /// In the order in which they appeared.
+    devices: Vec<Device>,
+    places: HashMap<String, usize>,
+    /// Rows that are in no batch yet.
+    held: usize,
+    ready: Portion,
+}
+
+struct Device {
+    name: String,
+    /// The last batch.
+    sequence: u64,
+    held: Vec<Reading>,
+}
+
+impl Rows {
+    fn add(&mut self, device: &str, reading: Reading) {
+        let place = match self.places.get(device) {
+            Some(place) => *place,
+            None if self.devices.len() == DEVICES => {
+                let reason = format!("one device too many: an input may have {DEVICES}");
+                return self.refuse(reading.line, reason);
+            }
+            None => {
+                self.places.insert(device.to_owned(), self.devices.len());
+                self.devices.push(Device { name: device.to_owned(), sequence: 0, held: Vec::new() });
+                self.devices.len() - 1
+            }
+        };
+        let device = &mut self.devices[place];
+        device.held.push(reading);
+        self.held += 1;
+        if device.held.len() == BATCH {
+            self.held -= BATCH;
+            self.ready.batches.push(device.complete());
+        }
+    }
+
+    fn refuse(&mut self, line: u64, reason: String) {
+        self.ready.refused.push(Refused { line, reason });
+    }
+
+    fn complete_all(&mut self) {
+        let waiting = self.devices.iter_mut().filter(|device| !device.held.is_empty());
+        self.ready.batches.extend(waiting.map(Device::complete));
+        self.held = 0;
+    }
+
+    fn is_portion(&self) -> bool {
+        !self.ready.batches.is_empty() || self.ready.refused.len() >= BATCH
+    }
+}
+
+impl Device {
+    fn complete(&mut self) -> Batch {
+        self.sequence += 1;
+        let readings = mem::take(&mut self.held);
+        Batch { device: self.name.clone(), sequence: self.sequence, readings }
+    }
 }
 
 enum Format {
@@ -155,19 +307,20 @@ impl Format {
     }
 
     /// The number of the line is for the caller to fill in.
-    fn parse(&mut self, line: &[u8]) -> Result<Reading, String> {
+    fn parse<'a>(&'a mut self, line: &'a [u8]) -> Result<(Cow<'a, str>, Reading), String> {
         if line.len() > LONGEST_LINE {
             return Err(format!("the line has more than {LONGEST_LINE} bytes"));
         }
         match self {
             Self::Table(table) => table.parse(line),
             Self::JsonLines => {
-                let reading: JsonReading = serde_json::from_slice(line).map_err(|error| not_json(&error))?;
+                let reading: JsonReading<'_> =
+                    serde_json::from_slice(line).map_err(|error| not_json(&error))?;
                 let time = match reading.time {
                     JsonTime::Text(text) => timestamp(&text)?,
                     JsonTime::Seconds(seconds) => unix(seconds)?,
                 };
-                Ok(Reading { device: reading.device, time: Some(time), value: reading.value, line: 0 })
+                Ok((reading.device, Reading { time: Some(time), value: reading.value, line: 0 }))
             }
         }
     }
@@ -175,8 +328,9 @@ impl Format {
 
 #[derive(Deserialize)]
 #[serde(expecting = "a JSON object with device, time and value on one line")]
-struct JsonReading {
-    device: String,
+struct JsonReading<'a> {
+    #[serde(borrow)]
+    device: Cow<'a, str>,
     time: JsonTime,
     value: f64,
 }
@@ -230,13 +384,13 @@ impl Table {
         Some(table)
     }
 
-    fn parse(&mut self, line: &[u8]) -> Result<Reading, String> {
+    fn parse(&mut self, line: &[u8]) -> Result<(Cow<'_, str>, Reading), String> {
         self.split(line)?;
-        let device = self.field(self.device)?.to_owned();
         let time = timestamp(self.field(self.time)?)?;
         let value = self.field(self.value)?;
         let value = value.parse().map_err(|_| format!("value {} is not a number", quoted(value)))?;
-        Ok(Reading { device, time: Some(time), value, line: 0 })
+        let device = self.field(self.device)?;
+        Ok((device.into(), Reading { time: Some(time), value, line: 0 }))
     }
 
     fn split(&mut self, line: &[u8]) -> Result<(), String> {
@@ -302,21 +456,27 @@ fn quoted(field: &str) -> String {
 mod tests {
     use super::*;
 
-    fn all(input: &[u8]) -> Result<(Vec<Reading>, Vec<Refused>), String> {
+    /// The rows with their devices, in the order of their lines.
+    type Rows = (Vec<(String, Reading)>, Vec<Refused>);
+
+    fn all(input: &[u8]) -> Result<Rows, String> {
         let (mut readings, mut refused) = (Vec::new(), Vec::new());
-        read_from(input, &ProgressBar::hidden(), |batch| {
-            readings.extend(batch.readings);
-            refused.extend(batch.refused);
+        read_from(input, &ProgressBar::hidden(), true, |portion| {
+            for Batch { device, readings: batch, .. } in portion.batches {
+                readings.extend(batch.into_iter().map(|reading| (device.clone(), reading)));
+            }
+            refused.extend(portion.refused);
             true
         })
         .map_err(|error| error.to_string())?;
+        readings.sort_by_key(|(_, reading)| reading.line);
         Ok((readings, refused))
     }
 
     fn values(input: &[u8]) -> Vec<(u64, String, f64)> {
         let (readings, refused) = all(input).unwrap();
         assert_eq!(refused, []);
-        readings.into_iter().map(|r| (r.line, r.device, r.value)).collect()
+        readings.into_iter().map(|(device, r)| (r.line, device, r.value)).collect()
     }
 
     #[test]
@@ -327,8 +487,8 @@ mod tests {
                        {"device":"b","time":1767323045.5,"value":-2e3}"#;
         let (mut from_table, _) = all(table).unwrap();
         let (from_json, _) = all(json).unwrap();
-        assert_eq!(from_table[0].time, from_table[1].time);
-        for reading in &mut from_table {
+        assert_eq!(from_table[0].1.time, from_table[1].1.time);
+        for (_, reading) in &mut from_table {
             reading.line -= 1;
         }
         assert_eq!(from_table, from_json);
@@ -344,7 +504,7 @@ mod tests {
     fn rows_that_are_no_readings_are_refused_with_their_line() {
         let table = b"device,time,value\na,0\na,0,x\n\na,yesterday,1\n\"open,0,1\na,0,1\n\xff,0,1\na,1e300,1\nb,0,nan\n";
         let (readings, refused) = all(table).unwrap();
-        assert_eq!(readings.iter().map(|r| r.line).collect::<Vec<_>>(), [7, 10]);
+        assert_eq!(readings.iter().map(|(_, r)| r.line).collect::<Vec<_>>(), [7, 10]);
         let refused: Vec<_> = refused.iter().map(|r| (r.line, r.reason.as_str())).collect();
         assert_eq!(
             refused,
@@ -365,7 +525,7 @@ mod tests {
         table.resize(table.len() + 10 * LONGEST_LINE, b'x');
         table.extend_from_slice(b"\na,0,1\n");
         let (readings, refused) = all(&table).unwrap();
-        assert_eq!((readings.len(), readings[0].line), (1, 3));
+        assert_eq!((readings.len(), readings[0].1.line), (1, 3));
         assert_eq!((refused.len(), refused[0].line), (1, 2));
     }
 
@@ -381,17 +541,99 @@ mod tests {
         assert!(error(b"[1]\n").contains("device, time and value"));
     }
 
-    #[test]
-    fn readings_come_in_batches() {
-        let mut table = b"device,time,value\n".to_vec();
-        table.extend(b"a,0,1\n".repeat(1200));
-        let mut sizes = Vec::new();
-        read_from(&table[..], &ProgressBar::hidden(), |batch| {
-            sizes.push(batch.readings.len());
+    /// The batches of an input that comes in pieces of this size.
+    fn batches(input: &[u8], piece: usize, prompt: bool) -> Vec<Batch> {
+        struct Pieces<'a>(&'a [u8], usize);
+        impl Read for Pieces<'_> {
+            fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+                let length = self.1.min(buffer.len());
+                self.0.read(&mut buffer[..length])
+            }
+        }
+        let mut batches = Vec::new();
+        read_from(Pieces(input, piece), &ProgressBar::hidden(), prompt, |portion| {
+            batches.extend(portion.batches);
             true
         })
         .unwrap();
-        assert_eq!(sizes.iter().sum::<usize>(), 1200);
-        assert!(sizes.iter().all(|size| *size <= BATCH));
+        batches
+    }
+
+    fn table(rows: usize, devices: usize) -> Vec<u8> {
+        let rows = (0..rows).map(|row| format!("d{},{row},1\n", row * row % devices));
+        ["device,time,value\n".to_owned()].into_iter().chain(rows).collect::<String>().into_bytes()
+    }
+
+    #[test]
+    fn batches_are_of_one_device_each_full_and_numbered_without_a_gap() {
+        let table = table(200_000, 97);
+        let mut last: HashMap<String, (u64, u64)> = HashMap::new();
+        let mut rows = 0;
+        for batch in batches(&table, 1000, false) {
+            let (sequence, line) = last.entry(batch.device).or_default();
+            assert_eq!(batch.sequence, *sequence + 1);
+            *sequence = batch.sequence;
+            assert!((1..=BATCH).contains(&batch.readings.len()));
+            for reading in batch.readings {
+                assert!(reading.line > *line);
+                *line = reading.line;
+                rows += 1;
+            }
+        }
+        assert_eq!(rows, 200_000);
+    }
+
+    #[test]
+    fn the_batches_of_a_file_do_not_depend_on_how_it_is_read() {
+        // So many devices that batches leave before they are full.
+        let table = table(200_000, 9_973);
+        let whole = batches(&table, usize::MAX, false);
+        for piece in [37, 4096] {
+            assert!(batches(&table, piece, false) == whole);
+        }
+        assert!(whole.iter().all(|batch| batch.readings.len() <= BATCH));
+        assert!(whole.len() > 10_000, "{}", whole.len());
+    }
+
+    #[test]
+    fn rows_of_a_pipe_are_not_held_back() {
+        let table = b"device,time,value\na,0,1\nb,0,1\n";
+        let sequences = |batches: Vec<Batch>| batches.iter().map(|batch| batch.sequence).collect::<Vec<_>>();
+        assert_eq!(sequences(batches(table, 1, true)), [1, 1]);
+        let table = b"device,time,value\na,0,1\na,0,1\n";
+        assert_eq!(sequences(batches(table, 1, true)), [1, 2]);
+        assert_eq!(sequences(batches(table, 1, false)), [1]);
+    }
+
+    #[test]
+    fn devices_are_bounded() {
+        let rows = (0..DEVICES + 5).map(|n| format!("d{n},0,1\n")).collect::<String>();
+        let (readings, refused) = all(format!("device,time,value\n{rows}d7,0,1\n").as_bytes()).unwrap();
+        assert_eq!((readings.len(), refused.len()), (DEVICES + 1, 5));
+        assert!(refused[0].reason.contains("10000"), "{refused:?}");
+    }
+
+    #[test]
+    fn a_file_has_the_name_of_its_content_and_must_not_change() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let read = |change: Option<&[u8]>| {
+            let mut name = None;
+            let read = read(file.path(), &ProgressBar::hidden(), |input| {
+                if let Input::Producer(producer) = input {
+                    name = producer;
+                    change.inspect(|content| std::fs::write(&file, content).unwrap());
+                }
+                true
+            });
+            read.map(|()| name.unwrap()).map_err(|failure| failure.message)
+        };
+        std::fs::write(&file, "device,time,value\na,0,1\n").unwrap();
+        let name = read(None).unwrap();
+        assert_eq!((read(None), name.len()), (Ok(name.clone()), 64));
+        // What is appended is for the next time.
+        assert_eq!(read(Some(b"device,time,value\na,0,1\na,0,2\n")), Ok(name.clone()));
+        assert_ne!(read(None), Ok(name));
+        assert!(read(Some(b"device,time,value\na,0,1\na,0,3\n")).unwrap_err().contains("changed"));
+        assert!(read(Some(b"device,time,value\na,0,1\n")).unwrap_err().contains("changed"));
     }
 }

@@ -68,6 +68,14 @@ async fn outcome(config: &Config, timeline: &Timeline) -> Outcome {
             task.run(async |session, report| unary::multiply(session, *a, *b, report).await).await
         }
         Job::Status => task.run(unary::status).await,
+        Job::Files => task.run(unary::files::files).await,
+        Job::Submit { request, work } => {
+            task.run(async |session, report| unary::submit(session, *request, work, report).await).await
+        }
+        Job::Task { id } => task.run(async |session, report| unary::task(session, *id, report).await).await,
+        Job::Cancel { id } => {
+            task.run(async |session, report| unary::cancel(session, *id, report).await).await
+        }
         Job::Quotes(watch) => {
             task.run(async |session, report| quotes::quotes(session, watch, report).await).await
         }
@@ -77,11 +85,44 @@ async fn outcome(config: &Config, timeline: &Timeline) -> Outcome {
             })
             .await
         }
-        // A file that is not there is no reason to disturb a server.
-        Job::Readings { file } => match readings::check(file) {
-            Ok(()) => {
-                task.run(async |session, report| client_streaming::readings(session, file, report).await)
+        Job::WatchTask { id } => {
+            task.run(async |session, report| server_streaming::task(session, *id, report).await).await
+        }
+        Job::Log { file, from, count } => {
+            task.run(async |session, report| {
+                server_streaming::log(session, file, *from, *count, report).await
+            })
+            .await
+        }
+        Job::Download { name, output, force } => {
+            match server_streaming::download::Plan::new(name, output.as_deref(), *force) {
+                Ok(plan) => {
+                    task.run(async |session, report| {
+                        server_streaming::download::download(session, &plan, report).await
+                    })
                     .await
+                }
+                Err(failure) => Outcome::new(&config.job, &Nothing {}, Err(failure)),
+            }
+        }
+        Job::Upload { file, name, chunk } => {
+            match client_streaming::upload::Plan::new(file, name.as_deref(), *chunk) {
+                Ok(plan) => {
+                    task.run(async |session, report| {
+                        client_streaming::upload::upload(session, &plan, report).await
+                    })
+                    .await
+                }
+                Err(failure) => Outcome::new(&config.job, &Nothing {}, Err(failure)),
+            }
+        }
+        // A file that is not there is no reason to disturb a server.
+        Job::Readings { file, producer } => match readings::check(file) {
+            Ok(()) => {
+                task.run(async |session, report| {
+                    client_streaming::readings::readings(session, file, producer.as_deref(), report).await
+                })
+                .await
             }
             Err(failure) => Outcome::new(&config.job, &Nothing {}, Err(failure)),
         },

@@ -10,7 +10,8 @@ use std::{
 
 use http::Uri;
 use indicatif::ProgressBar;
-use tonic::{Request, transport::Channel};
+use shared_proto::fourmodes::v1::unary_service_client::UnaryServiceClient;
+use tonic::{Request, Response, Status, transport::Channel};
 
 use crate::{
     config::{Config, UNARY_DEADLINE},
@@ -53,7 +54,55 @@ impl Session {
     /// that went away, but none.
     pub(crate) async fn resuming<T>(
         &self,
+        call: impl AsyncFnMut() -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
+        self.again(call, || self.timeline.stage() == Stage::UnderWay).await
+    }
+
+    /// Likewise a call that may be made again although nothing has come back: it
+    /// is answered at its end alone, and takes effect once however often it is
+    /// made.
+    pub(crate) async fn repeating<T>(
+        &self,
+        call: impl AsyncFnMut() -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
+        self.again(call, || true).await
+    }
+
+    /// Makes a unary call, again when the connection is lost before the answer
+    /// is there, within the time that is left. Whoever uses this knows that the
+    /// call may be repeated: it changes nothing, or its message has an id that
+    /// makes it take effect once.
+    ///
+    /// As gRFC A6 has it: five attempts at most, and each says how many there
+    /// were before. Also when the server has not answered at all yet, as the
+    /// first call of a run may be the one that it died in.
+    pub(crate) async fn unary<M: Clone, T>(
+        &self,
+        message: M,
+        call: impl AsyncFn(UnaryServiceClient<Tap>, Request<M>) -> Result<Response<T>, Status>,
+    ) -> Result<T, Failure> {
+        const MOST_ATTEMPTS: u32 = 5;
+        let mut before = 0;
+        let attempt = async || {
+            let mut request = self.unary_request(message.clone());
+            if before > 0 {
+                request.metadata_mut().insert("grpc-previous-rpc-attempts", before.into());
+            }
+            before += 1;
+            match call(UnaryServiceClient::new(self.channel()), request).await {
+                Ok(response) => Ok(Ok(response.into_inner())),
+                Err(status) if before == MOST_ATTEMPTS => Ok(Err(status.into())),
+                Err(status) => Err(status.into()),
+            }
+        };
+        self.again(attempt, || true).await?
+    }
+
+    async fn again<T>(
+        &self,
         mut call: impl AsyncFnMut() -> Result<T, Failure>,
+        is_worth_it: impl Fn() -> bool,
     ) -> Result<T, Failure> {
         let mut lost: Option<(Instant, u32)> = None;
         loop {
@@ -66,7 +115,7 @@ impl Session {
                     lost = None;
                 }
                 let (since, attempts) = lost.get_or_insert((Instant::now(), 0));
-                if since.elapsed() >= self.patience || self.timeline.stage() != Stage::UnderWay {
+                if since.elapsed() >= self.patience || !is_worth_it() {
                     return Err(failure);
                 }
                 *attempts += 1;
@@ -123,6 +172,11 @@ impl Session {
     /// Explains what comes next.
     pub(crate) fn note(&self, text: &str) {
         self.timeline.note(text);
+    }
+
+    /// Tells a line of what the user asked for, where that comes bit by bit.
+    pub(crate) fn line(&self, text: &str) {
+        self.timeline.line(text);
     }
 
     /// A bar for long work, drawn on stderr when that is a terminal.

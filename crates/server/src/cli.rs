@@ -61,6 +61,11 @@ pub struct Cli {
     )]
     pub quotes_seed: u64,
 
+    /// A directory whose files may be followed with `log`: all that it contains,
+    /// and nothing else [default: none may]
+    #[arg(long, env = "FOURMODES_LOG_ROOT", hide_env_values = true, value_name = "DIR", global = true)]
+    pub log_root: Option<PathBuf>,
+
     /// What to serve
     #[command(subcommand)]
     pub modes: Modes,
@@ -69,11 +74,13 @@ pub struct Cli {
 /// What to serve: one mode, or all.
 #[derive(Debug, Clone, Copy, Subcommand)]
 pub enum Modes {
-    /// One request, one response: multiply, status, the tutorial's Greeter
+    /// One request, one response: multiply, status, files, submit, task,
+    /// cancel, the tutorial's Greeter
     Unary,
-    /// One request, many responses: quotes, system, the tutorial's StreamService
+    /// One request, many responses: quotes, download, system, task, log, the
+    /// tutorial's StreamService
     ServerStreaming,
-    /// Many requests, one response: readings
+    /// Many requests, one response: readings, upload
     ClientStreaming,
     /// Many requests, many responses: chat
     BidiStreaming,
@@ -96,6 +103,7 @@ impl TryFrom<Cli> for Config {
             grace: cli.grace,
             quotes_seed: cli.quotes_seed,
             data: data(cli.data_dir)?,
+            log_root: cli.log_root,
             modes: match cli.modes {
                 Modes::Unary => vec![Mode::Unary],
                 Modes::ServerStreaming => vec![Mode::ServerStreaming],

@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
-use shared_proto::Mode;
+use shared_proto::{Mode, limits};
 
 pub use crate::domain::feed::Retention;
 
@@ -15,14 +15,37 @@ pub struct Config {
     pub grace: Duration,
     /// Where the state is kept.
     pub data: Data,
-    /// After so long without news a stream says that it is alive.
-    pub heartbeat: Duration,
     /// How much of a history is kept, of each room and of the quotes.
     pub retention: Retention,
     /// Seed of the simulated quotes.
     pub quotes_seed: u64,
+    /// The directory whose files may be followed; none, when unset.
+    pub log_root: Option<PathBuf>,
+    /// How long a stream that monitors something may be silent.
+    pub heartbeat: Duration,
+    /// What uploads may take.
+    pub uploads: UploadLimits,
     /// The modes to serve; the others answer UNIMPLEMENTED and say so.
     pub modes: Vec<Mode>,
+}
+
+/// What uploads may take.
+#[derive(Debug, Clone, Copy)]
+pub struct UploadLimits {
+    /// The largest content, in bytes.
+    pub size: u64,
+    /// How many uploads may be unfinished at a time.
+    pub partials: usize,
+    /// How long an upload is kept of which nothing more arrives.
+    pub kept: Duration,
+    /// After this many bytes what has arrived becomes durable.
+    pub checkpoint: u64,
+}
+
+impl Default for UploadLimits {
+    fn default() -> Self {
+        Self { size: 1 << 30, partials: 64, kept: Duration::from_secs(24 * 3600), checkpoint: 32 << 20 }
+    }
 }
 
 /// Where a server keeps its state.
@@ -42,9 +65,11 @@ impl Default for Config {
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
             grace: Duration::from_secs(10),
             data: Data::Memory,
-            heartbeat: Duration::from_secs(5),
             retention: Retention::default(),
             quotes_seed: 1,
+            log_root: None,
+            heartbeat: limits::HEARTBEAT,
+            uploads: UploadLimits::default(),
             modes: Mode::ALL.to_vec(),
         }
     }

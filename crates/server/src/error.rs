@@ -3,13 +3,23 @@
 use std::{collections::HashMap, time::Duration};
 
 use shared_document::Refusal;
-use shared_proto::{ERROR_DOMAIN, Mode};
+use shared_proto::{ERROR_DOMAIN, Mode, limits::CHUNK_BYTES};
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
 use crate::domain::{
-    arithmetic::Overflow, documents::DocumentError, market::MarketError, quotes::UnknownSymbols,
-    rooms::RoomError, store::StoreError, system::Unreadable,
+    arithmetic::Overflow,
+    collector::CollectError,
+    documents::DocumentError,
+    logs::LogError,
+    market::MarketError,
+    quotes::UnknownSymbols,
+    resources::BadResource,
+    rooms::RoomError,
+    store::StoreError,
+    system::Unreadable,
+    tasks::{Fault, TaskError},
+    uploads::UploadError,
 };
 
 impl From<Overflow> for Status {
@@ -28,13 +38,15 @@ impl From<UnknownSymbols> for Status {
 impl From<MarketError> for Status {
     fn from(error: MarketError) -> Self {
         let message = error.to_string();
-        let (reason, facts) = match error {
-            MarketError::OtherEpoch { asked, epoch } => ("OTHER_EPOCH", [("asked", asked), ("epoch", epoch)]),
-            MarketError::NotYet { from, next } => ("NOT_YET", [("from", from), ("next", next)]),
-            MarketError::Gone { from, first } => ("NOT_KEPT", [("from", from), ("first", first)]),
+        let (reason, fact) = match error {
+            MarketError::OtherEpoch { epoch } => {
+                ("OTHER_EPOCH", ("epoch", humantime::format_rfc3339_nanos(epoch).to_string()))
+            }
+            MarketError::NotYet { next, .. } => ("NOT_YET", ("next", next.to_string())),
+            MarketError::Gone { first, .. } => ("NOT_KEPT", ("first", first.to_string())),
             MarketError::Store(error) => return error.into(),
         };
-        with_reason(Code::OutOfRange, message, reason, facts.map(|(key, value)| (key, value.to_string())))
+        with_reason(Code::OutOfRange, message, reason, [fact])
     }
 }
 
@@ -96,6 +108,32 @@ impl From<DocumentError> for Status {
     }
 }
 
+impl From<CollectError> for Status {
+    fn from(error: CollectError) -> Self {
+        let message = error.to_string();
+        match error {
+            CollectError::BadProducer(_) | CollectError::OtherProducer => bad_request("producer_id", message),
+            CollectError::BadSequence => bad_request("sequence", message),
+            CollectError::Gap { device, expected, .. } => {
+                let facts = [("device", device), ("expected", expected.to_string())];
+                with_reason(Code::FailedPrecondition, message, "SEQUENCE_GAP", facts)
+            }
+            // With `RetryInfo`: whoever delivers again finds out what is left to do.
+            CollectError::Fenced { producer } => {
+                let facts = HashMap::from([("producer_id".to_owned(), producer)]);
+                let mut details = ErrorDetails::with_error_info("PRODUCER_FENCED", ERROR_DOMAIN, facts);
+                details.set_retry_info(Some(Duration::from_millis(100)));
+                Status::with_error_details(Code::Aborted, message, details)
+            }
+            CollectError::TooManyDevices => {
+                with_reason(Code::ResourceExhausted, message, "TOO_MANY_DEVICES", [])
+            }
+            CollectError::TooManyMarks => with_reason(Code::ResourceExhausted, message, "TOO_MANY_MARKS", []),
+            CollectError::Store(error) => error.into(),
+        }
+    }
+}
+
 impl From<StoreError> for Status {
     fn from(error: StoreError) -> Self {
         let message = error.to_string();
@@ -117,6 +155,121 @@ impl From<StoreError> for Status {
     }
 }
 
+impl From<TaskError> for Status {
+    fn from(error: TaskError) -> Self {
+        let message = error.to_string();
+        match error {
+            TaskError::TooHigh(_) => bad_request("count_primes.below", message),
+            TaskError::BadResource(_) => bad_request("compute_checksum.resource", message),
+            TaskError::RequestReused { request, task } => {
+                let mut details = ErrorDetails::with_bad_request_violation("request_id", message.as_str());
+                let facts = facts([("request_id", request.to_string()), ("task", task.to_string())]);
+                details.set_error_info("REQUEST_ID_REUSED", ERROR_DOMAIN, facts);
+                Status::with_error_details(Code::InvalidArgument, message, details)
+            }
+            TaskError::TooManyOpen => {
+                let details = ErrorDetails::with_quota_failure_violation("tasks", message.as_str());
+                Status::with_error_details(Code::ResourceExhausted, message, details)
+            }
+            TaskError::Unknown { id } => not_found("fourmodes.v1.Task", &id.to_string(), message),
+            TaskError::Ended { id, ending } => {
+                let facts = [("task", id.to_string()), ("ending", ending.to_owned())];
+                with_reason(Code::FailedPrecondition, message, "TASK_ENDED", facts)
+            }
+            TaskError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<BadResource> for Status {
+    fn from(error: BadResource) -> Self {
+        bad_request("resource_name", format!("resource_name {error}"))
+    }
+}
+
+impl From<UploadError> for Status {
+    fn from(error: UploadError) -> Self {
+        let message = error.to_string();
+        match error {
+            UploadError::NotFound(kind, name) => {
+                let details = ErrorDetails::with_resource_info(kind, name, "", message.as_str());
+                Status::with_error_details(Code::NotFound, message, details)
+            }
+            UploadError::TooLarge { limit, .. } => {
+                let facts = [("limit_bytes", limit.to_string())];
+                with_reason(Code::ResourceExhausted, message, "UPLOAD_TOO_LARGE", facts)
+            }
+            UploadError::TooMany { limit } => {
+                let facts = [("limit", limit.to_string())];
+                with_reason(Code::ResourceExhausted, message, "TOO_MANY_UPLOADS", facts)
+            }
+            UploadError::IdInUse(_) => with_reason(Code::AlreadyExists, message, "UPLOAD_ID_IN_USE", []),
+            UploadError::NotCommittedSize { committed, .. } => {
+                let facts = [("committed_size", committed.to_string())];
+                with_reason(Code::FailedPrecondition, message, "OFFSET_NOT_COMMITTED_SIZE", facts)
+            }
+            UploadError::WrongOffset { .. } => bad_request("write_offset", message),
+            UploadError::TooLong(_) => bad_request("data", message),
+            UploadError::TooShort { .. } => bad_request("finish_write", message),
+            UploadError::WrongChecksum { found, declared } => {
+                let facts = [("found", found.to_string()), ("declared", declared.to_string())];
+                with_reason(Code::InvalidArgument, message, "CHECKSUM_MISMATCH", facts)
+            }
+            UploadError::Superseded => with_reason(Code::Aborted, message, "SUPERSEDED", []),
+            UploadError::DiskFull => with_reason(Code::ResourceExhausted, message, "DISK_FULL", []),
+            UploadError::Disk(_) => with_reason(Code::Internal, message, "DISK_FAILED", []),
+            UploadError::Store(error) => error.into(),
+        }
+    }
+}
+
+/// Why a task failed, in the terms of a call that failed for the same reason.
+impl From<Fault> for Status {
+    fn from(fault: Fault) -> Self {
+        let code = match fault {
+            Fault::NoResource { .. } => Code::NotFound,
+            Fault::Unreadable { .. } | Fault::Defect => Code::Internal,
+        };
+        Self::new(code, fault.to_string())
+    }
+}
+
+impl From<LogError> for Status {
+    fn from(error: LogError) -> Self {
+        let message = error.to_string();
+        match error {
+            LogError::BadPath { .. } => bad_request("file", message),
+            LogError::NotFound { file } => not_found("file", &file, message),
+            LogError::Forbidden { file } => {
+                with_reason(Code::PermissionDenied, message, "LOG_FORBIDDEN", [("file", file)])
+            }
+            LogError::BeyondTheEnd { offset, size } => {
+                let facts = [("offset", offset.to_string()), ("size", size.to_string())];
+                with_reason(Code::OutOfRange, message, "BEYOND_THE_END", facts)
+            }
+            LogError::Unreadable(_) => with_reason(Code::Internal, message, "LOG_UNREADABLE", []),
+        }
+    }
+}
+
+/// RESOURCE_EXHAUSTED: a message of an upload that has too much in it.
+pub(crate) fn message_too_large() -> Status {
+    let message = format!("a message of an upload may have {CHUNK_BYTES} bytes of data; send smaller ones");
+    let facts = [("limit_bytes", CHUNK_BYTES.to_string())];
+    with_reason(Code::ResourceExhausted, message, "MESSAGE_TOO_LARGE", facts)
+}
+
+/// DATA_LOSS: content that is shorter on disk than when it was committed.
+pub(crate) fn content_damaged() -> Status {
+    with_reason(Code::DataLoss, "the content has lost bytes on disk".to_owned(), "CONTENT_DAMAGED", [])
+}
+
+/// OUT_OF_RANGE: the field of a request is outside of what there is.
+pub(crate) fn out_of_range(field: &str, message: String) -> Status {
+    let details = ErrorDetails::with_bad_request_violation(field, message.as_str());
+    Status::with_error_details(Code::OutOfRange, message, details)
+}
+
 /// INVALID_ARGUMENT with a `BadRequest` that names the field.
 pub(crate) fn bad_request(field: &str, message: String) -> Status {
     let details = ErrorDetails::with_bad_request_violation(field, message.as_str());
@@ -126,6 +279,17 @@ pub(crate) fn bad_request(field: &str, message: String) -> Status {
 /// FAILED_PRECONDITION: the message is fine, but not at this place in the stream.
 pub(crate) fn out_of_turn(message: &str) -> Status {
     with_reason(Code::FailedPrecondition, message.to_owned(), "OUT_OF_TURN", [])
+}
+
+/// FAILED_PRECONDITION: the server was started without what the call needs.
+pub(crate) fn no_log_root() -> Status {
+    let message = "this server follows no logs; start it with --log-root DIR to follow those in DIR";
+    with_reason(Code::FailedPrecondition, message.to_owned(), "NO_LOG_ROOT", [])
+}
+
+fn not_found(kind: &str, name: &str, message: String) -> Status {
+    let details = ErrorDetails::with_resource_info(kind, name, "", message.as_str());
+    Status::with_error_details(Code::NotFound, message, details)
 }
 
 /// UNIMPLEMENTED, with the command that starts a server for the mode.
@@ -149,8 +313,12 @@ fn with_reason<const N: usize>(
     code: Code,
     message: String,
     reason: &str,
-    facts: [(&str, String); N],
+    given: [(&str, String); N],
 ) -> Status {
-    let facts: HashMap<_, _> = facts.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
-    Status::with_error_details(code, message, ErrorDetails::with_error_info(reason, ERROR_DOMAIN, facts))
+    let details = ErrorDetails::with_error_info(reason, ERROR_DOMAIN, facts(given));
+    Status::with_error_details(code, message, details)
+}
+
+fn facts<const N: usize>(facts: [(&str, String); N]) -> HashMap<String, String> {
+    facts.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
 }

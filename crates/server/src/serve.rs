@@ -1,11 +1,12 @@
 //! The server as a function: everything it needs comes in as an argument, so a
 //! test runs it like `main` does.
 
-use std::{convert::Infallible, sync::Arc};
+use std::{convert::Infallible, io, path::Path, sync::Arc};
 
 use anyhow::Context as _;
 use shared_proto::{
     Mode,
+    bytestream::byte_stream_server::ByteStreamServer,
     fourmodes::v1::{
         bidi_streaming_service_server::BidiStreamingServiceServer,
         client_streaming_service_server::ClientStreamingServiceServer,
@@ -17,7 +18,7 @@ use shared_proto::{
         greeter::greeter_server::GreeterServer, streaming_demo::stream_service_server::StreamServiceServer,
     },
 };
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, runtime::Handle};
 use tokio_util::sync::CancellationToken;
 use tonic::{
     body::Body,
@@ -35,8 +36,16 @@ use tonic_reflection::server as reflection;
 use crate::{
     activity::Activity,
     config::Config,
-    domain::{documents::Documents, market::Market, rooms::Rooms},
-    extra::{not_served::NotServed, tutorial::Tutorial},
+    domain::{
+        collector::Collector,
+        documents::Documents,
+        logs::Logs,
+        market::Market,
+        rooms::Rooms,
+        tasks::{OpenResource, Tasks},
+        uploads::Uploads,
+    },
+    extra::{byte_stream::ByteStreams, not_served::NotServed, tutorial::Tutorial},
     layers,
     modes::{
         bidi_streaming::BidiStreaming, client_streaming::ClientStreaming, server_streaming::ServerStreaming,
@@ -65,7 +74,16 @@ pub async fn serve(
     let stack = layers::stack(activity.clone(), draining.clone()).context("the descriptors are damaged")?;
     let health = HealthReporter::new();
     let state = State::open(&config.data)?;
-    let services = Services::new(&config, activity, &state);
+    let uploads = Uploads::open(state.store.clone(), state.files(), config.uploads).await;
+    let uploads = uploads.context("the uploads of an earlier run cannot be read; see --data-dir")?;
+    // What is left of it when this future ends or is dropped goes on after the
+    // next start.
+    let stop_tasks = draining.child_token();
+    let _stopped = stop_tasks.clone().drop_guard();
+    let tasks = Tasks::open(state.store.clone(), uploaded_files(uploads.clone()), stop_tasks)
+        .await
+        .context("the tasks cannot be taken up again")?;
+    let services = Services::new(&config, activity, &state, tasks, uploads)?;
     let names = services.names.clone();
     let routes = services.with_health_and_reflection(&health).await?;
 
@@ -127,11 +145,25 @@ struct Services {
 }
 
 impl Services {
-    fn new(config: &Config, activity: Arc<Activity>, state: &State) -> Self {
+    fn new(
+        config: &Config,
+        activity: Arc<Activity>,
+        state: &State,
+        tasks: Tasks,
+        uploads: Uploads,
+    ) -> anyhow::Result<Self> {
         let served = config.modes.clone();
-        let unary = Unary { activity, served: served.clone() };
         let market = Market::new(state.store.clone(), config.quotes_seed, config.retention);
-        let server_streaming = ServerStreaming { market: Arc::new(market), heartbeat: config.heartbeat };
+        let unary =
+            Unary { activity, tasks: tasks.clone(), served: served.clone(), uploads: uploads.clone() };
+        let server_streaming = ServerStreaming {
+            market: Arc::new(market),
+            tasks,
+            logs: config.log_root.as_deref().map(open_logs).transpose()?,
+            heartbeat: config.heartbeat,
+        };
+        let collector = Collector::new(state.store.clone());
+        let client_streaming = ClientStreaming { collector: Arc::new(collector) };
         let rooms = Rooms::new(state.store.clone(), config.retention);
         let documents = Documents::new(state.store.clone());
         let bidi_streaming = BidiStreaming { rooms: Arc::new(rooms), documents: Arc::new(documents) };
@@ -140,9 +172,22 @@ impl Services {
         services.add(Mode::Unary, GreeterServer::new(Tutorial));
         services.add(Mode::ServerStreaming, ServerStreamingServiceServer::new(server_streaming));
         services.add(Mode::ServerStreaming, StreamServiceServer::new(Tutorial));
-        services.add(Mode::ClientStreaming, ClientStreamingServiceServer::new(ClientStreaming));
+        services.add(Mode::ClientStreaming, ClientStreamingServiceServer::new(client_streaming));
         services.add(Mode::BidiStreaming, BidiStreamingServiceServer::new(bidi_streaming));
-        services
+        services.add_byte_stream(uploads);
+        Ok(services)
+    }
+
+    /// A service of two modes: it is there with either, and says for itself
+    /// which of its methods are not served.
+    fn add_byte_stream(&mut self, uploads: Uploads) {
+        let byte_streams = ByteStreams { served: self.served.clone(), uploads };
+        let service = ByteStreamServer::new(byte_streams)
+            .max_decoding_message_size(limits::CHUNK_BYTES + limits::CHUNK_OVERHEAD_BYTES);
+        if ByteStreams::MODES.iter().any(|mode| self.served.contains(mode)) {
+            self.names.push(<ByteStreamServer<ByteStreams> as NamedService>::NAME);
+        }
+        self.routes.add_service(service);
     }
 
     fn add<S>(&mut self, mode: Mode, service: S)
@@ -185,6 +230,26 @@ impl Services {
         self.routes.add_service(v1alpha.context("reflection v1alpha")?);
         Ok(self.routes.routes())
     }
+}
+
+/// What a task opens by name: certain content, or the newest of a file.
+fn uploaded_files(uploads: Uploads) -> OpenResource {
+    let runtime = Handle::current();
+    Arc::new(move |name| {
+        // The name of a file has no `/`; what has one is `files/…` or `blobs/…`.
+        let source = if name.contains('/') { name.parse() } else { format!("files/{name}").parse() };
+        let source = source.map_err(|error| io::Error::new(io::ErrorKind::NotFound, error))?;
+        // Called on a thread of the task, which may wait.
+        let blob = runtime.block_on(uploads.find(&source))?;
+        Ok((uploads.open_blob(&blob)?, blob.size))
+    })
+}
+
+fn open_logs(root: &Path) -> anyhow::Result<Arc<Logs>> {
+    let logs = Logs::open(root).with_context(|| {
+        format!("cannot open {}; choose another directory with --log-root", root.display())
+    })?;
+    Ok(Arc::new(logs))
 }
 
 fn mode_names(modes: &[Mode]) -> String {

@@ -22,6 +22,12 @@ pub mod fourmodes {
     }
 }
 
+/// `google.bytestream`: uploads and downloads.
+#[allow(missing_docs, reason = "as above")]
+pub mod bytestream {
+    tonic::include_proto!("google.bytestream");
+}
+
 /// The services of the tutorials that people start from.
 #[allow(missing_docs, reason = "as above")]
 pub mod tutorial {
@@ -46,6 +52,10 @@ pub fn is_unseen(c: char) -> bool {
 
 /// The `domain` of every `google.rpc.ErrorInfo` that the server sends.
 pub const ERROR_DOMAIN: &str = "fourmodes";
+
+/// The header of a response to `ByteStream.Read` that has the `blobs/` name of
+/// what is read.
+pub const RESOURCE_NAME_HEADER: &str = "resource-name";
 
 /// The `FileDescriptorSet` of all protos, imports included, encoded.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));

@@ -29,3 +29,13 @@ pub const TIMESTAMP_SECONDS: RangeInclusive<i64> = -62_135_596_800..=253_402_300
 
 /// The longest text that may be posted in a room, in bytes.
 pub const TEXT_BYTES: usize = 4096;
+
+/// After this long without news a stream that monitors something says that it is
+/// alive.
+pub const HEARTBEAT: Duration = Duration::from_secs(5);
+
+/// The most bytes of a file in one message of an upload.
+pub const CHUNK_BYTES: usize = 4 << 20;
+
+/// What such a message may have besides: names and offsets.
+pub const CHUNK_OVERHEAD_BYTES: usize = 4 << 10;

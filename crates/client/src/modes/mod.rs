@@ -4,5 +4,6 @@
 pub(crate) mod bidi_streaming;
 pub(crate) mod client_streaming;
 pub(crate) mod server_streaming;
+mod task;
 pub(crate) mod tour;
 pub(crate) mod unary;

@@ -23,7 +23,7 @@ impl<W: Write> Json<W> {
         Self { out, quiet }
     }
 
-    fn line(&mut self, value: &Value) -> io::Result<()> {
+    fn write(&mut self, value: &Value) -> io::Result<()> {
         // What is unseen in a string would act on a terminal; JSON itself
         // escapes only a part of it.
         let mut line = String::new();
@@ -52,7 +52,11 @@ impl<W: Write + Send> Renderer for Json<W> {
         if let Value::Object(fields) = fields {
             line.extend(fields);
         }
-        self.line(&Value::Object(line))
+        self.write(&Value::Object(line))
+    }
+
+    fn line(&mut self, at: Duration, text: &str) -> io::Result<()> {
+        self.write(&json!({ "type": "line", "at_ms": milliseconds(at), "text": text }))
     }
 
     fn outcome(&mut self, outcome: &Outcome) -> io::Result<()> {
@@ -76,7 +80,7 @@ impl<W: Write + Send> Renderer for Json<W> {
                 line["error"]["next"] = next.into();
             }
         }
-        self.line(&line)
+        self.write(&line)
     }
 }
 

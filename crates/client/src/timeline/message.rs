@@ -7,7 +7,7 @@ use prost_reflect::{
     DynamicMessage, FieldDescriptor, Kind, MessageDescriptor, ReflectMessage as _, SerializeOptions, Value,
 };
 
-use crate::words::printable;
+use crate::words::{counted, printable};
 
 /// The bytes of one message, without gRPC's prefix.
 #[derive(Debug, Clone, Copy)]
@@ -20,6 +20,8 @@ pub(crate) struct Message<'a> {
 
 /// How many elements of a list are shown in text.
 const LISTED: usize = 3;
+/// How much of a field of bytes.
+const LEGIBLE: usize = 256;
 
 impl Message<'_> {
     /// By the protobuf JSON mapping, with the names of the proto and with
@@ -29,13 +31,18 @@ impl Message<'_> {
             .stringify_64_bit_integers(false)
             .use_proto_field_name(true)
             .skip_default_fields(false);
-        self.decoded()
-            .and_then(|message| message.serialize_with_options(serde_json::value::Serializer, &OPTIONS).ok())
-            .unwrap_or(serde_json::Value::Null)
+        let Some(mut message) = self.decoded() else { return serde_json::Value::Null };
+        let long = take_long_bytes(&mut message);
+        let json = message.serialize_with_options(serde_json::value::Serializer, &OPTIONS);
+        let mut json = json.unwrap_or(serde_json::Value::Null);
+        for (name, length) in long {
+            json[name] = serde_json::json!({ "bytes": length });
+        }
+        json
     }
 
-    /// On one line, for people: `a: 6  b: 7`. Times are left out, long lists
-    /// are cut.
+    /// On one line, for people: `a: 6  b: 7`. Times, empty strings and what is
+    /// unspecified are left out, long lists and UUIDs are cut.
     pub(crate) fn text(&self) -> String {
         match self.decoded() {
             Some(message) => {
@@ -53,9 +60,25 @@ impl Message<'_> {
     }
 }
 
+/// Takes out what fills a screen and tells nothing, such as a chunk of a file:
+/// the name and the length of each.
+fn take_long_bytes(message: &mut DynamicMessage) -> Vec<(String, usize)> {
+    const SHOWN: usize = 64;
+    let long = message.fields().filter_map(|(field, value)| match value {
+        Value::Bytes(bytes) if bytes.len() > SHOWN => Some((field.name().to_owned(), bytes.len())),
+        _ => None,
+    });
+    let long: Vec<_> = long.collect();
+    long.iter().for_each(|(name, _)| message.clear_field_by_name(name));
+    long
+}
+
 fn write_fields(text: &mut String, message: &DynamicMessage) {
     let descriptor = message.descriptor();
-    let set = |field: &FieldDescriptor| !field.supports_presence() || message.has_field(field);
+    let set = |field: &FieldDescriptor| match field.kind() {
+        Kind::String | Kind::Enum(_) if !field.is_list() => message.has_field(field),
+        _ => !field.supports_presence() || message.has_field(field),
+    };
     let mut separator = "";
     for field in descriptor.fields().filter(set).filter(|field| !is_time(field)) {
         text.push_str(separator);
@@ -70,10 +93,21 @@ fn write_fields(text: &mut String, message: &DynamicMessage) {
 fn write_value(text: &mut String, field: &FieldDescriptor, value: &Value) {
     // Writing to a string cannot fail.
     let _ = match value {
+        // Its end tells it from others that were made at the same time.
+        Value::String(uuid) if uuid.len() == 36 && uuid::Uuid::try_parse(uuid).is_ok() => {
+            write!(text, "…{}", &uuid[28..])
+        }
         Value::String(string) => {
             write_text(text, string);
             Ok(())
         }
+        Value::Bytes(bytes) => match std::str::from_utf8(bytes) {
+            Ok(legible) if bytes.len() <= LEGIBLE => {
+                let quoted = legible.replace('\\', r"\\").replace('"', r#"\""#);
+                write!(text, "\"{}\"", printable(&quoted))
+            }
+            _ => write!(text, "{}", counted(bytes.len() as u64, "byte")),
+        },
         Value::F64(number) => write!(text, "{}", (number * 1e3).round() / 1e3),
         Value::EnumNumber(number) => match field.kind() {
             Kind::Enum(names) if names.get_value(*number).is_some() => {
@@ -169,15 +203,25 @@ mod tests {
     #[test]
     fn strings_are_told_from_what_is_around_them() {
         let (text, _) = shown("fourmodes.v1.JoinRoom", b"\x12\x08a b: {c}");
-        assert_eq!(text, r#"room: ""  name: "a b: {c}""#);
+        assert_eq!(text, r#"name: "a b: {c}""#);
     }
 
     #[test]
     fn times_are_left_out_of_the_text() {
         let (text, json) =
-            shown("fourmodes.v1.ChatResponse", b"\x08\x03\x12\x02\x08\x01\x1a\x01a\x32\x04\x0a\x02hi");
+            shown("fourmodes.v1.RoomEvent", b"\x08\x03\x12\x02\x08\x01\x1a\x01a\x32\x04\x0a\x02hi");
         assert_eq!(text, "sequence: 3  name: a  posted {text: hi}");
         assert!(json.contains(r#""time":"1970-01-01T00:00:01Z""#), "{json}");
+    }
+
+    #[test]
+    fn uuids_are_cut_and_empty_strings_left_out() {
+        let id = "01939f6c-8a1b-7c2d-9e3f-0123456789ab";
+        let (text, json) =
+            shown("fourmodes.v1.PostAccepted", &[b"\x0a\x24", id.as_bytes(), b"\x10\x07"].concat());
+        assert_eq!(text, "message_id: …456789ab  sequence: 7");
+        assert!(json.contains(id), "{json}");
+        assert_eq!(shown("fourmodes.v1.PostAccepted", b"\x10\x07").0, "sequence: 7");
     }
 
     #[test]
@@ -186,6 +230,19 @@ mod tests {
             shown("fourmodes.v1.MemberJoined", b"\x0a\x01a\x0a\x01b\x0a\x01c\x0a\x01d\x0a\x01e");
         assert_eq!(text, "members: [a, b, c, … 2 more]");
         assert_eq!(json, r#"{"members":["a","b","c","d","e"]}"#);
+    }
+
+    #[test]
+    fn few_bytes_of_text_are_shown_and_others_are_counted() {
+        let (text, json) = shown("google.bytestream.ReadResponse", b"\x52\x02hi");
+        assert_eq!((text.as_str(), json.as_str()), (r#"data: "hi""#, r#"{"data":"aGk="}"#));
+        let (text, _) = shown("fourmodes.v1.LogChunk", b"\x0a\x05a\x1b\xc3\xb6\n");
+        assert!(!text.contains('\x1b') && text.contains('ö'), "{text}");
+        let chunk = [&b"\x52\x80\x01"[..], &[0xff; 128]].concat();
+        let (text, json) = shown("google.bytestream.ReadResponse", &chunk);
+        assert_eq!((text.as_str(), json.as_str()), ("data: 128 bytes", r#"{"data":{"bytes":128}}"#));
+        let long = [b"\x0a\xad\x02".as_slice(), &[b'x'; 301]].concat();
+        assert_eq!(shown("fourmodes.v1.LogChunk", &long).0, "data: 301 bytes");
     }
 
     #[test]

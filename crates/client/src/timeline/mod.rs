@@ -91,6 +91,11 @@ pub(crate) struct Outcome {
 /// Draws events in one format.
 trait Renderer: Send {
     fn event(&mut self, event: &Event<'_>) -> io::Result<()>;
+    /// A line of what the user asked for, where that is more than a result at
+    /// the end.
+    fn line(&mut self, _at: Duration, _text: &str) -> io::Result<()> {
+        Ok(())
+    }
     /// Nothing has happened for a moment.
     fn idle(&mut self, _now: Duration) -> io::Result<()> {
         Ok(())
@@ -172,6 +177,11 @@ impl Timeline {
 
     pub(crate) fn note(&self, text: &str) {
         self.record("client", Kind::Note(text));
+    }
+
+    /// A line of what the user asked for, as it comes.
+    pub(crate) fn line(&self, text: &str) {
+        self.draw(|renderer, now| renderer.line(now, text));
     }
 
     /// Whether there is any use in looking at what passes.

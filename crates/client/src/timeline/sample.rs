@@ -36,9 +36,11 @@ pub(super) fn drawn<R: Renderer>(mut renderer: R) -> io::Result<R> {
     happen(&mut renderer, "ana", Kind::Request { path, metadata: &metadata })?;
     happen(&mut renderer, "ana", message(Side::Client, 1, b"\x0a\x0a\x0a\x03r<1\x12\x03ana"))?;
     happen(&mut renderer, "ana", Kind::Response { http: StatusCode::OK, metadata: &empty })?;
+    let post =
+        b"\x08\x07\x12\x06\x08\x80\xe8\x92\xcb\x06\x1a\x03ben\x32\x0c\x0a\x0a\xe5\xae\x89\x1b[2J\xe5\xa8\x9c";
+    let event = [&[0x0a, post.len() as u8], &post[..]].concat();
     for number in 1..=30 {
-        let post = b"\x08\x07\x12\x06\x08\x80\xe8\x92\xcb\x06\x1a\x03ben\x32\x0c\x0a\x0a\xe5\xae\x89\x1b[2J\xe5\xa8\x9c";
-        happen(&mut renderer, "ana", message(Side::Server, number, &post[..]))?;
+        happen(&mut renderer, "ana", message(Side::Server, number, &event))?;
     }
     let long = "a text that is much too long for the diagram ".repeat(4);
     // post { text }, whose lengths take two bytes each.

@@ -194,6 +194,17 @@ impl<W: Write + Send> Renderer for Text<W> {
         self.draw(event)
     }
 
+    /// The diagram has it already, in the message that it came with.
+    fn line(&mut self, _at: Duration, text: &str) -> io::Result<()> {
+        match self.quiet {
+            // Not trimmed, unlike a line of the diagram.
+            true => {
+                self.out.write_all(format!("{}\n", harmless(text)).as_bytes()).and_then(|()| self.out.flush())
+            }
+            false => Ok(()),
+        }
+    }
+
     fn idle(&mut self, now: Duration) -> io::Result<()> {
         let held = self.fold.flush_if_paused(now);
         self.catch_up(held)
@@ -211,6 +222,11 @@ impl<W: Write + Send> Renderer for Text<W> {
         }
         self.line(&outcome.text)
     }
+}
+
+/// [`printable`], but a tabulator, which does no harm, stays one.
+fn harmless(line: &str) -> String {
+    line.split('\t').map(printable).collect::<Vec<_>>().join("\t")
 }
 
 /// The value of a `grpc-timeout` header, as people write it.
@@ -288,6 +304,17 @@ mod tests {
         assert_eq!(wrapped("a  b", 9), ["a  b"]);
         assert_eq!(wrapped("安安安安 b", 4), ["安安", "安安", "b"]);
         assert_eq!(wrapped("", 4), [""; 0]);
+    }
+
+    #[test]
+    fn lines_of_a_peer_are_shown_by_themselves_and_do_nothing_to_a_terminal() {
+        let shown = |quiet| {
+            let mut text = Text::new(Vec::new(), WIDTH, false, quiet);
+            Renderer::line(&mut text, Duration::ZERO, "  a\tb\u{1b}[2J ").unwrap();
+            String::from_utf8(text.out).unwrap()
+        };
+        assert_eq!(shown(true), "  a\tb\\u{1b}[2J \n");
+        assert_eq!(shown(false), "");
     }
 
     #[test]

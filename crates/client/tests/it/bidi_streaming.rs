@@ -3,10 +3,10 @@ use serde_json::{Value, json};
 use crate::support::{Ended, Server};
 
 fn events(ended: &Ended) -> Vec<(u64, String)> {
-    let heard = ended.json().into_iter().filter(|line| line["type"] == "message" && line["from"] == "server");
+    let heard = ended.json().into_iter().filter(|line| line["value"]["event"].is_object());
     heard
         .map(|line| {
-            let value = &line["value"];
+            let value = &line["value"]["event"];
             let what = ["joined", "left", "posted"].into_iter().find(|what| value[what].is_object()).unwrap();
             let text = value["posted"]["text"].as_str().unwrap_or_default();
             (
@@ -30,7 +30,13 @@ fn lines_of_standard_input_are_posts_and_its_end_leaves() {
         texts,
         ["ana joined ", "ana posted hello", "ana posted   two  ", "ana posted last without end", "ana left "]
     );
-    assert_eq!(ended.result()["value"], json!({"room": "r", "name": "ana", "heard": 5, "posted": 3}));
+    assert_eq!(
+        ended.result()["value"],
+        json!({
+            "room": "r", "name": "ana", "heard": 5, "posted": 3, "unaccepted": 0,
+            "last_sequence": 5, "gaps": 0, "duplicates": 0,
+        })
+    );
 }
 
 #[test]
@@ -54,7 +60,7 @@ fn two_clients_in_a_room_hear_the_same_in_the_same_order() {
     for _ in 0..100 {
         let [at_ana, at_ben] = [&ana_hears, &ben_hears].map(|lines| {
             let event: Value = serde_json::from_str(&lines.until(r#""posted":"#)).unwrap();
-            event["value"].clone()
+            event["value"]["event"].clone()
         });
         assert_eq!(at_ana, at_ben);
         heard.push(at_ana["posted"]["text"].as_str().unwrap().to_owned());
@@ -83,8 +89,8 @@ fn what_a_peer_says_does_nothing_to_a_terminal() {
             ended.stdout
         );
         if output == "json" {
-            let posted = ended.json().into_iter().find(|line| line["value"]["posted"].is_object()).unwrap();
-            assert_eq!(posted["value"]["posted"]["text"], says, "nothing is lost by it");
+            let posted = ended.json().into_iter().find(|line| line["value"]["event"]["posted"].is_object());
+            assert_eq!(posted.unwrap()["value"]["event"]["posted"]["text"], says, "nothing is lost by it");
         }
     }
 }
@@ -100,8 +106,8 @@ fn a_chat_at_the_pace_of_people_is_shown_whole_and_at_once() {
     ana_hears.until("members: [ana, ben]");
     for n in 0..30 {
         ben.say(&format!("line-{n}."));
-        ana_hears.until(&format!("posted {{text: line-{n}.}}"));
-        ben_hears.until(&format!("posted {{text: line-{n}.}}"));
+        ana_hears.until(&format!("posted {{text: line-{n}.  "));
+        ben_hears.until(&format!("posted {{text: line-{n}.  "));
     }
 }
 

@@ -23,9 +23,14 @@ fn help_of_each_mode() {
 fn help_of_each_scenario() {
     for scenario in [
         "unary multiply",
+        "unary submit",
+        "unary submit primes",
         "server-streaming quotes",
+        "server-streaming log",
         "server-streaming system",
+        "server-streaming download",
         "client-streaming readings",
+        "client-streaming upload",
         "bidi-streaming chat",
     ] {
         let name = scenario.replace(' ', "_");

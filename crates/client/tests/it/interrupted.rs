@@ -20,7 +20,7 @@ fn an_interrupt_cancels_the_call_and_reports_what_there_was() {
     for signal in ["INT", "TERM"] {
         let mut stream = endless(&server);
         let lines = stream.lines();
-        lines.until(r#""sequence":10,"#);
+        lines.until(r#""number":10,"#);
         stream.signal(signal);
         lines.until(r#""type":"cancel""#);
         let result: Value = serde_json::from_str(&lines.until(r#""type":"result""#)).unwrap();
@@ -105,7 +105,8 @@ fn a_client_that_is_killed_leaves_nothing_behind() {
 #[test]
 fn a_server_that_dies_is_a_failure_and_no_end() {
     let server = Server::start();
-    let mut stream = endless(&server);
+    let quotes = "server-streaming quotes --count 0 --interval 1ms --output json --reconnect 0s";
+    let mut stream = server.client(quotes).spawn();
     let lines = stream.lines();
     lines.until("sequence");
     drop(server);

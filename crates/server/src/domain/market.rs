@@ -43,8 +43,8 @@ pub(crate) struct Quote {
 
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum MarketError {
-    #[error("this feed is another one: its epoch is {epoch}, and it has nothing of {asked}")]
-    OtherEpoch { asked: u64, epoch: u64 },
+    #[error("this feed began at another time than the one that was asked for: it counts anew")]
+    OtherEpoch { epoch: SystemTime },
     #[error("quote {from} is not made yet: the next one is {next}")]
     NotYet { from: u64, next: u64 },
     #[error("quote {from} is not kept any more: the first one that is left is {first}")]
@@ -66,9 +66,8 @@ impl From<StoreError> for MarketError {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct State {
     seed: u64,
-    /// When this feed began, in microseconds since 1970: a later feed has a
-    /// larger one.
-    epoch: u64,
+    /// When this feed began.
+    epoch: SystemTime,
     walk: Walk,
 }
 
@@ -99,7 +98,7 @@ pub(crate) struct Watcher {
     market: Arc<Market>,
     number: u64,
     hungry: bool,
-    pub(crate) epoch: u64,
+    pub(crate) epoch: SystemTime,
     cursor: Cursor,
 }
 
@@ -117,29 +116,29 @@ impl Market {
         }
     }
 
-    /// Watches from the quote `from` on, from the next one when it is 0. The
-    /// shortest `interval` of all watchers sets the pace for all of them; 0
-    /// means as fast as it is read.
+    /// Watches from the quote `from` on, or from the next one. The shortest
+    /// `interval` of all watchers sets the pace for all of them; 0 means as fast
+    /// as it is read.
     pub(crate) async fn watch(
         self: &Arc<Self>,
-        epoch: u64,
-        from: u64,
+        epoch: Option<SystemTime>,
+        from: Option<u64>,
         interval: Duration,
     ) -> Result<Watcher, MarketError> {
         let state = self.state().await?;
         let stream = stream(state.epoch);
         let extent = self.store.extent(&stream).await?;
-        if epoch != 0 && epoch != state.epoch {
-            return Err(MarketError::OtherEpoch { asked: epoch, epoch: state.epoch });
+        if epoch.is_some_and(|epoch| epoch != state.epoch) {
+            return Err(MarketError::OtherEpoch { epoch: state.epoch });
         }
         let next = extent.last + 1;
-        match from {
-            from if from > next => return Err(MarketError::NotYet { from, next }),
-            from if from > 0 && from < extent.first => {
+        let from = match from {
+            Some(from) if from > next => return Err(MarketError::NotYet { from, next }),
+            Some(from) if from < extent.first => {
                 return Err(MarketError::Gone { from, first: extent.first });
             }
-            _ => {}
-        }
+            from => from.unwrap_or(next),
+        };
         self.last.fetch_max(extent.last, Relaxed);
         let mut watchers = self.lock();
         watchers.next += 1;
@@ -149,7 +148,6 @@ impl Market {
             tokio::spawn(self.clone().run());
         }
         self.changed.notify_one();
-        let from = if from == 0 { next } else { from };
         let cursor = Cursor::new(self.store.clone(), stream, from);
         let hungry = interval.is_zero();
         Ok(Watcher { market: self.clone(), number, hungry, epoch: state.epoch, cursor })
@@ -171,9 +169,7 @@ impl Market {
                 }
                 None => Expect::Nothing,
             };
-            let now = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
-            let walk = Walk::new(self.seed);
-            let state = State { seed: self.seed, epoch: now.as_micros() as u64, walk };
+            let state = State { seed: self.seed, epoch: SystemTime::now(), walk: Walk::new(self.seed) };
             begin.push(Write::Put { key: STATE.to_owned(), value: store::encode(&state), expect });
             match self.store.commit(begin).await {
                 // Another watcher was faster.
@@ -248,8 +244,8 @@ struct Stored {
     step: Step,
 }
 
-fn stream(epoch: u64) -> String {
-    format!("quotes/{epoch}")
+fn stream(epoch: SystemTime) -> String {
+    format!("quotes/{}", epoch.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_nanos())
 }
 
 fn append(stream: &str, time: SystemTime, step: Step) -> Write {
@@ -324,17 +320,17 @@ mod tests {
     #[tokio::test]
     async fn a_feed_goes_on_after_a_restart_without_a_gap() {
         let store: Arc<dyn Store> = Arc::new(Memory::default());
-        let mut watcher = market(&store).watch(0, 0, Duration::ZERO).await.unwrap();
+        let mut watcher = market(&store).watch(None, None, Duration::ZERO).await.unwrap();
         let begun = take(&mut watcher, 10_000).await;
         let again = market(&store);
-        let mut watcher = again.watch(watcher.epoch, 10_001, Duration::ZERO).await.unwrap();
+        let mut watcher = again.watch(Some(watcher.epoch), Some(10_001), Duration::ZERO).await.unwrap();
         let rest = take(&mut watcher, 10_000).await;
         let steps: Vec<_> = begun.iter().chain(&rest).map(|quote| quote.step).collect();
         assert_eq!(steps, Walk::new(7).take(20_000).collect::<Vec<_>>());
         let sequences: Vec<_> = begun.iter().chain(&rest).map(|quote| quote.sequence).collect();
         assert_eq!(sequences, (1..=20_000).collect::<Vec<_>>());
         // Who reads the history gets the same quotes, times too.
-        let mut late = again.watch(0, 1, Duration::from_secs(3600)).await.unwrap();
+        let mut late = again.watch(None, Some(1), Duration::from_secs(3600)).await.unwrap();
         assert_eq!(take(&mut late, 10_000).await, begun);
     }
 
@@ -343,19 +339,19 @@ mod tests {
         let store: Arc<dyn Store> = Arc::new(Memory::default());
         let market = market(&store);
         let hour = Duration::from_secs(3600);
-        let not_yet = market.watch(0, 2, hour).await.err().unwrap();
+        let not_yet = market.watch(None, Some(2), hour).await.err().unwrap();
         assert_eq!(not_yet, MarketError::NotYet { from: 2, next: 1 });
-        let mut watcher = market.watch(0, 0, Duration::ZERO).await.unwrap();
+        let mut watcher = market.watch(None, None, Duration::ZERO).await.unwrap();
         take(&mut watcher, 5_000).await;
         store.commit(vec![Write::Trim { stream: stream(watcher.epoch), before: 4_000 }]).await.unwrap();
-        let gone = market.watch(watcher.epoch, 3_999, hour).await.err().unwrap();
+        let gone = market.watch(Some(watcher.epoch), Some(3_999), hour).await.err().unwrap();
         assert_eq!(gone, MarketError::Gone { from: 3_999, first: 4_000 });
         let other = Arc::new(Market::new(store, 8, Retention::default()));
-        let epoch = other.watch(0, 0, hour).await.unwrap().epoch;
+        let epoch = other.watch(None, None, hour).await.unwrap().epoch;
         assert!(epoch > watcher.epoch);
-        let asked = watcher.epoch;
-        assert_eq!(other.watch(asked, 1, hour).await.err(), Some(MarketError::OtherEpoch { asked, epoch }));
-        other.watch(epoch, 1, hour).await.unwrap();
+        let asked = other.watch(Some(watcher.epoch), Some(1), hour).await.err();
+        assert_eq!(asked, Some(MarketError::OtherEpoch { epoch }));
+        other.watch(Some(epoch), Some(1), hour).await.unwrap();
     }
 
     #[tokio::test(start_paused = true)]
@@ -363,10 +359,10 @@ mod tests {
         let store: Arc<dyn Store> = Arc::new(Memory::default());
         let market = market(&store);
         let begun = Instant::now();
-        let mut slow = market.watch(0, 0, Duration::from_secs(10)).await.unwrap();
+        let mut slow = market.watch(None, None, Duration::from_secs(10)).await.unwrap();
         take(&mut slow, 3).await;
         assert_eq!(begun.elapsed().as_secs(), 20);
-        let quick = market.watch(0, 0, Duration::from_secs(1)).await.unwrap();
+        let quick = market.watch(None, None, Duration::from_secs(1)).await.unwrap();
         take(&mut slow, 5).await;
         assert_eq!(begun.elapsed().as_secs(), 25);
         let stream = stream(slow.epoch);

@@ -1,4 +1,5 @@
 //! Services that belong to no mode of our own.
 
+pub(crate) mod byte_stream;
 pub(crate) mod not_served;
 pub(crate) mod tutorial;

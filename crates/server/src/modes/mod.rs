@@ -3,4 +3,5 @@
 pub(crate) mod bidi_streaming;
 pub(crate) mod client_streaming;
 pub(crate) mod server_streaming;
+mod task;
 pub(crate) mod unary;

@@ -26,10 +26,15 @@ use tokio::sync::{oneshot, watch};
 use super::{READ_BYTES, sync_directory};
 use crate::domain::store::{Answer, Expect, Extent, Id, Record, Store, StoreError, Write, Written};
 
-/// Name to number, first, last and bytes.
-const STREAMS: TableDefinition<'_, &str, (u64, u64, u64, u64)> = TableDefinition::new("streams");
-/// A stream's number and a sequence to id and record.
-const RECORDS: TableDefinition<'_, (u64, u64), (Option<Id>, &[u8])> = TableDefinition::new("records");
+/// Number, first, last and bytes of a stream.
+type StreamRow = (u64, u64, u64, u64);
+/// A stream's number and a sequence.
+type Place = (u64, u64);
+type RecordRow<'a> = (Option<Id>, &'a [u8]);
+
+/// By name.
+const STREAMS: TableDefinition<'_, &str, StreamRow> = TableDefinition::new("streams");
+const RECORDS: TableDefinition<'_, Place, RecordRow<'_>> = TableDefinition::new("records");
 /// A stream's number and an id to the sequence of the record that has it.
 const IDS: TableDefinition<'_, (u64, Id), u64> = TableDefinition::new("ids");
 const KEYS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("keys");
@@ -411,8 +416,8 @@ struct Attempt {
 }
 
 struct Tables<'t> {
-    streams: Table<'t, &'static str, (u64, u64, u64, u64)>,
-    records: Table<'t, (u64, u64), (Option<Id>, &'static [u8])>,
+    streams: Table<'t, &'static str, StreamRow>,
+    records: Table<'t, Place, RecordRow<'static>>,
     ids: Table<'t, (u64, Id), u64>,
     keys: Table<'t, &'static str, &'static [u8]>,
     meta: Table<'t, &'static str, u64>,
@@ -427,7 +432,7 @@ struct Stream {
 }
 
 fn find(
-    streams: &impl redb::ReadableTable<&'static str, (u64, u64, u64, u64)>,
+    streams: &impl redb::ReadableTable<&'static str, StreamRow>,
     name: &str,
 ) -> Result<Option<Stream>, StorageError> {
     Ok(streams.get(name)?.map(|stream| {

@@ -307,7 +307,10 @@ impl Fault {
     fn take(&self, end: u64) -> io::Result<()> {
         match self.full.load(SeqCst) && end > self.had.load(SeqCst) {
             true => Err(io::ErrorKind::StorageFull.into()),
-            false => Ok(drop(self.had.fetch_max(end, SeqCst))),
+            false => {
+                self.had.fetch_max(end, SeqCst);
+                Ok(())
+            }
         }
     }
 }

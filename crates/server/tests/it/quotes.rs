@@ -33,7 +33,7 @@ fn whoever_comes_back_gets_every_quote_after_the_last_one_once() {
         let mut stream = watch(server.address, WatchQuotesRequest::default()).await.unwrap();
         let first = take(&mut stream, 1_000).await;
         drop(stream);
-        let (from_sequence, epoch) = (first[999].sequence + 1, first[999].epoch);
+        let (from_sequence, epoch) = (Some(first[999].sequence + 1), first[999].epoch);
         let request = WatchQuotesRequest { from_sequence, epoch, ..Default::default() };
         let rest = take(&mut watch(server.address, request).await.unwrap(), 1_000).await;
         assert!(first.iter().chain(&rest).map(|quote| quote.sequence).eq(1..=2_000));
@@ -49,12 +49,11 @@ fn a_feed_goes_on_after_the_server_was_killed() {
         let mut last = None::<Quote>;
         for _ in 0..3 {
             let server = Process::start(&["all", "--data-dir", data]).await;
-            let (from_sequence, epoch) =
-                last.as_ref().map_or((1, 0), |quote| (quote.sequence + 1, quote.epoch));
-            let request = WatchQuotesRequest { from_sequence, epoch, ..Default::default() };
+            let (from, epoch) = last.as_ref().map_or((1, None), |quote| (quote.sequence + 1, quote.epoch));
+            let request = WatchQuotesRequest { from_sequence: Some(from), epoch, ..Default::default() };
             let quotes = take(&mut watch(server.address, request).await.unwrap(), 5_000).await;
-            assert!(quotes.iter().map(|quote| quote.sequence).eq(from_sequence..from_sequence + 5_000));
-            assert!(epoch == 0 || quotes[0].epoch == epoch);
+            assert!(quotes.iter().map(|quote| quote.sequence).eq(from..from + 5_000));
+            assert!(epoch.is_none() || quotes[0].epoch == epoch);
             last = quotes.last().cloned();
             server.killed().await;
         }
@@ -67,10 +66,10 @@ fn a_history_that_is_lost_is_another_epoch_and_not_a_gap() {
         let server = Server::start().await;
         let quote = take(&mut watch(server.address, Default::default()).await.unwrap(), 1).await.remove(0);
         let other = Server::start().await;
-        let request = WatchQuotesRequest { from_sequence: 2, epoch: quote.epoch, ..Default::default() };
+        let request = WatchQuotesRequest { from_sequence: Some(2), epoch: quote.epoch, ..Default::default() };
         let refused = watch(other.address, request).await.unwrap_err();
         assert_eq!((refused.code(), reason(&refused).as_str()), (Code::OutOfRange, "OTHER_EPOCH"));
-        let request = WatchQuotesRequest { from_sequence: u64::MAX, ..Default::default() };
+        let request = WatchQuotesRequest { from_sequence: Some(u64::MAX), ..Default::default() };
         let refused = watch(other.address, request).await.unwrap_err();
         assert_eq!((refused.code(), reason(&refused).as_str()), (Code::OutOfRange, "NOT_YET"));
     });
@@ -87,7 +86,7 @@ fn what_is_not_kept_is_said_with_the_first_that_is() {
         let refused = loop {
             seen += take(&mut stream, 1 << 14).await.len();
             assert!(seen < 1 << 20, "nothing was forgotten");
-            let request = WatchQuotesRequest { from_sequence: 1, ..Default::default() };
+            let request = WatchQuotesRequest { from_sequence: Some(1), ..Default::default() };
             if let Err(refused) = watch(server.address, request).await {
                 break refused;
             }
@@ -118,7 +117,7 @@ fn the_latest_quotes_replace_what_is_late() {
         let mut every = watch(server.address, WatchQuotesRequest::default()).await.unwrap();
         let all = take(&mut every, 20_000).await;
         let request = WatchQuotesRequest {
-            from_sequence: 1,
+            from_sequence: Some(1),
             interval: Some(HOUR),
             delivery: Delivery::Latest.into(),
             ..Default::default()

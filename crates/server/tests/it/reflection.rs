@@ -60,12 +60,18 @@ const ALWAYS: [&str; 3] = [
     "grpc.reflection.v1alpha.ServerReflection",
 ];
 
+/// Its RPCs are of two modes.
+const BYTE_STREAM: &str = "google.bytestream.ByteStream";
+
 #[test]
 fn reflection_lists_exactly_what_is_served() {
     let all: [(Mode, &[&str]); 4] = [
         (Mode::Unary, &["Greeter", "fourmodes.v1.UnaryService"]),
-        (Mode::ServerStreaming, &["fourmodes.v1.ServerStreamingService", "streamingdemo.StreamService"]),
-        (Mode::ClientStreaming, &["fourmodes.v1.ClientStreamingService"]),
+        (
+            Mode::ServerStreaming,
+            &["fourmodes.v1.ServerStreamingService", BYTE_STREAM, "streamingdemo.StreamService"],
+        ),
+        (Mode::ClientStreaming, &["fourmodes.v1.ClientStreamingService", BYTE_STREAM]),
         (Mode::BidiStreaming, &["fourmodes.v1.BidiStreamingService"]),
     ];
     run(async {
@@ -79,8 +85,8 @@ fn reflection_lists_exactly_what_is_served() {
             }
         }
         let server = Server::start().await;
-        assert_eq!(v1::services(&server).await.len(), 9);
-        assert_eq!(v1alpha::services(&server).await.len(), 9);
+        assert_eq!(v1::services(&server).await.len(), 10);
+        assert_eq!(v1alpha::services(&server).await.len(), 10);
     });
 }
 
@@ -113,7 +119,7 @@ fn a_service_can_be_fetched_with_all_that_it_imports() {
         ] {
             let service = pool.get_service_by_name("fourmodes.v1.UnaryService").unwrap();
             let methods: Vec<_> = service.methods().map(|method| method.name().to_owned()).collect();
-            assert_eq!(methods, ["Multiply", "GetStatus"]);
+            assert_eq!(methods[..3], ["Multiply", "GetStatus", "SubmitTask"]);
             assert!(pool.get_message_by_name("google.protobuf.Timestamp").is_some());
         }
     });

@@ -22,7 +22,7 @@ async fn watch_quotes(address: SocketAddr, request: WatchQuotesRequest) -> Resul
 
 fn symbols(symbols: &[&str], count: u64) -> WatchQuotesRequest {
     let symbols = symbols.iter().map(ToString::to_string).collect();
-    WatchQuotesRequest { symbols, count, from_sequence: 1, ..Default::default() }
+    WatchQuotesRequest { symbols, count, from_sequence: Some(1), ..Default::default() }
 }
 
 fn wire(seconds: i64, nanos: i32) -> Option<prost_types::Duration> {

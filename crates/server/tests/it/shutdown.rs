@@ -94,7 +94,12 @@ fn peers_that_are_sending_get_the_advice_to_come_again() {
         let mut client = client_streaming(server.address);
         let upload = tokio::spawn(async move {
             let readings = vec![Reading::default(); 100];
-            let batches = std::iter::repeat(RecordReadingsRequest { readings });
+            let batches = (1..).map(move |sequence| RecordReadingsRequest {
+                producer_id: "p".to_owned(),
+                device: "d".to_owned(),
+                sequence,
+                readings: readings.clone(),
+            });
             client.record_readings(tokio_stream::iter(batches)).await
         });
         let mut ana = Member::joined(server.address, "lobby", "ana").await;

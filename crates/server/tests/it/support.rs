@@ -202,7 +202,9 @@ impl Process {
 pub(crate) fn binary(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_server"));
     command.args(arguments).stdin(Stdio::null()).kill_on_drop(true);
-    for variable in ["FOURMODES_LISTEN", "FOURMODES_GRACE", "FOURMODES_QUOTES_SEED", "RUST_LOG"] {
+    for variable in
+        ["FOURMODES_LISTEN", "FOURMODES_GRACE", "FOURMODES_QUOTES_SEED", "FOURMODES_LOG_ROOT", "RUST_LOG"]
+    {
         command.env_remove(variable);
     }
     command.env("FOURMODES_DATA_DIR", ":memory:").env("NO_COLOR", "1").env("COLUMNS", "100");
@@ -363,6 +365,13 @@ pub(crate) fn bad_fields(status: &Status) -> Vec<String> {
     assert_eq!(status.code(), Code::InvalidArgument, "{status}");
     let violations = status.get_details_bad_request().expect("no BadRequest").field_violations;
     violations.into_iter().map(|violation| violation.field).collect()
+}
+
+/// The kind and the name of what is not there.
+pub(crate) fn missing_resource(status: &Status) -> (String, String) {
+    assert_eq!(status.code(), Code::NotFound, "{status}");
+    let resource = status.get_details_resource_info().expect("no ResourceInfo");
+    (resource.resource_type, resource.resource_name)
 }
 
 /// The reason of a failure, which must be of this server's domain.

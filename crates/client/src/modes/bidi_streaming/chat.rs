@@ -14,7 +14,7 @@ use shared_proto::{
     fourmodes::v1::{
         ChatRequest, ChatResponse, JoinRoom, PostText, RoomEvent,
         bidi_streaming_service_client::BidiStreamingServiceClient, chat_request::Action,
-        chat_response::Response,
+        chat_response::Response, join_room,
     },
     limits::TEXT_BYTES,
 };
@@ -85,11 +85,7 @@ struct Member<'a> {
 
 impl Member<'_> {
     async fn converse(&mut self, session: &Session) -> Result<(), Failure> {
-        let (after, history) = match self.since {
-            Since::History(events) => (None, events),
-            Since::After(sequence) => (Some(sequence), 0),
-        };
-        let join = join(&self.report.room, &self.report.name, self.id, after, history);
+        let join = join(&self.report.room, &self.report.name, self.id, self.since);
         let (posts, actions) = mpsc::channel(UNACCEPTED);
         // They fit: there are never more of them than the channel takes.
         self.unaccepted.iter().for_each(|(id, text)| drop(posts.try_send(post(*id, text))));
@@ -163,9 +159,13 @@ pub(super) async fn call(
     Ok(client.chat(session.request(requests)).await?.into_inner())
 }
 
-pub(super) fn join(room: &str, name: &str, id: Uuid, after_sequence: Option<u64>, history: u64) -> Action {
+pub(super) fn join(room: &str, name: &str, id: Uuid, since: Since) -> Action {
     let (room, name, member_id) = (room.to_owned(), name.to_owned(), id.to_string());
-    Action::Join(JoinRoom { room, name, member_id, after_sequence, history })
+    let since = match since {
+        Since::History(events) => join_room::Since::History(events),
+        Since::After(sequence) => join_room::Since::AfterSequence(sequence),
+    };
+    Action::Join(JoinRoom { room, name, member_id, since: Some(since) })
 }
 
 pub(super) fn post(id: Uuid, text: &str) -> Action {

@@ -14,7 +14,7 @@ use tonic::Streaming;
 use uuid::Uuid;
 
 use self::replica::Replica;
-use crate::{failure::Failure, modes::tour::Step, session::Session, words::counted};
+use crate::{config::Since, failure::Failure, modes::tour::Step, session::Session, words::counted};
 
 pub(crate) async fn demonstrate(session: &Session, steps: &mut Vec<Step>) -> Result<(), Failure> {
     session.note(
@@ -110,7 +110,7 @@ struct Scripted {
 impl Scripted {
     async fn join(session: &Session, room: &str, name: &str) -> Result<Self, Failure> {
         let (posts, actions) = mpsc::channel(1);
-        let join = chat::join(room, name, Uuid::new_v4(), None, 0);
+        let join = chat::join(room, name, Uuid::new_v4(), Since::History(0));
         let responses = chat::call(session, name, join, ReceiverStream::new(actions)).await?;
         Ok(Self { posts: Some(posts), responses, heard: Vec::new() })
     }

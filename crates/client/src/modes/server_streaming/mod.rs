@@ -1,18 +1,26 @@
 //! Server streaming: one request, many responses.
 
+pub(crate) mod download;
+mod log;
 pub(crate) mod quotes;
+mod task;
 
 use std::{fmt, time::Duration};
 
 use indicatif::HumanBytes;
 use serde::Serialize;
-use shared_proto::fourmodes::v1::{
-    WatchQuotesRequest, WatchSystemRequest, WatchSystemResponse,
-    server_streaming_service_client::ServerStreamingServiceClient,
+use shared_proto::{
+    fourmodes::v1::{
+        WatchQuotesRequest, WatchSystemRequest, WatchSystemResponse,
+        server_streaming_service_client::ServerStreamingServiceClient,
+    },
+    limits,
 };
-use tonic::Code;
+use tokio::time::timeout;
+use tonic::{Code, Streaming};
 
 use self::quotes::{Quotes, quotes};
+pub(crate) use self::{log::log, task::task};
 use crate::{
     config::{Delivery, Watch},
     failure::Failure,
@@ -117,6 +125,17 @@ impl fmt::Display for System {
     }
 }
 
+/// The next response of a stream that has a heartbeat. A stream that stays
+/// silent is as lost as its connection: something in between may keep that one
+/// open for a server that is gone.
+async fn next<T>(responses: &mut Streaming<T>) -> Result<Option<T>, Failure> {
+    const SILENCE: Duration = limits::HEARTBEAT.saturating_mul(3);
+    match timeout(SILENCE, responses.message()).await {
+        Ok(response) => Ok(response?),
+        Err(_) => Err(Failure::silent(SILENCE)),
+    }
+}
+
 fn wire(interval: Duration) -> Result<Option<prost_types::Duration>, Failure> {
     let wire = prost_types::Duration::try_from(interval);
     wire.map(Some).map_err(|error| Failure::answer(format!("an interval that fits no message: {error}")))
@@ -131,7 +150,7 @@ pub(crate) async fn demonstrate(session: &Session, steps: &mut Vec<Step>) -> Res
         symbols: Vec::new(),
         count: 5,
         interval: Duration::from_millis(100),
-        from_sequence: 0,
+        from_sequence: None,
         delivery: Delivery::Every,
     };
     let mut report = Quotes::default();
@@ -161,5 +180,6 @@ pub(crate) async fn demonstrate(session: &Session, steps: &mut Vec<Step>) -> Res
     let mut report = System::default();
     system(session, Duration::from_millis(500), 2, &mut report).await?;
     steps.push(Step::new("system", format!("{} samples of the server's load", report.count)));
-    Ok(())
+    download::demonstrate(session, steps).await?;
+    task::demonstrate(session, steps).await
 }

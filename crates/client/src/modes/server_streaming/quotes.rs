@@ -3,13 +3,14 @@
 use std::{collections::BTreeMap, fmt, time::Instant};
 
 use indicatif::HumanCount;
-use serde::Serialize;
+use prost_types::Timestamp;
+use serde::{Serialize, Serializer};
 use shared_proto::fourmodes::v1::{
     self as pb, Quote, WatchQuotesRequest, server_streaming_service_client::ServerStreamingServiceClient,
     watch_quotes_response::Event,
 };
 
-use super::wire;
+use super::{next, wire};
 use crate::{
     config::{Delivery, Watch},
     failure::Failure,
@@ -26,10 +27,16 @@ pub(crate) struct Quotes {
     duplicates: u64,
     /// Quotes that later ones had replaced, with `--delivery latest`.
     skipped: u64,
-    epoch: u64,
+    /// When the feed began.
+    #[serde(serialize_with = "as_text")]
+    epoch: Option<Timestamp>,
     last_sequence: u64,
     seconds: f64,
     symbols: BTreeMap<String, SymbolQuotes>,
+}
+
+fn as_text<S: Serializer>(time: &Option<Timestamp>, serializer: S) -> Result<S::Ok, S::Error> {
+    time.map(|time| time.to_string()).serialize(serializer)
 }
 
 #[derive(Debug, Default, Serialize)]
@@ -54,7 +61,7 @@ pub(crate) async fn quotes(session: &Session, watch: &Watch, report: &mut Quotes
             let request = rest(watch, report)?;
             let mut client = ServerStreamingServiceClient::new(session.channel());
             let mut events = client.watch_quotes(session.request(request)).await?.into_inner();
-            while let Some(response) = events.message().await? {
+            while let Some(response) = next(&mut events).await? {
                 match response.event {
                     Some(Event::Quote(quote)) => report.add(quote, watch.delivery),
                     Some(Event::Heartbeat(_)) => {}
@@ -75,7 +82,7 @@ pub(crate) async fn quotes(session: &Session, watch: &Watch, report: &mut Quotes
 fn rest(watch: &Watch, report: &Quotes) -> Result<WatchQuotesRequest, Failure> {
     let from_sequence = match report.last_sequence {
         0 => watch.from_sequence,
-        last => last + 1,
+        last => Some(last + 1),
     };
     Ok(WatchQuotesRequest {
         symbols: watch.symbols.clone(),
@@ -84,7 +91,7 @@ fn rest(watch: &Watch, report: &Quotes) -> Result<WatchQuotesRequest, Failure> {
         from_sequence,
         epoch: report.epoch,
         delivery: match watch.delivery {
-            Delivery::Every => pb::Delivery::Every,
+            Delivery::Every => pb::Delivery::Unspecified,
             Delivery::Latest => pb::Delivery::Latest,
         }
         .into(),
@@ -104,19 +111,19 @@ impl Quotes {
             Some(symbol) => symbol,
             // The first one may be any: what came before it was not asked for.
             None => {
-                let before = quote.symbol_sequence.saturating_sub(1);
+                let before = quote.number.saturating_sub(1);
                 let first = SymbolQuotes { last: before, ..SymbolQuotes::default() };
                 self.symbols.entry(quote.symbol).or_insert(first)
             }
         };
-        let left_out = quote.symbol_sequence.saturating_sub(symbol.last.saturating_add(1));
+        let left_out = quote.number.saturating_sub(symbol.last.saturating_add(1));
         match delivery {
             Delivery::Every => self.gaps = self.gaps.saturating_add(left_out),
             Delivery::Latest => self.skipped = self.skipped.saturating_add(left_out),
         }
         symbol.count += 1;
         symbol.price_cents = quote.price_cents;
-        symbol.last = quote.symbol_sequence;
+        symbol.last = quote.number;
     }
 }
 

@@ -1,13 +1,15 @@
 //! Unary: one request, one response.
 
+pub(crate) mod files;
+mod tasks;
+
 use std::fmt;
 
 use serde::Serialize;
-use shared_proto::fourmodes::v1::{
-    GetStatusRequest, Mode, MultiplyRequest, unary_service_client::UnaryServiceClient,
-};
+use shared_proto::fourmodes::v1::{GetStatusRequest, Mode, MultiplyRequest};
 use tonic::Code;
 
+pub(crate) use self::tasks::{cancel, submit, task};
 use crate::modes::tour::{Step, expect_code};
 use crate::{failure::Failure, session::Session, words::printable};
 
@@ -21,9 +23,9 @@ pub(crate) struct Product {
 
 pub(crate) async fn multiply(session: &Session, a: i64, b: i64, report: &mut Product) -> Result<(), Failure> {
     (report.a, report.b) = (a, b);
-    let mut client = UnaryServiceClient::new(session.channel());
-    let response = client.multiply(session.unary_request(MultiplyRequest { a, b })).await?;
-    report.product = Some(response.into_inner().product);
+    let request = MultiplyRequest { a, b };
+    let response = session.unary(request, async |mut client, request| client.multiply(request).await).await?;
+    report.product = Some(response.product);
     Ok(())
 }
 
@@ -57,8 +59,8 @@ struct ModeStatus {
 }
 
 pub(crate) async fn status(session: &Session, report: &mut ServerStatus) -> Result<(), Failure> {
-    let mut client = UnaryServiceClient::new(session.channel());
-    let status = client.get_status(session.unary_request(GetStatusRequest {})).await?.into_inner();
+    let request = GetStatusRequest {};
+    let status = session.unary(request, async |mut client, request| client.get_status(request).await).await?;
     report.version = status.version;
     report.start_time = status.start_time.map(|time| time.to_string()).unwrap_or_default();
     report.modes = status
@@ -126,5 +128,5 @@ pub(crate) async fn demonstrate(session: &Session, steps: &mut Vec<Step>) -> Res
     status(session, &mut server).await?;
     let served = server.modes.iter().filter(|mode| mode.served).count();
     steps.push(Step::new("status", format!("the server serves {served} of 4 modes")));
-    Ok(())
+    tasks::demonstrate(session, steps).await
 }

@@ -9,7 +9,7 @@ use std::{collections::VecDeque, pin::Pin, sync::Arc};
 
 use shared_proto::fourmodes::v1::{
     self as pb, ChatRequest, ChatResponse, JoinRoom, PostAccepted, PostText, chat_request::Action,
-    chat_response, room_event,
+    chat_response, join_room, room_event,
 };
 use tokio_stream::Stream;
 use tonic::{Status, Streaming};
@@ -33,8 +33,8 @@ pub(super) fn conversation(
 ) -> impl Stream<Item = Result<ChatResponse, Status>> {
     async_stream::try_stream! {
         let Some(first) = requests.message().await? else { return };
-        let JoinRoom { room, name, member_id, after_sequence, history } = join_of(first)?;
-        let since = after_sequence.map_or(Since::History(history), Since::After);
+        let JoinRoom { room, name, member_id, since } = join_of(first)?;
+        let since = since.map_or(Since::History(0), Since::from);
         let member = rooms.join(&room, &name, id("member_id", &member_id)?, since).await?;
         let posts = VecDeque::new();
         let mut conversation = Conversation { member, requests, posts, half_closed: false };
@@ -92,6 +92,15 @@ async fn accepted(posts: &mut VecDeque<Pin<Box<Post>>>) -> Option<Result<PostAcc
     let accepted = posts.front_mut()?.await;
     posts.pop_front();
     Some(accepted)
+}
+
+impl From<join_room::Since> for Since {
+    fn from(since: join_room::Since) -> Self {
+        match since {
+            join_room::Since::AfterSequence(sequence) => Self::After(sequence),
+            join_room::Since::History(events) => Self::History(events),
+        }
+    }
 }
 
 fn join_of(request: ChatRequest) -> Result<JoinRoom, Status> {

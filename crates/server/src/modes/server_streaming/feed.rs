@@ -9,11 +9,12 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use shared_proto::fourmodes::v1::{self as pb, Heartbeat, WatchQuotesResponse, watch_quotes_response::Event};
+use shared_proto::fourmodes::v1::{self as pb, WatchQuotesResponse, watch_quotes_response::Event};
 use tokio::time::timeout;
 use tokio_stream::Stream;
 use tonic::Status;
 
+use super::task::beat;
 use crate::domain::{
     market::{MarketError, Quote, Watcher},
     quotes::{self, Chosen},
@@ -43,7 +44,7 @@ impl Feed {
                         sent += 1;
                         Event::Quote(wire(quote, self.watcher.epoch))
                     }
-                    None => Event::Heartbeat(Heartbeat { time: Some(SystemTime::now().into()) }),
+                    None => Event::Heartbeat(beat()),
                 };
                 yield WatchQuotesResponse { event: Some(event) };
             }
@@ -103,13 +104,13 @@ impl Feed {
     }
 }
 
-fn wire(quote: Quote, epoch: u64) -> pb::Quote {
+fn wire(quote: Quote, epoch: SystemTime) -> pb::Quote {
     pb::Quote {
         sequence: quote.sequence,
         symbol: quotes::symbol(quote.step.symbol).unwrap_or_default().to_owned(),
         price_cents: quote.step.price_cents,
         time: Some(quote.time.into()),
-        epoch,
-        symbol_sequence: quote.step.number,
+        epoch: Some(epoch.into()),
+        number: quote.step.number,
     }
 }

@@ -5,31 +5,44 @@
 //! queue, and a client that goes away drops the stream and all it holds.
 //! Leave: the bounds on intervals, unless a client chooses yours as well.
 
+pub(crate) mod download;
 mod feed;
+mod log;
+mod task;
 
-use std::{pin::Pin, sync::Arc, time::Duration};
+use std::{
+    pin::Pin,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use shared_proto::fourmodes::v1::{
-    Delivery, MachineLoad, ProcessLoad, WatchQuotesRequest, WatchQuotesResponse, WatchSystemRequest,
-    WatchSystemResponse, server_streaming_service_server::ServerStreamingService,
+    Delivery, MachineLoad, ProcessLoad, TailLogRequest, TailLogResponse, WatchQuotesRequest,
+    WatchQuotesResponse, WatchSystemRequest, WatchSystemResponse, WatchTaskRequest, WatchTaskResponse,
+    server_streaming_service_server::ServerStreamingService,
 };
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_stream::{Stream, StreamExt as _, wrappers::IntervalStream};
 use tonic::{Request, Response, Status};
 
 use self::feed::Feed;
+use super::task::uuid;
 use crate::{
-    domain::{market::Market, quotes, system},
-    error::bad_request,
+    domain::{logs::Logs, market::Market, quotes, system, tasks::Tasks},
+    error::{bad_request, no_log_root},
 };
 
 #[derive(Debug)]
 pub(crate) struct ServerStreaming {
     pub(crate) market: Arc<Market>,
+    pub(crate) tasks: Tasks,
+    /// `None` when no directory was named whose files may be followed.
+    pub(crate) logs: Option<Arc<Logs>>,
+    /// How long a stream that monitors something may be silent.
     pub(crate) heartbeat: Duration,
 }
 
-type ResponseStream<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+pub(crate) type ResponseStream<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
 #[tonic::async_trait]
 impl ServerStreamingService for ServerStreaming {
@@ -43,7 +56,9 @@ impl ServerStreamingService for ServerStreaming {
         let chosen = quotes::chosen(&request.symbols)?;
         let latest = request.delivery() == Delivery::Latest;
         let interval = checked_interval(request.interval, Duration::ZERO, Duration::ZERO)?;
-        let watcher = self.market.watch(request.epoch, request.from_sequence, interval).await?;
+        let epoch = request.epoch.map(SystemTime::try_from).transpose();
+        let epoch = epoch.map_err(|error| bad_request("epoch", error.to_string()))?;
+        let watcher = self.market.watch(epoch, request.from_sequence, interval).await?;
         let feed = Feed::new(watcher, chosen, latest, self.heartbeat);
         Ok(Response::new(Box::pin(feed.quotes(request.count))))
     }
@@ -71,6 +86,27 @@ impl ServerStreamingService for ServerStreaming {
             }
         };
         Ok(Response::new(Box::pin(samples)))
+    }
+
+    type WatchTaskStream = ResponseStream<WatchTaskResponse>;
+
+    async fn watch_task(
+        &self,
+        request: Request<WatchTaskRequest>,
+    ) -> Result<Response<Self::WatchTaskStream>, Status> {
+        let task = self.tasks.watch(uuid("id", &request.into_inner().id)?).await?;
+        Ok(Response::new(Box::pin(task::pushes(task, self.heartbeat))))
+    }
+
+    type TailLogStream = ResponseStream<TailLogResponse>;
+
+    async fn tail_log(
+        &self,
+        request: Request<TailLogRequest>,
+    ) -> Result<Response<Self::TailLogStream>, Status> {
+        let TailLogRequest { file, start } = request.into_inner();
+        let logs = self.logs.clone().ok_or_else(no_log_root)?;
+        Ok(Response::new(Box::pin(log::tail(logs, file, start, self.heartbeat).await?)))
     }
 }
 

@@ -1,28 +1,38 @@
 //! Unary: one request, one response.
 //!
 //! Copy: a handler that is a plain function from request to response, and lets
-//! `?` turn a domain error into a `Status`.
+//! `?` turn a domain error into a `Status`. A command that carries an id of the
+//! client's choice, so that a client that heard no answer asks again.
 //! Leave: `GetStatus`, which is about this server.
+
+mod files;
 
 use std::sync::Arc;
 
 use shared_proto::{
     Mode,
     fourmodes::v1::{
-        GetStatusRequest, GetStatusResponse, ModeStatus, MultiplyRequest, MultiplyResponse,
-        unary_service_server::UnaryService,
+        CancelTaskRequest, CancelTaskResponse, GetStatusRequest, GetStatusResponse, GetTaskRequest,
+        GetTaskResponse, ListFilesRequest, ListFilesResponse, ModeStatus, MultiplyRequest, MultiplyResponse,
+        SubmitTaskRequest, SubmitTaskResponse, unary_service_server::UnaryService,
     },
 };
 use tonic::{Request, Response, Status};
 
-use crate::{activity::Activity, domain::arithmetic};
+use super::task::{uuid, work};
+use crate::{
+    activity::Activity,
+    domain::{arithmetic, tasks::Tasks, uploads::Uploads},
+};
 
-/// Everything here is cheap and harmless: no handler waits, so none can be
-/// cancelled half-way.
+/// A handler that waits may be cancelled there, by a client that goes away; what
+/// the tasks have begun by then they bring to its end.
 #[derive(Debug)]
 pub(crate) struct Unary {
     pub(crate) activity: Arc<Activity>,
+    pub(crate) tasks: Tasks,
     pub(crate) served: Vec<Mode>,
+    pub(crate) uploads: Uploads,
 }
 
 #[tonic::async_trait]
@@ -53,5 +63,34 @@ impl UnaryService for Unary {
             start_time: Some(self.activity.start_time.into()),
             modes: modes.into(),
         }))
+    }
+
+    async fn submit_task(
+        &self,
+        request: Request<SubmitTaskRequest>,
+    ) -> Result<Response<SubmitTaskResponse>, Status> {
+        let SubmitTaskRequest { request_id, work: wire } = request.into_inner();
+        let task = self.tasks.submit(uuid("request_id", &request_id)?, work(wire)?).await?;
+        Ok(Response::new(SubmitTaskResponse { task: Some(task.into()) }))
+    }
+
+    async fn get_task(&self, request: Request<GetTaskRequest>) -> Result<Response<GetTaskResponse>, Status> {
+        let task = self.tasks.get(uuid("id", &request.into_inner().id)?).await?;
+        Ok(Response::new(GetTaskResponse { task: Some(task.into()) }))
+    }
+
+    async fn cancel_task(
+        &self,
+        request: Request<CancelTaskRequest>,
+    ) -> Result<Response<CancelTaskResponse>, Status> {
+        let task = self.tasks.cancel(uuid("id", &request.into_inner().id)?).await?;
+        Ok(Response::new(CancelTaskResponse { task: Some(task.into()) }))
+    }
+
+    async fn list_files(
+        &self,
+        request: Request<ListFilesRequest>,
+    ) -> Result<Response<ListFilesResponse>, Status> {
+        files::list(&self.uploads, request.into_inner()).await.map(Response::new)
     }
 }

@@ -1,0 +1,62 @@
+//! What was uploaded, page by page.
+
+use std::fmt;
+
+use indicatif::HumanBytes;
+use serde::Serialize;
+use shared_proto::fourmodes::v1::{ListFilesRequest, unary_service_client::UnaryServiceClient};
+
+use crate::{
+    failure::Failure,
+    session::Session,
+    words::{counted, printable},
+};
+
+/// How many files a page has.
+const PAGE: i32 = 1000;
+
+#[derive(Debug, Default, Serialize)]
+pub(crate) struct Files {
+    files: Vec<File>,
+}
+
+#[derive(Debug, Serialize)]
+struct File {
+    name: String,
+    resource_name: String,
+    size_bytes: u64,
+    blake3: String,
+    commit_time: String,
+}
+
+pub(crate) async fn files(session: &Session, report: &mut Files) -> Result<(), Failure> {
+    let mut client = UnaryServiceClient::new(session.channel());
+    let mut page_token = String::new();
+    loop {
+        let request = ListFilesRequest { page_size: PAGE, page_token };
+        let page = client.list_files(session.unary_request(request)).await?.into_inner();
+        report.files.extend(page.files.into_iter().map(|file| File {
+            name: file.name,
+            resource_name: file.resource_name,
+            size_bytes: file.size_bytes,
+            blake3: file.blake3,
+            commit_time: file.commit_time.map(|time| time.to_string()).unwrap_or_default(),
+        }));
+        page_token = page.next_page_token;
+        if page_token.is_empty() {
+            return Ok(());
+        }
+    }
+}
+
+impl fmt::Display for Files {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", counted(self.files.len() as u64, "file"))?;
+        for file in &self.files {
+            let size = HumanBytes(file.size_bytes).to_string();
+            let (time, blake3) = (printable(&file.commit_time), printable(&file.blake3));
+            write!(f, "\n{size:>12}  {time:<27.27}  {blake3:.16}  {}", printable(&file.name))?;
+        }
+        Ok(())
+    }
+}

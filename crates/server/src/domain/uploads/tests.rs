@@ -1,0 +1,628 @@
+//! What an upload promises, with a disk that fails, a crash at any time, and
+//! random interleavings against a model.
+
+use std::{
+    fs,
+    io::{self, Read as _},
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use bytes::Bytes;
+use proptest::prelude::*;
+use tokio::runtime::Runtime;
+use uuid::Uuid;
+
+use super::{Attempt, Begun, Journal, Progress, UploadError, Uploads};
+use crate::{
+    config::{Data, UploadLimits},
+    domain::{
+        resources::{Blob, Source, Upload},
+        store::{Store, decode},
+    },
+    store::State,
+};
+
+const LIMITS: UploadLimits =
+    UploadLimits { size: 1 << 20, partials: 4, kept: Duration::from_secs(3600), checkpoint: 64 };
+
+/// The disk says that it makes a file durable. Fails when a test wants it to;
+/// otherwise it is noted how long the file is by now.
+pub(super) fn syncs(partial: &Path, file: &fs::File) -> io::Result<()> {
+    if partial.with_file_name("fail-sync").exists() {
+        return Err(io::Error::other("the test wants it"));
+    }
+    fs::write(partial.with_file_name("synced"), file.metadata()?.len().to_string())
+}
+
+/// What is left of a server when it is not running.
+struct Machine {
+    state: State,
+    limits: UploadLimits,
+}
+
+impl Machine {
+    fn new() -> Self {
+        Self { state: State::open(&Data::Memory).unwrap(), limits: LIMITS }
+    }
+
+    async fn start(&self) -> Uploads {
+        let store: Arc<dyn Store> = self.state.store.clone();
+        Uploads::open(store, self.state.files(), self.limits).await.unwrap()
+    }
+
+    fn partial(&self, upload: &Upload) -> PathBuf {
+        self.state.files().join("partial").join(upload.id.to_string())
+    }
+
+    fn partials(&self) -> usize {
+        fs::read_dir(self.state.files().join("partial")).unwrap().count()
+    }
+
+    fn blobs(&self) -> usize {
+        fs::read_dir(self.state.files().join("blobs")).unwrap().count()
+    }
+
+    async fn journaled(&self, upload: &Upload) -> u64 {
+        let key = format!("upload/{}", upload.id);
+        let entry = self.state.store.get(&key).await.unwrap();
+        entry.map_or(0, |entry| decode::<Journal>(&key, &entry).unwrap().committed)
+    }
+}
+
+fn content(seed: u8, size: usize) -> Vec<u8> {
+    (0..size).map(|n| (n as u8).wrapping_mul(31).wrapping_add(seed)).collect()
+}
+
+fn upload(content: &[u8], name: &str) -> Upload {
+    let blob = Blob::new(blake3::hash(content), content.len() as u64);
+    Upload { id: Uuid::new_v4(), blob, name: Some(name.to_owned()) }
+}
+
+async fn begun(uploads: &Uploads, upload: &Upload, offset: u64) -> Attempt {
+    match uploads.begin(upload.clone(), offset).await.unwrap() {
+        Begun::Attempt(attempt) => attempt,
+        Begun::Known => panic!("the content is known"),
+    }
+}
+
+async fn send(attempt: &mut Attempt, content: &[u8], from: usize, to: usize) -> Result<(), UploadError> {
+    attempt.write(from as u64, Bytes::copy_from_slice(&content[from..to])).await
+}
+
+async fn uploaded(uploads: &Uploads, upload: &Upload, content: &[u8]) {
+    let mut attempt = begun(uploads, upload, 0).await;
+    send(&mut attempt, content, 0, content.len()).await.unwrap();
+    assert_eq!(attempt.finish().await.unwrap(), content.len() as u64);
+}
+
+async fn read(uploads: &Uploads, name: &str) -> Option<Vec<u8>> {
+    let blob = uploads.find(&Source::File(name.to_owned())).await.ok()?;
+    let mut bytes = Vec::new();
+    uploads.open_blob(&blob).unwrap().read_to_end(&mut bytes).unwrap();
+    Some(bytes)
+}
+
+async fn committed(uploads: &Uploads, upload: &Upload) -> Option<u64> {
+    match uploads.progress(upload).await {
+        Ok(Progress { committed, complete: false }) => Some(committed),
+        Ok(progress) => panic!("{progress:?}"),
+        Err(UploadError::NotFound(..)) => None,
+        Err(error) => panic!("{error}"),
+    }
+}
+
+#[tokio::test]
+async fn an_upload_becomes_content_with_a_name() {
+    let machine = Machine::new();
+    let uploads = machine.start().await;
+    for size in [0, 1, 1000] {
+        let content = content(1, size);
+        let upload = upload(&content, "a");
+        uploaded(&uploads, &upload, &content).await;
+        assert_eq!(read(&uploads, "a").await.unwrap(), content);
+        let progress = uploads.progress(&upload).await.unwrap();
+        assert_eq!(progress, Progress { committed: size as u64, complete: true });
+    }
+    let listed = uploads.list("", 9).await.unwrap();
+    assert_eq!((listed.len(), listed[0].0.as_str(), listed[0].1.blob.size), (1, "a", 1000));
+    assert_eq!((machine.partials(), machine.blobs()), (0, 3));
+}
+
+#[tokio::test]
+async fn what_was_not_finished_is_no_content_and_goes_on_where_it_was() {
+    let machine = Machine::new();
+    let content = content(1, 1000);
+    let upload = upload(&content, "a");
+    let uploads = machine.start().await;
+    let mut attempt = begun(&uploads, &upload, 0).await;
+    send(&mut attempt, &content, 0, 300).await.unwrap();
+    assert_eq!(attempt.pause().await.unwrap(), 300);
+    assert_eq!((committed(&uploads, &upload).await, read(&uploads, "a").await), (Some(300), None));
+
+    let mut attempt = begun(&uploads, &upload, 300).await;
+    send(&mut attempt, &content, 300, 500).await.unwrap();
+    drop(attempt);
+    // Waits until the one before has come to its end.
+    let refused = uploads.begin(upload.clone(), 999).await.unwrap_err();
+    let UploadError::NotCommittedSize { committed, .. } = refused else { panic!("{refused}") };
+    assert!((300..=500).contains(&committed), "{committed}");
+
+    let uploads = machine.start().await;
+    let mut attempt = begun(&uploads, &upload, committed).await;
+    send(&mut attempt, &content, committed as usize, 1000).await.unwrap();
+    attempt.finish().await.unwrap();
+    assert_eq!(read(&uploads, "a").await.unwrap(), content);
+}
+
+#[tokio::test]
+async fn a_new_attempt_takes_over_from_the_one_before() {
+    let machine = Machine::new();
+    let uploads = machine.start().await;
+    let content = content(1, 1000);
+    let upload = upload(&content, "a");
+    let mut first = begun(&uploads, &upload, 0).await;
+    send(&mut first, &content, 0, 10).await.unwrap();
+    let UploadError::NotCommittedSize { committed, .. } =
+        uploads.begin(upload.clone(), 999).await.unwrap_err()
+    else {
+        panic!("another refusal")
+    };
+    assert!(matches!(send(&mut first, &content, 10, 20).await, Err(UploadError::Superseded)));
+    let mut second = begun(&uploads, &upload, committed).await;
+    assert!(matches!(first.finish().await, Err(UploadError::Superseded)));
+    send(&mut second, &content, committed as usize, 1000).await.unwrap();
+    assert_eq!(second.finish().await.unwrap(), 1000);
+    assert_eq!(read(&uploads, "a").await.unwrap(), content);
+}
+
+/// A pipe that nobody reads takes the place of a disk that hangs.
+#[cfg(unix)]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_writer_that_is_stuck_in_the_disk_is_fenced_off_and_its_file_left_alone_until_it_comes_back() {
+    let machine = Machine::new();
+    let uploads = machine.start().await;
+    let content = content(1, 1 << 20);
+    let upload = upload(&content, "a");
+    let pipe = machine.partial(&upload);
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let mut reader = fs::File::options().read(true).write(true).open(&pipe).unwrap();
+    let mut stuck = begun(&uploads, &upload, 0).await;
+    send(&mut stuck, &content, 0, 1 << 19).await.unwrap();
+    reader.read_exact(&mut [0]).unwrap();
+    let mut next = Box::pin(uploads.begin(upload.clone(), 0));
+    tokio::select! {
+        biased;
+        _ = &mut next => panic!("two have the file"),
+        refused = async {
+            // Until the queue is full: it is the fence that ends this.
+            loop {
+                if let Err(error) = stuck.write(1 << 19, Bytes::from_static(b"x")).await {
+                    break error;
+                }
+                stuck.next -= 1;
+            }
+        } => assert!(matches!(refused, UploadError::Superseded), "{refused}"),
+    }
+    fs::remove_file(&pipe).unwrap();
+    let drained = std::thread::spawn(move || reader.read_exact(&mut vec![0; (1 << 19) - 1]));
+    let Begun::Attempt(mut attempt) = next.await.unwrap() else { panic!("known") };
+    drained.join().unwrap().unwrap();
+    send(&mut attempt, &content, 0, 1 << 20).await.unwrap();
+    attempt.finish().await.unwrap();
+    assert_eq!(read(&uploads, "a").await.unwrap(), content);
+}
+
+#[tokio::test]
+async fn what_is_not_as_declared_is_no_content() {
+    let machine = Machine::new();
+    let uploads = machine.start().await;
+    let content = content(1, 200);
+    let upload = upload(&content, "a");
+    let mut attempt = begun(&uploads, &upload, 0).await;
+    let refused = attempt.write(1, Bytes::from_static(b"x")).await;
+    assert!(matches!(refused, Err(UploadError::WrongOffset { offset: 1, expected: 0 })));
+    send(&mut attempt, &content, 0, 100).await.unwrap();
+    let refused = attempt.write(100, Bytes::from(vec![0; 101])).await;
+    assert!(matches!(refused, Err(UploadError::TooLong(200))));
+    let refused = attempt.finish().await;
+    assert!(matches!(refused, Err(UploadError::TooShort { length: 100, declared: 200 })), "{refused:?}");
+    assert_eq!(committed(&uploads, &upload).await, Some(100));
+
+    let mut attempt = begun(&uploads, &upload, 100).await;
+    attempt.write(100, Bytes::from(vec![0; 100])).await.unwrap();
+    assert!(matches!(attempt.finish().await, Err(UploadError::WrongChecksum { .. })));
+    assert_eq!((committed(&uploads, &upload).await, machine.partials(), machine.blobs()), (None, 0, 0));
+    let uploads = machine.start().await;
+    uploaded(&uploads, &upload, &content).await;
+}
+
+#[tokio::test]
+async fn content_that_is_known_gets_the_name_at_once_and_never_changes() {
+    let machine = Machine::new();
+    let uploads = machine.start().await;
+    let [old, new] = [content(1, 500), content(2, 500)];
+    uploaded(&uploads, &upload(&old, "a"), &old).await;
+    let kept = uploads.find(&Source::File("a".into())).await.unwrap();
+    uploaded(&uploads, &upload(&new, "a"), &new).await;
+    assert_eq!(read(&uploads, "a").await.unwrap(), new);
+    let mut bytes = Vec::new();
+    uploads.open_blob(&kept).unwrap().read_to_end(&mut bytes).unwrap();
+    assert_eq!(bytes, old);
+
+    let again = upload(&old, "a");
+    let progress = uploads.progress(&again).await.unwrap();
+    assert_eq!(progress, Progress { committed: 500, complete: false });
+    assert!(matches!(uploads.begin(again.clone(), 0).await.unwrap(), Begun::Known));
+    assert!(uploads.progress(&again).await.unwrap().complete);
+    assert_eq!(read(&uploads, "a").await.unwrap(), old);
+    assert_eq!(machine.blobs(), 2);
+}
+
+#[tokio::test]
+async fn an_upload_of_what_has_become_known_ends_without_a_trace() {
+    let machine = Machine::new();
+    let uploads = machine.start().await;
+    let content = content(1, 500);
+    let [slow, quick] = ["slow", "quick"].map(|name| upload(&content, name));
+    let mut attempt = begun(&uploads, &slow, 0).await;
+    send(&mut attempt, &content, 0, 100).await.unwrap();
+    attempt.pause().await.unwrap();
+    uploaded(&uploads, &quick, &content).await;
+    assert!(matches!(uploads.begin(slow.clone(), 100).await.unwrap(), Begun::Known));
+    for name in ["slow", "quick"] {
+        assert_eq!(read(&uploads, name).await.unwrap(), content);
+    }
+    while machine.partials() > 0 {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn limits_are_kept_and_what_is_old_makes_room() {
+    let mut machine = Machine::new();
+    let uploads = machine.start().await;
+    let large = Upload { blob: Blob::new(blake3::hash(b""), (1 << 20) + 1), ..upload(b"", "a") };
+    assert!(matches!(uploads.begin(large, 0).await, Err(UploadError::TooLarge { .. })));
+    let content = content(1, 200);
+    for n in 0..4 {
+        let mut attempt = begun(&uploads, &upload(&content, &n.to_string()), 0).await;
+        send(&mut attempt, &content, 0, 100).await.unwrap();
+        attempt.pause().await.unwrap();
+    }
+    let fifth = upload(&content, "5");
+    assert!(matches!(uploads.begin(fifth.clone(), 0).await, Err(UploadError::TooMany { limit: 4 })));
+    machine.limits.kept = Duration::ZERO;
+    let uploads = machine.start().await;
+    assert_eq!(machine.partials(), 0);
+    uploaded(&uploads, &fifth, &content).await;
+}
+
+#[tokio::test]
+async fn an_upload_of_which_nothing_is_on_disk_takes_no_place() {
+    let machine = Machine::new();
+    let uploads = machine.start().await;
+    let content = content(1, 200);
+    for n in 0..9 {
+        begun(&uploads, &upload(&content, &n.to_string()), 0).await.pause().await.unwrap();
+    }
+    assert!(machine.partials() <= LIMITS.partials);
+}
+
+#[tokio::test]
+async fn an_id_is_of_one_upload() {
+    let machine = Machine::new();
+    let uploads = machine.start().await;
+    let content = content(1, 200);
+    let one = upload(&content, "a");
+    let mut attempt = begun(&uploads, &one, 0).await;
+    for other in [
+        Upload { name: Some("b".into()), ..one.clone() },
+        Upload { blob: upload(b"x", "a").blob, ..one.clone() },
+    ] {
+        assert!(matches!(uploads.begin(other.clone(), 0).await, Err(UploadError::IdInUse(_))));
+        assert_eq!(committed(&uploads, &other).await, None);
+    }
+    send(&mut attempt, &content, 0, 200).await.unwrap();
+    attempt.finish().await.unwrap();
+}
+
+/// The device that is always full takes the place of a disk that is.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_full_disk_is_said_and_when_there_is_room_it_goes_on() {
+    let machine = Machine::new();
+    let uploads = machine.start().await;
+    let content = content(1, 200);
+    let upload = upload(&content, "a");
+    std::os::unix::fs::symlink("/dev/full", machine.partial(&upload)).unwrap();
+    let mut attempt = begun(&uploads, &upload, 0).await;
+    send(&mut attempt, &content, 0, 200).await.unwrap();
+    assert!(matches!(attempt.finish().await, Err(UploadError::DiskFull)));
+    fs::remove_file(machine.partial(&upload)).unwrap();
+    uploaded(&uploads, &upload, &content).await;
+}
+
+#[tokio::test]
+async fn after_a_failed_fsync_the_file_falls_back_to_what_was_durable() {
+    let machine = Machine::new();
+    let uploads = machine.start().await;
+    let content = content(1, 500);
+    let upload = upload(&content, "a");
+    let mut attempt = begun(&uploads, &upload, 0).await;
+    send(&mut attempt, &content, 0, 100).await.unwrap();
+    attempt.pause().await.unwrap();
+
+    let failing = machine.state.files().join("fail-sync");
+    fs::write(&failing, "").unwrap();
+    for end in [400, 500] {
+        let mut attempt = begun(&uploads, &upload, 100).await;
+        send(&mut attempt, &content, 100, end).await.unwrap();
+        let ended = if end == 500 { attempt.finish().await } else { attempt.pause().await };
+        assert!(matches!(ended, Err(UploadError::Disk(_))), "{ended:?}");
+        assert_eq!((committed(&uploads, &upload).await, machine.blobs()), (Some(100), 0));
+        assert_eq!(fs::metadata(machine.partial(&upload)).unwrap().len(), 100);
+    }
+    fs::remove_file(failing).unwrap();
+    let mut attempt = begun(&uploads, &upload, 100).await;
+    send(&mut attempt, &content, 100, 500).await.unwrap();
+    attempt.finish().await.unwrap();
+    assert_eq!(read(&uploads, "a").await.unwrap(), content);
+}
+
+#[tokio::test]
+async fn bytes_that_are_gone_from_the_disk_are_asked_for_again() {
+    let machine = Machine::new();
+    let uploads = machine.start().await;
+    let content = content(1, 500);
+    let upload = upload(&content, "a");
+    let mut attempt = begun(&uploads, &upload, 0).await;
+    send(&mut attempt, &content, 0, 100).await.unwrap();
+    attempt.pause().await.unwrap();
+    for restart in [false, true] {
+        fs::File::options().write(true).open(machine.partial(&upload)).unwrap().set_len(50).unwrap();
+        let uploads = if restart { machine.start().await } else { uploads.clone() };
+        if restart {
+            assert_eq!(committed(&uploads, &upload).await, None);
+        }
+        let begun_at = uploads.begin(upload.clone(), 100).await;
+        assert!(matches!(begun_at, Err(UploadError::NotCommittedSize { committed: 0, .. })), "{begun_at:?}");
+        let mut attempt = begun(&uploads, &upload, 0).await;
+        send(&mut attempt, &content, 0, 100).await.unwrap();
+        attempt.pause().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn files_that_nobody_knows_are_removed_at_the_start() {
+    let machine = Machine::new();
+    drop(machine.start().await);
+    let partial = machine.state.files().join("partial");
+    fs::write(partial.join(Uuid::new_v4().to_string()), "x").unwrap();
+    fs::write(partial.join("something"), "x").unwrap();
+    machine.start().await;
+    assert_eq!(machine.partials(), 0);
+}
+
+#[derive(Debug, Clone)]
+enum Op {
+    /// Asks where to begin, and takes over.
+    Begin,
+    /// Sends the next bytes, right or wrong ones.
+    Write {
+        length: usize,
+        lie: bool,
+    },
+    /// The call of the current attempt is cut.
+    Cut,
+    HalfClose,
+    Finish,
+    /// What an attempt that was taken over from still tries.
+    Zombie {
+        length: usize,
+    },
+    /// The machine loses what was not durable, or part of it.
+    Crash {
+        tail: usize,
+        garbage: u8,
+    },
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    prop_oneof![
+        3 => Just(Op::Begin),
+        6 => (1usize..150, prop::bool::weighted(0.05)).prop_map(|(length, lie)| Op::Write { length, lie }),
+        1 => Just(Op::Cut),
+        1 => Just(Op::HalfClose),
+        2 => Just(Op::Finish),
+        2 => (1usize..150).prop_map(|length| Op::Zombie { length }),
+        1 => (0usize..200, any::<u8>()).prop_map(|(tail, garbage)| Op::Crash { tail, garbage }),
+    ]
+}
+
+/// What has to be true, whatever happens.
+struct Model {
+    content: Vec<u8>,
+    upload: Upload,
+    /// The most that the server has ever said to be durable.
+    durable: u64,
+    /// Whether wrong bytes were ever sent since the upload began.
+    lied: bool,
+    done: bool,
+}
+
+struct Run {
+    machine: Machine,
+    model: Model,
+    uploads: Uploads,
+    current: Option<Attempt>,
+    fenced: Vec<Attempt>,
+}
+
+impl Run {
+    async fn new(size: usize) -> Self {
+        let machine = Machine::new();
+        let content = content(7, size);
+        let upload = upload(&content, "a");
+        let uploads = machine.start().await;
+        let model = Model { content, upload, durable: 0, lied: false, done: false };
+        Self { machine, model, uploads, current: None, fenced: Vec::new() }
+    }
+
+    /// What the server says now must not be less than what it said before.
+    async fn check(&mut self) -> u64 {
+        let progress = match self.uploads.progress(&self.model.upload).await {
+            Ok(progress) => progress,
+            Err(UploadError::NotFound(..)) => Progress { committed: 0, complete: false },
+            Err(error) => panic!("{error}"),
+        };
+        assert!(progress.committed >= self.model.durable, "{progress:?} after {}", self.model.durable);
+        assert_eq!(progress.complete, self.model.done);
+        match read(&self.uploads, "a").await {
+            Some(bytes) => assert!(self.model.done && bytes == self.model.content),
+            None => assert!(!self.model.done, "the content is gone"),
+        }
+        self.model.durable = progress.committed;
+        progress.committed
+    }
+
+    async fn begin(&mut self) {
+        let mut offset = self.check().await;
+        loop {
+            match self.uploads.begin(self.model.upload.clone(), offset).await {
+                Ok(Begun::Attempt(attempt)) => {
+                    assert!(!self.model.done);
+                    self.fenced.extend(self.current.replace(attempt));
+                    return;
+                }
+                Ok(Begun::Known) => return assert!(self.model.done),
+                // The one before got further until it was fenced off; now that
+                // it is, the offset stays.
+                Err(UploadError::NotCommittedSize { committed, .. }) => {
+                    assert!(committed > offset, "{committed} after {offset}");
+                    assert!(self.current.is_some() || offset == self.model.durable);
+                    self.fenced.extend(self.current.take());
+                    offset = committed;
+                    self.model.durable = committed;
+                }
+                Err(error) => panic!("{error}"),
+            }
+        }
+    }
+
+    async fn write(&mut self, length: usize, lie: bool) {
+        let Some(attempt) = &mut self.current else { return };
+        let from = attempt.next as usize;
+        let to = (from + length).min(self.model.content.len());
+        let mut bytes = self.model.content[from..to].to_vec();
+        if lie && to > from {
+            bytes[0] ^= 1;
+            self.model.lied = true;
+        }
+        attempt.write(from as u64, bytes.into()).await.unwrap();
+    }
+
+    async fn finish(&mut self) {
+        let Some(attempt) = self.current.take() else { return };
+        let (next, size) = (attempt.next, self.model.content.len() as u64);
+        match attempt.finish().await {
+            Ok(committed) => {
+                assert_eq!((committed, next), (size, size));
+                self.model.done = true;
+            }
+            Err(UploadError::TooShort { length, .. }) => assert!(length == next && next < size),
+            Err(UploadError::WrongChecksum { .. }) => {
+                assert!(self.model.lied && next == size);
+                (self.model.durable, self.model.lied) = (0, false);
+            }
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    async fn zombie(&mut self, length: usize) {
+        let Some(mut attempt) = self.fenced.pop() else { return };
+        let refused = attempt.write(attempt.next, Bytes::from(vec![9; length])).await;
+        assert!(matches!(refused, Err(UploadError::Superseded | UploadError::TooLong(_))), "{refused:?}");
+        assert!(matches!(attempt.finish().await, Err(UploadError::Superseded)));
+    }
+
+    /// Of what is behind the durable part nobody knows what a crash leaves.
+    async fn crashed(machine: &Machine, model: &mut Model, tail: usize, garbage: u8) {
+        let journaled = machine.journaled(&model.upload).await;
+        assert!(model.done || journaled >= model.durable);
+        let synced = fs::read_to_string(machine.state.files().join("synced"));
+        let synced = synced.map_or(0, |length| length.parse().unwrap());
+        assert!(journaled <= synced, "{journaled} were promised, and {synced} are durable");
+        let path = machine.partial(&model.upload);
+        if let Ok(mut bytes) = fs::read(&path) {
+            assert!(bytes.len() as u64 >= journaled);
+            bytes.truncate(journaled as usize);
+            bytes.resize(journaled as usize + tail, garbage);
+            fs::write(&path, bytes).unwrap();
+        }
+    }
+
+    async fn apply(&mut self, op: &Op) {
+        match *op {
+            Op::Begin => self.begin().await,
+            Op::Write { length, lie } => self.write(length, lie).await,
+            Op::Cut => drop(self.current.take()),
+            Op::HalfClose => {
+                if let Some(attempt) = self.current.take() {
+                    let next = attempt.next;
+                    assert_eq!(attempt.pause().await.unwrap(), next);
+                    assert_eq!(self.check().await, next);
+                }
+            }
+            Op::Finish => self.finish().await,
+            Op::Zombie { length } => self.zombie(length).await,
+            Op::Crash { .. } => unreachable!("is the runtime's"),
+        }
+        self.check().await;
+    }
+
+    /// In the end everything can be brought to its end.
+    async fn complete(&mut self) {
+        while !self.model.done {
+            self.begin().await;
+            self.write(usize::MAX / 2, false).await;
+            self.finish().await;
+            self.check().await;
+        }
+    }
+}
+
+fn runtime() -> Runtime {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
+
+    #[test]
+    fn whatever_happens_content_is_whole_and_nothing_durable_is_lost(
+        size in 0usize..600,
+        ops in prop::collection::vec(op(), 1..40),
+    ) {
+        let mut on = runtime();
+        let mut run = on.block_on(Run::new(size));
+        for op in &ops {
+            if let Op::Crash { tail, garbage } = *op {
+                let Run { machine, mut model, .. } = run;
+                // Drops every task at its await, and waits for threads.
+                drop(on);
+                on = runtime();
+                run = on.block_on(async {
+                    Run::crashed(&machine, &mut model, tail, garbage).await;
+                    let uploads = machine.start().await;
+                    Run { machine, model, uploads, current: None, fenced: Vec::new() }
+                });
+                on.block_on(run.check());
+            } else {
+                on.block_on(run.apply(op));
+            }
+        }
+        on.block_on(run.complete());
+    }
+}

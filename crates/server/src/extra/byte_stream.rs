@@ -1,0 +1,61 @@
+//! `google.bytestream.ByteStream`, whose methods belong to two modes: each is
+//! in the folder of its own.
+
+use shared_proto::{
+    Mode,
+    bytestream::{
+        QueryWriteStatusRequest, QueryWriteStatusResponse, ReadRequest, ReadResponse, WriteRequest,
+        WriteResponse, byte_stream_server::ByteStream,
+    },
+};
+use tonic::{Request, Response, Status, Streaming};
+
+use crate::{
+    domain::uploads::Uploads,
+    error::mode_not_served,
+    modes::{
+        client_streaming::upload,
+        server_streaming::{ResponseStream, download},
+    },
+};
+
+#[derive(Debug)]
+pub(crate) struct ByteStreams {
+    pub(crate) served: Vec<Mode>,
+    pub(crate) uploads: Uploads,
+}
+
+impl ByteStreams {
+    pub(crate) const MODES: [Mode; 2] = [Mode::ServerStreaming, Mode::ClientStreaming];
+
+    fn serve(&self, mode: Mode) -> Result<&Uploads, Status> {
+        match self.served.contains(&mode) {
+            true => Ok(&self.uploads),
+            false => Err(mode_not_served(mode, &self.served)),
+        }
+    }
+}
+
+#[tonic::async_trait]
+impl ByteStream for ByteStreams {
+    type ReadStream = ResponseStream<ReadResponse>;
+
+    async fn read(&self, request: Request<ReadRequest>) -> Result<Response<Self::ReadStream>, Status> {
+        download::read(self.serve(Mode::ServerStreaming)?, request.into_inner()).await
+    }
+
+    async fn write(
+        &self,
+        request: Request<Streaming<WriteRequest>>,
+    ) -> Result<Response<WriteResponse>, Status> {
+        upload::write(self.serve(Mode::ClientStreaming)?, request.into_inner()).await
+    }
+
+    /// Unary, but of no use without [`write`](Self::write).
+    async fn query_write_status(
+        &self,
+        request: Request<QueryWriteStatusRequest>,
+    ) -> Result<Response<QueryWriteStatusResponse>, Status> {
+        upload::query(self.serve(Mode::ClientStreaming)?, request.into_inner()).await
+    }
+}

@@ -1,0 +1,96 @@
+//! A collection: batches come in, and what they come to goes out at the end.
+
+use std::time::{Duration, SystemTime};
+
+use prost_types::Timestamp;
+use shared_proto::{
+    fourmodes::v1::{self as pb, RecordReadingsRequest, RecordReadingsResponse},
+    limits::TIMESTAMP_SECONDS,
+};
+use tokio::time::{Instant, MissedTickBehavior, interval_at};
+use tonic::{Status, Streaming};
+
+use crate::domain::{
+    collector::{Collected, Collection, Tally},
+    readings::{Reading, Refusal},
+};
+
+/// How often a call that goes on makes durable what it has: what a crash costs
+/// is to deliver so much again.
+const CHECKPOINT: Duration = Duration::from_secs(1);
+
+/// Takes batches until the client ends the stream, or seems to: it may as well
+/// have cancelled. Either way each batch is whole in itself, so they are
+/// accepted, and a client that is not there any more merely gets no answer.
+///
+/// May be dropped at any await. What was not through a checkpoint is lost then,
+/// and the client, unanswered, delivers it again.
+pub(super) async fn collect(
+    mut collection: Collection,
+    mut batches: Streaming<RecordReadingsRequest>,
+) -> Result<RecordReadingsResponse, Status> {
+    let mut checkpoint = interval_at(Instant::now() + CHECKPOINT, CHECKPOINT);
+    checkpoint.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            biased;
+            _ = checkpoint.tick() => collection.checkpoint().await?,
+            batch = batches.message() => match batch? {
+                Some(RecordReadingsRequest { producer_id, device, sequence, readings }) => {
+                    let readings = readings.into_iter().map(|reading| (reading.line, reading.try_into()));
+                    collection.record(&producer_id, &device, sequence, readings).await?;
+                }
+                None => break,
+            },
+        }
+    }
+    let (tally, collected) = collection.finish().await?;
+    Ok(response(tally, collected))
+}
+
+impl TryFrom<pb::Reading> for Reading {
+    type Error = Refusal;
+
+    fn try_from(wire: pb::Reading) -> Result<Self, Refusal> {
+        let in_range = |time: &Timestamp| TIMESTAMP_SECONDS.contains(&time.seconds);
+        let time = wire.time.filter(in_range).ok_or(Refusal::Time)?;
+        let time = SystemTime::try_from(time).map_err(|_| Refusal::Time)?;
+        Ok(Self { time, value: wire.value })
+    }
+}
+
+fn response(tally: Tally, collected: Vec<Collected>) -> RecordReadingsResponse {
+    let refused = tally.refused.into_iter();
+    RecordReadingsResponse {
+        count: tally.count,
+        repeated_count: tally.repeated_count,
+        refused_count: tally.refused_count,
+        refused: refused
+            .map(|(line, reason)| pb::RefusedReading { line, reason: reason.to_string() })
+            .collect(),
+        devices: collected.into_iter().map(Into::into).collect(),
+    }
+}
+
+impl From<Collected> for pb::DeviceStatistics {
+    fn from(Collected { device, accepted_through, statistics }: Collected) -> Self {
+        let Some(statistics) = statistics else {
+            return Self { device, accepted_through, ..Self::default() };
+        };
+        let [p50, p95, p99] = statistics.percentiles;
+        Self {
+            device,
+            count: statistics.count,
+            first_time: Some(statistics.first.into()),
+            last_time: Some(statistics.last.into()),
+            min: statistics.min,
+            max: statistics.max,
+            mean: statistics.mean,
+            standard_deviation: statistics.standard_deviation,
+            p50,
+            p95,
+            p99,
+            accepted_through,
+        }
+    }
+}

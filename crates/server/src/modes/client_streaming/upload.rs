@@ -1,0 +1,94 @@
+//! Uploads that can be resumed.
+//!
+//! Copy: only a message that says so commits. The end of the stream does not: a
+//! client that cancels looks the same. What writes is a task of its own, so a
+//! call that is cut at any await leaves the upload in order.
+//! Mind: an answer may come before the requests have ended, and a client has to
+//! expect it.
+
+use shared_proto::{
+    bytestream::{QueryWriteStatusRequest, QueryWriteStatusResponse, WriteRequest, WriteResponse},
+    limits::CHUNK_BYTES,
+};
+use tonic::{Code, Response, Status, Streaming};
+
+use crate::{
+    domain::{
+        resources::Upload,
+        uploads::{Attempt, Begun, Uploads},
+    },
+    error::{bad_request, message_too_large, out_of_turn},
+};
+
+pub(crate) async fn write(
+    uploads: &Uploads,
+    mut requests: Streaming<WriteRequest>,
+) -> Result<Response<WriteResponse>, Status> {
+    let first = next(&mut requests).await?;
+    let first = first.ok_or_else(|| out_of_turn("the stream ended before it named what to write"))?;
+    let upload: Upload = first.resource_name.parse()?;
+    let size = upload.blob.size;
+    let committed = match uploads.begin(upload, offset(first.write_offset)?).await? {
+        Begun::Known => size,
+        Begun::Attempt(attempt) => receive(attempt, first, requests).await?,
+    };
+    Ok(Response::new(WriteResponse { committed_size: wire(committed) }))
+}
+
+async fn receive(
+    mut attempt: Attempt,
+    first: WriteRequest,
+    mut requests: Streaming<WriteRequest>,
+) -> Result<u64, Status> {
+    let name = first.resource_name.clone();
+    let mut request = first;
+    loop {
+        if !request.resource_name.is_empty() && request.resource_name != name {
+            return Err(bad_request(
+                "resource_name",
+                "resource_name is not that of the first request".into(),
+            ));
+        }
+        attempt.write(offset(request.write_offset)?, request.data).await?;
+        if request.finish_write {
+            break;
+        }
+        request = match attempt.meanwhile(next(&mut requests)).await?? {
+            Some(request) => request,
+            None => return Ok(attempt.pause().await?),
+        };
+    }
+    // A connection that is cut here was cut after the commit was asked for.
+    if let Ok(Some(_)) = attempt.meanwhile(next(&mut requests)).await? {
+        return Err(out_of_turn("the request before this one was the last: it had finish_write"));
+    }
+    Ok(attempt.finish().await?)
+}
+
+pub(crate) async fn query(
+    uploads: &Uploads,
+    request: QueryWriteStatusRequest,
+) -> Result<Response<QueryWriteStatusResponse>, Status> {
+    let progress = uploads.progress(&request.resource_name.parse()?).await?;
+    let (committed_size, complete) = (wire(progress.committed), progress.complete);
+    Ok(Response::new(QueryWriteStatusResponse { committed_size, complete }))
+}
+
+/// The next request, of a size that may be.
+async fn next(requests: &mut Streaming<WriteRequest>) -> Result<Option<WriteRequest>, Status> {
+    match requests.message().await {
+        Ok(Some(request)) if request.data.len() > CHUNK_BYTES => Err(message_too_large()),
+        // What the decoder says of a message over its limit.
+        Err(status) if status.code() == Code::OutOfRange => Err(message_too_large()),
+        next => next,
+    }
+}
+
+fn offset(wire: i64) -> Result<u64, Status> {
+    wire.try_into().map_err(|_| bad_request("write_offset", format!("write_offset {wire} is negative")))
+}
+
+/// Sizes are limited to far less than what the wire can say.
+fn wire(size: u64) -> i64 {
+    i64::try_from(size).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,99 @@
+//! A log that is followed. Nothing is read before the transport asks for it, so
+//! a slow client slows the reading down; what it has not read is on the disk.
+
+use std::{sync::Arc, time::Duration};
+
+use shared_proto::fourmodes::v1::{
+    LogChunk, LogEdge, LogOpened, LogPosition, LogRotated, LogTruncated, TailLogResponse,
+    tail_log_request::Start as WireStart, tail_log_response::Event as WireEvent,
+};
+use tokio::time::{Instant, sleep};
+use tokio_stream::Stream;
+use tonic::Status;
+
+use super::{blocking, task::beat};
+use crate::{
+    domain::logs::{Event, FileId, Follower, Logs, POLL, Position, Start},
+    error::bad_request,
+};
+
+pub(super) async fn tail(
+    logs: Arc<Logs>,
+    file: String,
+    start: Option<WireStart>,
+    heartbeat: Duration,
+) -> Result<impl Stream<Item = Result<TailLogResponse, Status>>, Status> {
+    let start = start_of(start)?;
+    let (follower, first) = blocking(move || logs.follow(&file, start)).await??;
+    Ok(responses(follower, first, heartbeat))
+}
+
+fn responses(
+    mut follower: Follower,
+    mut event: Option<Event>,
+    heartbeat: Duration,
+) -> impl Stream<Item = Result<TailLogResponse, Status>> {
+    async_stream::try_stream! {
+        let mut last = Instant::now();
+        loop {
+            let news = match event.take() {
+                Some(event) => Some(event.into()),
+                None if last.elapsed() >= heartbeat => Some(WireEvent::Heartbeat(beat())),
+                None => None,
+            };
+            match news {
+                Some(event) => {
+                    yield TailLogResponse { position: Some(follower.position().into()), event: Some(event) };
+                    last = Instant::now();
+                }
+                None => sleep(POLL.min(heartbeat)).await,
+            }
+            let polled;
+            (follower, polled) = blocking(move || {
+                let polled = follower.poll();
+                (follower, polled)
+            })
+            .await?;
+            event = polled?;
+        }
+    }
+}
+
+fn start_of(wire: Option<WireStart>) -> Result<Start, Status> {
+    /// In bytes; the server's own are shorter.
+    const LONGEST_ID: usize = 128;
+    match wire {
+        None => Ok(Start::End),
+        Some(WireStart::Offset(offset)) => Ok(Start::Offset(offset)),
+        Some(WireStart::Edge(edge)) => match LogEdge::try_from(edge) {
+            Ok(LogEdge::Start) => Ok(Start::Beginning),
+            Ok(LogEdge::End) => Ok(Start::End),
+            _ => Err(bad_request("edge", format!("edge {edge} is neither the start nor the end"))),
+        },
+        Some(WireStart::Position(LogPosition { file_id, .. })) if file_id.len() > LONGEST_ID => {
+            let message =
+                format!("file_id has {} bytes; this server has given none of that length", file_id.len());
+            Err(bad_request("position.file_id", message))
+        }
+        Some(WireStart::Position(LogPosition { file_id, offset, check })) => {
+            Ok(Start::Position(Position { file: FileId(file_id), offset, check }))
+        }
+    }
+}
+
+impl From<Position> for LogPosition {
+    fn from(Position { file, offset, check }: Position) -> Self {
+        Self { file_id: file.0, offset, check }
+    }
+}
+
+impl From<Event> for WireEvent {
+    fn from(event: Event) -> Self {
+        match event {
+            Event::Opened { size } => Self::Opened(LogOpened { size }),
+            Event::Chunk(data) => Self::Chunk(LogChunk { data: data.into() }),
+            Event::Rotated { rest_missing } => Self::Rotated(LogRotated { rest_missing }),
+            Event::Truncated => Self::Truncated(LogTruncated {}),
+        }
+    }
+}

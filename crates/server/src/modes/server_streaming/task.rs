@@ -1,0 +1,38 @@
+//! A task's progress: the latest wins. What is in the channel is the task as it
+//! is, so there is no queue that a slow reader could fill.
+
+use std::time::{Duration, SystemTime};
+
+use shared_proto::fourmodes::v1::{Heartbeat, WatchTaskResponse, watch_task_response::Event};
+use tokio::{sync::watch, time::timeout};
+use tokio_stream::Stream;
+use tonic::Status;
+
+use crate::{domain::tasks::Task, error::shutting_down};
+
+pub(super) fn pushes(
+    mut task: watch::Receiver<Task>,
+    heartbeat: Duration,
+) -> impl Stream<Item = Result<WatchTaskResponse, Status>> {
+    async_stream::try_stream! {
+        task.mark_changed();
+        let mut ended = false;
+        while !ended {
+            let event = match timeout(heartbeat, task.changed()).await {
+                Ok(Ok(())) => {
+                    let task = task.borrow_and_update().clone();
+                    ended = task.state.is_end();
+                    Event::Task(task.into())
+                }
+                // Nobody works on it any more, and it has not ended.
+                Ok(Err(_)) => Err(shutting_down())?,
+                Err(_) => Event::Heartbeat(beat()),
+            };
+            yield WatchTaskResponse { event: Some(event) };
+        }
+    }
+}
+
+pub(super) fn beat() -> Heartbeat {
+    Heartbeat { time: Some(SystemTime::now().into()) }
+}

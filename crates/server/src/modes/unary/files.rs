@@ -1,0 +1,49 @@
+//! Copy: pages by a token that says where the last one ended, so that a page
+//! costs the same wherever it is (AIP-158).
+
+use shared_proto::fourmodes::v1::{File, ListFilesRequest, ListFilesResponse};
+use tonic::Status;
+
+use crate::{
+    domain::uploads::{Named, Uploads},
+    error::bad_request,
+};
+
+pub(super) async fn list(uploads: &Uploads, request: ListFilesRequest) -> Result<ListFilesResponse, Status> {
+    let ListFilesRequest { page_size, page_token } = request;
+    let most = match usize::try_from(page_size) {
+        Ok(0) => 100,
+        Ok(size) => size.min(1000),
+        Err(_) => return Err(bad_request("page_size", format!("page_size {page_size} is negative"))),
+    };
+    let after = last_of(&page_token)
+        .ok_or_else(|| bad_request("page_token", "page_token is none that this server gave".to_owned()))?;
+    // One more than the page has tells whether there is another one.
+    let mut listed = uploads.list(&after, most + 1).await?;
+    let more = listed.len() > most;
+    listed.truncate(most);
+    let next_page_token = listed.last().filter(|_| more).map(|(last, _)| token(last)).unwrap_or_default();
+    Ok(ListFilesResponse { files: listed.into_iter().map(file).collect(), next_page_token })
+}
+
+/// The name of the last file of a page, in hexadecimal: a client has nothing to
+/// read in it.
+fn token(last: &str) -> String {
+    last.bytes().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn last_of(token: &str) -> Option<String> {
+    let digits: Option<Vec<_>> = token.chars().map(|digit| digit.to_digit(16)).collect();
+    let (bytes, []) = digits.as_deref()?.as_chunks() else { return None };
+    String::from_utf8(bytes.iter().map(|[high, low]| (high << 4 | low) as u8).collect()).ok()
+}
+
+fn file((name, Named { blob, time }): (String, Named)) -> File {
+    File {
+        name,
+        resource_name: blob.to_string(),
+        size_bytes: blob.size,
+        blake3: blob.hash().to_string(),
+        commit_time: Some(time.into()),
+    }
+}
