@@ -303,7 +303,7 @@ fn content(file: &Path, metadata: &Metadata) -> Result<Vec<u8>, String> {
 fn stamp(metadata: &Metadata) -> Option<(u64, SystemTime)> {
     let written = metadata.modified().ok()?;
     let settled = written.elapsed().is_ok_and(|age| age > RECENT);
-    settled.then(|| (metadata.len(), written))
+    settled.then_some((metadata.len(), written))
 }
 
 fn sync_directory(file: &Path) -> io::Result<()> {

@@ -89,12 +89,13 @@ impl Replica {
         if first.is_none() || first == self.under_way {
             return;
         }
-        self.under_way = first;
-        self.sent += changes.len() as u64;
-        let changes = changes.iter().map(|change| change.raw_bytes().to_vec()).collect();
-        // Fails when the call is over; the response then tells why. It fits: what
-        // was sent before has arrived.
-        let _ = call.requests.try_send(Action::Changes(DocumentChanges { changes }));
+        let raw = changes.iter().map(|change| change.raw_bytes().to_vec()).collect();
+        // Fails when the call is over; the response then tells why. Or when what
+        // was sent before is still here; then the answer to that comes first.
+        if call.requests.try_send(Action::Changes(DocumentChanges { changes: raw })).is_ok() {
+            self.under_way = first;
+            self.sent += changes.len() as u64;
+        }
     }
 
     /// Whether the server has told all that it has.
