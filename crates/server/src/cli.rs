@@ -82,7 +82,7 @@ pub enum Modes {
     ServerStreaming,
     /// Many requests, one response: readings, upload
     ClientStreaming,
-    /// Many requests, many responses: chat
+    /// Many requests, many responses: chat, sync
     BidiStreaming,
     /// All four
     All,
