@@ -42,6 +42,6 @@ generate() {
 }
 # Flat, as in a tutorial: `import greeter_pb2`.
 generate "$root/proto/tutorial" "$root"/proto/tutorial/*.proto
-generate "$root/proto" "$root"/proto/fourmodes/v1/*.proto
+generate "$root/proto" "$root"/proto/fourmodes/v1/*.proto "$root"/proto/google/bytestream/*.proto
 
 FOURMODES_SERVER_BIN=$server PYTHONPATH=$gen exec "$venv/bin/python" "$here/python/test_interop.py" "$@"

@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 import unittest
+import uuid
 from pathlib import Path
 
 import grpc
@@ -31,6 +32,8 @@ from fourmodes.v1.bidi_streaming_pb2_grpc import BidiStreamingServiceStub
 from fourmodes.v1.client_streaming_pb2_grpc import ClientStreamingServiceStub
 from fourmodes.v1.server_streaming_pb2_grpc import ServerStreamingServiceStub
 from fourmodes.v1.unary_pb2_grpc import UnaryServiceStub
+from google.bytestream import bytestream_pb2
+from google.bytestream.bytestream_pb2_grpc import ByteStreamStub
 
 # Seconds. Long enough for a busy machine: only a call that hangs comes to it.
 TIMEOUT = 20
@@ -42,6 +45,7 @@ SERVICES = {
     "fourmodes.v1.ClientStreamingService",
     "fourmodes.v1.ServerStreamingService",
     "fourmodes.v1.UnaryService",
+    "google.bytestream.ByteStream",
     "streamingdemo.StreamService",
 }
 
@@ -67,7 +71,10 @@ class Server:
         env.setdefault("RUST_LOG", "warn")
         binary = os.path.abspath(os.environ["FOURMODES_SERVER_BIN"])
         self.process = subprocess.Popen(
-            [binary, "--listen", "127.0.0.1:0", "all"], stdout=subprocess.PIPE, text=True, env=env
+            [binary, "--listen", "127.0.0.1:0", "--data-dir", ":memory:", "all"],
+            stdout=subprocess.PIPE,
+            text=True,
+            env=env,
         )
         # An interrupted run has no module cleanup.
         atexit.register(self.process.kill)
@@ -167,7 +174,9 @@ class ServerStreaming(InteropTest):
     def test_quotes(self):
         call = self.watch(symbols=["ACME"], count=5)
         quotes = [response.quote for response in call]
-        self.assertEqual([quote.sequence for quote in quotes], [1, 2, 3, 4, 5])
+        # One market for every test: others may have watched it before.
+        first = quotes[0].number
+        self.assertEqual([quote.number for quote in quotes], list(range(first, first + 5)))
         self.assertEqual({quote.symbol for quote in quotes}, {"ACME"})
         self.assertTrue(all(quote.price_cents > 0 and quote.HasField("time") for quote in quotes))
         self.assertEqual(call.code(), grpc.StatusCode.OK)
@@ -198,7 +207,8 @@ class ServerStreaming(InteropTest):
     def test_cancel(self):
         # Without count and interval: as many as flow control allows, for ever.
         call = self.watch()
-        self.assertEqual([next(call).quote.sequence for _ in range(3)], [1, 2, 3])
+        sequences = [next(call).quote.sequence for _ in range(3)]
+        self.assertEqual(sequences, list(range(sequences[0], sequences[0] + 3)))
         self.assertGreater(self.open_calls(unary_pb2.MODE_SERVER_STREAMING), 0)
         call.cancel()
         self.assertEqual(call.code(), grpc.StatusCode.CANCELLED)
@@ -232,11 +242,49 @@ class ClientStreaming(InteropTest):
         self.assertEqual((oven.first_time.seconds, oven.last_time.seconds), (60, 240))
 
 
+class ByteStream(InteropTest):
+    """A client that was written for any ByteStream server."""
+
+    def setUp(self):
+        super().setUp()
+        self.stub = ByteStreamStub(self.channel)
+
+    def test_upload_and_download(self):
+        # BLAKE3 of the empty input, from the paper: the standard library has no BLAKE3.
+        blake3 = "af1349b9f5f9a1a6a0404dea36dcc9499bcb25c9adc112b7cc9a93cae41f3262"
+        name = f"uploads/{uuid.uuid4()}/blobs/{blake3}/0"
+        query = bytestream_pb2.QueryWriteStatusRequest(resource_name=name)
+        with self.assertRaises(grpc.RpcError) as caught:
+            self.stub.QueryWriteStatus(query, timeout=TIMEOUT)
+        self.assertEqual(caught.exception.code(), grpc.StatusCode.NOT_FOUND)
+        finish = bytestream_pb2.WriteRequest(resource_name=name, finish_write=True)
+        written = self.stub.Write(iter([finish]), timeout=TIMEOUT)
+        self.assertEqual(written.committed_size, 0)
+        read = bytestream_pb2.ReadRequest(resource_name=f"blobs/{blake3}/0")
+        data = b"".join(response.data for response in self.stub.Read(read, timeout=TIMEOUT))
+        self.assertEqual(data, b"")
+
+    def test_what_is_not_finished_is_no_file(self):
+        blake3 = "11" * 32
+        name = f"uploads/{uuid.uuid4()}/blobs/{blake3}/4"
+        half = bytestream_pb2.WriteRequest(resource_name=name, data=b"ab")
+        self.assertEqual(self.stub.Write(iter([half]), timeout=TIMEOUT).committed_size, 2)
+        with self.assertRaises(grpc.RpcError) as caught:
+            list(self.stub.Read(bytestream_pb2.ReadRequest(resource_name=f"blobs/{blake3}/4"), timeout=TIMEOUT))
+        self.assertEqual(caught.exception.code(), grpc.StatusCode.NOT_FOUND)
+        status = self.stub.QueryWriteStatus(
+            bytestream_pb2.QueryWriteStatusRequest(resource_name=name), timeout=TIMEOUT
+        )
+        self.assertEqual((status.committed_size, status.complete), (2, False))
+
+
 class Member:
     """The client's end of a Chat call."""
 
     def __init__(self, channel, room, name):
         self.requests = queue.SimpleQueue()
+        # The events that the room has of this member.
+        self.accepted = []
         # None ends the iterator, and with it the requests: the half-close.
         requests = iter(self.requests.get, None)
         self.call = BidiStreamingServiceStub(channel).Chat(requests, timeout=TIMEOUT)
@@ -250,10 +298,17 @@ class Member:
 
     def hear(self):
         """The next event: its number, who, what and, where there is something, more."""
-        return self.plain(next(self.call))
+        return next(self.events())
 
     def hear_all(self):
-        return [self.plain(event) for event in self.call]
+        return list(self.events())
+
+    def events(self):
+        for response in self.call:
+            if response.WhichOneof("response") == "accepted":
+                self.accepted.append(response.accepted.sequence)
+            else:
+                yield self.plain(response.event)
 
     @staticmethod
     def plain(event):
@@ -293,6 +348,7 @@ class BidiStreaming(InteropTest):
         ben.half_close()
         self.assertEqual(ben.hear_all(), [(6, "ben", "posted", "alone"), (7, "ben", "left")])
         self.assertEqual(ben.call.code(), grpc.StatusCode.OK)
+        self.assertEqual((ana.accepted, ben.accepted), ([3], [4, 6]))
 
     def test_a_cancelled_member_has_left(self):
         ana = self.member("ana")

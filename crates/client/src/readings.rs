@@ -457,7 +457,9 @@ mod tests {
     use super::*;
 
     /// The rows with their devices, in the order of their lines.
-    fn all(input: &[u8]) -> Result<(Vec<(String, Reading)>, Vec<Refused>), String> {
+    type Rows = (Vec<(String, Reading)>, Vec<Refused>);
+
+    fn all(input: &[u8]) -> Result<Rows, String> {
         let (mut readings, mut refused) = (Vec::new(), Vec::new());
         read_from(input, &ProgressBar::hidden(), true, |portion| {
             for Batch { device, readings: batch, .. } in portion.batches {

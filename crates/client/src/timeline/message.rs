@@ -102,7 +102,10 @@ fn write_value(text: &mut String, field: &FieldDescriptor, value: &Value) {
             Ok(())
         }
         Value::Bytes(bytes) => match std::str::from_utf8(bytes) {
-            Ok(legible) if bytes.len() <= LEGIBLE => write!(text, "{:?}", printable(legible)),
+            Ok(legible) if bytes.len() <= LEGIBLE => {
+                let quoted = legible.replace('\\', r"\\").replace('"', r#"\""#);
+                write!(text, "\"{}\"", printable(&quoted))
+            }
             _ => write!(text, "{}", counted(bytes.len() as u64, "byte")),
         },
         Value::F64(number) => write!(text, "{}", (number * 1e3).round() / 1e3),

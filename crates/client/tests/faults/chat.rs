@@ -28,7 +28,7 @@ struct Member {
 pub(crate) fn workers(server: &Server) -> Vec<Box<dyn Worker>> {
     let member = |name: &'static str| {
         let arguments = format!("bidi-streaming chat --room faults --name {name} --after-sequence 0");
-        let mut client = Client::start(server.client(&arguments), Heard::see);
+        let mut client = Client::start(server.address.client(&arguments), Heard::see);
         let typist = Typist::start(client.stdin(), move |n| format!("{name} {n}"));
         Box::new(Member { name, client, typist }) as Box<dyn Worker>
     };

@@ -36,16 +36,19 @@ fn binary(name: &str) -> PathBuf {
 
 /// The server, on one address and one data directory over all its lives.
 pub(crate) struct Server {
-    pub(crate) address: String,
-    pub(crate) directory: TempDir,
+    pub(crate) address: Address,
+    directory: TempDir,
     child: Child,
 }
+
+#[derive(Clone)]
+pub(crate) struct Address(String);
 
 impl Server {
     pub(crate) fn start() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let (child, address) = launch("127.0.0.1:0", directory.path());
-        Self { address, directory, child }
+        Self { address: Address(address), directory, child }
     }
 
     pub(crate) fn kill(&mut self) {
@@ -54,21 +57,24 @@ impl Server {
     }
 
     pub(crate) fn restart(&mut self) {
-        (self.child, _) = launch(&self.address, self.directory.path());
+        (self.child, _) = launch(&self.address.0, self.directory.path());
     }
+}
 
+impl Address {
     /// A client that calls this server, whose arguments have no spaces in them.
     pub(crate) fn client(&self, arguments: &str) -> Command {
         let mut command = Command::new(binary("client"));
-        command.args(arguments.split_whitespace()).args(["--output", "json"]).env_clear();
-        command.env("FOURMODES_SERVER", format!("http://{}", self.address));
+        command.args(["--output", "json"]).args(arguments.split_whitespace()).env_clear();
+        command.env("FOURMODES_SERVER", format!("http://{}", self.0));
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command
     }
 
     /// The result of a client that runs to its end.
-    pub(crate) fn result(&self, arguments: &str) -> Value {
-        let ended = self.client(arguments).stdin(Stdio::null()).output().unwrap();
+    pub(crate) fn result(&self, arguments: &str, file: Option<&Path>) -> Value {
+        let ended =
+            self.client(&format!("--quiet {arguments}")).args(file).stdin(Stdio::null()).output().unwrap();
         let stdout = String::from_utf8(ended.stdout).unwrap();
         let last = stdout.lines().last().unwrap_or_else(|| panic!("{arguments}: no result"));
         serde_json::from_str(last).unwrap()

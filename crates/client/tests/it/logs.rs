@@ -103,10 +103,12 @@ fn no_line_is_lost_or_doubled_when_the_server_is_killed_while_the_log_grows_and_
     thread::scope(|scope| {
         scope.spawn(|| {
             for number in 1..LINES {
+                append(&path, &number.to_string());
                 // A little ahead of the client: the file grows while the server
-                // is killed, and is not yet whole when it is back.
+                // is killed, and is not yet whole when it is back. Most of the
+                // time its end is in the midst of a line.
                 eventually(|| heard.load(SeqCst) + LINES / 10 > number, "the client hears nothing");
-                append(&path, &format!("{number}\n"));
+                append(&path, "\n");
                 if number == LINES / 2 {
                     fs::rename(&path, directory.path().join("app.log.1")).unwrap();
                 }

@@ -6,7 +6,6 @@
 
 use std::{
     collections::BTreeMap,
-    mem,
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -270,11 +269,11 @@ impl Collection {
         if sequence == 0 {
             return Err(CollectError::BadSequence);
         }
-        if !self.devices.contains_key(device) {
-            if let Err(refusal) = self.one_more(device).await? {
-                readings.for_each(|(line, _)| self.tally.refuse(line, refusal.clone()));
-                return Ok(());
-            }
+        if !self.devices.contains_key(device)
+            && let Err(refusal) = self.one_more(device).await?
+        {
+            readings.for_each(|(line, _)| self.tally.refuse(line, refusal.clone()));
+            return Ok(());
         }
         let Some(known) = self.devices.get_mut(device) else { return Ok(()) };
         let expected = known.accepted_through + 1;
@@ -369,7 +368,7 @@ impl Device {
 
     fn change(&mut self, name: &str, time: SystemTime) -> Change {
         let to = Mark { accepted_through: self.accepted_through, time };
-        let from = mem::replace(&mut self.mark, Some(to));
+        let from = self.mark.replace(to);
         let added = self.added.take().map(Totals::flushed);
         Change { device: name.to_owned(), from, to, added }
     }
@@ -693,7 +692,7 @@ mod tests {
         }
         for device in 0..OF_DEVICES {
             let each = |producer: usize| {
-                let batches = 1..=durable[producer][device];
+                let batches = 1..=durable.get(producer).map_or(0, |through| through[device]);
                 batches.flat_map(move |sequence| values(producer, device, sequence))
             };
             let plain: Vec<f64> = (0..PRODUCERS).flat_map(each).collect();

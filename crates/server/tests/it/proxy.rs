@@ -139,8 +139,7 @@ impl Shared {
 
     fn copy(&self, mut from: TcpStream, mut to: TcpStream, counts: bool) {
         let mut buffer = vec![0; 64 << 10];
-        loop {
-            let Ok(read @ 1..) = from.read(&mut buffer) else { break };
+        while let Ok(read @ 1..) = from.read(&mut buffer) {
             let mut rest = &buffer[..read];
             while !rest.is_empty() {
                 let Some(pass) = self.passes(rest.len(), counts) else { break };

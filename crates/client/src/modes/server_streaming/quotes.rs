@@ -91,7 +91,7 @@ fn rest(watch: &Watch, report: &Quotes) -> Result<WatchQuotesRequest, Failure> {
         from_sequence,
         epoch: report.epoch,
         delivery: match watch.delivery {
-            Delivery::Every => pb::Delivery::Every,
+            Delivery::Every => pb::Delivery::Unspecified,
             Delivery::Latest => pb::Delivery::Latest,
         }
         .into(),
@@ -111,19 +111,19 @@ impl Quotes {
             Some(symbol) => symbol,
             // The first one may be any: what came before it was not asked for.
             None => {
-                let before = quote.symbol_sequence.saturating_sub(1);
+                let before = quote.number.saturating_sub(1);
                 let first = SymbolQuotes { last: before, ..SymbolQuotes::default() };
                 self.symbols.entry(quote.symbol).or_insert(first)
             }
         };
-        let left_out = quote.symbol_sequence.saturating_sub(symbol.last.saturating_add(1));
+        let left_out = quote.number.saturating_sub(symbol.last.saturating_add(1));
         match delivery {
             Delivery::Every => self.gaps = self.gaps.saturating_add(left_out),
             Delivery::Latest => self.skipped = self.skipped.saturating_add(left_out),
         }
         symbol.count += 1;
         symbol.price_cents = quote.price_cents;
-        symbol.last = quote.symbol_sequence;
+        symbol.last = quote.number;
     }
 }
 

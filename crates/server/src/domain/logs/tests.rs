@@ -5,6 +5,7 @@ use std::{
     os::unix::{fs::symlink, net::UnixListener},
     path::PathBuf,
     process::Command,
+    sync::atomic::{AtomicU64, Ordering::SeqCst},
 };
 
 use proptest::prelude::*;
@@ -121,6 +122,37 @@ fn a_rotated_file_is_read_to_its_end_before_the_next_one() {
     assert_eq!(drained(&mut follower), [""; 0]);
     place.append("log", "f");
     assert_eq!(drained(&mut follower), ["rotated", "f"]);
+}
+
+#[test]
+fn what_is_written_just_before_a_rotation_is_read() {
+    const ROTATIONS: u64 = 1_000;
+    let place = Place::new();
+    place.write("log", "");
+    let (mut follower, _) = place.follow(Start::Beginning);
+    let heard = AtomicU64::new(0);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for rotation in 1..=ROTATIONS {
+                place.append("log", &format!("{rotation}\n"));
+                place.rename("log", "log.1");
+                place.write("log", "");
+                // One rotation at a time, or a file in between would be missed.
+                while heard.load(SeqCst) < rotation {
+                    std::thread::yield_now();
+                }
+            }
+        });
+        for rotation in 1..=ROTATIONS {
+            let mut events = Vec::new();
+            while events.last().is_none_or(|event| event != "rotated") {
+                events.extend(follower.poll().unwrap().as_ref().map(shown));
+            }
+            let all = events == [format!("{rotation}\n"), "rotated".to_owned()];
+            heard.store(if all { rotation } else { u64::MAX }, SeqCst);
+            assert!(all, "{events:?} of rotation {rotation}");
+        }
+    });
 }
 
 #[test]

@@ -111,6 +111,6 @@ fn wire(quote: Quote, epoch: SystemTime) -> pb::Quote {
         price_cents: quote.step.price_cents,
         time: Some(quote.time.into()),
         epoch: Some(epoch.into()),
-        symbol_sequence: quote.step.number,
+        number: quote.step.number,
     }
 }
