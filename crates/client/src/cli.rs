@@ -413,6 +413,31 @@ pub(crate) enum BidiStreaming {
         )]
         after_sequence: Option<u64>,
     },
+    /// Keep a text file in step with those of others, until Ctrl-C
+    ///
+    /// Edit it with any editor, also while the client or the server is away.
+    /// What is needed to tell an edit is kept next to it, in `.FILE.sync`.
+    Sync {
+        /// UTF-8 of up to 1 MiB; written when there is none
+        file: PathBuf,
+        /// With which document [default: the file's name]
+        #[arg(
+            long,
+            env = "FOURMODES_DOCUMENT",
+            hide_env_values = true,
+            value_name = "NAME",
+            allow_hyphen_values = true
+        )]
+        document: Option<String>,
+        /// End when file and document are the same, on the server's disk
+        #[arg(
+            long,
+            env = "FOURMODES_ONCE",
+            hide_env_values = true,
+            value_parser = clap::builder::FalseyValueParser::new()
+        )]
+        once: bool,
+    },
 }
 
 const EXIT_STATUS: &str = "Exit status:

@@ -44,6 +44,7 @@ pub(crate) enum Job {
     Readings { file: PathBuf, producer: Option<String> },
     Upload { file: PathBuf, name: Option<String>, chunk: usize },
     Chat { room: String, name: String, since: Since },
+    Sync { file: PathBuf, document: String, once: bool },
     Demonstration(Mode),
     Tour,
 }
@@ -86,7 +87,7 @@ impl Job {
             | Self::Log { .. }
             | Self::Download { .. } => Mode::ServerStreaming.name(),
             Self::Readings { .. } | Self::Upload { .. } => Mode::ClientStreaming.name(),
-            Self::Chat { .. } => Mode::BidiStreaming.name(),
+            Self::Chat { .. } | Self::Sync { .. } => Mode::BidiStreaming.name(),
             Self::Demonstration(mode) => mode.name(),
             Self::Tour => "all",
         }
@@ -108,6 +109,7 @@ impl Job {
             Self::Readings { .. } => "readings",
             Self::Upload { .. } => "upload",
             Self::Chat { .. } => "chat",
+            Self::Sync { .. } => "sync",
             Self::Demonstration(_) => "demonstration",
             Self::Tour => "tour",
         }
@@ -188,6 +190,11 @@ impl TryFrom<Command> for Job {
                 Some(cli::BidiStreaming::Chat { room, name, history, after_sequence }) => {
                     let since = after_sequence.map_or(Since::History(history), Since::After);
                     Self::Chat { room, name, since }
+                }
+                Some(cli::BidiStreaming::Sync { file, document, once }) => {
+                    let name = || file.file_name().unwrap_or_default().to_string_lossy().into_owned();
+                    let document = document.unwrap_or_else(name);
+                    Self::Sync { file, document, once }
                 }
                 None => Self::Demonstration(Mode::BidiStreaming),
             },

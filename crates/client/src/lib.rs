@@ -17,6 +17,7 @@ mod run;
 mod session;
 mod timeline;
 mod words;
+mod working_copy;
 
 pub use cli::Cli;
 pub use run::run;

@@ -18,7 +18,7 @@ use crate::{
     config::{Config, Job},
     failure::Failure,
     modes::{
-        bidi_streaming::chat,
+        bidi_streaming::{chat, sync},
         client_streaming,
         server_streaming::{self, quotes},
         tour, unary,
@@ -128,6 +128,9 @@ async fn outcome(config: &Config, timeline: &Timeline) -> Outcome {
         },
         Job::Chat { room, name, since } => {
             task.run(async |session, report| chat::chat(session, room, name, *since, report).await).await
+        }
+        Job::Sync { file, document, once } => {
+            task.run(async |session, report| sync::sync(session, file, document, *once, report).await).await
         }
         Job::Demonstration(mode) => {
             task.run(async |session, report| tour::demonstrate(session, *mode, report).await).await

@@ -2,6 +2,7 @@
 
 use std::{collections::HashMap, time::Duration};
 
+use shared_document::Refusal;
 use shared_proto::{ERROR_DOMAIN, Mode, limits::CHUNK_BYTES};
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
@@ -9,6 +10,7 @@ use tonic_types::{ErrorDetails, StatusExt as _};
 use crate::domain::{
     arithmetic::Overflow,
     collector::CollectError,
+    documents::DocumentError,
     logs::LogError,
     market::MarketError,
     quotes::UnknownSymbols,
@@ -82,6 +84,27 @@ impl From<RoomError> for Status {
                 with_reason(Code::OutOfRange, message, "FELL_BEHIND", sequences)
             }
         }
+    }
+}
+
+impl From<DocumentError> for Status {
+    fn from(error: DocumentError) -> Self {
+        let message = error.to_string();
+        let (code, reason) = match error {
+            DocumentError::BadName(_) => return bad_request("document", message),
+            DocumentError::Store(error) => return error.into(),
+            DocumentError::TooManyDocuments => (Code::ResourceExhausted, "TOO_MANY_DOCUMENTS"),
+            DocumentError::TooManyPeers(_) => (Code::ResourceExhausted, "TOO_MANY_PEERS"),
+            DocumentError::Unreadable => (Code::InvalidArgument, "NOT_A_TEXT"),
+            DocumentError::Refused(refusal) => match refusal {
+                Refusal::Malformed(..) | Refusal::Unfit(_) => (Code::InvalidArgument, "NOT_A_TEXT"),
+                Refusal::TextTooLong(_) => (Code::InvalidArgument, "TEXT_TOO_LONG"),
+                Refusal::OutOfOrder(_) => (Code::FailedPrecondition, "OUT_OF_ORDER"),
+                Refusal::HistoryTooLong { .. } => (Code::ResourceExhausted, "HISTORY_TOO_LONG"),
+                Refusal::TooManyHeads(_) => (Code::ResourceExhausted, "TOO_MANY_HEADS"),
+            },
+        };
+        with_reason(code, message, reason, [])
     }
 }
 

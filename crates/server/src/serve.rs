@@ -38,6 +38,7 @@ use crate::{
     config::Config,
     domain::{
         collector::Collector,
+        documents::Documents,
         logs::Logs,
         market::Market,
         rooms::Rooms,
@@ -164,7 +165,8 @@ impl Services {
         let collector = Collector::new(state.store.clone());
         let client_streaming = ClientStreaming { collector: Arc::new(collector) };
         let rooms = Rooms::new(state.store.clone(), config.retention);
-        let bidi_streaming = BidiStreaming { rooms: Arc::new(rooms) };
+        let documents = Documents::new(state.store.clone());
+        let bidi_streaming = BidiStreaming { rooms: Arc::new(rooms), documents: Arc::new(documents) };
         let mut services = Self { served, routes: RoutesBuilder::default(), names: Vec::new() };
         services.add(Mode::Unary, UnaryServiceServer::new(unary));
         services.add(Mode::Unary, GreeterServer::new(Tutorial));

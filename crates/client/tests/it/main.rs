@@ -15,6 +15,7 @@ mod readme;
 mod retry;
 mod server_streaming;
 mod support;
+mod sync;
 mod tasks;
 mod tour;
 mod unary;

@@ -2,6 +2,7 @@
 
 pub(crate) mod arithmetic;
 pub(crate) mod collector;
+pub(crate) mod documents;
 pub(crate) mod feed;
 pub(crate) mod logs;
 pub(crate) mod market;

@@ -287,6 +287,8 @@ impl Shared {
     async fn cancel(self: &Arc<Self>, id: Uuid) -> Result<Task, TaskError> {
         let key = task_key(id);
         loop {
+            // Live, if it has not ended: what ends it has something to publish to.
+            self.find(id).await?.ok_or(TaskError::Unknown { id })?;
             let bytes = self.store.get(&key).await?.ok_or(TaskError::Unknown { id })?;
             let mut task: Task = decode(&key, &bytes)?;
             match task.state {
@@ -346,7 +348,14 @@ impl Shared {
         if !self.insist(&task, stored).await {
             return;
         }
-        live.task.send_replace(task.clone());
+        live.task.send_if_modified(|shown| {
+            // Unless it was cancelled a moment ago.
+            let goes_on = !shown.state.is_end();
+            if goes_on {
+                shown.clone_from(&task);
+            }
+            goes_on
+        });
         let Some(state) = self.work(live, task.work.clone(), core).await else { return };
         (task.done, task.total) = live.task.borrow().progress();
         if matches!(state, State::Succeeded(_)) {

@@ -20,6 +20,7 @@ mod shutdown;
 #[cfg(unix)]
 mod signals;
 mod support;
+mod sync;
 mod tasks;
 mod tasks_killed;
 mod tutorial;

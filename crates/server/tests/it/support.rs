@@ -140,6 +140,13 @@ impl Process {
         Self::spawn(command).await
     }
 
+    /// Likewise, with its state in a directory.
+    pub(crate) async fn with_data(directory: &std::path::Path) -> Self {
+        let mut command = binary(&["all"]);
+        command.env("FOURMODES_LISTEN", "127.0.0.1:0").env("FOURMODES_DATA_DIR", directory);
+        Self::spawn(command).await
+    }
+
     pub(crate) async fn spawn(mut command: Command) -> Self {
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();

@@ -519,8 +519,8 @@ fn half_close_without_finish_is_no_file_and_says_how_far_it_got() {
 #[test]
 fn a_call_that_is_cancelled_after_any_message_is_no_file_and_goes_on() {
     run(async {
-        let server = Server::start().await;
-        let address = server.address;
+        let uploads = UploadLimits { checkpoint: 1, ..UploadLimits::default() };
+        let address = Server::with(Config { uploads, ..Config::default() }).await.address;
         for sent in 0..=5 {
             let content = Content::new(5000, "a");
             let call = Call::begin(address);
@@ -528,6 +528,8 @@ fn a_call_that_is_cancelled_after_any_message_is_no_file_and_goes_on() {
                 // All of it, and the only thing missing is to say so.
                 call.send(WriteRequest { finish_write: false, ..request }).await;
             }
+            // All of this has arrived, and nothing more will.
+            until(async || committed(address, &content).await == 1000 * sent as i64).await;
             call.cancel().await;
             until(async || open_calls(Mode::ClientStreaming, address).await == 0).await;
             let refused = read(address, &content.blob).await.unwrap_err();

@@ -1,16 +1,20 @@
 //! Bidirectional streaming: many requests, many responses, neither waits.
 
 pub(crate) mod chat;
+mod replica;
+pub(crate) mod sync;
 
 use std::time::SystemTime;
 
+use shared_document::{Document, NoDocument};
 use shared_proto::fourmodes::v1::{ChatResponse, chat_request::Action, chat_response::Response};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
 use uuid::Uuid;
 
-use crate::{config::Since, failure::Failure, modes::tour::Step, session::Session};
+use self::replica::Replica;
+use crate::{config::Since, failure::Failure, modes::tour::Step, session::Session, words::counted};
 
 pub(crate) async fn demonstrate(session: &Session, steps: &mut Vec<Step>) -> Result<(), Failure> {
     session.note(
@@ -48,6 +52,50 @@ pub(crate) async fn demonstrate(session: &Session, steps: &mut Vec<Step>) -> Res
         "chat",
         format!("2 members heard the same {} events in one order", ben.heard.len() - 1),
     ));
+    edit_together(session, &room, steps).await
+}
+
+async fn edit_together(session: &Session, document: &str, steps: &mut Vec<Step>) -> Result<(), Failure> {
+    session.note(
+        "ana and ben open one document, and both write into it before either has heard of the other. Each \
+         sends what it did and is told what it does not have, until both have the same text.",
+    );
+    let mut editors = [("ana", "ana was here\n"), ("ben", "and ben\n")]
+        .into_iter()
+        .map(|(name, text)| {
+            let mut document = Document::genesis()?;
+            document.edit(&document.heads(), text)?;
+            Ok((name, text, Replica::new(document, Vec::new())))
+        })
+        .collect::<Result<Vec<_>, NoDocument>>()
+        .map_err(|error| Failure::answer(error.to_string()))?;
+    let mut calls = Vec::new();
+    for (name, _, replica) in &mut editors {
+        let mut call = replica.open(session, name, document).await?;
+        replica.hear(&mut call).await?;
+        calls.push(call);
+    }
+    for ((_, _, replica), call) in editors.iter_mut().zip(&calls) {
+        replica.send(call);
+    }
+    let texts: Vec<_> = editors.iter().map(|(_, text, _)| *text).collect();
+    let mut equal = Vec::new();
+    for ((_, _, replica), mut call) in editors.iter_mut().zip(calls) {
+        let has_all = |replica: &Replica| {
+            let text = replica.document.text().unwrap_or_default();
+            replica.is_durable() && texts.iter().all(|part| text.contains(part))
+        };
+        while !has_all(replica) {
+            replica.hear(&mut call).await?;
+        }
+        equal.push(replica.document.text().map_err(|error| Failure::answer(error.to_string()))?);
+        call.end().await?;
+    }
+    if equal[0] != equal[1] {
+        return Err(Failure::answer(format!("ana has the text {:?}, ben {:?}", equal[0], equal[1])));
+    }
+    let bytes = counted(equal[0].len() as u64, "byte");
+    steps.push(Step::new("sync", format!("2 peers wrote at the same time and have the same {bytes}")));
     Ok(())
 }
 

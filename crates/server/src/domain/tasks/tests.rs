@@ -1,8 +1,13 @@
 use std::{
     collections::HashSet,
     io::{Seek as _, Write as _},
-    sync::atomic::{AtomicU8, Ordering::SeqCst},
+    sync::{
+        atomic::{AtomicU8, Ordering::SeqCst},
+        mpsc,
+    },
 };
+
+use tokio_util::sync::DropGuard;
 
 use super::*;
 use crate::{
@@ -26,14 +31,14 @@ fn no_files() -> OpenResource {
     Arc::new(|_| Err(io::ErrorKind::NotFound.into()))
 }
 
-/// A server's tasks, and what stops them.
-async fn started(store: &Arc<dyn Store>) -> (Tasks, CancellationToken) {
+/// A server's tasks, and what stops them when it is dropped.
+async fn started(store: &Arc<dyn Store>) -> (Tasks, DropGuard) {
     started_with(store, no_files()).await
 }
 
-async fn started_with(store: &Arc<dyn Store>, files: OpenResource) -> (Tasks, CancellationToken) {
+async fn started_with(store: &Arc<dyn Store>, files: OpenResource) -> (Tasks, DropGuard) {
     let stop = CancellationToken::new();
-    (Tasks::open(store.clone(), files, stop.clone()).await.unwrap(), stop)
+    (Tasks::open(store.clone(), files, stop.clone()).await.unwrap(), stop.drop_guard())
 }
 
 fn below(below: u64) -> Work {
@@ -63,7 +68,7 @@ async fn keys(store: &Arc<dyn Store>, prefix: &str) -> usize {
 
 #[tokio::test]
 async fn a_task_goes_from_pending_to_its_result() {
-    let (tasks, _) = started(&memory()).await;
+    let (tasks, _stop) = started(&memory()).await;
     let task = tasks.submit(Uuid::new_v4(), below(1_000_000)).await.unwrap();
     assert_eq!((&task.state, task.done, task.total), (&State::Pending, 0, 1_000_000));
     let task = ended(&tasks, task.id).await;
@@ -76,7 +81,7 @@ async fn a_task_goes_from_pending_to_its_result() {
 #[tokio::test]
 async fn one_request_id_makes_one_task() {
     let (_directory, store) = on_disk();
-    let (tasks, _) = started(&store).await;
+    let (tasks, _stop) = started(&store).await;
     let request = Uuid::new_v4();
     let submissions: Vec<_> = (0..50)
         .map(|_| {
@@ -102,7 +107,7 @@ async fn one_request_id_makes_one_task() {
 #[tokio::test]
 async fn what_is_cancelled_stays_cancelled() {
     let store = memory();
-    let (tasks, _) = started(&store).await;
+    let (tasks, _stop) = started(&store).await;
     let running = tasks.submit(Uuid::new_v4(), endless()).await.unwrap().id;
     reached(&tasks, running, is_running).await;
     let mut watch = tasks.watch(running).await.unwrap();
@@ -110,7 +115,7 @@ async fn what_is_cancelled_stays_cancelled() {
     assert_eq!((&task.state, &tasks.get(running).await.unwrap()), (&State::Cancelled, &task));
     assert_eq!(*watch.wait_for(|task| task.state.is_end()).await.unwrap(), task);
     assert_eq!(tasks.cancel(running).await.unwrap(), task, "once more is no error");
-    let (tasks, _) = started(&store).await;
+    let (tasks, _stop) = started(&store).await;
     assert_eq!(tasks.get(running).await.unwrap(), task);
     // The core is free again as soon as the thread has noticed.
     let cores = tasks.shared.cores.available_permits() as u32;
@@ -120,7 +125,7 @@ async fn what_is_cancelled_stays_cancelled() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn of_a_result_and_a_cancellation_at_the_same_time_one_counts() {
     let (_directory, store) = on_disk();
-    let (tasks, _) = started(&store).await;
+    let (tasks, _stop) = started(&store).await;
     let (mut cancelled, mut succeeded) = (0, 0);
     // Both have to be seen, so it is tried until they are.
     for number in 0.. {
@@ -159,8 +164,8 @@ async fn what_waits_can_be_cancelled_and_what_has_ended_cannot() {
     }
     let waiting = tasks.submit(Uuid::new_v4(), below(10)).await.unwrap().id;
     assert_eq!(tasks.cancel(waiting).await.unwrap().state, State::Cancelled);
-    stop.cancel();
-    let (tasks, _) = started(&memory()).await;
+    drop(stop);
+    let (tasks, _stop) = started(&memory()).await;
     let unknown = Uuid::new_v4();
     assert_eq!(tasks.cancel(unknown).await, Err(TaskError::Unknown { id: unknown }));
     assert_eq!(tasks.get(unknown).await, Err(TaskError::Unknown { id: unknown }));
@@ -180,7 +185,7 @@ async fn a_stop_leaves_tasks_to_the_next_start() {
     let request = Uuid::new_v4();
     let mut ids = vec![tasks.submit(request, below(300_000_000)).await.unwrap().id];
     reached(&tasks, ids[0], is_running).await;
-    stop.cancel();
+    drop(stop);
     // Its thread has ended before anything else here runs: that it was stopped
     // and that it came to no result are learned at the same time.
     let cores = thread::available_parallelism().unwrap().get();
@@ -199,7 +204,7 @@ async fn a_stop_leaves_tasks_to_the_next_start() {
     assert_eq!(stored.state, State::Running);
 
     // Nobody asks for one of them: the start alone sets them going.
-    let (tasks, _) = started(&store).await;
+    let (tasks, _stop) = started(&store).await;
     for id in &ids[1..] {
         let begun = Instant::now();
         let state = loop {
@@ -231,7 +236,7 @@ async fn checksums_are_of_the_whole_file_and_report_their_progress() {
         }
         _ => Err(io::Error::other("the disk is on fire")),
     });
-    let (tasks, _) = started_with(&memory(), files).await;
+    let (tasks, _stop) = started_with(&memory(), files).await;
     let checksum = |resource: &str| Work::ComputeChecksum { resource: resource.to_owned() };
     let id = tasks.submit(Uuid::new_v4(), checksum("file")).await.unwrap().id;
     let task = ended(&tasks, id).await;
@@ -244,7 +249,7 @@ async fn checksums_are_of_the_whole_file_and_report_their_progress() {
 
 #[tokio::test]
 async fn work_that_panics_fails_its_task_alone() {
-    let (tasks, _) = started_with(&memory(), Arc::new(|_| panic!("a defect"))).await;
+    let (tasks, _stop) = started_with(&memory(), Arc::new(|_| panic!("a defect"))).await;
     let work = Work::ComputeChecksum { resource: "file".to_owned() };
     let id = tasks.submit(Uuid::new_v4(), work).await.unwrap().id;
     assert_eq!(ended(&tasks, id).await.state, State::Failed(Fault::Defect));
@@ -254,7 +259,7 @@ async fn work_that_panics_fails_its_task_alone() {
 
 #[tokio::test]
 async fn what_is_out_of_bounds_is_refused() {
-    let (tasks, _) = started(&memory()).await;
+    let (tasks, _stop) = started(&memory()).await;
     let submit = async |work| tasks.submit(Uuid::new_v4(), work).await;
     let over = primes::HIGHEST + 1;
     assert_eq!(submit(below(over)).await, Err(TaskError::TooHigh(over)));
@@ -278,7 +283,7 @@ async fn what_is_out_of_bounds_is_refused() {
 async fn what_ended_long_ago_is_forgotten_with_its_request_also_across_a_restart() {
     let store = memory();
     let (first, second) = (Uuid::new_v4(), Uuid::new_v4());
-    let (tasks, _) = started(&store).await;
+    let (tasks, _stop) = started(&store).await;
     for request in [first, second] {
         let id = tasks.submit(request, below(10)).await.unwrap().id;
         ended(&tasks, id).await;
@@ -293,7 +298,7 @@ async fn what_ended_long_ago_is_forgotten_with_its_request_also_across_a_restart
         store.commit(made).await.unwrap();
     }
     // Now there is one too many, which the next end finds.
-    let (tasks, _) = started(&store).await;
+    let (tasks, _stop) = started(&store).await;
     let id = tasks.submit(Uuid::new_v4(), below(10)).await.unwrap().id;
     ended(&tasks, id).await;
     assert_eq!((keys(&store, "task/").await, keys(&store, "request/").await), (MOST_ENDED, MOST_ENDED));
@@ -354,26 +359,37 @@ fn failing() -> (Arc<dyn Store>, Arc<AtomicU8>, Arc<Semaphore>) {
 #[tokio::test]
 async fn a_full_disk_refuses_new_tasks_and_delays_the_end_of_others() {
     let (store, how, refusals) = failing();
-    let (tasks, _) = started(&store).await;
+    let (go_on, gate) = mpsc::channel();
+    let gate = Mutex::new(gate);
+    let files = Arc::new(move |_: &str| {
+        lock(&gate).recv().unwrap();
+        Err(io::ErrorKind::NotFound.into())
+    });
+    let (tasks, _stop) = started_with(&store, files).await;
     how.store(FULL, SeqCst);
-    let request = Uuid::new_v4();
-    let refused = tasks.submit(request, below(10)).await;
+    let (request, work) = (Uuid::new_v4(), Work::ComputeChecksum { resource: "file".to_owned() });
+    let refused = tasks.submit(request, work.clone()).await;
     assert_eq!(refused, Err(TaskError::Store(StoreError::Full)));
     assert_eq!((keys(&store, "task/").await, tasks.shared.open.available_permits()), (0, MOST_OPEN));
     how.store(WORKS, SeqCst);
-    let id = tasks.submit(request, below(10)).await.unwrap().id;
+    let id = tasks.submit(request, work).await.unwrap().id;
+    reached(&tasks, id, is_running).await;
     how.store(FULL, SeqCst);
-    // The one above, and two of the task.
+    go_on.send(()).unwrap();
+    // The one above, and two of the end.
     drop(refusals.acquire_many(3).await.unwrap());
-    assert!(!tasks.get(id).await.unwrap().state.is_end());
+    assert_eq!(tasks.get(id).await.unwrap().state, State::Running);
     how.store(WORKS, SeqCst);
-    assert_eq!(ended(&tasks, id).await.state, State::Succeeded(Outcome::Primes(4)));
+    assert_eq!(
+        ended(&tasks, id).await.state,
+        State::Failed(Fault::NoResource { resource: "file".to_owned() })
+    );
 }
 
 #[tokio::test]
 async fn a_commit_whose_answer_was_lost_has_one_effect() {
     let (store, how, _) = failing();
-    let (tasks, _) = started(&store).await;
+    let (tasks, _stop) = started(&store).await;
     how.store(BROKEN_BUT_MADE, SeqCst);
     let request = Uuid::new_v4();
     let lost = tasks.submit(request, below(10)).await;

@@ -8,20 +8,23 @@
 //! not read is not read from either, so it cannot flood the room.
 
 mod chat;
+mod sync;
 
 use std::{pin::Pin, sync::Arc};
 
 use shared_proto::fourmodes::v1::{
-    ChatRequest, ChatResponse, bidi_streaming_service_server::BidiStreamingService,
+    ChatRequest, ChatResponse, SyncDocumentRequest, SyncDocumentResponse,
+    bidi_streaming_service_server::BidiStreamingService,
 };
 use tokio_stream::Stream;
 use tonic::{Request, Response, Status, Streaming};
 
-use crate::domain::rooms::Rooms;
+use crate::domain::{documents::Documents, rooms::Rooms};
 
 #[derive(Debug)]
 pub(crate) struct BidiStreaming {
     pub(crate) rooms: Arc<Rooms>,
+    pub(crate) documents: Arc<Documents>,
 }
 
 type ResponseStream<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
@@ -29,11 +32,18 @@ type ResponseStream<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 #[tonic::async_trait]
 impl BidiStreamingService for BidiStreaming {
     type ChatStream = ResponseStream<ChatResponse>;
+    type SyncDocumentStream = ResponseStream<SyncDocumentResponse>;
 
     async fn chat(
         &self,
         request: Request<Streaming<ChatRequest>>,
     ) -> Result<Response<Self::ChatStream>, Status> {
         Ok(Response::new(Box::pin(chat::conversation(self.rooms.clone(), request.into_inner()))))
+    }
+    async fn sync_document(
+        &self,
+        request: Request<Streaming<SyncDocumentRequest>>,
+    ) -> Result<Response<Self::SyncDocumentStream>, Status> {
+        Ok(Response::new(Box::pin(sync::in_step(self.documents.clone(), request.into_inner()))))
     }
 }

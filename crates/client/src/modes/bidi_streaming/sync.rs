@@ -1,0 +1,167 @@
+//! A file in step with a document, and by it with the files of others.
+//!
+//! What was edited is in the sidecar before it is sent: sent again after a loss
+//! it is the same edit. What the server tells is in the sidecar before it is in
+//! the file: a file that has it is known to have it.
+
+use std::{fmt, path::Path, time::Duration};
+
+use serde::Serialize;
+use shared_document::NoDocument;
+use tokio::{task::block_in_place, time::MissedTickBehavior};
+
+use super::replica::Replica;
+use crate::{
+    failure::Failure,
+    session::Session,
+    words::{counted, printable},
+    working_copy::{Look, WorkingCopy},
+};
+
+/// How often the file is looked at. What is in it is taken when it was the same
+/// twice: nobody is in the middle of writing it.
+const LOOK: Duration = Duration::from_millis(200);
+
+#[derive(Debug, Default, Serialize)]
+pub(crate) struct Sync {
+    document: String,
+    /// Of the text, as this client has it.
+    bytes: usize,
+    /// Changes that were sent; again, when the connection was lost.
+    edits_sent: u64,
+    /// Changes of others.
+    edits_received: u64,
+    heads: Vec<String>,
+    /// Whether file and document were the same, and all of it on the server's
+    /// disk.
+    in_step: bool,
+    /// Why the file is not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    not_synced: Option<String>,
+}
+
+pub(crate) async fn sync(
+    session: &Session,
+    file: &Path,
+    document: &str,
+    once: bool,
+    report: &mut Sync,
+) -> Result<(), Failure> {
+    document.clone_into(&mut report.document);
+    let (copy, document, durable) = block_in_place(|| WorkingCopy::open(file, document))?;
+    let mut in_step = InStep { copy, replica: Replica::new(document, durable), once, report };
+    session.resuming(async || in_step.keep(session).await).await
+}
+
+/// What is the same over all connections.
+struct InStep<'a> {
+    copy: WorkingCopy,
+    replica: Replica,
+    once: bool,
+    report: &'a mut Sync,
+}
+
+impl InStep<'_> {
+    async fn keep(&mut self, session: &Session) -> Result<(), Failure> {
+        self.report.in_step = false;
+        let mut call = self.replica.open(session, "client", &self.report.document).await?;
+        let mut looks = tokio::time::interval(LOOK);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                heard = self.replica.hear(&mut call) => {
+                    heard?;
+                    session.progressed();
+                }
+                _ = looks.tick() => {}
+            }
+            if !self.replica.is_complete() {
+                continue;
+            }
+            let settled = block_in_place(|| self.reconcile(session))?;
+            self.replica.send(&call);
+            self.tell(settled)?;
+            if self.once && self.report.in_step {
+                return call.end().await;
+            }
+        }
+    }
+
+    /// Takes what was edited, writes what others did. Whether the file is as
+    /// the document.
+    fn reconcile(&mut self, session: &Session) -> Result<bool, Failure> {
+        let document = &mut self.replica.document;
+        let look = self.copy.look();
+        if !matches!(look, Look::Unsettled) {
+            let trouble = if let Look::Bad(reason) = &look { Some(reason.clone()) } else { None };
+            if trouble.is_some() && trouble != self.report.not_synced {
+                tracing::warn!(
+                    "{} is not synced: {}; the document keeps the last text, and syncing goes on when the file is text again",
+                    self.copy.path().display(),
+                    trouble.as_deref().unwrap_or_default()
+                );
+            }
+            self.report.not_synced = trouble;
+        }
+        match look {
+            Look::Unsettled | Look::Bad(_) => return Ok(false),
+            Look::Gone => {
+                let reason =
+                    "it was deleted; the document keeps its text, and the same command writes it again";
+                self.copy.forget(document, &self.replica.durable)?;
+                return Err(Failure::input(self.copy.path(), reason));
+            }
+            Look::Same => {}
+            Look::Edited(text) => {
+                let both = self.copy.is_foreign() && !text.is_empty() && !document.is_empty();
+                self.copy.take(document, text).map_err(|error| damaged(&error))?;
+                if both && self.copy.has() != document.heads() {
+                    session.note(
+                        "The file and the document have no history in common: nothing is left out, the \
+                         text of one stands after the other's.",
+                    );
+                }
+                self.copy.save(document, &self.replica.durable)?;
+            }
+        }
+        let heads = document.heads();
+        if !self.copy.is_at(&heads) {
+            let text = document.text().map_err(|error| damaged(&error))?;
+            return self.copy.write(text, heads, document, &self.replica.durable);
+        }
+        Ok(true)
+    }
+
+    fn tell(&mut self, settled: bool) -> Result<(), Failure> {
+        let was = self.report.in_step;
+        self.report.bytes = self.replica.document.len();
+        self.report.heads = self.replica.document.heads().iter().map(ToString::to_string).collect();
+        (self.report.edits_sent, self.report.edits_received) = (self.replica.sent, self.replica.received);
+        self.report.in_step = settled && self.replica.is_durable();
+        if self.report.in_step && !was {
+            // What the server has by now need not be told to it again.
+            block_in_place(|| self.copy.save(&self.replica.document, &self.replica.durable))?;
+        }
+        Ok(())
+    }
+}
+
+fn damaged(error: &NoDocument) -> Failure {
+    Failure::answer(error.to_string())
+}
+
+impl fmt::Display for Sync {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.heads.is_empty() {
+            return Ok(());
+        }
+        let (sent, received) = (counted(self.edits_sent, "edit"), counted(self.edits_received, "edit"));
+        let bytes = counted(self.bytes as u64, "byte");
+        let in_step = if self.in_step { "in step" } else { "not in step" };
+        write!(f, "{}: {bytes}, {in_step}, {sent} sent, {received} received", printable(&self.document))?;
+        match &self.not_synced {
+            Some(reason) => write!(f, "\nthe file is not synced: {reason}"),
+            None => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,234 @@
+//! `sync`: files that are edited apart end up the same.
+
+use std::{
+    fs,
+    io::Write as _,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::support::{Client, Running, Server, client, eventually};
+
+/// A client that keeps a file in step with the document `notes`.
+fn keeps(url: &str, file: &Path) -> Client {
+    client("bidi-streaming sync --document notes --output json --reconnect 30s")
+        .arg(file)
+        .env("FOURMODES_SERVER", url)
+}
+
+fn once(url: &str, file: &Path) -> Value {
+    keeps(url, file).arg("--once").run().ok().result()["value"].clone()
+}
+
+fn read(file: &Path) -> String {
+    fs::read_to_string(file).unwrap_or_default()
+}
+
+fn eventually_has(file: &Path, texts: &[&str]) {
+    eventually(
+        || texts.iter().all(|text| read(file).contains(text)),
+        &format!("{} never has {texts:?}", file.display()),
+    );
+}
+
+struct Files {
+    directory: TempDir,
+    ana: PathBuf,
+    ben: PathBuf,
+}
+
+impl Files {
+    fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let place = |name: &str| {
+            fs::create_dir(directory.path().join(name)).unwrap();
+            directory.path().join(name).join("notes.txt")
+        };
+        Self { ana: place("ana"), ben: place("ben"), directory }
+    }
+
+    fn become_equal(&self) {
+        eventually(|| read(&self.ana) == read(&self.ben), "the files stay different");
+    }
+}
+
+#[test]
+fn a_file_reaches_another_one_byte_for_byte() {
+    let (server, files) = (Server::start(), Files::new());
+    let text = "one\r\ntwo\ttwo\nünï 👩\u{200d}🔬 no end";
+    fs::write(&files.ana, text).unwrap();
+    let sent = once(&server.url, &files.ana);
+    assert_eq!((&sent["document"], &sent["in_step"]), (&"notes".into(), &true.into()));
+    assert_eq!((&sent["bytes"], &sent["edits_sent"]), (&text.len().into(), &1.into()));
+    let received = once(&server.url, &files.ben);
+    assert_eq!((&received["edits_received"], &received["edits_sent"]), (&1.into(), &0.into()));
+    assert_eq!(received["heads"], sent["heads"]);
+    assert_eq!(fs::read(&files.ben).unwrap(), text.as_bytes());
+    // Nothing happens where nothing was edited.
+    assert_eq!(once(&server.url, &files.ana)["edits_sent"], 0);
+}
+
+#[test]
+fn edits_that_were_made_apart_come_together() {
+    let (server, files) = (Server::start(), Files::new());
+    fs::write(&files.ana, "1\n2\n3\n4\n").unwrap();
+    once(&server.url, &files.ana);
+    once(&server.url, &files.ben);
+    fs::write(&files.ana, "1 ana\n2\n3\n4\n").unwrap();
+    fs::write(&files.ben, "1\n2\n4 ben\n").unwrap();
+    once(&server.url, &files.ana);
+    once(&server.url, &files.ben);
+    once(&server.url, &files.ana);
+    assert_eq!(read(&files.ana), "1 ana\n2\n4 ben\n");
+    assert_eq!(read(&files.ben), read(&files.ana));
+}
+
+#[test]
+fn files_without_a_common_history_are_both_kept() {
+    let (server, files) = (Server::start(), Files::new());
+    fs::write(&files.ana, "ana's\n").unwrap();
+    fs::write(&files.ben, "ben's\n").unwrap();
+    once(&server.url, &files.ana);
+    once(&server.url, &files.ben);
+    once(&server.url, &files.ana);
+    let both = read(&files.ana);
+    assert!(both == "ana's\nben's\n" || both == "ben's\nana's\n", "{both:?}");
+    assert_eq!(read(&files.ben), both);
+    // The same file at a third place is the same text, not another one.
+    let third = files.directory.path().join("third.txt");
+    fs::write(&third, "ana's\n").unwrap();
+    once(&server.url, &third);
+    assert_eq!(read(&third), both);
+}
+
+#[test]
+fn what_an_editor_saves_reaches_the_others_while_they_edit() {
+    let (server, files) = (Server::start(), Files::new());
+    let _ana = keeps(&server.url, &files.ana).spawn();
+    let _ben = keeps(&server.url, &files.ben).spawn();
+    eventually(|| files.ana.exists() && files.ben.exists(), "the files are not written");
+    // In place.
+    fs::write(&files.ana, "in place\n").unwrap();
+    eventually_has(&files.ben, &["in place"]);
+    // By another file that takes its place.
+    let new = files.ben.with_file_name("new");
+    fs::write(&new, "in place\nby rename\n").unwrap();
+    fs::rename(&new, &files.ben).unwrap();
+    eventually_has(&files.ana, &["in place\nby rename\n"]);
+    // By way of a backup.
+    fs::rename(&files.ana, files.ana.with_file_name("notes.txt~")).unwrap();
+    fs::write(&files.ana, "in place\nby rename\nby backup\n").unwrap();
+    eventually_has(&files.ben, &["by backup"]);
+    files.become_equal();
+}
+
+#[test]
+fn what_is_no_text_is_not_synced_and_the_last_text_stays() {
+    for bad in [b"\0binary".to_vec(), b"\xff\xfe".to_vec(), vec![b'x'; (1 << 20) + 1]] {
+        let (server, files) = (Server::start(), Files::new());
+        fs::write(&files.ana, "good\n").unwrap();
+        once(&server.url, &files.ana);
+        once(&server.url, &files.ben);
+        let mut ana = keeps(&server.url, &files.ana).spawn();
+        fs::write(&files.ana, &bad).unwrap();
+        let mut stderr = std::io::BufReader::new(ana.0.stderr.take().unwrap());
+        let mut said = String::new();
+        std::io::BufRead::read_line(&mut stderr, &mut said).unwrap();
+        assert!(said.contains("is not synced"), "{said}");
+        // What others do goes on, and does not touch the file.
+        fs::write(&files.ben, "good\nben\n").unwrap();
+        once(&server.url, &files.ben);
+        assert_eq!(fs::read(&files.ana).unwrap(), bad);
+        fs::write(&files.ana, "good again\n").unwrap();
+        eventually_has(&files.ana, &["good again", "ben"]);
+        eventually(
+            || {
+                once(&server.url, &files.ben);
+                read(&files.ben) == "good again\nben\n"
+            },
+            "what is text again is not synced",
+        );
+    }
+}
+
+#[test]
+fn a_deleted_file_ends_the_client_and_not_the_text() {
+    let (server, files) = (Server::start(), Files::new());
+    fs::write(&files.ana, "text\n").unwrap();
+    let mut ana = keeps(&server.url, &files.ana).spawn();
+    eventually(|| once(&server.url, &files.ben)["bytes"] == 5, "the text does not arrive");
+    fs::remove_file(&files.ana).unwrap();
+    ana.wait().failed(3, &["it was deleted", "the document keeps its text"]);
+    once(&server.url, &files.ana);
+    assert_eq!(read(&files.ana), "text\n");
+}
+
+#[test]
+fn a_file_has_one_client() {
+    let (server, files) = (Server::start(), Files::new());
+    let _ana = keeps(&server.url, &files.ana).spawn();
+    eventually(|| files.ana.exists(), "the file is not written");
+    keeps(&server.url, &files.ana).run().failed(3, &["another client keeps it in step already"]);
+}
+
+/// The server's binary, which is next to this test when the workspace was built.
+struct Process(Child);
+
+impl Process {
+    fn start(data: &Path, listen: &str) -> (Self, String) {
+        let binary = std::env::current_exe().unwrap().parent().unwrap().parent().unwrap().join("server");
+        let mut command = Command::new(&binary);
+        command.arg("all").env("FOURMODES_LISTEN", listen).env("FOURMODES_DATA_DIR", data);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+        let child = command.spawn();
+        let mut child = child
+            .unwrap_or_else(|error| panic!("{}: {error}; run `cargo build -p server`", binary.display()));
+        let mut line = String::new();
+        let mut stdout = std::io::BufReader::new(child.stdout.take().unwrap());
+        std::io::BufRead::read_line(&mut stdout, &mut line).unwrap();
+        (Self(child), line.trim_end().trim_start_matches("listening on ").to_owned())
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
+    }
+}
+
+#[test]
+fn files_are_equal_after_the_server_was_killed_while_both_were_edited() {
+    let files = Files::new();
+    let data = files.directory.path().join("data");
+    let (mut server, url) = Process::start(&data, "127.0.0.1:0");
+    let listen = url.trim_start_matches("http://").to_owned();
+    fs::write(&files.ana, "").unwrap();
+    let _clients: [Running; 2] = [keeps(&url, &files.ana).spawn(), keeps(&url, &files.ben).spawn()];
+    eventually(|| files.ben.exists(), "the file is not written");
+    for round in 0..4 {
+        // One edit before the kill, one after it.
+        let add = |file: &Path, line: &str| {
+            let mut file = fs::File::options().append(true).open(file).unwrap();
+            writeln!(file, "{line}").unwrap();
+        };
+        add(&files.ana, &format!("ana {round}"));
+        drop(server);
+        add(&files.ben, &format!("ben {round}"));
+        (server, _) = Process::start(&data, &listen);
+        let both = [format!("ana {round}\n"), format!("ben {round}\n")];
+        let both = [both[0].as_str(), both[1].as_str()];
+        eventually_has(&files.ana, &both);
+        eventually_has(&files.ben, &both);
+        files.become_equal();
+    }
+    let text = read(&files.ana);
+    for who in ["ana", "ben"] {
+        for round in 0..4 {
+            assert_eq!(text.matches(&format!("{who} {round}\n")).count(), 1, "{text}");
+        }
+    }
+}

@@ -1,0 +1,331 @@
+//! Which changes are taken from a peer, decided on their bytes.
+//!
+//! automerge reads what it is given: a compressed chunk of a kilobyte unfolds to
+//! a gigabyte, a column of ten bytes to as many operations as one can count, and
+//! any operation may remove the text or put something else in its place. So
+//! before it reads a change, its columns are walked here without unfolding them:
+//! a change inserts strings into the text and deletes elements of it, no more of
+//! them than two whole texts have, and does nothing else.
+//!
+//! The format: <https://automerge.org/automerge-binary-format-spec/>.
+
+use crate::{CHANGE_BYTES, GENESIS_ACTOR, HEADS, TEXT_BYTES};
+
+/// The most operations of a change: delete a whole text, insert a whole text.
+pub(crate) const OPERATIONS: u64 = 2 * TEXT_BYTES as u64;
+
+const MAGIC: [u8; 4] = [0x85, 0x6f, 0x4a, 0x83];
+/// The kind of chunk that is one change, not compressed.
+const CHANGE: u8 = 1;
+/// In bytes. Ours have 16.
+const LONGEST_ACTOR: u64 = 64;
+
+/// The actions of operations.
+const SET: u64 = 1;
+const DELETE: u64 = 3;
+/// The low bits of a value's metadata; its length is above them.
+const STRING: u64 = 6;
+
+type Checked<T> = Result<T, &'static str>;
+
+/// The columns of a change that are allowed, by their specification.
+#[derive(Default)]
+struct Columns<'a> {
+    object_actor: &'a [u8],
+    object_counter: &'a [u8],
+    key_actor: &'a [u8],
+    key_counter: &'a [u8],
+    insert: &'a [u8],
+    action: &'a [u8],
+    value_metadata: &'a [u8],
+    value: &'a [u8],
+    predecessors: &'a [u8],
+    predecessor_actor: &'a [u8],
+    predecessor_counter: &'a [u8],
+}
+
+/// The number of operations in a chunk that is a change of a text.
+pub(crate) fn check(chunk: &[u8]) -> Checked<u64> {
+    if chunk.len() > CHANGE_BYTES {
+        return Err("it is too long");
+    }
+    let mut chunk = Reader(chunk);
+    if chunk.take(4)? != MAGIC {
+        return Err("it does not begin as a change does");
+    }
+    // The checksum is of the hash, which is not taken from the peer anyway.
+    chunk.take(4)?;
+    if chunk.take(1)? != [CHANGE] {
+        return Err("it is another kind of chunk, such as a compressed one");
+    }
+    let length = chunk.number()?;
+    if length != chunk.0.len() as u64 {
+        return Err("it is not as long as it says");
+    }
+    let (text, columns) = head(&mut chunk)?;
+    columns.check(text)
+}
+
+/// Reads a change up to its columns. With the index of the actor that made the
+/// text.
+fn head<'a>(change: &mut Reader<'a>) -> Checked<(u64, Columns<'a>)> {
+    let dependencies = change.number()?;
+    if dependencies > HEADS as u64 {
+        return Err("it builds on too many heads");
+    }
+    change.take(dependencies * 32)?;
+    let mut text = None;
+    let mut actor = |index, change: &mut Reader<'a>| match change.number()? {
+        length if length > LONGEST_ACTOR => Err("the name of an actor is too long"),
+        length => {
+            if change.take(length)? == GENESIS_ACTOR {
+                text = Some(index);
+            }
+            Ok(())
+        }
+    };
+    actor(0, change)?;
+    let [_sequence, _start, _time, message] =
+        [change.number()?, change.number()?, change.number()?, change.number()?];
+    if message != 0 {
+        return Err("it has a message");
+    }
+    for index in 1..=change.number()? {
+        actor(index, change)?;
+    }
+    let columns = Columns::read(change)?;
+    if !change.0.is_empty() {
+        return Err("there is more after its columns");
+    }
+    Ok((text.filter(|index| *index > 0).ok_or("it does not name the text")?, columns))
+}
+
+impl<'a> Columns<'a> {
+    fn read(change: &mut Reader<'a>) -> Checked<Self> {
+        let mut columns = Self::default();
+        let count = change.number()?;
+        if count > 11 {
+            return Err("it has too many columns");
+        }
+        let mut specifications = [(0, 0); 11];
+        for specification in specifications.iter_mut().take(count as usize) {
+            *specification = (change.number()?, change.number()?);
+        }
+        for (specification, length) in specifications.into_iter().take(count as usize) {
+            let column = match specification {
+                0x01 => &mut columns.object_actor,
+                0x02 => &mut columns.object_counter,
+                0x11 => &mut columns.key_actor,
+                0x13 => &mut columns.key_counter,
+                0x34 => &mut columns.insert,
+                0x42 => &mut columns.action,
+                0x56 => &mut columns.value_metadata,
+                0x57 => &mut columns.value,
+                0x70 => &mut columns.predecessors,
+                0x71 => &mut columns.predecessor_actor,
+                0x73 => &mut columns.predecessor_counter,
+                _ => return Err("it does something else than insert and delete text"),
+            };
+            *column = change.take(length)?;
+        }
+        Ok(columns)
+    }
+
+    fn check(&self, text: u64) -> Checked<u64> {
+        let operations = count(self.action)?;
+        if operations == 0 {
+            return Err("it does nothing");
+        }
+        // Operation 1 of the genesis made the text.
+        for (column, expected) in [(self.object_actor, text), (self.object_counter, 1)] {
+            if count(column)? != operations || !Values::of(column).all(|value| value == Ok(Some(expected))) {
+                return Err("it is about another object than the text");
+            }
+        }
+        for column in [self.key_actor, self.key_counter] {
+            if count(column)? > operations {
+                return Err("it has more keys than operations");
+            }
+        }
+        if count(self.value_metadata)? != operations || count(self.predecessors)? != operations {
+            return Err("its columns have different lengths");
+        }
+        let (mut value_bytes, mut predecessors) = (0, 0_u64);
+        let mut inserts = Flags::of(self.insert);
+        let values = Values::of(self.action).zip(Values::of(self.value_metadata));
+        for ((action, metadata), before) in values.zip(Values::of(self.predecessors)) {
+            let before = before?.unwrap_or_default();
+            predecessors = predecessors.saturating_add(before);
+            match (action?, inserts.next()?, metadata?) {
+                (Some(SET), true, Some(metadata)) if metadata & 15 == STRING && before == 0 => {
+                    value_bytes += metadata >> 4;
+                }
+                (Some(DELETE), false, Some(0)) => {}
+                _ => return Err("it does something else than insert and delete text"),
+            }
+        }
+        if value_bytes != self.value.len() as u64 {
+            return Err("its values are not as long as it says");
+        }
+        for column in [self.predecessor_actor, self.predecessor_counter] {
+            if predecessors > OPERATIONS || count(column)? != predecessors {
+                return Err("it has another number of predecessors than it says");
+            }
+        }
+        Ok(operations)
+    }
+}
+
+/// The number of values in a column of runs, which is bounded.
+fn count(column: &[u8]) -> Checked<u64> {
+    let mut runs = Runs(Reader(column));
+    let mut total = 0_u64;
+    while let Some(run) = runs.next()? {
+        total = total.saturating_add(run.length());
+        if total > OPERATIONS {
+            return Err("it has more operations than two whole texts");
+        }
+        if let Run::Different(length) = run {
+            for _ in 0..length {
+                runs.0.number()?;
+            }
+        }
+    }
+    Ok(total)
+}
+
+enum Run {
+    Same(u64, u64),
+    Different(u64),
+    Nothing(u64),
+}
+
+impl Run {
+    fn length(&self) -> u64 {
+        let (Self::Same(length, _) | Self::Different(length) | Self::Nothing(length)) = *self;
+        length
+    }
+}
+
+/// What a column of values is made of. The values of a run of different ones
+/// follow it and have to be read.
+struct Runs<'a>(Reader<'a>);
+
+impl Runs<'_> {
+    fn next(&mut self) -> Checked<Option<Run>> {
+        if self.0.0.is_empty() {
+            return Ok(None);
+        }
+        Ok(Some(match self.0.signed()? {
+            0 => Run::Nothing(self.0.number()?),
+            length if length < 0 => Run::Different(length.unsigned_abs()),
+            length => Run::Same(length.unsigned_abs(), self.0.number()?),
+        }))
+    }
+}
+
+/// The values of a column, one by one. Only for what [`count`] has passed.
+struct Values<'a> {
+    runs: Runs<'a>,
+    run: Run,
+}
+
+impl<'a> Values<'a> {
+    fn of(column: &'a [u8]) -> Self {
+        Self { runs: Runs(Reader(column)), run: Run::Nothing(0) }
+    }
+
+    fn advance(&mut self) -> Checked<Option<Option<u64>>> {
+        loop {
+            match &mut self.run {
+                Run::Same(0, _) | Run::Different(0) | Run::Nothing(0) => match self.runs.next()? {
+                    Some(run) => self.run = run,
+                    None => return Ok(None),
+                },
+                Run::Same(left, value) => {
+                    *left -= 1;
+                    return Ok(Some(Some(*value)));
+                }
+                Run::Different(left) => {
+                    *left -= 1;
+                    return Ok(Some(Some(self.runs.0.number()?)));
+                }
+                Run::Nothing(left) => {
+                    *left -= 1;
+                    return Ok(Some(None));
+                }
+            }
+        }
+    }
+}
+
+impl Iterator for Values<'_> {
+    type Item = Checked<Option<u64>>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.advance().transpose()
+    }
+}
+
+/// A column of flags: the lengths of runs, the first one of `false`. What is
+/// after its end is `false`.
+struct Flags<'a> {
+    lengths: Reader<'a>,
+    left: u64,
+    value: bool,
+}
+
+impl<'a> Flags<'a> {
+    fn of(column: &'a [u8]) -> Self {
+        Self { lengths: Reader(column), left: 0, value: true }
+    }
+
+    fn next(&mut self) -> Checked<bool> {
+        while self.left == 0 {
+            if self.lengths.0.is_empty() {
+                return Ok(false);
+            }
+            (self.left, self.value) = (self.lengths.number()?, !self.value);
+        }
+        self.left -= 1;
+        Ok(self.value)
+    }
+}
+
+struct Reader<'a>(&'a [u8]);
+
+impl<'a> Reader<'a> {
+    fn take(&mut self, length: u64) -> Checked<&'a [u8]> {
+        let length = usize::try_from(length).unwrap_or(usize::MAX);
+        let (taken, rest) = self.0.split_at_checked(length).ok_or("it is cut off")?;
+        self.0 = rest;
+        Ok(taken)
+    }
+
+    /// A LEB128, of which signed ones are read as their bits.
+    fn number(&mut self) -> Checked<u64> {
+        Ok(self.leb128()?.0)
+    }
+
+    fn signed(&mut self) -> Checked<i64> {
+        let (bits, used) = self.leb128()?;
+        // The sign is the highest bit that was written.
+        let unused = 64_u32.saturating_sub(used);
+        Ok((bits << unused).cast_signed() >> unused)
+    }
+
+    fn leb128(&mut self) -> Checked<(u64, u32)> {
+        let (mut bits, mut used) = (0, 0);
+        loop {
+            let &[byte] = self.take(1)? else { return Err("it is cut off") };
+            if used > 63 {
+                return Err("a number in it is too large");
+            }
+            bits |= u64::from(byte & 0x7f) << used;
+            used += 7;
+            if byte & 0x80 == 0 {
+                return Ok((bits, used));
+            }
+        }
+    }
+}

@@ -1,0 +1,315 @@
+//! The text that `sync` keeps in step, as both sides of the wire have it.
+//!
+//! A document is an automerge document whose root has one key, `text`, with one
+//! text object. The change that makes it, the *genesis*, is the same everywhere:
+//! it has a fixed actor and no time, so that clients that began apart have the
+//! same object and their texts come together in it. No change that a peer sends
+//! can touch anything else: see [`change`].
+
+mod change;
+mod difference;
+
+use automerge::{
+    ActorId, Automerge, AutomergeError, ObjId, ObjType, PatchLog, ROOT, ReadDoc as _, TextEncoding,
+    transaction::{CommitOptions, Transactable as _},
+};
+pub use automerge::{Change, ChangeHash as Head};
+
+/// The longest text of a document, in bytes.
+pub const TEXT_BYTES: usize = 1 << 20;
+/// The longest change, in bytes: all of a text replaced by another one fits.
+pub const CHANGE_BYTES: usize = 3 << 20;
+/// How many edits of single characters a document remembers. They are what
+/// memory and time are spent on, whatever is left of them in the text.
+pub const HISTORY_OPERATIONS: u64 = 4 << 20;
+/// How many changes a document remembers.
+pub const HISTORY_CHANGES: u64 = 1 << 18;
+/// How many changes nobody has built upon yet. Each editor that was away adds
+/// one, and the next edit of anybody joins them all.
+pub const HEADS: usize = 1024;
+
+/// Sorts before every actor that is chosen at random, of which nothing depends.
+const GENESIS_ACTOR: [u8; 16] = *b"\0fourmodes/sync\0";
+
+/// A text and all that ever happened to it.
+#[derive(Debug, Clone)]
+pub struct Document {
+    doc: Automerge,
+    text: ObjId,
+    genesis: Vec<Head>,
+    /// The highest number of an operation. They count on from each other.
+    max_op: u64,
+}
+
+/// Why changes are not taken.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// Not what a change of a text looks like.
+    #[error("change {0} is none of a document's text: {1}")]
+    Malformed(usize, &'static str),
+    /// It was made on top of changes that are not there.
+    #[error("change {0} builds on changes that the document does not have; send those first")]
+    OutOfOrder(usize),
+    /// Another change of this actor has its number.
+    #[error("the changes do not fit the document: {0}")]
+    Unfit(String),
+    /// The text that would result, in bytes.
+    #[error("the text would have {0} bytes; {TEXT_BYTES} are allowed")]
+    TextTooLong(usize),
+    /// The history that would result.
+    #[error(
+        "the document's history would have {operations} operations in {changes} changes; \
+         {HISTORY_OPERATIONS} in {HISTORY_CHANGES} are allowed; go on in a new document"
+    )]
+    HistoryTooLong {
+        /// Edits of single characters.
+        operations: u64,
+        /// Changes with any number of them.
+        changes: u64,
+    },
+    /// The heads that would result.
+    #[error("the document would have {0} heads; {HEADS} are allowed; edit it with all that is in it")]
+    TooManyHeads(usize),
+}
+
+/// What is asked of a document that is not one of ours, or never was so.
+#[derive(Debug, thiserror::Error)]
+#[error("no such document: {0}")]
+pub struct NoDocument(String);
+
+impl From<AutomergeError> for NoDocument {
+    fn from(error: AutomergeError) -> Self {
+        Self(error.to_string())
+    }
+}
+
+impl Document {
+    /// The genesis: an empty text.
+    ///
+    /// # Errors
+    ///
+    /// None that anybody has seen.
+    pub fn genesis() -> Result<Self, NoDocument> {
+        let mut doc = Automerge::new_with_encoding(TextEncoding::Utf8CodeUnit);
+        doc.set_actor(ActorId::from(&GENESIS_ACTOR));
+        let mut transaction = doc.transaction();
+        let text = transaction.put_object(ROOT, "text", ObjType::Text)?;
+        transaction.commit_with(CommitOptions::default().with_time(0));
+        doc.set_actor(ActorId::random());
+        let genesis = doc.get_heads();
+        Ok(Self { doc, text, genesis, max_op: 1 })
+    }
+
+    /// What [`save`](Self::save) has written. Its edits have a new author.
+    ///
+    /// # Errors
+    ///
+    /// When it is not that.
+    pub fn load(bytes: &[u8]) -> Result<Self, NoDocument> {
+        let options = automerge::LoadOptions::new().text_encoding(TextEncoding::Utf8CodeUnit);
+        let mut doc = Automerge::load_with_options(bytes, options)?;
+        let genesis = Self::genesis()?;
+        if !genesis.heads().iter().all(|head| doc.get_change_meta_by_hash(head).is_some()) {
+            return Err(NoDocument("it began in another way".to_owned()));
+        }
+        doc.set_actor(ActorId::random());
+        let max_op = doc.get_changes_meta(&[]).iter().map(|change| change.max_op).max().unwrap_or_default();
+        Ok(Self { doc, text: genesis.text, genesis: genesis.genesis, max_op })
+    }
+
+    /// All of it, with its history.
+    pub fn save(&self) -> Vec<u8> {
+        self.doc.save()
+    }
+
+    /// The changes that nobody has built upon yet. Documents with the same heads
+    /// are the same, byte for byte.
+    pub fn heads(&self) -> Vec<Head> {
+        self.doc.get_heads()
+    }
+
+    /// Whether a change is part of it.
+    pub fn has(&self, change: &Head) -> bool {
+        self.doc.get_change_meta_by_hash(change).is_some()
+    }
+
+    /// Whether all of `heads` are part of it.
+    pub fn has_all(&self, heads: &[Head]) -> bool {
+        heads.iter().all(|head| self.has(head))
+    }
+
+    /// The text as it is.
+    ///
+    /// # Errors
+    ///
+    /// None that anybody has seen.
+    pub fn text(&self) -> Result<String, NoDocument> {
+        Ok(self.doc.text(&self.text)?)
+    }
+
+    /// The text as it was.
+    ///
+    /// # Errors
+    ///
+    /// When it was never so: it does not have these heads.
+    pub fn text_at(&self, heads: &[Head]) -> Result<String, NoDocument> {
+        Ok(self.doc.text_at(&self.text, heads)?)
+    }
+
+    /// The length of the text in bytes.
+    pub fn len(&self) -> usize {
+        self.doc.length(&self.text)
+    }
+
+    /// Whether there is no text.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Makes the text that was there at some heads into another one, next to all
+    /// that happened to it since. Answers with the heads at which the text is
+    /// the new one.
+    ///
+    /// # Errors
+    ///
+    /// When it does not have these heads.
+    pub fn edit(&mut self, at: &[Head], new: &str) -> Result<Vec<Head>, NoDocument> {
+        let old = self.text_at(at)?;
+        if old == new {
+            return Ok(at.to_vec());
+        }
+        let now = self.doc.get_heads();
+        let mut transaction = match at == now {
+            true => self.doc.transaction(),
+            false => self
+                .doc
+                .transaction_at(PatchLog::inactive(), at)
+                .map_err(|error| NoDocument(error.to_string()))?,
+        };
+        for splice in difference::between(&old, new) {
+            transaction.splice_text(&self.text, splice.at, splice.delete as isize, splice.insert)?;
+        }
+        let operations = transaction.pending_ops() as u64;
+        let (change, _) = transaction.commit_with(CommitOptions::default().with_time(0));
+        self.max_op += operations;
+        Ok(change.into_iter().collect())
+    }
+
+    /// Puts a text of no known history into the document. The same text put in
+    /// at two places is there once; a different one stands next to what is
+    /// there. Answers with the heads at which the text is this one.
+    ///
+    /// # Errors
+    ///
+    /// None that anybody has seen.
+    pub fn import(&mut self, text: &str) -> Result<Vec<Head>, NoDocument> {
+        let genesis = Self::genesis()?;
+        let mut imported = genesis.clone();
+        let actor = blake3::hash(text.as_bytes());
+        imported.doc.set_actor(ActorId::from(&actor.as_bytes()[..16]));
+        let heads = imported.edit(&genesis.heads(), text)?;
+        self.max_op = self.max_op.max(imported.max_op);
+        self.doc.apply_changes(imported.doc.get_changes(&genesis.heads()))?;
+        Ok(heads)
+    }
+
+    /// Of texts that the document had, the one that is closest to another.
+    pub fn closest<'a>(&self, heads: impl IntoIterator<Item = &'a [Head]>, text: &str) -> Option<&'a [Head]> {
+        heads.into_iter().min_by_key(|heads| match self.text_at(heads) {
+            Ok(old) => {
+                let splices = difference::between(&old, text);
+                splices.iter().map(|splice| splice.delete + splice.insert.len()).sum()
+            }
+            Err(_) => usize::MAX,
+        })
+    }
+
+    /// The changes that are not among `have` or what these were built on, in the
+    /// order in which they can be applied, up to some bytes but always one. And
+    /// what whoever had `have` has with them.
+    pub fn changes_since(&self, have: &[Head], most: usize) -> (Vec<Change>, Vec<Head>) {
+        let mut have: Vec<_> = have.iter().copied().filter(|head| self.has(head)).collect();
+        if have.is_empty() {
+            // Everybody has the genesis.
+            have = self.genesis.clone();
+        }
+        let (mut bytes, mut operations) = (0, 0);
+        let mut changes = self.doc.get_changes(&have);
+        let fit = changes.iter().take_while(|change| {
+            let first = bytes == 0;
+            bytes += change.raw_bytes().len();
+            operations += change.len() as u64;
+            first || (bytes <= most && operations <= change::OPERATIONS)
+        });
+        let fit = fit.count();
+        changes.truncate(fit);
+        changes.iter().for_each(|change| advance(&mut have, change));
+        (changes, have)
+    }
+
+    /// This document with changes of a peer, and which of them it did not have.
+    ///
+    /// They are taken whole or not at all. They may have been made to do harm:
+    /// the size of what they unfold to is bounded here, but where a panic in the
+    /// reading of them would matter it has to be caught.
+    ///
+    /// # Errors
+    ///
+    /// When they are no changes of a text or their result would break a limit.
+    pub fn with(&self, changes: &[impl AsRef<[u8]>]) -> Result<(Self, Vec<Change>), Refusal> {
+        let mut new: Vec<Change> = Vec::with_capacity(changes.len());
+        let mut max_op = self.max_op;
+        let mut operations = 0;
+        for (n, bytes) in changes.iter().enumerate() {
+            let malformed = |reason| Refusal::Malformed(n, reason);
+            operations += change::check(bytes.as_ref()).map_err(malformed)?;
+            if operations > change::OPERATIONS {
+                return Err(malformed("together they have more operations than two whole texts"));
+            }
+            let change = Change::try_from(bytes.as_ref()).map_err(|_| malformed("it cannot be read"))?;
+            let is_there = |head: &Head| self.has(head) || new.iter().rev().any(|new| new.hash() == *head);
+            if is_there(&change.hash()) {
+                continue;
+            }
+            if !change.deps().iter().all(is_there) {
+                return Err(Refusal::OutOfOrder(n));
+            }
+            // A number far ahead would leave none for the edits of others.
+            if change.start_op().get() > max_op + 1 {
+                return Err(malformed("its operations do not count on from those before"));
+            }
+            max_op = max_op.max(change.max_op());
+            new.push(change);
+        }
+        let mut doc = self.doc.clone();
+        doc.apply_changes(new.iter().cloned()).map_err(|error| Refusal::Unfit(error.to_string()))?;
+        let with = Self { doc, text: self.text.clone(), genesis: self.genesis.clone(), max_op };
+        with.check(&new)?;
+        Ok((with, new))
+    }
+
+    fn check(&self, new: &[Change]) -> Result<(), Refusal> {
+        if !new.iter().all(|change| self.has(&change.hash())) {
+            return Err(Refusal::Unfit("some of them could not be applied".to_owned()));
+        }
+        let stats = self.doc.stats();
+        let (operations, changes) = (stats.num_ops, stats.num_changes);
+        if operations > HISTORY_OPERATIONS || changes > HISTORY_CHANGES {
+            return Err(Refusal::HistoryTooLong { operations, changes });
+        }
+        match (self.len(), self.heads().len()) {
+            (length, _) if length > TEXT_BYTES => Err(Refusal::TextTooLong(length)),
+            (_, heads) if heads > HEADS => Err(Refusal::TooManyHeads(heads)),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// What whoever has `heads` has once it has this change, too.
+pub fn advance(heads: &mut Vec<Head>, change: &Change) {
+    heads.retain(|head| !change.deps().contains(head) && *head != change.hash());
+    heads.push(change.hash());
+}
+
+#[cfg(test)]
+mod tests;

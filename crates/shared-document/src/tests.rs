@@ -1,0 +1,313 @@
+use proptest::{collection::vec, prelude::*, sample::Index};
+
+use super::*;
+
+fn raw(changes: &[Change]) -> Vec<Vec<u8>> {
+    changes.iter().map(|change| change.raw_bytes().to_vec()).collect()
+}
+
+/// A document with this text, made in one edit of the genesis.
+fn written(text: &str) -> Document {
+    let mut document = Document::genesis().unwrap();
+    document.edit(&document.heads(), text).unwrap();
+    document
+}
+
+/// What has to be sent to whoever has the genesis alone.
+fn history(document: &Document) -> Vec<Vec<u8>> {
+    raw(&document.changes_since(&Document::genesis().unwrap().heads(), usize::MAX).0)
+}
+
+fn merged(one: &Document, other: &Document) -> Document {
+    one.with(&raw(&other.changes_since(&one.heads(), usize::MAX).0)).unwrap().0
+}
+
+#[test]
+fn the_genesis_is_the_same_everywhere_and_for_ever() {
+    let heads = Document::genesis().unwrap().heads();
+    let shown: Vec<_> = heads.iter().map(ToString::to_string).collect();
+    assert_eq!(shown, ["58b49ac86f476c3f2bbf9d7aa8e47468fbd85cc912494782ac8c441f175318e0"]);
+}
+
+#[test]
+fn texts_that_began_apart_come_together_in_one() {
+    let (ana, ben) = (written("ana\r\n"), written("ben"));
+    let (one, other) = (merged(&ana, &ben), merged(&ben, &ana));
+    assert_eq!((one.text().unwrap(), one.heads()), (other.text().unwrap(), other.heads()));
+    let text = one.text().unwrap();
+    assert!(text.contains("ana\r\n") && text.contains("ben"), "{text:?}");
+}
+
+#[test]
+fn a_text_of_no_history_is_put_in_once_and_next_to_another() {
+    let import = |document: &Document, text| {
+        let mut document = document.clone();
+        let heads = document.import(text).unwrap();
+        assert_eq!(document.text_at(&heads).unwrap(), text);
+        document
+    };
+    let genesis = Document::genesis().unwrap();
+    let (ana, ben) = (import(&genesis, "same\n"), import(&genesis, "same\n"));
+    assert_eq!(merged(&ana, &ben).text().unwrap(), "same\n");
+    let mut both = import(&ana, "other\n");
+    let text = both.text().unwrap();
+    assert!(text == "same\nother\n" || text == "other\nsame\n", "{text:?}");
+    both.edit(&both.heads(), "both\n").unwrap();
+    assert_eq!(import(&both, "same\n").text().unwrap(), "both\n");
+    let heads = [genesis.heads(), ana.heads()];
+    assert_eq!(both.closest(heads.iter().map(Vec::as_slice), "same"), Some(heads[1].as_slice()));
+}
+
+#[test]
+fn an_edit_of_the_past_stands_next_to_what_happened_since() {
+    let mut document = written("one\ntwo\n");
+    let before = document.heads();
+    document.edit(&before, "one\ntwo\nthree\n").unwrap();
+    let edited = document.edit(&before, "zero\none\ntwo\n").unwrap();
+    assert_eq!(document.text().unwrap(), "zero\none\ntwo\nthree\n");
+    assert_eq!(document.text_at(&edited).unwrap(), "zero\none\ntwo\n");
+    assert_eq!(document.heads().len(), 2);
+    assert_eq!(document.edit(&edited, "zero\none\ntwo\n").unwrap(), edited, "no change is no edit");
+}
+
+#[test]
+fn what_was_saved_is_loaded_and_what_was_not_is_refused() {
+    let document = written("text");
+    let loaded = Document::load(&document.save()).unwrap();
+    assert_eq!((loaded.text().unwrap(), loaded.heads()), ("text".to_owned(), document.heads()));
+    // The first free number of an operation is the same.
+    assert_eq!(loaded.max_op, document.max_op);
+    assert!(Document::load(b"text").is_err());
+    assert!(Document::load(&Automerge::new().save()).is_err());
+}
+
+#[test]
+fn changes_come_in_parts_that_can_be_applied_in_order() {
+    let mut document = Document::genesis().unwrap();
+    let mut text = String::new();
+    for n in 0..200 {
+        text.insert_str(text.len() / 2 / 2 * 2, &format!("{n:02}"));
+        document.edit(&document.heads(), &text).unwrap();
+    }
+    let mut other = Document::genesis().unwrap();
+    let mut have = other.heads();
+    let mut parts = 0;
+    loop {
+        let (changes, then) = document.changes_since(&have, 1_000);
+        if changes.is_empty() {
+            break;
+        }
+        let bytes: usize = changes.iter().map(|change| change.raw_bytes().len()).sum();
+        assert!(bytes <= 1_000 || changes.len() == 1);
+        other = other.with(&raw(&changes)).unwrap().0;
+        have = then;
+        parts += 1;
+    }
+    assert!(parts > 10);
+    assert_eq!((other.text().unwrap(), have), (text, document.heads()));
+}
+
+#[test]
+fn a_difference_is_where_the_editor_made_it() {
+    let long = "word ".repeat(10_000);
+    let edited = long.replacen("word word", "word, word", 1) + "end";
+    let made = difference::between(&long, &edited);
+    assert!(
+        made.iter().map(|splice| splice.delete + splice.insert.len()).sum::<usize>() < 20_010,
+        "{made:?}"
+    );
+    let lines: String = (0..1_000).map(|n| format!("line {n}\n")).collect();
+    let edited = lines.replacen("line 7\n", "line VII\n", 1).replacen("line 900\n", "", 1);
+    let made = difference::between(&lines, &edited);
+    let cost: usize = made.iter().map(|splice| splice.delete + splice.insert.len()).sum();
+    assert!(made.len() <= 4 && cost <= 16, "{made:?}");
+}
+
+#[test]
+fn limits_are_kept_and_said() {
+    let genesis = Document::genesis().unwrap();
+    let full = written(&"x".repeat(TEXT_BYTES));
+    let full = genesis.with(&history(&full)).unwrap().0;
+    let more = history(&written("é"));
+    assert_eq!(full.with(&more).unwrap_err(), Refusal::TextTooLong(TEXT_BYTES + 2));
+    let long = "x".repeat(TEXT_BYTES + 1);
+    assert_eq!(genesis.with(&history(&written(&long))).unwrap_err(), Refusal::TextTooLong(TEXT_BYTES + 1));
+
+    // Each from an editor who has seen none of the others.
+    let apart: Vec<_> = (0..=HEADS).flat_map(|n| history(&written(&n.to_string()))).collect();
+    assert_eq!(genesis.with(&apart).unwrap_err(), Refusal::TooManyHeads(HEADS + 1));
+    let mut many = genesis.with(&apart[1..]).unwrap().0;
+    // The next edit joins them.
+    let heads = many.heads();
+    many.edit(&heads, "one").unwrap();
+    assert_eq!(genesis.with(&history(&many)).unwrap().0.text().unwrap(), "one");
+}
+
+#[test]
+fn what_does_not_fit_the_document_is_refused() {
+    let genesis = Document::genesis().unwrap();
+    let mut document = written("one");
+    document.edit(&document.heads(), "one two").unwrap();
+    let changes = history(&document);
+    assert_eq!(genesis.with(&changes[1..]).unwrap_err(), Refusal::OutOfOrder(0));
+    let (with, new) = genesis.with(&changes).unwrap();
+    assert_eq!(new.len(), 2);
+    assert!(with.with(&changes).unwrap().1.is_empty(), "the same again changes nothing");
+
+    // Two changes with the number of one.
+    let twin = |text| {
+        let mut document = genesis.clone();
+        document.doc.set_actor(ActorId::from(b"twin"));
+        document.edit(&genesis.heads(), text).unwrap();
+        history(&document)
+    };
+    let refused = genesis.with(&[twin("a"), twin("b")].concat()).unwrap_err();
+    assert!(matches!(refused, Refusal::Unfit(_)), "{refused:?}");
+}
+
+/// A change by way of automerge itself, which allows anything.
+fn foreign(change: impl FnOnce(&mut automerge::transaction::Transaction<'_>, &ObjId)) -> Vec<u8> {
+    let Document { mut doc, text, .. } = written("text");
+    let before = doc.get_heads();
+    let mut transaction = doc.transaction();
+    change(&mut transaction, &text);
+    transaction.commit().0.unwrap();
+    doc.get_changes(&before)[0].raw_bytes().to_vec()
+}
+
+#[test]
+fn nothing_but_the_text_can_be_touched() {
+    let foreign: [(&str, Vec<u8>); 11] = [
+        ("delete the text", foreign(|tx, _| tx.delete(ROOT, "text").unwrap())),
+        ("replace it", foreign(|tx, _| tx.put(ROOT, "text", "x").unwrap())),
+        ("another key", foreign(|tx, _| tx.put(ROOT, "other", 1).unwrap())),
+        ("another object", foreign(|tx, _| drop(tx.put_object(ROOT, "o", ObjType::Map).unwrap()))),
+        ("a number", foreign(|tx, text| tx.insert(text, 0, 1).unwrap())),
+        ("nothing", foreign(|tx, text| tx.insert(text, 0, ()).unwrap())),
+        ("an object in it", foreign(|tx, text| drop(tx.insert_object(text, 0, ObjType::Map).unwrap()))),
+        ("an element's value", foreign(|tx, text| tx.put(text, 0, "x").unwrap())),
+        ("a block", foreign(|tx, text| drop(tx.split_block(text, 0).unwrap()))),
+        (
+            "a mark",
+            foreign(|tx, text| {
+                let mark = automerge::marks::Mark::new("bold".to_owned(), true, 0, 2);
+                tx.mark(text, mark, automerge::marks::ExpandMark::Both).unwrap();
+            }),
+        ),
+        (
+            "a counter in it",
+            foreign(|tx, text| tx.insert(text, 0, automerge::ScalarValue::counter(1)).unwrap()),
+        ),
+    ];
+    for (what, bytes) in foreign {
+        assert!(change::check(&bytes).is_err(), "{what} is taken");
+    }
+    let mut compressed = history(&written(&"text ".repeat(1_000)));
+    assert_eq!(change::check(&compressed[0]), Ok(5_000));
+    let change = Change::try_from(compressed[0].as_slice()).unwrap().bytes().into_owned();
+    assert!(change.len() < 1_000);
+    compressed[0] = change;
+    let genesis = Document::genesis().unwrap();
+    assert!(matches!(genesis.with(&compressed), Err(Refusal::Malformed(0, _))));
+    for bytes in [written("text").save(), Vec::new(), vec![0; 100]] {
+        assert!(matches!(genesis.with(&[bytes]), Err(Refusal::Malformed(0, _))));
+    }
+}
+
+/// A chunk around a body.
+fn chunk(body: &[u8]) -> Vec<u8> {
+    let mut length = Vec::new();
+    let mut left = body.len();
+    loop {
+        let more = left > 0x7f;
+        length.push((left & 0x7f) as u8 | if more { 0x80 } else { 0 });
+        left >>= 7;
+        if !more {
+            break;
+        }
+    }
+    [&[0x85, 0x6f, 0x4a, 0x83, 0, 0, 0, 0, 1], length.as_slice(), body].concat()
+}
+
+#[test]
+fn a_column_that_unfolds_to_more_than_anybody_has_is_not_unfolded() {
+    let bytes = history(&written("aaaaaaaa")).remove(0);
+    // Eight of something is written 8; a number of ten bytes takes its place.
+    let many = [0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x3f];
+    let mut refused = 0;
+    for place in (10..bytes.len()).filter(|place| bytes[*place] == 8) {
+        let body = [&bytes[10..place], &many, &bytes[place + 1..]].concat();
+        refused += u32::from(change::check(&chunk(&body)).is_err());
+    }
+    assert!(refused >= 5, "{refused}");
+    assert!(change::check(&chunk(&bytes[10..])).is_ok());
+}
+
+/// Edits as an editor leaves them in the file, many of them at one place.
+fn edit(document: &mut Document, times: usize, seed: u64) {
+    const INSERTED: [&str; 9] = ["a", "b", "ab", " ", "\n", "\r\n", "é", "👩\u{200d}🔬", ""];
+    let mut random = fastrand::Rng::with_seed(seed);
+    for _ in 0..times {
+        let text = document.text().unwrap();
+        let places: Vec<_> = text.char_indices().map(|(place, _)| place).chain([text.len()]).collect();
+        let from = random.usize(..places.len());
+        let to = (from + random.usize(..4)).min(places.len() - 1);
+        let inserted = INSERTED[random.usize(..INSERTED.len())].repeat(random.usize(1..4));
+        let edited = [&text[..places[from]], &inserted, &text[places[to]..]].concat();
+        document.edit(&document.heads(), &edited).unwrap();
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 3, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_thousand_edits_on_each_side_end_in_the_same_bytes(ana: u64, ben: u64) {
+        let common = written("where both began\r\n");
+        let (mut at_ana, mut at_ben) = (Document::load(&common.save()).unwrap(), common);
+        edit(&mut at_ana, 1_000, ana);
+        edit(&mut at_ben, 1_000, ben);
+        let (one, other) = (merged(&at_ana, &at_ben), merged(&at_ben, &at_ana));
+        prop_assert_eq!(one.text().unwrap(), other.text().unwrap());
+        prop_assert_eq!(one.heads(), other.heads());
+        prop_assert!(one.has_all(&at_ana.heads()) && one.has_all(&at_ben.heads()));
+        prop_assert_eq!(one.text().unwrap().len(), one.len());
+        // Whoever has seen nothing gets all of it.
+        let third = Document::genesis().unwrap().with(&history(&one)).unwrap().0;
+        prop_assert_eq!(third.text().unwrap(), one.text().unwrap());
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 256, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn the_difference_makes_one_text_the_other(old in "[ab\n é👩]{0,60}", new in "[ab\n é👩]{0,60}") {
+        let mut text = old.clone();
+        for splice in difference::between(&old, &new) {
+            text.replace_range(splice.at..splice.at + splice.delete, splice.insert);
+        }
+        prop_assert_eq!(text, new);
+    }
+
+    #[test]
+    fn changes_that_were_tampered_with_end_in_an_answer(
+        seed: u64, change in any::<Index>(), places in vec((any::<Index>(), any::<u8>()), 1..4),
+    ) {
+        let mut document = written("text");
+        edit(&mut document, 6, seed);
+        let mut changes = history(&document);
+        let change = change.index(changes.len());
+        for (place, with) in places {
+            let length = changes[change].len();
+            changes[change][place.index(length)] = with;
+        }
+        // An answer or a panic, which whoever calls has to catch; no abort, and
+        // nothing that takes the memory or the time of others.
+        let genesis = Document::genesis().unwrap();
+        if let Ok(Ok((with, _))) = std::panic::catch_unwind(|| genesis.with(&changes)) {
+            prop_assert_eq!(with.text().unwrap().len(), with.len());
+            prop_assert_eq!(Document::load(&with.save()).unwrap().text().unwrap(), with.text().unwrap());
+        }
+    }
+}
