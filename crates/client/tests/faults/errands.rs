@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// A thread that runs errands one after the other.
-struct Runner<T> {
+pub(crate) struct Runner<T> {
     done: Arc<AtomicU64>,
     stop: Arc<AtomicBool>,
     running: JoinHandle<Vec<T>>,
@@ -29,7 +29,7 @@ struct Runner<T> {
 
 impl<T: Send + 'static> Runner<T> {
     /// What an errand comes back with is what was acknowledged.
-    fn start(mut errand: impl FnMut(u64) -> T + Send + 'static) -> Self {
+    pub(crate) fn start(mut errand: impl FnMut(u64) -> T + Send + 'static) -> Self {
         let (done, stop) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
         let running = std::thread::spawn({
             let (done, stop) = (done.clone(), stop.clone());
@@ -45,11 +45,11 @@ impl<T: Send + 'static> Runner<T> {
         Self { done, stop, running }
     }
 
-    fn progress(&self) -> u64 {
+    pub(crate) fn progress(&self) -> u64 {
         self.done.load(SeqCst)
     }
 
-    fn stop(self) -> Vec<T> {
+    pub(crate) fn stop(self) -> Vec<T> {
         self.stop.store(true, SeqCst);
         self.running.join().expect("an errand failed")
     }

@@ -12,6 +12,7 @@
 mod chat;
 mod errands;
 mod quotes;
+mod sync;
 mod world;
 
 use std::time::{Duration, Instant};
@@ -35,7 +36,7 @@ fn nothing_acknowledged_is_lost_when_the_server_is_killed() {
     let mut random = fastrand::Rng::with_seed(seed);
     let mut server = Server::start();
     let workers: Vec<Box<dyn Worker>> =
-        [chat::workers(&server), quotes::workers(&server), errands::workers(&server)]
+        [chat::workers(&server), quotes::workers(&server), errands::workers(&server), sync::workers(&server)]
             .into_iter()
             .flatten()
             .collect();
