@@ -4,7 +4,7 @@
 //! text object. The change that makes it, the *genesis*, is the same everywhere:
 //! it has a fixed actor and no time, so that clients that began apart have the
 //! same object and their texts come together in it. No change that a peer sends
-//! can touch anything else: see [`change`].
+//! can touch anything else: see `change.rs`.
 
 mod change;
 mod difference;
