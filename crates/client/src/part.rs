@@ -10,6 +10,8 @@ use std::{
 
 use blake3::{Hash, Hasher};
 
+use shared_process::sync_directory_of;
+
 use crate::failure::Failure;
 
 #[derive(Debug)]
@@ -91,13 +93,4 @@ impl Part {
     fn unwritten(&self, error: &io::Error) -> Failure {
         Failure::output(&self.path.display().to_string(), error)
     }
-}
-
-fn sync_directory_of(file: &Path) -> io::Result<()> {
-    // Elsewhere a directory is no file, and a rename is durable by itself.
-    if cfg!(unix) {
-        let directory = file.parent().filter(|parent| !parent.as_os_str().is_empty());
-        File::open(directory.unwrap_or(Path::new(".")))?.sync_all()?;
-    }
-    Ok(())
 }

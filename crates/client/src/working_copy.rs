@@ -11,6 +11,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 use shared_document::{Document, Head, NoDocument, TEXT_BYTES};
+use shared_process::sync_directory_of;
 
 use crate::failure::Failure;
 
@@ -235,7 +236,7 @@ impl WorkingCopy {
                 fs::remove_file(&new).map_err(fails)?;
                 return Ok(false);
             }
-            fs::rename(&new, &self.file).and_then(|()| sync_directory(&self.file)).map_err(fails)?;
+            fs::rename(&new, &self.file).and_then(|()| sync_directory_of(&self.file)).map_err(fails)?;
         }
         (self.has, self.same, self.absent) = (Some((text, heads)), None, false);
         self.save(document, durable)?;
@@ -267,7 +268,7 @@ impl WorkingCopy {
             written.write_all(&document.save())?;
             written.sync_all()?;
             fs::rename(&new, &sidecar)?;
-            sync_directory(&sidecar)
+            sync_directory_of(&sidecar)
         };
         write().map_err(|error| Failure::output(&sidecar.display().to_string(), &error))
     }
@@ -304,9 +305,4 @@ fn stamp(metadata: &Metadata) -> Option<(u64, SystemTime)> {
     let written = metadata.modified().ok()?;
     let settled = written.elapsed().is_ok_and(|age| age > RECENT);
     settled.then_some((metadata.len(), written))
-}
-
-fn sync_directory(file: &Path) -> io::Result<()> {
-    let directory = file.parent().filter(|parent| !parent.as_os_str().is_empty());
-    File::open(directory.unwrap_or(Path::new(".")))?.sync_all()
 }

@@ -1,12 +1,38 @@
-//! What the server and the client do alike as processes.
+//! What the server and the client do alike as processes: logs, signals, durable
+//! names of files.
 
-use std::io::{self, IsTerminal as _};
+use std::{
+    fs::File,
+    io::{self, IsTerminal as _},
+    path::Path,
+};
 
 use tracing_subscriber::{EnvFilter, filter::LevelFilter, fmt};
 
 /// These say something about each frame at `debug`, and so are heard at that
 /// level only when `RUST_LOG` names them.
 const TALKATIVE: [&str; 3] = ["h2", "hyper_util", "tower"];
+
+/// Makes the names in a directory durable: a file that was created in it, or
+/// renamed into it, is there after a crash.
+///
+/// # Errors
+///
+/// When the directory cannot be opened or synced.
+pub fn sync_directory(directory: &Path) -> io::Result<()> {
+    // Elsewhere a directory is no file, and a rename is durable by itself.
+    if cfg!(unix) { File::open(directory)?.sync_all() } else { Ok(()) }
+}
+
+/// [`sync_directory`], for the directory that a file is in.
+///
+/// # Errors
+///
+/// As above.
+pub fn sync_directory_of(file: &Path) -> io::Result<()> {
+    let directory = file.parent().filter(|parent| !parent.as_os_str().is_empty());
+    sync_directory(directory.unwrap_or(Path::new(".")))
+}
 
 /// Logs to stderr, at `level` unless `RUST_LOG` says otherwise, in colour on a
 /// terminal unless `NO_COLOR` is set.

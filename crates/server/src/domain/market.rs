@@ -4,7 +4,7 @@
 use std::{
     collections::BTreeMap,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
     time::{Duration, SystemTime},
@@ -18,6 +18,7 @@ use tokio::{
 
 use super::{
     feed::{Cursor, Retention},
+    lock,
     quotes::{Step, Walk},
     store::{self, Expect, Record, Store, StoreError, Write},
 };
@@ -140,7 +141,7 @@ impl Market {
             from => from.unwrap_or(next),
         };
         self.last.fetch_max(extent.last, Relaxed);
-        let mut watchers = self.lock();
+        let mut watchers = lock(&self.watchers);
         watchers.next += 1;
         let number = watchers.next;
         watchers.intervals.insert(number, interval);
@@ -204,7 +205,7 @@ impl Market {
 
     /// What the quickest watcher wants. Closes the market without one.
     fn pace(&self) -> Option<Duration> {
-        let mut watchers = self.lock();
+        let mut watchers = lock(&self.watchers);
         let pace = watchers.intervals.values().min().copied();
         watchers.open = pace.is_some();
         pace
@@ -230,10 +231,6 @@ impl Market {
             self.retention.apply(&*self.store, &stream, time).await?;
         }
         Ok(())
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Watchers> {
-        self.watchers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -295,7 +292,7 @@ impl Watcher {
 
 impl Drop for Watcher {
     fn drop(&mut self) {
-        self.market.lock().intervals.remove(&self.number);
+        lock(&self.market.watchers).intervals.remove(&self.number);
         self.market.changed.notify_one();
     }
 }
@@ -368,7 +365,7 @@ mod tests {
         let stream = stream(slow.epoch);
         drop((quick, slow));
         tokio::time::sleep(Duration::from_secs(60)).await;
-        assert!(!market.lock().open);
+        assert!(!lock(&market.watchers).open);
         assert_eq!(store.extent(&stream).await.unwrap().last, 8);
     }
 }

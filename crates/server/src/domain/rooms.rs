@@ -6,7 +6,7 @@
 use std::{
     collections::HashMap,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
     time::SystemTime,
@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     feed::{Cursor, Retention},
+    lock,
     names::{self, BadName},
     store::{self, Answer, Id, Record, Store, StoreError, Write, Written},
 };
@@ -344,12 +345,6 @@ impl Drop for Member {
         // could wait for it.
         drop(self.stand_up());
     }
-}
-
-/// No code here panics while it holds a lock; if that were ever wrong, the data
-/// would still be whole, since each change is made before anything can fail.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use std::{
     fs::File,
     io::{self, Read as _},
     ops::ControlFlow,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex},
     thread,
     time::{Duration, Instant, SystemTime},
 };
@@ -23,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::{
-    primes,
+    lock, primes,
     store::{Expect, Store, StoreError, Write, decode, encode},
 };
 
@@ -605,11 +605,6 @@ fn request_key(request: Uuid) -> String {
 
 fn put(key: String, value: Bytes, expect: Expect) -> Write {
     Write::Put { key, value, expect }
-}
-
-/// No code here panics while it holds a lock.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

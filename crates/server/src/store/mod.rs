@@ -7,7 +7,6 @@ mod tests;
 
 use std::{
     fs::{self, File, TryLockError},
-    io,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -77,15 +76,4 @@ fn lock(directory: &Path) -> anyhow::Result<File> {
         }
         Err(TryLockError::Error(error)) => Err(error).with_context(elsewhere),
     }
-}
-
-/// Makes the names in a directory durable: a file that was created or renamed is
-/// there after a crash.
-pub(crate) fn sync_directory(file: &Path) -> io::Result<()> {
-    // Elsewhere a directory cannot be opened, and its names are durable at once.
-    if cfg!(unix) {
-        let directory = file.parent().filter(|parent| !parent.as_os_str().is_empty());
-        File::open(directory.unwrap_or(Path::new(".")))?.sync_all()?;
-    }
-    Ok(())
 }

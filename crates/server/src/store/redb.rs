@@ -21,9 +21,10 @@ use redb::{
     Database, DatabaseError, ReadTransaction, ReadableDatabase as _, ReadableTable as _, StorageError, Table,
     TableDefinition, WriteTransaction,
 };
+use shared_process::sync_directory_of;
 use tokio::sync::{oneshot, watch};
 
-use super::{READ_BYTES, sync_directory};
+use super::READ_BYTES;
 use crate::domain::store::{Answer, Expect, Extent, Id, Record, Store, StoreError, Write, Written};
 
 /// Number, first, last and bytes of a stream.
@@ -136,7 +137,7 @@ fn create(path: &Path) -> Result<(), OpenError> {
     };
     made().map_err(damaged)?;
     fs::rename(&new, path)?;
-    Ok(sync_directory(path)?)
+    Ok(sync_directory_of(path)?)
 }
 
 fn open(path: &Path) -> Result<Database, OpenError> {

@@ -9,6 +9,7 @@ use std::{
 
 use blake3::Hasher;
 use bytes::Bytes;
+use shared_process::sync_directory;
 use uuid::Uuid;
 
 use crate::domain::resources::Blob;
@@ -154,9 +155,4 @@ impl Tail {
         }
         Ok(self)
     }
-}
-
-fn sync_directory(directory: &Path) -> io::Result<()> {
-    // Elsewhere a directory is no file, and a rename is durable by itself.
-    if cfg!(unix) { File::open(directory)?.sync_all() } else { Ok(()) }
 }

@@ -18,7 +18,7 @@ use std::{
     io,
     path::Path,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        Arc, Mutex, Weak,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
     time::{Duration, SystemTime},
@@ -33,6 +33,7 @@ use uuid::Uuid;
 use self::disk::Disk;
 pub(crate) use self::writer::Attempt;
 use super::{
+    lock,
     resources::{Blob, Source, Upload},
     store::{Expect, Store, StoreError, Write, decode, encode},
 };
@@ -446,8 +447,4 @@ async fn blocking<T: Send + 'static>(
 ) -> Result<T, UploadError> {
     let done = tokio::task::spawn_blocking(work).await;
     Ok(done.map_err(io::Error::other)??)
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
