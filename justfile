@@ -1,6 +1,7 @@
 # gRPC's four communication modes: a server, a client, and what they show.
 
-bin := env("CARGO_TARGET_DIR", justfile_directory() / "target") / "debug"
+target := env("CARGO_TARGET_DIR", justfile_directory() / "target")
+bin := target / "debug"
 
 # List the recipes.
 [private]
@@ -84,6 +85,11 @@ test *options:
 faults kills="50" seed="": build
     FAULTS_KILLS={{ kills }} {{ if seed == "" { "" } else { "FAULTS_SEED=" + seed } }} cargo test -p client --test faults -- --nocapture
 
+# The power and the network fail in simulated time, as a seed says: `just simulate`, `just simulate 7`.
+[group("develop")]
+simulate *seed:
+    CARGO_TARGET_DIR={{ target }}/simulation RUSTFLAGS="--cfg tokio_unstable" cargo test -p server --features simulation --test simulation -- {{ seed }}
+
 # Format the code.
 [group("develop")]
 fmt:
@@ -94,6 +100,7 @@ fmt:
 lint:
     cargo fmt --all --check
     cargo clippy --workspace --all-targets -- -D warnings
+    cargo clippy -p server --features simulation --test simulation -- -D warnings
     RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
 
 # Python clients (grpcio) against the server; needs Python 3 with its venv module.
@@ -103,4 +110,4 @@ interop: build
 
 # All that CI runs.
 [group("develop")]
-ci: lint test demo interop
+ci: lint test simulate demo interop

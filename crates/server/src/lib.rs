@@ -10,9 +10,12 @@ mod domain;
 mod error;
 mod extra;
 mod layers;
+mod machine;
 mod modes;
 mod serve;
 pub mod shutdown;
 mod store;
 
-pub use serve::serve;
+#[cfg(feature = "simulation")]
+pub use machine::simulated;
+pub use serve::{serve, serve_connections};

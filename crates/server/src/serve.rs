@@ -18,13 +18,21 @@ use shared_proto::{
         greeter::greeter_server::GreeterServer, streaming_demo::stream_service_server::StreamServiceServer,
     },
 };
-use tokio::{net::TcpListener, runtime::Handle};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpListener,
+    runtime::Handle,
+};
+use tokio_stream::Stream;
 use tokio_util::sync::CancellationToken;
 use tonic::{
     body::Body,
     server::NamedService,
     service::{Routes, RoutesBuilder},
-    transport::{Server, server::TcpIncoming},
+    transport::{
+        Server,
+        server::{Connected, TcpIncoming},
+    },
 };
 use tonic_health::{
     ServingStatus,
@@ -69,6 +77,23 @@ pub async fn serve(
     config: Config,
     shutdown: impl Future<Output = ()>,
 ) -> anyhow::Result<()> {
+    let connections = TcpIncoming::from(listener).with_nodelay(Some(true));
+    serve_connections(connections, config, shutdown).await
+}
+
+/// [`serve`], on connections of any kind.
+///
+/// # Errors
+///
+/// Likewise.
+pub async fn serve_connections<C>(
+    connections: impl Stream<Item = io::Result<C>>,
+    config: Config,
+    shutdown: impl Future<Output = ()>,
+) -> anyhow::Result<()>
+where
+    C: AsyncRead + AsyncWrite + Connected + Unpin + Send + 'static,
+{
     let activity = Arc::new(Activity::new());
     let draining = CancellationToken::new();
     let stack = layers::stack(activity.clone(), draining.clone()).context("the descriptors are damaged")?;
@@ -99,10 +124,7 @@ pub async fn serve(
         .http2_keepalive_timeout(Some(limits::KEEPALIVE_TIMEOUT))
         .layer(stack)
         .add_routes(routes)
-        .serve_with_incoming_shutdown(
-            TcpIncoming::from(listener).with_nodelay(Some(true)),
-            draining.clone().cancelled_owned(),
-        );
+        .serve_with_incoming_shutdown(connections, draining.clone().cancelled_owned());
     tracing::info!(modes = %mode_names(&config.modes), "serving");
 
     let shutdown = async {

@@ -19,6 +19,7 @@ use super::{
     readings::{Reading, Refusal, Statistics, Totals},
     store::{self, Expect, Store, StoreError, Write},
 };
+use crate::machine;
 
 /// How many devices one call can have: what bounds its memory, at about 6 KiB
 /// each.
@@ -157,7 +158,7 @@ impl Collector {
         let mut swept = self.turn.lock().await;
         if swept.is_none_or(|swept| swept.elapsed() >= SWEEP_EVERY) {
             *swept = Some(Instant::now());
-            self.sweep(SystemTime::now()).await?;
+            self.sweep(machine::now()).await?;
         }
         loop {
             let writes = self.writes(producer, changes).await?;
@@ -326,7 +327,7 @@ impl Collection {
     /// and whoever delivers the batches again finds that they are known. After
     /// an error this collection is of no use any more.
     pub(crate) async fn checkpoint(&mut self) -> Result<(), CollectError> {
-        let time = SystemTime::now();
+        let time = machine::now();
         let changed = self.devices.iter_mut().filter(|(_, device)| device.is_ahead());
         let changes: Vec<_> = changed.map(|(name, device)| device.change(name, time)).collect();
         if changes.is_empty() {

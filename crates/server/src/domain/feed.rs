@@ -10,6 +10,7 @@ use std::{
 use tokio::sync::watch;
 
 use super::store::{Answer, Record, Store, StoreError, Write};
+use crate::machine;
 
 /// Records that are read at a time: what a reader has in memory.
 const AHEAD: usize = 1024;
@@ -95,7 +96,7 @@ impl Retention {
         time: impl Fn(&[u8]) -> Result<SystemTime, StoreError>,
     ) -> Result<(), StoreError> {
         const PIECE: usize = 1024;
-        let oldest = SystemTime::now().checked_sub(self.age).unwrap_or(SystemTime::UNIX_EPOCH);
+        let oldest = machine::now().checked_sub(self.age).unwrap_or(SystemTime::UNIX_EPOCH);
         loop {
             let extent = store.extent(stream).await?;
             let mut over = extent.bytes.saturating_sub(self.bytes);

@@ -22,6 +22,7 @@ use super::{
     quotes::{Step, Walk},
     store::{self, Expect, Record, Store, StoreError, Write},
 };
+use crate::machine;
 
 const STATE: &str = "quotes/state";
 /// With a shorter interval quotes are made several at a time.
@@ -170,7 +171,7 @@ impl Market {
                 }
                 None => Expect::Nothing,
             };
-            let state = State { seed: self.seed, epoch: SystemTime::now(), walk: Walk::new(self.seed) };
+            let state = State { seed: self.seed, epoch: machine::now(), walk: Walk::new(self.seed) };
             begin.push(Write::Put { key: STATE.to_owned(), value: store::encode(&state), expect });
             match self.store.commit(begin).await {
                 // Another watcher was faster.
@@ -214,7 +215,7 @@ impl Market {
     async fn make(&self, count: usize) -> Result<(), StoreError> {
         let Some(stored) = self.store.get(STATE).await? else { return Ok(()) };
         let mut state: State = store::decode("the state of the quotes", &stored)?;
-        let time = SystemTime::now();
+        let time = machine::now();
         let stream = stream(state.epoch);
         let mut writes: Vec<_> =
             state.walk.by_ref().take(count).map(|step| append(&stream, time, step)).collect();

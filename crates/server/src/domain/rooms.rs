@@ -22,6 +22,7 @@ use super::{
     names::{self, BadName},
     store::{self, Answer, Id, Record, Store, StoreError, Write, Written},
 };
+use crate::machine;
 
 const MAX_ROOMS: usize = 64;
 const MAX_MEMBERS: usize = 256;
@@ -223,7 +224,7 @@ impl Rooms {
             What::Posted { id, .. } => *id,
             What::Joined(_) | What::Left => None,
         };
-        let said = Said { time: SystemTime::now(), name: name.to_owned(), what };
+        let said = Said { time: machine::now(), name: name.to_owned(), what };
         let record = store::encode(&said);
         self.store.commit(vec![Write::Append { stream: stream(room), record, id, expect: None }])
     }

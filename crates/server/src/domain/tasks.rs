@@ -8,7 +8,6 @@
 use std::{
     collections::{HashMap, VecDeque, hash_map::Entry},
     fmt,
-    fs::File,
     io::{self, Read as _},
     ops::ControlFlow,
     sync::{Arc, Mutex},
@@ -26,6 +25,7 @@ use super::{
     lock, primes,
     store::{Expect, Store, StoreError, Write, decode, encode},
 };
+use crate::machine::{self, File};
 
 /// How many tasks may wait or run.
 pub(crate) const MOST_OPEN: usize = 1_024;
@@ -460,7 +460,7 @@ impl Live {
 
 impl Task {
     fn new(request: Uuid, work: Work) -> Self {
-        let now = SystemTime::now();
+        let now = machine::now();
         let total = work.total();
         Self {
             id: Uuid::now_v7(),
@@ -476,7 +476,7 @@ impl Task {
 
     fn enter(&mut self, state: State) {
         self.state = state;
-        self.updated = SystemTime::now();
+        self.updated = machine::now();
     }
 
     fn progress(&self) -> (u64, u64) {

@@ -6,17 +6,20 @@ mod redb;
 mod tests;
 
 use std::{
-    fs::{self, File, TryLockError},
     path::{Path, PathBuf},
     sync::Arc,
 };
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use tempfile::TempDir;
 
 pub(crate) use self::memory::Memory;
 use self::redb::Redb;
-use crate::{config::Data, domain::store::Store};
+use crate::{
+    config::Data,
+    domain::store::Store,
+    machine::{self, Lock},
+};
 
 /// A read answers with no more bytes than this, unless a single record has more.
 const READ_BYTES: usize = 1 << 20;
@@ -60,20 +63,15 @@ impl State {
     }
 }
 
-/// The directory belongs to this server as long as the file is open.
-fn lock(directory: &Path) -> anyhow::Result<File> {
+/// The directory belongs to this server as long as it has the lock.
+fn lock(directory: &Path) -> anyhow::Result<Lock> {
     let elsewhere = || format!("cannot keep the state in {}; choose another --data-dir", directory.display());
-    fs::create_dir_all(directory).with_context(elsewhere)?;
-    let lock =
-        File::options().create(true).append(true).open(directory.join("lock")).with_context(elsewhere)?;
-    match lock.try_lock() {
-        Ok(()) => Ok(lock),
-        Err(TryLockError::WouldBlock) => {
-            let directory = directory.display();
-            bail!(
-                "another server has its state in {directory}; choose another place with --data-dir, or :memory:"
-            )
-        }
-        Err(TryLockError::Error(error)) => Err(error).with_context(elsewhere),
-    }
+    machine::create_dir_all(directory).with_context(elsewhere)?;
+    let lock = machine::lock(&directory.join("lock")).with_context(elsewhere)?;
+    lock.with_context(|| {
+        let directory = directory.display();
+        format!(
+            "another server has its state in {directory}; choose another place with --data-dir, or :memory:"
+        )
+    })
 }

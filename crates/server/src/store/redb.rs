@@ -8,12 +8,10 @@
 use std::{
     any::Any,
     collections::{BTreeMap, HashMap},
-    fmt,
-    fs::{self, File},
-    io,
+    fmt, io,
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, mpsc},
+    sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard},
 };
 
 use bytes::Bytes;
@@ -21,11 +19,13 @@ use redb::{
     Database, DatabaseError, ReadTransaction, ReadableDatabase as _, ReadableTable as _, StorageError, Table,
     TableDefinition, WriteTransaction,
 };
-use shared_process::sync_directory_of;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use super::READ_BYTES;
-use crate::domain::store::{Answer, Expect, Extent, Id, Record, Store, StoreError, Write, Written};
+use crate::{
+    domain::store::{Answer, Expect, Extent, Id, Record, Store, StoreError, Write, Written},
+    machine::{self, Lock, create_database, open_database, sync_directory_of},
+};
 
 /// Number, first, last and bytes of a stream.
 type StreamRow = (u64, u64, u64, u64);
@@ -50,7 +50,7 @@ const GROUP: usize = 4096;
 
 pub(super) struct Redb {
     shared: Arc<Shared>,
-    jobs: mpsc::Sender<Job>,
+    jobs: mpsc::UnboundedSender<Job>,
 }
 
 struct Shared {
@@ -85,9 +85,10 @@ pub(super) enum OpenError {
 impl Redb {
     /// Opens the file, or makes it when there is none. `lock` is kept as long
     /// as the file is in use.
-    pub(super) fn open(path: &Path, lock: File) -> Result<Self, OpenError> {
-        if !path.try_exists()? {
-            create(path)?;
+    pub(super) fn open(path: &Path, lock: Lock) -> Result<Self, OpenError> {
+        match machine::metadata(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => create(path)?,
+            found => _ = found?,
         }
         let path = path.to_owned();
         Self::with(Box::new(move || {
@@ -100,11 +101,10 @@ impl Redb {
         let database = opener()?;
         let shared =
             Arc::new(Shared { opener, database: RwLock::new(Some(database)), watched: Mutex::default() });
-        let (jobs, queue) = mpsc::channel();
-        std::thread::Builder::new().name("store".to_owned()).spawn({
-            let shared = shared.clone();
-            move || Writer { shared }.run(&queue)
-        })?;
+        // Until every handle to the store is gone.
+        let (jobs, queue) = mpsc::unbounded_channel();
+        let writer = Writer { shared: shared.clone() };
+        machine::worker("store", GROUP, queue, move |jobs| writer.make(jobs))?;
         Ok(Self { shared, jobs })
     }
 
@@ -114,8 +114,8 @@ impl Redb {
     ) -> Answer<T> {
         let shared = self.shared.clone();
         Box::pin(async move {
-            let read = tokio::task::spawn_blocking(move || shared.read(read));
-            read.await.unwrap_or_else(|error| Err(StoreError::Damaged(error.to_string())))
+            let read = machine::blocking(move || shared.read(read)).await;
+            read.unwrap_or_else(|error| Err(StoreError::Damaged(error.to_string())))
         })
     }
 }
@@ -123,29 +123,29 @@ impl Redb {
 /// Under another name first: a file with the right name is whole.
 fn create(path: &Path) -> Result<(), OpenError> {
     let new = path.with_extension("new");
-    match fs::remove_file(&new) {
+    match machine::remove_file(&new) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
         _ => {}
     }
     let damaged = |error: Failed| OpenError::Damaged(new.clone(), error.to_string());
     let made = || -> Result<(), Failed> {
-        let database = Database::builder().create(&new)?;
+        let database = create_database(&Database::builder(), &new)?;
         let transaction = database.begin_write()?;
         transaction.open_table(META)?.insert("format", FORMAT)?;
         Tables::open(&transaction)?;
         Ok(transaction.commit()?)
     };
     made().map_err(damaged)?;
-    fs::rename(&new, path)?;
+    machine::rename(&new, path)?;
     Ok(sync_directory_of(path)?)
 }
 
 fn open(path: &Path) -> Result<Database, OpenError> {
     let damaged = |reason: String| OpenError::Damaged(path.to_owned(), reason);
-    if fs::metadata(path)?.len() == 0 {
+    if machine::metadata(path)?.len() == 0 {
         return Err(damaged("it is empty".to_owned()));
     }
-    checked(path, || Database::builder().set_cache_size(CACHE).open(path))
+    checked(path, || open_database(Database::builder().set_cache_size(CACHE), path))
 }
 
 pub(super) fn checked(
@@ -304,7 +304,7 @@ fn closed() -> StoreError {
     StoreError::Broken("its file cannot be opened".to_owned())
 }
 
-/// Makes the commits, on a thread of its own.
+/// Makes the commits, one group at a time.
 struct Writer {
     shared: Arc<Shared>,
 }
@@ -312,14 +312,10 @@ struct Writer {
 type Answers = Vec<(oneshot::Sender<Result<Vec<Written>, StoreError>>, Result<Vec<Written>, StoreError>)>;
 
 impl Writer {
-    /// Until every handle to the store is gone.
-    fn run(&self, queue: &mpsc::Receiver<Job>) {
-        while let Ok(first) = queue.recv() {
-            let jobs: Vec<_> = std::iter::once(first).chain(queue.try_iter().take(GROUP - 1)).collect();
-            for (answer, result) in self.commit_group(jobs) {
-                // Nobody waits any more for some of them; they are made all the same.
-                let _ = answer.send(result);
-            }
+    fn make(&self, jobs: Vec<Job>) {
+        for (answer, result) in self.commit_group(jobs) {
+            // Nobody waits any more for some of them; they are made all the same.
+            let _ = answer.send(result);
         }
     }
 
@@ -423,7 +419,7 @@ struct Tables<'t> {
     keys: Table<'t, &'static str, &'static [u8]>,
     meta: Table<'t, &'static str, u64>,
     /// The streams of this group: each is written back once.
-    open: HashMap<String, Stream>,
+    open: BTreeMap<String, Stream>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -450,7 +446,7 @@ impl<'t> Tables<'t> {
             ids: transaction.open_table(IDS)?,
             keys: transaction.open_table(KEYS)?,
             meta: transaction.open_table(META)?,
-            open: HashMap::new(),
+            open: BTreeMap::new(),
         })
     }
 

@@ -1,7 +1,6 @@
 //! The files behind uploads and content. All of it blocks.
 
 use std::{
-    fs::{self, File},
     io::{self, Read as _, Seek as _, SeekFrom, Write as _},
     path::{Path, PathBuf},
     sync::Arc,
@@ -9,10 +8,12 @@ use std::{
 
 use blake3::Hasher;
 use bytes::Bytes;
-use shared_process::sync_directory;
 use uuid::Uuid;
 
-use crate::domain::resources::Blob;
+use crate::{
+    domain::resources::Blob,
+    machine::{self as fs, File, sync_directory},
+};
 
 /// Two directories. What is in `blobs` is whole and has the checksum that its
 /// name says; what is in `partial` may end in anything.

@@ -14,7 +14,6 @@ mod writer;
 
 use std::{
     collections::HashMap,
-    fs::File,
     io,
     path::Path,
     sync::{
@@ -37,7 +36,10 @@ use super::{
     resources::{Blob, Source, Upload},
     store::{Expect, Store, StoreError, Write, decode, encode},
 };
-use crate::config::UploadLimits;
+use crate::{
+    config::UploadLimits,
+    machine::{self, File},
+};
 
 /// How much of all uploads together may wait for the disk.
 const QUEUED_BYTES: usize = 16 << 20;
@@ -288,7 +290,7 @@ impl Uploads {
             Some(_) => return Err(UploadError::IdInUse(upload.id)),
             None if places >= limit => return Err(UploadError::TooMany { limit }),
             None => {
-                let lease = Lease { hasher: None, touched: SystemTime::now(), over: false };
+                let lease = Lease { hasher: None, touched: machine::now(), over: false };
                 let slot = Arc::new(Slot::new(upload.clone(), 0, lease));
                 slots.insert(upload.id, slot.clone());
                 slot
@@ -320,7 +322,7 @@ impl Uploads {
         if let Some(name) = &upload.name
             && self.named(name).await?.is_none_or(|named| named.blob != upload.blob)
         {
-            let value = encode(&Named { blob: upload.blob, time: SystemTime::now() });
+            let value = encode(&Named { blob: upload.blob, time: machine::now() });
             writes.push(Write::Put { key: format!("{FILE}{name}"), value, expect: Expect::Anything });
         }
         if !writes.is_empty() {
@@ -445,6 +447,6 @@ async fn sweep_now_and_then(shared: Weak<Shared>, kept: Duration) {
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> io::Result<T> + Send + 'static,
 ) -> Result<T, UploadError> {
-    let done = tokio::task::spawn_blocking(work).await;
+    let done = machine::blocking(work).await;
     Ok(done.map_err(io::Error::other)??)
 }

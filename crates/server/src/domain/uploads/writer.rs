@@ -4,7 +4,7 @@
 
 use std::{
     sync::{Arc, atomic::Ordering::Relaxed},
-    time::{Duration, SystemTime},
+    time::Duration,
 };
 
 use blake3::Hasher;
@@ -17,7 +17,10 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{Journal, Lease, Slot, UploadError, Uploads, blocking, disk::Tail};
-use crate::domain::store::{Expect, Write, encode};
+use crate::{
+    domain::store::{Expect, Write, encode},
+    machine,
+};
 
 /// How many chunks of one attempt may wait for the disk; how many bytes of all
 /// of them is limited as well.
@@ -255,7 +258,7 @@ impl Writer {
                 blob: slot.upload.blob,
                 name: slot.upload.name.clone(),
                 committed: length,
-                touched: SystemTime::now(),
+                touched: machine::now(),
             };
             let entry = Write::Put { key: slot.key(), value: encode(&journal), expect: Expect::Anything };
             uploads.0.store.commit(vec![entry]).await?;
@@ -280,7 +283,7 @@ impl Writer {
             done?;
             self.slot.committed.store(length, Relaxed);
             self.lease.hasher = Some(hasher);
-            self.lease.touched = SystemTime::now();
+            self.lease.touched = machine::now();
         }
         Ok(())
     }

@@ -4,10 +4,7 @@
 //! wait for a disk. The header says which content a name stands for now, so
 //! that a client goes on with the same after a loss.
 
-use std::{
-    fs::File,
-    io::{self, Read as _, Seek as _, SeekFrom},
-};
+use std::io::{self, Read as _, Seek as _, SeekFrom};
 
 use bytes::Bytes;
 use shared_proto::{
@@ -23,6 +20,7 @@ use crate::{
         uploads::{UploadError, Uploads},
     },
     error::{bad_request, content_damaged, out_of_range},
+    machine::File,
 };
 
 /// In bytes.

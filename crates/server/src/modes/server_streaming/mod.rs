@@ -30,6 +30,7 @@ use super::task::uuid;
 use crate::{
     domain::{logs::Logs, market::Market, quotes, system, tasks::Tasks},
     error::{bad_request, no_log_root},
+    machine,
 };
 
 #[derive(Debug)]
@@ -139,7 +140,7 @@ fn checked_interval(
 
 /// Runs what blocks for some milliseconds outside of the threads that serve calls.
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Status> {
-    let done = tokio::task::spawn_blocking(work).await;
+    let done = machine::blocking(work).await;
     done.map_err(|error| Status::internal(format!("the work was cut short: {error}")))
 }
 
