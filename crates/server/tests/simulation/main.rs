@@ -168,7 +168,7 @@ fn run(seed: u64, mutant: Mutant, story: &Story) -> Result<()> {
     });
     let mut builder = Builder::new();
     builder.rng_seed(seed).simulation_duration(LONGEST).max_message_latency(Duration::from_millis(20));
-    builder.epoch(SystemTime::UNIX_EPOCH + Duration::from_hours(500_000));
+    builder.epoch(SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000));
     // Of what was not synced a part may be there all the same.
     builder.fs().block_size(4096);
     let mut sim = builder.build();

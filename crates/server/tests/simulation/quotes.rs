@@ -50,7 +50,7 @@ impl Quotes {
     /// By what the feed has kept.
     pub(crate) async fn judge(&self) -> Result<()> {
         for seen in &self.seen {
-            let seen = seen.borrow();
+            let seen = seen.take();
             // The first is known, so that the epoch is asked for as well.
             let kept = Seen::new(RefCell::new(seen[..1].to_vec()));
             while kept.borrow().len() < seen.len() {

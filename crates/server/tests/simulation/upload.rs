@@ -1,12 +1,13 @@
 //! Files that are uploaded, one after the other, and read again.
 
-use std::{cell::RefCell, rc::Rc};
+use std::{cell::RefCell, pin::pin, rc::Rc};
 
 use anyhow::{Result, ensure};
 use shared_proto::bytestream::{
     QueryWriteStatusRequest, ReadRequest, WriteRequest, byte_stream_client::ByteStreamClient,
 };
-use tonic::{Code, Status};
+use tokio_stream::Stream;
+use tonic::{Code, Status, transport::Channel};
 use turmoil::Sim;
 
 use crate::{
@@ -59,9 +60,9 @@ impl Upload {
     }
 
     pub(crate) async fn judge(&self) -> Result<()> {
-        let committed = self.committed.borrow();
+        let committed = self.committed.take();
         ensure!(committed.len() == FILES);
-        for content in committed.iter() {
+        for content in committed {
             loop {
                 match content.read().await {
                     Ok(Some(bytes)) => {
@@ -93,23 +94,60 @@ impl Content {
         format!("uploads/{}/blobs/{hash}/{}/{}", id.into_uuid(), self.bytes.len(), self.name)
     }
 
-    /// True when all of it is there.
-    async fn attempt(&mut self) -> Result<Result<bool, Status>> {
-        let Some(channel) = connect().await else { return Ok(Ok(false)) };
-        let mut client = ByteStreamClient::new(channel);
-        let resource_name = self.resource_name();
-        let query = QueryWriteStatusRequest { resource_name: resource_name.clone() };
+    /// How much the server says that it has: `None` when that is all.
+    async fn committed(
+        &mut self,
+        client: &mut ByteStreamClient<Channel>,
+    ) -> Result<Result<Option<i64>, Status>> {
+        let query = QueryWriteStatusRequest { resource_name: self.resource_name() };
         let committed = match client.query_write_status(query).await.map(tonic::Response::into_inner) {
-            Ok(status) if status.complete => return Ok(Ok(true)),
+            Ok(status) if status.complete => return Ok(Ok(None)),
             Ok(status) => status.committed_size,
             Err(status) if status.code() == Code::NotFound => 0,
             Err(status) => return Ok(Err(status)),
         };
         ensure!(committed >= self.known, "{committed} bytes are there, and {} were committed", self.known);
         self.known = committed;
-        let bytes = self.bytes.clone();
-        let requests = async_stream::stream! {
-            let mut offset = usize::try_from(committed).unwrap_or(usize::MAX).min(bytes.len());
+        Ok(Ok(Some(committed)))
+    }
+
+    /// True when all of it is there.
+    async fn attempt(&mut self) -> Result<Result<bool, Status>> {
+        let Some(channel) = connect().await else { return Ok(Ok(false)) };
+        let mut client = ByteStreamClient::new(channel.clone());
+        let committed = match self.committed(&mut client).await? {
+            Ok(Some(committed)) => committed,
+            Ok(None) => return Ok(Ok(true)),
+            Err(status) => return Ok(Err(status)),
+        };
+        let length = self.bytes.len() as i64;
+        let requests = self.requests(usize::try_from(committed)?);
+        let mut written = pin!(async { ByteStreamClient::new(channel).write(requests).await });
+        loop {
+            tokio::select! {
+                biased;
+                written = &mut written => return match written {
+                    Ok(response) => {
+                        let committed = response.into_inner().committed_size;
+                        ensure!(committed == length, "finished, and {committed} bytes committed");
+                        Ok(Ok(true))
+                    }
+                    // It still had to write what had arrived when the query came.
+                    Err(status) if status.code() == Code::FailedPrecondition => Ok(Ok(false)),
+                    Err(status) => Ok(Err(status)),
+                },
+                // What it says in the meantime holds as well.
+                () = pause(100) => if let Err(status) = self.committed(&mut client).await? {
+                    return Ok(Err(status));
+                }
+            }
+        }
+    }
+
+    fn requests(&self, from: usize) -> impl Stream<Item = WriteRequest> + use<> {
+        let (resource_name, bytes) = (self.resource_name(), self.bytes.clone());
+        async_stream::stream! {
+            let mut offset = from;
             loop {
                 let end = bytes.len().min(offset + CHUNK);
                 yield WriteRequest {
@@ -124,16 +162,6 @@ impl Content {
                 }
                 pause(30).await;
             }
-        };
-        match client.write(requests).await {
-            Ok(response) => {
-                let committed = response.into_inner().committed_size;
-                ensure!(committed == self.bytes.len() as i64, "finished, and {committed} bytes committed");
-                Ok(Ok(true))
-            }
-            // It still had to write what had arrived when the query came.
-            Err(status) if status.code() == Code::FailedPrecondition => Ok(Ok(false)),
-            Err(status) => Ok(Err(status)),
         }
     }
 
