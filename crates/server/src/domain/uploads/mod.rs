@@ -383,7 +383,7 @@ impl Uploads {
             let slots: Vec<_> = lock(&uploads.0.slots).values().cloned().collect();
             for slot in slots {
                 let Ok(mut lease) = slot.lease.try_lock() else { continue };
-                let age = lease.touched.elapsed().unwrap_or_default();
+                let age = machine::now().duration_since(lease.touched).unwrap_or_default();
                 if slot.committed.load(Relaxed) == 0 || age >= uploads.0.limits.kept {
                     uploads.discard(&slot, &mut lease).await;
                 }
