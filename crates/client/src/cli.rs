@@ -370,7 +370,7 @@ pub(crate) enum ClientStreaming {
         /// What it is to be called there [default: the name of the file]
         #[arg(long, env = "FOURMODES_FILE_NAME", hide_env_values = true, allow_hyphen_values = true)]
         name: Option<String>,
-        /// How much goes into a message, from 1KiB to 4MiB
+        /// How much goes into a message, from 1KiB to 2MiB
         #[arg(
             long,
             env = "FOURMODES_CHUNK",
@@ -484,20 +484,9 @@ fn place(text: &str) -> Result<Place, String> {
 
 fn chunk(text: &str) -> Result<usize, String> {
     const SMALLEST: usize = 1 << 10;
-    let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit());
-    let unit = match text.strip_prefix(digits).map(str::trim) {
-        Some("" | "B") => Some(1),
-        Some("KiB") => Some(1 << 10),
-        Some("MiB") => Some(1 << 20),
-        _ => None,
-    };
-    let number = digits.parse::<usize>().ok();
-    let size = number.zip(unit).and_then(|(number, unit)| number.checked_mul(unit));
-    match size.ok_or("write a number of bytes, or one with a unit, such as 256KiB or 1MiB")? {
+    match usize::try_from(shared_process::bytes(text)?).unwrap_or(usize::MAX) {
         size if (SMALLEST..=CHUNK_BYTES).contains(&size) => Ok(size),
-        size => {
-            Err(format!("{size} bytes are not from 1KiB to 4MiB, which is the most that a message may have"))
-        }
+        size => Err(format!("{size} bytes are not from 1KiB to 2MiB, half of what a server takes at once")),
     }
 }
 

@@ -6,11 +6,11 @@ use std::{
     time::Duration,
 };
 
-use clap::{Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
 use etcetera::{BaseStrategy as _, choose_base_strategy};
 use shared_proto::Mode;
 
-use crate::config::{Config, Data};
+use crate::config::{Config, Data, Limits, Retention, UploadLimits};
 
 /// A server for gRPC's four communication modes.
 ///
@@ -66,9 +66,90 @@ pub struct Cli {
     #[arg(long, env = "FOURMODES_LOG_ROOT", hide_env_values = true, value_name = "DIR", global = true)]
     pub log_root: Option<PathBuf>,
 
+    /// What a peer may take
+    #[command(flatten)]
+    pub limits: LimitOptions,
+
     /// What to serve
     #[command(subcommand)]
     pub modes: Modes,
+}
+
+/// Over a limit a call ends with a status that names it.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Limits")]
+pub struct LimitOptions {
+    /// How many connections there may be; one more is closed at once
+    #[arg(long, env = "FOURMODES_MAX_CONNECTIONS", hide_env_values = true, default_value = "1024", value_name = "N", value_parser = at_least_one, global = true)]
+    pub max_connections: usize,
+
+    /// How long a connection may say nothing at first
+    #[arg(long, env = "FOURMODES_FIRST_BYTE_TIMEOUT", hide_env_values = true, default_value = "5s", value_name = "DURATION", value_parser = duration, global = true)]
+    pub first_byte_timeout: Duration,
+
+    /// How long its handshakes may take then
+    #[arg(long, env = "FOURMODES_HANDSHAKE_TIMEOUT", hide_env_values = true, default_value = "5s", value_name = "DURATION", value_parser = duration, global = true)]
+    pub handshake_timeout: Duration,
+
+    /// How many calls may be open on one connection; further ones wait at the client
+    #[arg(long, env = "FOURMODES_MAX_STREAMS", hide_env_values = true, default_value = "100", value_name = "N", value_parser = clap::value_parser!(u32).range(1..), global = true)]
+    pub max_streams: u32,
+
+    /// How many calls may be open in all
+    #[arg(long, env = "FOURMODES_MAX_CALLS", hide_env_values = true, default_value = "10000", value_name = "N", value_parser = at_least_one, global = true)]
+    pub max_calls: usize,
+
+    /// How long the headers of a call may be, as HTTP/2 counts them
+    #[arg(long, env = "FOURMODES_MAX_HEADERS", hide_env_values = true, default_value = "16KiB", value_name = "SIZE", value_parser = bytes, global = true)]
+    pub max_headers: u32,
+
+    /// How long a message of a stream may be
+    #[arg(long, env = "FOURMODES_MAX_MESSAGE", hide_env_values = true, default_value = "4MiB", value_name = "SIZE", value_parser = bytes, global = true)]
+    pub max_message: u32,
+
+    /// How long the request of a unary call may be
+    #[arg(long, env = "FOURMODES_MAX_COMMAND", hide_env_values = true, default_value = "64KiB", value_name = "SIZE", value_parser = bytes, global = true)]
+    pub max_command: u32,
+
+    /// After how long without a frame a client is asked whether it is there
+    #[arg(long, env = "FOURMODES_KEEPALIVE_INTERVAL", hide_env_values = true, default_value = "10s", value_name = "DURATION", value_parser = duration, global = true)]
+    pub keepalive_interval: Duration,
+
+    /// How long its answer may take; then its connection is closed
+    #[arg(long, env = "FOURMODES_KEEPALIVE_TIMEOUT", hide_env_values = true, default_value = "5s", value_name = "DURATION", value_parser = duration, global = true)]
+    pub keepalive_timeout: Duration,
+
+    /// How long a unary call may take whose client has set no deadline
+    #[arg(long, env = "FOURMODES_UNARY_DEADLINE", hide_env_values = true, default_value = "5s", value_name = "DURATION", value_parser = duration, global = true)]
+    pub unary_deadline: Duration,
+
+    /// How long nothing may move on a stream
+    #[arg(long, env = "FOURMODES_IDLE_TIMEOUT", hide_env_values = true, default_value = "60s", value_name = "DURATION", value_parser = duration, global = true)]
+    pub idle_timeout: Duration,
+
+    /// After about how long a stream ends, and its client begins it anew
+    #[arg(long, env = "FOURMODES_MAX_STREAM_AGE", hide_env_values = true, default_value = "1h", value_name = "DURATION", value_parser = duration, global = true)]
+    pub max_stream_age: Duration,
+
+    /// How large an upload may be
+    #[arg(long, env = "FOURMODES_MAX_UPLOAD", hide_env_values = true, default_value = "1GiB", value_name = "SIZE", value_parser = shared_process::bytes, global = true)]
+    pub max_upload: u64,
+
+    /// How many uploads may be unfinished at a time
+    #[arg(long, env = "FOURMODES_MAX_PARTIAL_UPLOADS", hide_env_values = true, default_value = "64", value_name = "N", value_parser = at_least_one, global = true)]
+    pub max_partial_uploads: usize,
+
+    /// How long an upload is kept of which nothing more arrives
+    #[arg(long, env = "FOURMODES_PARTIAL_UPLOAD_AGE", hide_env_values = true, default_value = "24h", value_name = "DURATION", value_parser = duration, global = true)]
+    pub partial_upload_age: Duration,
+
+    /// How long the events of a room, and quotes, are kept
+    #[arg(long, env = "FOURMODES_RETENTION_AGE", hide_env_values = true, default_value = "24h", value_name = "DURATION", value_parser = duration, global = true)]
+    pub retention_age: Duration,
+
+    /// How much of the events of each room, and of the quotes, is kept
+    #[arg(long, env = "FOURMODES_RETENTION_SIZE", hide_env_values = true, default_value = "1GiB", value_name = "SIZE", value_parser = shared_process::bytes, global = true)]
+    pub retention_size: u64,
 }
 
 /// What to serve: one mode, or all.
@@ -98,7 +179,16 @@ impl TryFrom<Cli> for Config {
     type Error = NoHome;
 
     fn try_from(cli: Cli) -> Result<Self, NoHome> {
+        let limits = &cli.limits;
         Ok(Self {
+            uploads: UploadLimits {
+                size: limits.max_upload,
+                partials: limits.max_partial_uploads,
+                kept: limits.partial_upload_age,
+                ..UploadLimits::default()
+            },
+            retention: Retention { age: limits.retention_age, bytes: limits.retention_size },
+            limits: Limits::from(limits),
             listen: cli.listen,
             grace: cli.grace,
             quotes_seed: cli.quotes_seed,
@@ -113,6 +203,45 @@ impl TryFrom<Cli> for Config {
             },
             ..Self::default()
         })
+    }
+}
+
+impl From<&LimitOptions> for Limits {
+    fn from(options: &LimitOptions) -> Self {
+        Self {
+            connections: options.max_connections,
+            first_byte: options.first_byte_timeout,
+            handshake: options.handshake_timeout,
+            streams: options.max_streams,
+            calls: options.max_calls,
+            headers: options.max_headers,
+            message: options.max_message,
+            command: options.max_command,
+            keepalive_interval: options.keepalive_interval,
+            keepalive_timeout: options.keepalive_timeout,
+            unary_deadline: options.unary_deadline,
+            idle: options.idle_timeout,
+            age: options.max_stream_age,
+        }
+    }
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    match humantime::parse_duration(text).map_err(|error| error.to_string())? {
+        Duration::ZERO => Err("it has to be more than nothing".to_owned()),
+        duration => Ok(duration),
+    }
+}
+
+fn bytes(text: &str) -> Result<u32, String> {
+    shared_process::bytes(text)?.try_into().map_err(|_| "that is more than 4GiB".to_owned())
+}
+
+fn at_least_one(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(0) => Err("it has to be 1 at least".to_owned()),
+        Ok(number) => Ok(number),
+        Err(error) => Err(format!("{error}")),
     }
 }
 

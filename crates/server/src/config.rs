@@ -25,6 +25,8 @@ pub struct Config {
     pub heartbeat: Duration,
     /// What uploads may take.
     pub uploads: UploadLimits,
+    /// What a peer may take otherwise.
+    pub limits: Limits,
     /// The modes to serve; the others answer UNIMPLEMENTED and say so.
     pub modes: Vec<Mode>,
 }
@@ -45,6 +47,58 @@ pub struct UploadLimits {
 impl Default for UploadLimits {
     fn default() -> Self {
         Self { size: 1 << 30, partials: 64, kept: Duration::from_secs(24 * 3600), checkpoint: 32 << 20 }
+    }
+}
+
+/// What a peer may take, and for how long.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// How many connections there may be.
+    pub connections: usize,
+    /// Until the first byte of a connection.
+    pub first_byte: Duration,
+    /// From there until the handshakes are complete, TLS and HTTP/2.
+    pub handshake: Duration,
+    /// How many calls there may be on one connection.
+    pub streams: u32,
+    /// How many calls there may be in all.
+    pub calls: usize,
+    /// The headers of a call, in bytes as HTTP/2 counts them.
+    pub headers: u32,
+    /// A message of a stream, in bytes.
+    pub message: u32,
+    /// A message of a unary call, in bytes.
+    pub command: u32,
+    /// After this long without a frame the server asks whether the client is
+    /// there.
+    pub keepalive_interval: Duration,
+    /// How long the answer to that may take.
+    pub keepalive_timeout: Duration,
+    /// The deadline of a unary call whose client has sent none.
+    pub unary_deadline: Duration,
+    /// How long nothing may move on a stream.
+    pub idle: Duration,
+    /// About how old a stream may be.
+    pub age: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections: 1024,
+            first_byte: Duration::from_secs(5),
+            handshake: Duration::from_secs(5),
+            streams: 100,
+            calls: 10_000,
+            headers: 16 << 10,
+            message: limits::MESSAGE_BYTES as u32,
+            command: limits::COMMAND_BYTES as u32,
+            keepalive_interval: limits::KEEPALIVE_INTERVAL,
+            keepalive_timeout: limits::KEEPALIVE_TIMEOUT,
+            unary_deadline: Duration::from_secs(5),
+            idle: Duration::from_secs(60),
+            age: Duration::from_secs(3600),
+        }
     }
 }
 
@@ -70,6 +124,7 @@ impl Default for Config {
             log_root: None,
             heartbeat: limits::HEARTBEAT,
             uploads: UploadLimits::default(),
+            limits: Limits::default(),
             modes: Mode::ALL.to_vec(),
         }
     }

@@ -2,8 +2,9 @@
 
 use std::{collections::HashMap, time::Duration};
 
+use humantime::format_duration;
 use shared_document::Refusal;
-use shared_proto::{ERROR_DOMAIN, Mode, limits::CHUNK_BYTES};
+use shared_proto::{ERROR_DOMAIN, Mode};
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
@@ -252,13 +253,6 @@ impl From<LogError> for Status {
     }
 }
 
-/// RESOURCE_EXHAUSTED: a message of an upload that has too much in it.
-pub(crate) fn message_too_large() -> Status {
-    let message = format!("a message of an upload may have {CHUNK_BYTES} bytes of data; send smaller ones");
-    let facts = [("limit_bytes", CHUNK_BYTES.to_string())];
-    with_reason(Code::ResourceExhausted, message, "MESSAGE_TOO_LARGE", facts)
-}
-
 /// DATA_LOSS: content that is shorter on disk than when it was committed.
 pub(crate) fn content_damaged() -> Status {
     with_reason(Code::DataLoss, "the content has lost bytes on disk".to_owned(), "CONTENT_DAMAGED", [])
@@ -305,8 +299,58 @@ pub(crate) fn mode_not_served(mode: Mode, served: &[Mode]) -> Status {
 
 /// UNAVAILABLE with `RetryInfo`: the same call will do elsewhere, or in a moment.
 pub(crate) fn shutting_down() -> Status {
-    let details = ErrorDetails::with_retry_info(Some(Duration::from_secs(1)));
-    Status::with_error_details(Code::Unavailable, "the server is shutting down", details)
+    come_again("the server is shutting down", None)
+}
+
+/// Likewise, of a stream that does not move.
+pub(crate) fn idle_for_too_long(limit: Duration) -> Status {
+    let message = format!("nothing moved on this stream for {}", format_duration(limit));
+    come_again(&message, Some(("idle_timeout", limit)))
+}
+
+/// Likewise, of a stream that is old.
+pub(crate) fn open_for_too_long(limit: Duration) -> Status {
+    let message =
+        format!("this stream was open for about {}, and may go on as a new one", format_duration(limit));
+    come_again(&message, Some(("max_stream_age", limit)))
+}
+
+fn come_again(message: &str, limit: Option<(&str, Duration)>) -> Status {
+    let mut details = ErrorDetails::with_retry_info(Some(Duration::from_secs(1)));
+    if let Some((name, limit)) = limit {
+        let named = [("limit", name.to_owned()), ("value", format_duration(limit).to_string())];
+        details.set_error_info("LIMIT_REACHED", ERROR_DOMAIN, facts(named));
+    }
+    Status::with_error_details(Code::Unavailable, message, details)
+}
+
+/// RESOURCE_EXHAUSTED with `RetryInfo`: there is no room for another call.
+pub(crate) fn too_many_calls(limit: usize) -> Status {
+    let mut details = ErrorDetails::with_retry_info(Some(Duration::from_secs(1)));
+    let named = [("limit", "max_calls".to_owned()), ("value", limit.to_string())];
+    details.set_error_info("LIMIT_REACHED", ERROR_DOMAIN, facts(named));
+    let message = format!("{limit} calls are open, and that is as many as this server takes");
+    Status::with_error_details(Code::ResourceExhausted, message, details)
+}
+
+/// RESOURCE_EXHAUSTED: what the sender has to do is to send less at a time.
+pub(crate) fn message_too_long(length: u32, limit: u32) -> Status {
+    let message = format!("a message of {length} bytes is too long: {limit} are taken here");
+    let named = [("limit", "max_message".to_owned()), ("value", limit.to_string())];
+    with_reason(Code::ResourceExhausted, message, "LIMIT_REACHED", named)
+}
+
+/// DEADLINE_EXCEEDED: the time is over that the client gave, or the server.
+pub(crate) fn deadline_exceeded(timeout: Duration) -> Status {
+    Status::deadline_exceeded(format!("the call took longer than the {} it had", format_duration(timeout)))
+}
+
+/// INVALID_ARGUMENT for a header that is not as gRPC has it.
+pub(crate) fn bad_timeout() -> Status {
+    bad_request(
+        "grpc-timeout",
+        "grpc-timeout is not up to eight digits and one of H, M, S, m, u, n".to_owned(),
+    )
 }
 
 fn with_reason<const N: usize>(

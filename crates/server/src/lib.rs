@@ -6,6 +6,7 @@
 mod activity;
 pub mod cli;
 pub mod config;
+mod connections;
 mod domain;
 mod error;
 mod extra;

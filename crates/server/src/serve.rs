@@ -43,7 +43,8 @@ use tonic_reflection::server as reflection;
 
 use crate::{
     activity::Activity,
-    config::Config,
+    config::{Config, Limits},
+    connections::Guard,
     domain::{
         collector::Collector,
         documents::Documents,
@@ -96,7 +97,8 @@ where
 {
     let activity = Arc::new(Activity::new());
     let draining = CancellationToken::new();
-    let stack = layers::stack(activity.clone(), draining.clone()).context("the descriptors are damaged")?;
+    let stack = layers::stack(&config.limits, activity.clone(), draining.clone())
+        .context("the descriptors are damaged")?;
     let health = HealthReporter::new();
     let state = State::open(&config.data)?;
     let uploads = Uploads::open(state.store.clone(), state.files(), config.uploads).await;
@@ -112,19 +114,25 @@ where
     let names = services.names.clone();
     let routes = services.with_health_and_reflection(&health).await?;
 
+    let Limits { connections: most, first_byte, handshake, streams, headers, .. } = config.limits;
+    let Limits { keepalive_interval, keepalive_timeout, .. } = config.limits;
     let serving = Server::builder()
         .initial_stream_window_size(limits::STREAM_WINDOW)
         .initial_connection_window_size(limits::CONNECTION_WINDOW)
         .max_frame_size(limits::FRAME_SIZE)
-        .max_concurrent_streams(100)
-        .http2_max_header_list_size(16 << 10)
+        .max_concurrent_streams(streams)
+        .http2_max_header_list_size(headers)
+        // Unset, both are without a limit.
         .http2_max_pending_accept_reset_streams(Some(20))
         .http2_max_local_error_reset_streams(Some(1024))
-        .http2_keepalive_interval(Some(limits::KEEPALIVE_INTERVAL))
-        .http2_keepalive_timeout(Some(limits::KEEPALIVE_TIMEOUT))
+        .http2_keepalive_interval(Some(keepalive_interval))
+        .http2_keepalive_timeout(Some(keepalive_timeout))
         .layer(stack)
         .add_routes(routes)
-        .serve_with_incoming_shutdown(connections, draining.clone().cancelled_owned());
+        .serve_with_incoming_shutdown(
+            Guard { most, first_byte, handshake }.connections(connections),
+            draining.clone().cancelled_owned(),
+        );
     tracing::info!(modes = %mode_names(&config.modes), "serving");
 
     let shutdown = async {
@@ -151,6 +159,9 @@ where
 
 /// The name under which health knows the server itself.
 const WHOLE_SERVER: &str = "";
+
+/// By the service, since a layer has a limit for every message.
+const UNLIMITED: usize = usize::MAX;
 
 /// Served with every mode.
 const OWN_TO_EVERY_SERVER: [&str; 3] = [
@@ -194,8 +205,14 @@ impl Services {
         services.add(Mode::Unary, GreeterServer::new(Tutorial));
         services.add(Mode::ServerStreaming, ServerStreamingServiceServer::new(server_streaming));
         services.add(Mode::ServerStreaming, StreamServiceServer::new(Tutorial));
-        services.add(Mode::ClientStreaming, ClientStreamingServiceServer::new(client_streaming));
-        services.add(Mode::BidiStreaming, BidiStreamingServiceServer::new(bidi_streaming));
+        services.add(
+            Mode::ClientStreaming,
+            ClientStreamingServiceServer::new(client_streaming).max_decoding_message_size(UNLIMITED),
+        );
+        services.add(
+            Mode::BidiStreaming,
+            BidiStreamingServiceServer::new(bidi_streaming).max_decoding_message_size(UNLIMITED),
+        );
         services.add_byte_stream(uploads);
         Ok(services)
     }
@@ -204,8 +221,7 @@ impl Services {
     /// which of its methods are not served.
     fn add_byte_stream(&mut self, uploads: Uploads) {
         let byte_streams = ByteStreams { served: self.served.clone(), uploads };
-        let service = ByteStreamServer::new(byte_streams)
-            .max_decoding_message_size(limits::CHUNK_BYTES + limits::CHUNK_OVERHEAD_BYTES);
+        let service = ByteStreamServer::new(byte_streams).max_decoding_message_size(UNLIMITED);
         if ByteStreams::MODES.iter().any(|mode| self.served.contains(mode)) {
             self.names.push(<ByteStreamServer<ByteStreams> as NamedService>::NAME);
         }

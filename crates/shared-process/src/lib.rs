@@ -34,6 +34,24 @@ pub fn sync_directory_of(file: &Path) -> io::Result<()> {
     sync_directory(directory.unwrap_or(Path::new(".")))
 }
 
+/// Reads a number of bytes as people write it: `512`, `64KiB`, `4MiB`, `1GiB`.
+///
+/// # Errors
+///
+/// When it is not one.
+pub fn bytes(text: &str) -> Result<u64, String> {
+    let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit());
+    let unit = match text.strip_prefix(digits).map(str::trim) {
+        Some("" | "B") => Some(1),
+        Some("KiB") => Some(1 << 10),
+        Some("MiB") => Some(1 << 20),
+        Some("GiB") => Some(1 << 30),
+        _ => None,
+    };
+    let number = digits.parse::<u64>().ok().zip(unit).and_then(|(number, unit)| number.checked_mul(unit));
+    number.ok_or_else(|| "write a number of bytes, or one with a unit, such as 256KiB or 1MiB".to_owned())
+}
+
 /// Logs to stderr, at `level` unless `RUST_LOG` says otherwise, in colour on a
 /// terminal unless `NO_COLOR` is set.
 pub fn log_to_stderr(level: LevelFilter) {

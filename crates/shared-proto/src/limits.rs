@@ -34,8 +34,16 @@ pub const TEXT_BYTES: usize = 4096;
 /// alive.
 pub const HEARTBEAT: Duration = Duration::from_secs(5);
 
-/// The most bytes of a file in one message of an upload.
-pub const CHUNK_BYTES: usize = 4 << 20;
+/// The longest message of a stream that a server takes unless it was told
+/// otherwise, in bytes.
+pub const MESSAGE_BYTES: u64 = 4 << 20;
 
-/// What such a message may have besides: names and offsets.
-pub const CHUNK_OVERHEAD_BYTES: usize = 4 << 10;
+/// Likewise of a unary call.
+pub const COMMAND_BYTES: u64 = 64 << 10;
+
+/// After this long without an event a conversation says that it is alive. A
+/// third of what a server or a proxy usually lets a stream be idle.
+pub const SIGN_OF_LIFE: Duration = Duration::from_secs(20);
+
+/// The most bytes of a file that our client puts into one message of an upload.
+pub const CHUNK_BYTES: usize = 2 << 20;

@@ -122,6 +122,7 @@ impl Member<'_> {
     fn hear(&mut self, response: ChatResponse) -> Result<(), Failure> {
         match response.response {
             Some(Response::Event(event)) => self.report.hear(&event),
+            Some(Response::StillThere(_)) => {}
             Some(Response::Accepted(accepted)) => {
                 let first = self.unaccepted.pop_front();
                 if first.is_none_or(|(id, _)| id.to_string() != accepted.message_id) {

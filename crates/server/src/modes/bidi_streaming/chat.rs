@@ -7,10 +7,14 @@
 
 use std::{collections::VecDeque, pin::Pin, sync::Arc};
 
-use shared_proto::fourmodes::v1::{
-    self as pb, ChatRequest, ChatResponse, JoinRoom, PostAccepted, PostText, chat_request::Action,
-    chat_response, join_room, room_event,
+use shared_proto::{
+    fourmodes::v1::{
+        self as pb, ChatRequest, ChatResponse, JoinRoom, PostAccepted, PostText, StillThere,
+        chat_request::Action, chat_response, join_room, room_event,
+    },
+    limits::SIGN_OF_LIFE,
 };
+use tokio::time::{Instant, sleep_until};
 use tokio_stream::Stream;
 use tonic::{Status, Streaming};
 use uuid::Uuid;
@@ -57,6 +61,7 @@ type Post = dyn Future<Output = Result<PostAccepted, RoomError>> + Send;
 
 impl Conversation {
     async fn next(&mut self) -> Result<Option<chat_response::Response>, Status> {
+        let quiet = Instant::now() + SIGN_OF_LIFE;
         loop {
             let reads = !self.half_closed && self.posts.len() < UNACCEPTED;
             tokio::select! {
@@ -68,6 +73,9 @@ impl Conversation {
                 // posted before is accepted before.
                 event = self.member.hear(), if !self.half_closed || self.posts.is_empty() => {
                     return Ok(event?.map(|event| chat_response::Response::Event(event.into())));
+                }
+                () = sleep_until(quiet), if !self.half_closed => {
+                    return Ok(Some(chat_response::Response::StillThere(StillThere {})));
                 }
                 request = self.requests.message(), if reads => match request? {
                     Some(request) => self.post(post_of(request)?)?,

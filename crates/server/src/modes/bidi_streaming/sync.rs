@@ -7,9 +7,14 @@
 
 use std::sync::Arc;
 
-use shared_proto::fourmodes::v1::{
-    DocumentChanges, OpenDocument, SyncDocumentRequest, SyncDocumentResponse, sync_document_request::Action,
+use shared_proto::{
+    fourmodes::v1::{
+        DocumentChanges, OpenDocument, SyncDocumentRequest, SyncDocumentResponse,
+        sync_document_request::Action,
+    },
+    limits::SIGN_OF_LIFE,
 };
+use tokio::time::sleep;
 use tokio_stream::Stream;
 use tonic::{Status, Streaming};
 
@@ -34,6 +39,7 @@ pub(super) fn in_step(
             let request = tokio::select! {
                 biased;
                 () = peer.behind() => None,
+                () = sleep(SIGN_OF_LIFE) => None,
                 request = requests.message() => Some(request),
             };
             match request {

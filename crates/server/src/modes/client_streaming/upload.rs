@@ -6,25 +6,24 @@
 //! Mind: an answer may come before the requests have ended, and a client has to
 //! expect it.
 
-use shared_proto::{
-    bytestream::{QueryWriteStatusRequest, QueryWriteStatusResponse, WriteRequest, WriteResponse},
-    limits::CHUNK_BYTES,
+use shared_proto::bytestream::{
+    QueryWriteStatusRequest, QueryWriteStatusResponse, WriteRequest, WriteResponse,
 };
-use tonic::{Code, Response, Status, Streaming};
+use tonic::{Response, Status, Streaming};
 
 use crate::{
     domain::{
         resources::Upload,
         uploads::{Attempt, Begun, Uploads},
     },
-    error::{bad_request, message_too_large, out_of_turn},
+    error::{bad_request, out_of_turn},
 };
 
 pub(crate) async fn write(
     uploads: &Uploads,
     mut requests: Streaming<WriteRequest>,
 ) -> Result<Response<WriteResponse>, Status> {
-    let first = next(&mut requests).await?;
+    let first = requests.message().await?;
     let first = first.ok_or_else(|| out_of_turn("the stream ended before it named what to write"))?;
     let upload: Upload = first.resource_name.parse()?;
     let size = upload.blob.size;
@@ -53,13 +52,13 @@ async fn receive(
         if request.finish_write {
             break;
         }
-        request = match attempt.meanwhile(next(&mut requests)).await?? {
+        request = match attempt.meanwhile(requests.message()).await?? {
             Some(request) => request,
             None => return Ok(attempt.pause().await?),
         };
     }
     // A connection that is cut here was cut after the commit was asked for.
-    if let Ok(Some(_)) = attempt.meanwhile(next(&mut requests)).await? {
+    if let Ok(Some(_)) = attempt.meanwhile(requests.message()).await? {
         return Err(out_of_turn("the request before this one was the last: it had finish_write"));
     }
     Ok(attempt.finish().await?)
@@ -72,16 +71,6 @@ pub(crate) async fn query(
     let progress = uploads.progress(&request.resource_name.parse()?).await?;
     let (committed_size, complete) = (wire(progress.committed), progress.complete);
     Ok(Response::new(QueryWriteStatusResponse { committed_size, complete }))
-}
-
-/// The next request, of a size that may be.
-async fn next(requests: &mut Streaming<WriteRequest>) -> Result<Option<WriteRequest>, Status> {
-    match requests.message().await {
-        Ok(Some(request)) if request.data.len() > CHUNK_BYTES => Err(message_too_large()),
-        // What the decoder says of a message over its limit.
-        Err(status) if status.code() == Code::OutOfRange => Err(message_too_large()),
-        next => next,
-    }
 }
 
 fn offset(wire: i64) -> Result<u64, Status> {
