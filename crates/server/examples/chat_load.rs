@@ -100,6 +100,7 @@ async fn member(
                 }
             }
             Some(Response::Event(_)) => heard += 1,
+            Some(Response::StillThere(_)) => {}
             None => break,
         }
     }

@@ -170,7 +170,7 @@ fn a_batch_that_is_too_large_is_refused_and_the_connection_goes_on() {
         let mut client = client_streaming(Server::start().await.address);
         let large = batch("kiln", 1, vec![Reading { line: u64::MAX, ..reading(1.0) }; 200_000]);
         let refused = client.record_readings(tokio_stream::once(large)).await.unwrap_err();
-        assert_eq!(refused.code(), Code::OutOfRange, "{refused}");
+        assert_eq!(refused.code(), Code::ResourceExhausted, "{refused}");
         let response =
             client.record_readings(tokio_stream::once(values("kiln", 1, &[1.0]))).await.unwrap().into_inner();
         assert_eq!(response.count, 1);

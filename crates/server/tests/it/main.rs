@@ -9,6 +9,7 @@ mod client_streaming;
 mod deadline;
 mod freed;
 mod health;
+mod limits;
 #[cfg(unix)]
 mod logs;
 mod modes;

@@ -301,30 +301,69 @@ pub(crate) async fn multiplication_that_waits(
 /// A call frame by frame, on a connection of its own.
 pub(crate) struct RawCall {
     request: h2::SendStream<Bytes>,
-    response: h2::RecvStream,
+    /// Once its head is there.
+    response: Option<h2::RecvStream>,
     _connection: h2::client::SendRequest<Bytes>,
 }
 
 impl RawCall {
     /// Sends a message and comes back with the head of the response.
     pub(crate) async fn open(address: SocketAddr, path: &str, message: &impl Message, last: bool) -> Self {
+        let (mut call, response) = Self::begin(address, path, &[]).await;
+        call.request.send_data(frame(message).into(), last).unwrap();
+        call.response = Some(within(response).await.unwrap().into_body());
+        call
+    }
+
+    /// Sends the headers only.
+    pub(crate) async fn begin(
+        address: SocketAddr,
+        path: &str,
+        headers: &[(&str, &str)],
+    ) -> (Self, h2::client::ResponseFuture) {
         let socket = within(TcpStream::connect(address)).await.unwrap();
         let (mut client, connection) = within(h2::client::handshake(socket)).await.unwrap();
         tokio::spawn(connection);
         let request = http::Request::post(format!("http://{address}{path}"));
         let request = request.header("te", "trailers").header("content-type", "application/grpc");
-        let (response, mut request) = client.send_request(request.body(()).unwrap(), false).unwrap();
-        let message = message.encode_to_vec();
-        let prefix = [&[0], &(message.len() as u32).to_be_bytes()[..]].concat();
-        request.send_data([prefix, message].concat().into(), last).unwrap();
-        let response = within(response).await.unwrap().into_body();
-        Self { request, response, _connection: client }
+        let request = headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));
+        let (response, request) = client.send_request(request.body(()).unwrap(), false).unwrap();
+        (Self { request, response: None, _connection: client }, response)
+    }
+
+    /// The status of a call that our side does not end, with a message sent or
+    /// without.
+    pub(crate) async fn status(
+        address: SocketAddr,
+        path: &str,
+        headers: &[(&str, &str)],
+        message: Option<&impl Message>,
+    ) -> Status {
+        let (mut call, response) = Self::begin(address, path, headers).await;
+        if let Some(message) = message {
+            call.request.send_data(frame(message).into(), false).unwrap();
+        }
+        let (head, mut body) = within(response).await.unwrap().into_parts();
+        if let Some(status) = Status::from_header_map(&head.headers) {
+            return status;
+        }
+        while let Some(data) = within(body.data()).await {
+            body.flow_control().release_capacity(data.unwrap().len()).unwrap();
+        }
+        let trailers = within(body.trailers()).await.unwrap().expect("no trailers");
+        Status::from_header_map(&trailers).expect("no status")
     }
 
     /// Resets the stream, which is what a client that cancels does.
     pub(crate) fn cancel(mut self) {
         self.request.send_reset(h2::Reason::CANCEL);
     }
+}
+
+/// With its prefix.
+fn frame(message: &impl Message) -> Vec<u8> {
+    let message = message.encode_to_vec();
+    [&[0], &(message.len() as u32).to_be_bytes()[..], &message].concat()
 }
 
 /// Endless quotes of which the server has sent as many as it may to a client
@@ -336,7 +375,8 @@ pub(crate) async fn unread_quotes(address: SocketAddr) -> RawCall {
     let mut received = 0;
     while received < WINDOW {
         // What is received and not released stays in the window.
-        received += within(call.response.data()).await.unwrap().unwrap().len();
+        let response = call.response.as_mut().expect("no head");
+        received += within(response.data()).await.unwrap().unwrap().len();
     }
     call
 }

@@ -204,7 +204,7 @@ fn content_may_be_empty_have_no_name_and_come_in_the_largest_messages() {
         assert_eq!(read(address, "files/empty").await.unwrap(), b"");
         let mut content = Content::new(9 << 20, "");
         content.upload.pop();
-        assert_eq!(write(address, content.requests(0, 4 << 20)).await.unwrap(), content.size());
+        assert_eq!(write(address, content.requests(0, (4 << 20) - 1024)).await.unwrap(), content.size());
         assert_eq!(read(address, &content.blob).await.unwrap(), content.bytes);
         assert!(query(address, &content.upload).await.unwrap().complete);
         assert_eq!(files(address).await.len(), 1);
@@ -357,8 +357,8 @@ fn limits_are_named() {
 
         for size in [(4 << 20) + 1, 9 << 20] {
             let large = request(&contents[1].upload, 500, vec![0; size]);
-            exhausted(vec![large.clone()], "MESSAGE_TOO_LARGE").await;
-            exhausted(vec![request(&contents[1].upload, 500, ""), large], "MESSAGE_TOO_LARGE").await;
+            exhausted(vec![large.clone()], "LIMIT_REACHED").await;
+            exhausted(vec![request(&contents[1].upload, 500, ""), large], "LIMIT_REACHED").await;
         }
         resumed(address, &contents[1], 100).await;
     });
