@@ -114,7 +114,7 @@ impl http_body::Body for Sized {
                 return Poll::Ready(Some(Err(message_too_long(longest, this.most))));
             }
         }
-        Poll::Ready(frame.map(|frame| frame.map_err(|status| status)))
+        Poll::Ready(frame)
     }
 
     fn is_end_stream(&self) -> bool {
