@@ -10,7 +10,7 @@ use clap::{Args, Parser, Subcommand};
 use etcetera::{BaseStrategy as _, choose_base_strategy};
 use shared_proto::Mode;
 
-use crate::config::{Config, Data, Limits, Retention, UploadLimits};
+use crate::config::{Config, Data, Limits, Retention, Tokens, UploadLimits};
 
 /// A server for gRPC's four communication modes.
 ///
@@ -65,6 +65,37 @@ pub struct Cli {
     /// and nothing else [default: none may]
     #[arg(long, env = "FOURMODES_LOG_ROOT", hide_env_values = true, value_name = "DIR", global = true)]
     pub log_root: Option<PathBuf>,
+
+    /// Lets in only who has a token. A line a caller: a name, the SHA-256 of its
+    /// token in hex, and the modes it may call, `all` or separated by commas
+    #[arg(long, env = "FOURMODES_TOKENS_FILE", hide_env_values = true, value_name = "FILE", global = true)]
+    pub tokens_file: Option<PathBuf>,
+
+    /// Reflection also for those without a token
+    #[arg(
+        long,
+        env = "FOURMODES_OPEN_REFLECTION",
+        hide_env_values = true,
+        value_parser = clap::builder::FalseyValueParser::new(),
+        global = true
+    )]
+    pub open_reflection: bool,
+
+    /// Clients may ask for faults: `client --fault-abort`, `--fault-delay`, or the
+    /// headers that Envoy has for it
+    #[arg(
+        long,
+        env = "FOURMODES_ALLOW_FAULTS",
+        hide_env_values = true,
+        value_parser = clap::builder::FalseyValueParser::new(),
+        global = true
+    )]
+    pub allow_faults: bool,
+
+    /// Metrics for Prometheus at http://ADDRESS/metrics, for everyone who can
+    /// reach it [default: none]
+    #[arg(long, env = "FOURMODES_METRICS", hide_env_values = true, value_name = "ADDRESS", global = true)]
+    pub metrics: Option<SocketAddr>,
 
     /// What a peer may take
     #[command(flatten)]
@@ -176,9 +207,9 @@ const EXIT_CODES: &str = "Exit status:
 A second signal ends the process at once.";
 
 impl TryFrom<Cli> for Config {
-    type Error = NoHome;
+    type Error = anyhow::Error;
 
-    fn try_from(cli: Cli) -> Result<Self, NoHome> {
+    fn try_from(cli: Cli) -> anyhow::Result<Self> {
         let limits = &cli.limits;
         Ok(Self {
             uploads: UploadLimits {
@@ -189,6 +220,10 @@ impl TryFrom<Cli> for Config {
             },
             retention: Retention { age: limits.retention_age, bytes: limits.retention_size },
             limits: Limits::from(limits),
+            tokens: cli.tokens_file.as_deref().map(Tokens::read).transpose()?,
+            open_reflection: cli.open_reflection,
+            allow_faults: cli.allow_faults,
+            metrics: cli.metrics,
             listen: cli.listen,
             grace: cli.grace,
             quotes_seed: cli.quotes_seed,

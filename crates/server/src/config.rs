@@ -4,7 +4,7 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use shared_proto::{Mode, limits};
 
-pub use crate::domain::feed::Retention;
+pub use crate::{domain::feed::Retention, tokens::Tokens};
 
 /// The settings of one server.
 #[derive(Debug, Clone)]
@@ -27,6 +27,14 @@ pub struct Config {
     pub uploads: UploadLimits,
     /// What a peer may take otherwise.
     pub limits: Limits,
+    /// Who may call; everyone, when unset.
+    pub tokens: Option<Tokens>,
+    /// Whether reflection answers those without a token, too.
+    pub open_reflection: bool,
+    /// Whether a client may ask for faults.
+    pub allow_faults: bool,
+    /// Where metrics are to be had; nowhere, when unset.
+    pub metrics: Option<SocketAddr>,
     /// The modes to serve; the others answer UNIMPLEMENTED and say so.
     pub modes: Vec<Mode>,
 }
@@ -125,6 +133,10 @@ impl Default for Config {
             heartbeat: limits::HEARTBEAT,
             uploads: UploadLimits::default(),
             limits: Limits::default(),
+            tokens: None,
+            open_reflection: false,
+            allow_faults: false,
+            metrics: None,
             modes: Mode::ALL.to_vec(),
         }
     }

@@ -19,12 +19,14 @@ use tokio::{
 use tokio_stream::{Stream, StreamExt as _};
 use tonic::transport::server::Connected;
 
+use crate::metrics::Metrics;
+
 /// The client's preface and the frame of its settings: what every client sends
 /// first, in bytes.
 const HANDSHAKE: usize = 24 + 9;
 
 /// How connections are guarded.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct Guard {
     /// How many there may be. What comes on top is closed at once: who waits in
     /// a queue learns nothing.
@@ -33,6 +35,7 @@ pub(crate) struct Guard {
     pub(crate) first_byte: Duration,
     /// Until the handshake is complete.
     pub(crate) handshake: Duration,
+    pub(crate) metrics: Arc<Metrics>,
 }
 
 impl Guard {
@@ -45,8 +48,11 @@ impl Guard {
             let mut accepted = pin!(accepted);
             while let Some(connection) = accepted.next().await {
                 match (connection, places.clone().try_acquire_owned()) {
-                    (Ok(connection), Ok(place)) => yield Ok(Guarded::new(connection, place, self)),
-                    (Ok(_), Err(_)) => tracing::warn!(most = self.most, "a connection too many is closed"),
+                    (Ok(connection), Ok(place)) => yield Ok(Guarded::new(connection, place, &self)),
+                    (Ok(_), Err(_)) => {
+                        self.metrics.refused("max_connections");
+                        tracing::warn!(most = self.most, "a connection too many is closed");
+                    }
                     (Err(error), _) => {
                         // Such as too many open files: the next one may do.
                         tracing::warn!(%error, "a connection is not accepted");
@@ -63,6 +69,7 @@ pub(crate) struct Guarded<C> {
     connection: C,
     _place: OwnedSemaphorePermit,
     handshake: Option<Handshake>,
+    metrics: Arc<Metrics>,
 }
 
 struct Handshake {
@@ -73,10 +80,18 @@ struct Handshake {
 }
 
 impl<C> Guarded<C> {
-    fn new(connection: C, place: OwnedSemaphorePermit, guard: Guard) -> Self {
+    fn new(connection: C, place: OwnedSemaphorePermit, guard: &Guard) -> Self {
+        let metrics = guard.metrics.clone();
+        metrics.connections.inc();
         let due = Box::pin(sleep(guard.first_byte));
         let handshake = Some(Handshake { missing: HANDSHAKE, due, left: guard.handshake });
-        Self { connection, _place: place, handshake }
+        Self { connection, _place: place, handshake, metrics }
+    }
+}
+
+impl<C> Drop for Guarded<C> {
+    fn drop(&mut self) {
+        self.metrics.connections.dec();
     }
 }
 
@@ -92,7 +107,11 @@ impl<C: AsyncRead + Unpin> AsyncRead for Guarded<C> {
         let Some(handshake) = &mut this.handshake else { return read };
         if read.is_pending() {
             ready!(handshake.due.as_mut().poll(cx));
-            let what = if handshake.missing == HANDSHAKE { "nothing came" } else { "the handshake stopped" };
+            let (what, limit) = match handshake.missing {
+                HANDSHAKE => ("nothing came", "first_byte_timeout"),
+                _ => ("the handshake stopped", "handshake_timeout"),
+            };
+            this.metrics.refused(limit);
             tracing::debug!("{what}: the connection is closed");
             return Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, what)));
         }

@@ -340,6 +340,31 @@ pub(crate) fn message_too_long(length: u32, limit: u32) -> Status {
     with_reason(Code::ResourceExhausted, message, "LIMIT_REACHED", named)
 }
 
+/// UNAUTHENTICATED: the call says nothing of who makes it.
+pub(crate) fn token_missing() -> Status {
+    let message = "this server wants a token: metadata `authorization: Bearer TOKEN`";
+    with_reason(Code::Unauthenticated, message.to_owned(), "TOKEN_MISSING", [])
+}
+
+/// UNAUTHENTICATED: the token is nobody's.
+pub(crate) fn token_unknown() -> Status {
+    let message = "the token of this call is not one that this server knows";
+    with_reason(Code::Unauthenticated, message.to_owned(), "TOKEN_UNKNOWN", [])
+}
+
+/// PERMISSION_DENIED: the caller is known, and may not do this.
+pub(crate) fn mode_not_allowed(caller: &str, mode: Mode, modes: &[Mode]) -> Status {
+    let modes = modes.iter().map(|mode| mode.name()).collect::<Vec<_>>().join(", ");
+    let message = format!("{caller} may call {modes}, not {mode}");
+    let facts = [("mode", mode.to_string()), ("allowed", modes)];
+    with_reason(Code::PermissionDenied, message, "MODE_NOT_ALLOWED", facts)
+}
+
+/// What a client asked for, to see what it does about it.
+pub(crate) fn injected(code: Code) -> Status {
+    with_reason(code, "a fault that the call asked for".to_owned(), "FAULT_INJECTED", [])
+}
+
 /// DEADLINE_EXCEEDED: the time is over that the client gave, or the server.
 pub(crate) fn deadline_exceeded(timeout: Duration) -> Status {
     Status::deadline_exceeded(format!("the call took longer than the {} it had", format_duration(timeout)))

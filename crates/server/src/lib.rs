@@ -12,10 +12,12 @@ mod error;
 mod extra;
 mod layers;
 mod machine;
+mod metrics;
 mod modes;
 mod serve;
 pub mod shutdown;
 mod store;
+mod tokens;
 
 #[cfg(feature = "simulation")]
 pub use machine::simulated;

@@ -33,6 +33,12 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
             config.listen
         )
     })?;
+    if !config.listen.ip().is_loopback() && config.tokens.is_none() {
+        tracing::warn!(
+            "everyone who can reach {} may call, and read what passes: see --tokens-file",
+            config.listen
+        );
+    }
     // First the handlers: whoever has read the address may send a signal.
     let shutdown = shutdown::signal().context("the handlers for signals cannot be installed")?;
     // Whoever started this process reads the address from here: nothing else

@@ -24,7 +24,7 @@ use tokio::{
     runtime::Handle,
 };
 use tokio_stream::Stream;
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 use tonic::{
     body::Body,
     server::NamedService,
@@ -55,12 +55,13 @@ use crate::{
         uploads::Uploads,
     },
     extra::{byte_stream::ByteStreams, not_served::NotServed, tutorial::Tutorial},
-    layers,
+    layers::{self, Methods},
+    metrics::{self, Metrics},
     modes::{
         bidi_streaming::BidiStreaming, client_streaming::ClientStreaming, server_streaming::ServerStreaming,
         unary::Unary,
     },
-    store::State,
+    store::{State, Timed},
 };
 
 /// Serves `config.modes` on `listener` until `shutdown` completes and every
@@ -97,10 +98,22 @@ where
 {
     let activity = Arc::new(Activity::new());
     let draining = CancellationToken::new();
-    let stack = layers::stack(&config.limits, activity.clone(), draining.clone())
-        .context("the descriptors are damaged")?;
+    let methods = Arc::new(Methods::load().context("the descriptors are damaged")?);
+    let metrics = Arc::new(Metrics::new(methods.iter()));
+    let stack = layers::stack(&config, &methods, activity.clone(), &metrics, draining.clone());
+    let _scraped = match config.metrics {
+        Some(address) => {
+            let listening = metrics::listen(address, metrics.clone()).await;
+            let answering = listening.with_context(|| format!("metrics: cannot listen on {address}"))?;
+            Some(AbortOnDropHandle::new(tokio::spawn(answering)))
+        }
+        None => None,
+    };
     let health = HealthReporter::new();
-    let state = State::open(&config.data)?;
+    let mut state = State::open(&config.data)?;
+    if config.metrics.is_some() {
+        state.store = Arc::new(Timed { store: state.store, commits: metrics.commits.clone() });
+    }
     let uploads = Uploads::open(state.store.clone(), state.files(), config.uploads).await;
     let uploads = uploads.context("the uploads of an earlier run cannot be read; see --data-dir")?;
     // What is left of it when this future ends or is dropped goes on after the
@@ -130,7 +143,7 @@ where
         .layer(stack)
         .add_routes(routes)
         .serve_with_incoming_shutdown(
-            Guard { most, first_byte, handshake }.connections(connections),
+            Guard { most, first_byte, handshake, metrics }.connections(connections),
             draining.clone().cancelled_owned(),
         );
     tracing::info!(modes = %mode_names(&config.modes), "serving");

@@ -24,7 +24,10 @@ use super::{
     ending::{Moved, Request, Response, ResponseFuture, until},
     methods::Methods,
 };
-use crate::error::{idle_for_too_long, open_for_too_long, shutting_down};
+use crate::{
+    error::{idle_for_too_long, open_for_too_long, shutting_down},
+    metrics::Metrics,
+};
 
 #[derive(Clone)]
 pub(crate) struct Lifetime {
@@ -32,6 +35,7 @@ pub(crate) struct Lifetime {
     pub(crate) shutdown: CancellationToken,
     pub(crate) idle: Duration,
     pub(crate) age: Duration,
+    pub(crate) metrics: Arc<Metrics>,
 }
 
 #[derive(Clone)]
@@ -67,7 +71,7 @@ where
         if mode.is_none_or(|mode| mode == Mode::Unary) {
             return Box::pin(self.inner.call(request));
         }
-        let Lifetime { shutdown, idle, age, .. } = self.layer.clone();
+        let Lifetime { shutdown, idle, age, metrics, .. } = self.layer.clone();
         // Who watches the health hears nothing as long as all is well.
         let may_be_quiet = path.starts_with("/grpc.");
         let moved = Moved::default();
@@ -77,8 +81,14 @@ where
             tokio::select! {
                 biased;
                 () = shutdown.cancelled() => shutting_down(),
-                () = sleep(age_here) => open_for_too_long(age),
-                () = nothing_moves(&seen, idle), if !may_be_quiet => idle_for_too_long(idle),
+                () = sleep(age_here) => {
+                    metrics.refused("max_stream_age");
+                    open_for_too_long(age)
+                }
+                () = nothing_moves(&seen, idle), if !may_be_quiet => {
+                    metrics.refused("idle_timeout");
+                    idle_for_too_long(idle)
+                }
             }
         })
     }

@@ -22,7 +22,11 @@ use super::{
     ending::{Request, Response, ResponseFuture},
     methods::Methods,
 };
-use crate::error::{message_too_long, too_many_calls};
+use crate::{
+    config,
+    error::{message_too_long, too_many_calls},
+    metrics::Metrics,
+};
 
 #[derive(Clone)]
 pub(crate) struct Limits {
@@ -31,13 +35,13 @@ pub(crate) struct Limits {
     calls: usize,
     message: u32,
     command: u32,
+    metrics: Arc<Metrics>,
 }
 
 impl Limits {
-    /// `calls` is how many may be open, `message` and `command` how many bytes a
-    /// message of a stream and of a unary call may have.
-    pub(crate) fn new(methods: Arc<Methods>, calls: usize, message: u32, command: u32) -> Self {
-        Self { methods, places: Arc::new(Semaphore::new(calls)), calls, message, command }
+    pub(crate) fn new(limits: &config::Limits, methods: Arc<Methods>, metrics: Arc<Metrics>) -> Self {
+        let config::Limits { calls, message, command, .. } = *limits;
+        Self { methods, places: Arc::new(Semaphore::new(calls)), calls, message, command, metrics }
     }
 }
 
@@ -70,11 +74,13 @@ where
 
     fn call(&mut self, request: Request) -> Self::Future {
         let Ok(place) = self.layer.places.clone().try_acquire_owned() else {
+            self.layer.metrics.refused("max_calls");
             return Box::pin(std::future::ready(Ok(too_many_calls(self.layer.calls).into_http())));
         };
         let is_unary = self.layer.methods.mode(request.uri().path()) == Some(Mode::Unary);
         let most = if is_unary { self.layer.command } else { self.layer.message };
-        let request = request.map(|body| Body::new(Sized { body, frames: Frames::default(), most }));
+        let metrics = self.layer.metrics.clone();
+        let request = request.map(|body| Body::new(Sized { body, frames: Frames::default(), most, metrics }));
         let response = self.inner.call(request);
         Box::pin(async move {
             let response = response.await?;
@@ -88,6 +94,7 @@ struct Sized {
     body: Body,
     frames: Frames,
     most: u32,
+    metrics: Arc<Metrics>,
 }
 
 impl http_body::Body for Sized {
@@ -111,6 +118,7 @@ impl http_body::Body for Sized {
             });
             if longest > this.most {
                 this.body = Body::empty();
+                this.metrics.refused("max_message");
                 return Poll::Ready(Some(Err(message_too_long(longest, this.most))));
             }
         }

@@ -28,6 +28,10 @@ impl Methods {
         Ok(Self(methods.collect()))
     }
 
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, Mode)> {
+        self.0.iter().map(|(path, mode)| (path.as_str(), *mode))
+    }
+
     /// `None` for a path that names no method of this server.
     pub(crate) fn mode(&self, path: &str) -> Option<Mode> {
         self.0.get(path).copied()

@@ -1,19 +1,25 @@
 //! The stack that every call passes, health and reflection included, from the
 //! outside in:
 //!
-//! 1. [`trace`]: outermost, so that what a layer below refuses is seen as well.
+//! 1. [`trace`]: outermost, so that what a layer below refuses is seen as well,
+//!    in the log and in the metrics. Both count the same frames, so they are one.
 //! 2. [`limits`]: a call that is too much is refused before anything is done for
 //!    it.
-//! 3. [`lifetime`]: ends streams, on shutdown among others. Around the deadline,
+//! 3. [`auth`]: nobody further in works for who may not call.
+//! 4. [`lifetime`]: ends streams, on shutdown among others. Around the deadline,
 //!    so that one that is waited out is not cut short.
-//! 4. [`deadline`]: the time that the handler has, and nobody else.
+//! 5. [`deadline`]: the time that the handler has, and nobody else.
+//! 6. [`faults`]: innermost, so that everything around sees them as it would see
+//!    those of a handler.
 //!
 //! A layer answers with a `Status`, never with an error: an error would reach
 //! the client as a reset stream, without code or reason. Each of them holds for
 //! the whole life of a call, not only until the head of its response.
 
+mod auth;
 mod deadline;
 mod ending;
+mod faults;
 mod lifetime;
 mod limits;
 mod methods;
@@ -25,24 +31,46 @@ use tokio_util::sync::CancellationToken;
 use tower::{
     ServiceBuilder,
     layer::util::{Identity, Stack},
+    util::{Either, option_layer},
 };
 
-use self::{deadline::Deadline, lifetime::Lifetime, limits::Limits, methods::Methods, trace::Trace};
-use crate::{activity::Activity, config};
+pub(crate) use self::methods::Methods;
+use self::{
+    auth::Auth, deadline::Deadline, faults::Faults, lifetime::Lifetime, limits::Limits, trace::Trace,
+};
+use crate::{activity::Activity, config::Config, metrics::Metrics};
 
-type Layers = Stack<Deadline, Stack<Lifetime, Stack<Limits, Stack<Trace, Identity>>>>;
+type Optional<L> = Either<L, Identity>;
+type Within<S, L> = Stack<L, S>;
+type Guarded = Within<Within<Within<Identity, Trace>, Limits>, Optional<Auth>>;
+type Layers = Within<Within<Within<Guarded, Lifetime>, Deadline>, Optional<Faults>>;
 
 pub(crate) fn stack(
-    limits: &config::Limits,
+    config: &Config,
+    methods: &Arc<Methods>,
     activity: Arc<Activity>,
+    metrics: &Arc<Metrics>,
     shutdown: CancellationToken,
-) -> Result<Layers, prost_reflect::DescriptorError> {
-    let methods = Arc::new(Methods::load()?);
-    let config::Limits { calls, message, command, unary_deadline, idle, age, .. } = *limits;
-    Ok(ServiceBuilder::new()
-        .layer(Trace { methods: methods.clone(), activity })
-        .layer(Limits::new(methods.clone(), calls, message, command))
-        .layer(Lifetime { methods: methods.clone(), shutdown, idle, age })
-        .layer(Deadline { methods, unary: unary_deadline })
-        .into_inner())
+) -> Layers {
+    let limits = &config.limits;
+    let asked_for = config.metrics.is_some().then(|| metrics.clone());
+    let auth = config.tokens.clone().map(|tokens| Auth {
+        methods: methods.clone(),
+        tokens: Arc::new(tokens),
+        open_reflection: config.open_reflection,
+    });
+    ServiceBuilder::new()
+        .layer(Trace { methods: methods.clone(), activity, metrics: asked_for })
+        .layer(Limits::new(limits, methods.clone(), metrics.clone()))
+        .layer(option_layer(auth))
+        .layer(Lifetime {
+            methods: methods.clone(),
+            shutdown,
+            idle: limits.idle,
+            age: limits.age,
+            metrics: metrics.clone(),
+        })
+        .layer(Deadline { methods: methods.clone(), unary: limits.unary_deadline })
+        .layer(option_layer(config.allow_faults.then_some(Faults)))
+        .into_inner()
 }

@@ -1,6 +1,6 @@
 //! Sees each call from its first header to its last trailer: a span a call, a
 //! line at its beginning (streams) and end (all), at debug level a line for
-//! each message, and the counts that `GetStatus` tells.
+//! each message, the counts that `GetStatus` tells, and those for Prometheus.
 //!
 //! It reads gRPC's message prefixes from the bodies, so handlers have nothing
 //! to do for it.
@@ -18,6 +18,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use http::HeaderValue;
 use http_body::Frame;
 use shared_proto::{
     Mode, code_name,
@@ -25,15 +26,20 @@ use shared_proto::{
 };
 use tonic::{Code, body::Body, transport::server::TcpConnectInfo};
 use tower::{Layer, Service};
-use tracing::{Instrument as _, Span};
+use tracing::{Instrument as _, Span, field::Empty};
 
 use super::methods::Methods;
-use crate::activity::{Activity, Counters};
+use crate::{
+    activity::{Activity, Counters},
+    metrics::{MethodMetrics, Metrics},
+};
 
 #[derive(Clone)]
 pub(crate) struct Trace {
     pub(crate) methods: Arc<Methods>,
     pub(crate) activity: Arc<Activity>,
+    /// Unset, nobody asks for them.
+    pub(crate) metrics: Option<Arc<Metrics>>,
 }
 
 #[derive(Clone)]
@@ -83,6 +89,7 @@ struct Call {
     span: Span,
     mode: Option<Mode>,
     activity: Arc<Activity>,
+    metrics: Option<MethodMetrics>,
     begun: Instant,
     received: AtomicU64,
     sent: AtomicU64,
@@ -97,6 +104,13 @@ impl Call {
         let mode = layer.methods.mode(path);
         let peer = request.extensions().get::<TcpConnectInfo>().and_then(TcpConnectInfo::remote_addr);
         let span = span(path, peer);
+        if let Some(id) = request.headers().get("traceparent").and_then(trace_id) {
+            span.record("trace_id", id);
+        }
+        let metrics = layer.metrics.as_ref().map(|metrics| metrics.of(path).clone());
+        if let Some(metrics) = &metrics {
+            metrics.call_started();
+        }
         if let Some(mode) = mode {
             layer.activity.of(mode).call_started();
             if mode != Mode::Unary {
@@ -107,6 +121,7 @@ impl Call {
             span,
             mode,
             activity: layer.activity.clone(),
+            metrics,
             begun: Instant::now(),
             received: AtomicU64::new(0),
             sent: AtomicU64::new(0),
@@ -122,10 +137,21 @@ impl Call {
 }
 
 fn span(path: &str, peer: Option<SocketAddr>) -> Span {
-    match peer {
-        Some(peer) => tracing::info_span!("call", method = path, %peer),
-        None => tracing::info_span!("call", method = path),
-    }
+    let peer = peer.map(tracing::field::display);
+    tracing::info_span!("call", method = path, peer, trace_id = Empty, caller = Empty)
+}
+
+/// The trace that the call is a part of, from W3C Trace Context: what the
+/// client's own log calls it.
+fn trace_id(value: &HeaderValue) -> Option<&str> {
+    let mut fields = value.to_str().ok()?.split('-');
+    let [version, trace, parent, _flags] = [fields.next()?, fields.next()?, fields.next()?, fields.next()?];
+    let is_hex = |text: &str, length| {
+        text.len() == length && text.bytes().all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f'))
+    };
+    let is_zero = |text: &str| text.bytes().all(|digit| digit == b'0');
+    let is_one = is_hex(version, 2) && version != "ff" && is_hex(trace, 32) && is_hex(parent, 16);
+    (is_one && !is_zero(trace) && !is_zero(parent)).then_some(trace)
 }
 
 impl Drop for Call {
@@ -134,7 +160,11 @@ impl Drop for Call {
         if let Some(mode) = self.mode {
             self.activity.of(mode).call_ended();
         }
-        let code = code_name(Code::from_i32(self.code.load(Relaxed)));
+        let code = Code::from_i32(self.code.load(Relaxed));
+        if let Some(metrics) = &self.metrics {
+            metrics.call_ended(code, self.begun);
+        }
+        let code = code_name(code);
         let elapsed_ms = self.begun.elapsed().as_micros() as f64 / 1e3;
         let mode = self.mode.map_or("unknown method", Mode::name);
         tracing::info!(parent: &self.span, %code, received, sent, elapsed_ms, "{mode} ended");
@@ -175,10 +205,18 @@ impl Observed {
             }
         });
         counter.store(count, Relaxed);
-        if let Some(mode) = call.mode
-            && count > before
-        {
+        if count == before {
+            return;
+        }
+        if let Some(mode) = call.mode {
             add(call.activity.of(mode), count - before);
+        }
+        if let Some(metrics) = &call.metrics {
+            let counter = match direction {
+                Direction::Received => &metrics.received,
+                Direction::Sent => &metrics.sent,
+            };
+            counter.inc_by(count - before);
         }
     }
 }

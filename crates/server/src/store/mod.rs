@@ -4,6 +4,7 @@ mod memory;
 mod redb;
 #[cfg(test)]
 mod tests;
+mod timed;
 
 use std::{
     path::{Path, PathBuf},
@@ -15,6 +16,7 @@ use tempfile::TempDir;
 
 pub(crate) use self::memory::Memory;
 use self::redb::Redb;
+pub(crate) use self::timed::Timed;
 use crate::{
     config::Data,
     domain::store::Store,

@@ -1,0 +1,98 @@
+//! Lets in who has a token for the mode of the call.
+//!
+//! Health is for everyone, since who asks for it is often not who calls;
+//! reflection is when the server was told so. The name of the caller, and never
+//! the token, is in the log.
+
+use std::{
+    convert::Infallible,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use http::{HeaderMap, header::AUTHORIZATION};
+use tonic::Status;
+use tower::{Layer, Service};
+use tracing::Span;
+
+use super::{
+    ending::{Request, Response, ResponseFuture},
+    methods::Methods,
+};
+use crate::{
+    error::{mode_not_allowed, token_missing, token_unknown},
+    tokens::Tokens,
+};
+
+#[derive(Clone)]
+pub(crate) struct Auth {
+    pub(crate) methods: Arc<Methods>,
+    pub(crate) tokens: Arc<Tokens>,
+    pub(crate) open_reflection: bool,
+}
+
+#[derive(Clone)]
+pub(crate) struct AuthService<S> {
+    layer: Auth,
+    inner: S,
+}
+
+impl<S> Layer<S> for Auth {
+    type Service = AuthService<S>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        AuthService { layer: self.clone(), inner }
+    }
+}
+
+impl<S> Service<Request> for AuthService<S>
+where
+    S: Service<Request, Response = Response, Error = Infallible>,
+    S::Future: Send + 'static,
+{
+    type Response = Response;
+    type Error = Infallible;
+    type Future = ResponseFuture;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, mut request: Request) -> Self::Future {
+        match self.layer.allow(request.uri().path(), request.headers()) {
+            Ok(()) => {
+                // Nobody further in needs it, and nobody there can log it.
+                request.headers_mut().remove(AUTHORIZATION);
+                Box::pin(self.inner.call(request))
+            }
+            Err(refused) => Box::pin(std::future::ready(Ok(refused.into_http()))),
+        }
+    }
+}
+
+impl Auth {
+    fn allow(&self, path: &str, headers: &HeaderMap) -> Result<(), Status> {
+        let is_open = path.starts_with("/grpc.health.v1.")
+            || self.open_reflection && path.starts_with("/grpc.reflection.");
+        if is_open {
+            return Ok(());
+        }
+        let token = bearer(headers).ok_or_else(token_missing)?;
+        let (name, modes) = self.tokens.find(token).ok_or_else(token_unknown)?;
+        Span::current().record("caller", name);
+        // Reflection, and methods that nobody knows, are for every caller.
+        match self.methods.mode(path) {
+            Some(mode) if !path.starts_with("/grpc.") && !modes.contains(&mode) => {
+                Err(mode_not_allowed(name, mode, modes))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// The token of `authorization: Bearer TOKEN`. The scheme is in any case, as RFC
+/// 9110 has it.
+fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
+    let (scheme, token) = headers.get(AUTHORIZATION)?.as_bytes().split_at_checked(7)?;
+    (scheme.eq_ignore_ascii_case(b"bearer ") && !token.is_empty()).then_some(token)
+}

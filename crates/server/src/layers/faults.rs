@@ -1,0 +1,85 @@
+//! Faults that a client asks for, by the headers that Envoy has for it: so what
+//! a client does about them can be watched. Only on a server that allows it.
+
+use std::{
+    convert::Infallible,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use http::HeaderMap;
+use tonic::Code;
+use tower::{Layer, Service};
+
+use super::ending::{Request, Response, ResponseFuture};
+use crate::error::injected;
+
+const ABORT: &str = "x-envoy-fault-abort-grpc-request";
+const ABORT_PERCENTAGE: &str = "x-envoy-fault-abort-request-percentage";
+const DELAY: &str = "x-envoy-fault-delay-request";
+const DELAY_PERCENTAGE: &str = "x-envoy-fault-delay-request-percentage";
+
+#[derive(Clone)]
+pub(crate) struct Faults;
+
+#[derive(Clone)]
+pub(crate) struct FaultsService<S> {
+    inner: S,
+}
+
+impl<S> Layer<S> for Faults {
+    type Service = FaultsService<S>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        FaultsService { inner }
+    }
+}
+
+impl<S> Service<Request> for FaultsService<S>
+where
+    S: Service<Request, Response = Response, Error = Infallible> + Clone + Send + 'static,
+    S::Future: Send + 'static,
+{
+    type Response = Response;
+    type Error = Infallible;
+    type Future = ResponseFuture;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request) -> Self::Future {
+        let Wanted { delay, abort } = Wanted::of(request.headers());
+        if delay.is_none() && abort.is_none() {
+            return Box::pin(self.inner.call(request));
+        }
+        let ready = self.inner.clone();
+        let mut inner = std::mem::replace(&mut self.inner, ready);
+        Box::pin(async move {
+            tokio::time::sleep(delay.unwrap_or_default()).await;
+            match abort {
+                Some(code) => Ok(injected(code).into_http()),
+                None => inner.call(request).await,
+            }
+        })
+    }
+}
+
+struct Wanted {
+    delay: Option<Duration>,
+    abort: Option<Code>,
+}
+
+impl Wanted {
+    fn of(headers: &HeaderMap) -> Self {
+        let number = |name| headers.get(name)?.to_str().ok()?.parse::<u32>().ok();
+        let happens = |percentage| fastrand::u32(..100) < number(percentage).unwrap_or(100);
+        let delay = number(DELAY).filter(|_| happens(DELAY_PERCENTAGE));
+        // OK would be an answer without a message.
+        let abort = number(ABORT).filter(|code| (1..=16).contains(code) && happens(ABORT_PERCENTAGE));
+        Self {
+            delay: delay.map(|milliseconds| Duration::from_millis(milliseconds.into())),
+            abort: abort.and_then(|code| i32::try_from(code).ok()).map(Code::from_i32),
+        }
+    }
+}

@@ -1,0 +1,126 @@
+//! Who may call what: a file of tokens, of which it knows only the hashes.
+
+use std::{fmt, fs, path::Path};
+
+use anyhow::{Context as _, bail};
+use sha2::{Digest as _, Sha256};
+use shared_proto::Mode;
+use subtle::ConstantTimeEq as _;
+
+/// The callers that a server knows.
+#[derive(Clone, Default)]
+pub struct Tokens(Vec<Caller>);
+
+#[derive(Clone)]
+struct Caller {
+    name: String,
+    /// Of the token. SHA-256 is enough, since a token is random and long, unlike
+    /// a password.
+    hash: [u8; 32],
+    modes: Vec<Mode>,
+}
+
+impl Tokens {
+    /// Reads a file with a caller on each line: a name, the SHA-256 of its token
+    /// in hex, and the modes it may call, `all` or separated by commas. Empty
+    /// lines and those that begin with `#` say nothing.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be read, or a line is not like that.
+    pub fn read(path: &Path) -> anyhow::Result<Self> {
+        let text = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+        Self::parse(&text).with_context(|| format!("{} is no file of tokens", path.display()))
+    }
+
+    fn parse(text: &str) -> anyhow::Result<Self> {
+        let lines =
+            text.lines().zip(1..).filter(|(line, _)| !line.trim().is_empty() && !line.starts_with('#'));
+        let callers: Vec<_> = lines
+            .map(|(line, number)| caller(line).with_context(|| format!("line {number}")))
+            .collect::<Result<_, _>>()?;
+        let mut names: Vec<_> = callers.iter().map(|caller| caller.name.as_str()).collect();
+        names.sort_unstable();
+        if let Some(twice) = names.windows(2).find(|pair| pair[0] == pair[1]) {
+            bail!("{} is in it twice", twice[0]);
+        }
+        Ok(Self(callers))
+    }
+
+    /// Whose token it is, and the modes that it may call. Takes as long for one
+    /// that is nearly right as for one that is not.
+    pub(crate) fn find(&self, token: &[u8]) -> Option<(&str, &[Mode])> {
+        let hash = Sha256::digest(token);
+        let found = self.0.iter().fold(None, |found, caller| match caller.hash.ct_eq(&hash).into() {
+            true => Some(caller),
+            false => found,
+        });
+        found.map(|Caller { name, modes, .. }| (name.as_str(), modes.as_slice()))
+    }
+}
+
+/// The names; what is secret is not even here, and its hash is nobody's business.
+impl fmt::Debug for Tokens {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.0.iter().map(|caller| &caller.name)).finish()
+    }
+}
+
+fn caller(line: &str) -> anyhow::Result<Caller> {
+    let fields: Vec<_> = line.split_whitespace().collect();
+    let [name, hash, modes] = fields[..] else {
+        bail!("a line has a name, the SHA-256 of a token and modes, such as `ana 2c26… unary,bidi-streaming`")
+    };
+    let modes = match modes {
+        "all" => Mode::ALL.to_vec(),
+        modes => modes.split(',').map(mode).collect::<Result<_, _>>()?,
+    };
+    Ok(Caller { name: name.to_owned(), hash: from_hex(hash).context("a SHA-256 has 64 hex digits")?, modes })
+}
+
+fn mode(name: &str) -> anyhow::Result<Mode> {
+    let mode = Mode::ALL.into_iter().find(|mode| mode.name() == name);
+    mode.with_context(|| format!("{name:?} is no mode; there are {}", Mode::ALL.map(Mode::name).join(", ")))
+}
+
+fn from_hex(text: &str) -> Option<[u8; 32]> {
+    let digits: Option<Vec<_>> = text.chars().map(|digit| digit.to_digit(16)).collect();
+    let bytes: Vec<_> =
+        digits?.chunks(2).map(|pair| pair.iter().fold(0, |byte, digit| byte << 4 | *digit as u8)).collect();
+    bytes.try_into().ok().filter(|_| text.len() == 64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FOO: &str = "2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae";
+
+    #[test]
+    fn a_token_is_found_by_its_hash() {
+        let tokens = Tokens::parse(&format!("# who\n\nana {FOO} unary,bidi-streaming\n")).unwrap();
+        assert_eq!(tokens.find(b"foo"), Some(("ana", [Mode::Unary, Mode::BidiStreaming].as_slice())));
+        for wrong in ["", "fo", "foo ", FOO] {
+            assert_eq!(tokens.find(wrong.as_bytes()), None, "{wrong}");
+        }
+        assert!(!format!("{tokens:?}").contains("2c26"));
+    }
+
+    #[test]
+    fn lines_that_are_none_are_refused_with_their_number() {
+        for wrong in [
+            "ana".to_owned(),
+            format!("ana {FOO}"),
+            format!("ana {FOO}0 all"),
+            format!("ana {FOO} all more"),
+            format!("ana {FOO} telepathy"),
+            format!("ana {FOO} unary,"),
+            format!("ana g{} all", &FOO[1..]),
+        ] {
+            let error = Tokens::parse(&format!("\n{wrong}")).unwrap_err();
+            assert_eq!(error.to_string(), "line 2", "{wrong}");
+        }
+        assert!(Tokens::parse(&format!("ana {FOO} all\nana {FOO} all")).is_err());
+        assert!(Tokens::parse("").unwrap().find(b"foo").is_none());
+    }
+}
