@@ -4,7 +4,8 @@ use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
-use shared_proto::limits::CHUNK_BYTES;
+use shared_proto::{code_name, limits::CHUNK_BYTES};
+use tonic::Code;
 use uuid::Uuid;
 
 /// Shows gRPC's four communication modes at work.
@@ -75,6 +76,39 @@ pub(crate) struct Options {
     )]
     pub(crate) reconnect: Duration,
 
+    /// The token to call with, for a server that wants one. Not a flag: those
+    /// of a process are for everyone to see
+    #[arg(skip = std::env::var("FOURMODES_TOKEN").ok())]
+    pub(crate) token: Option<String>,
+
+    /// A file that has the token to call with; FOURMODES_TOKEN has the token itself
+    #[arg(long, env = "FOURMODES_TOKEN_FILE", hide_env_values = true, value_name = "FILE", global = true)]
+    pub(crate) token_file: Option<PathBuf>,
+
+    /// Ask the server to end calls with this status, such as `UNAVAILABLE`, or
+    /// `UNAVAILABLE:30` for 30 of 100; it has to run with --allow-faults
+    #[arg(
+        long,
+        env = "FOURMODES_FAULT_ABORT",
+        hide_env_values = true,
+        value_name = "CODE[:PERCENT]",
+        value_parser = abort,
+        global = true
+    )]
+    pub(crate) fault_abort: Option<Abort>,
+
+    /// Ask the server to wait before it answers calls, such as `200ms`, or
+    /// `200ms:30` for 30 of 100; likewise
+    #[arg(
+        long,
+        env = "FOURMODES_FAULT_DELAY",
+        hide_env_values = true,
+        value_name = "DURATION[:PERCENT]",
+        value_parser = delay,
+        global = true
+    )]
+    pub(crate) fault_delay: Option<Delay>,
+
     /// The result only, without what led to it
     #[arg(
         long,
@@ -85,6 +119,20 @@ pub(crate) struct Options {
         global = true
     )]
     pub(crate) quiet: bool,
+}
+
+/// Of so many of a hundred calls.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Abort {
+    pub(crate) code: Code,
+    pub(crate) percent: u32,
+}
+
+/// Likewise.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Delay {
+    pub(crate) time: Duration,
+    pub(crate) percent: u32,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -480,6 +528,24 @@ fn place(text: &str) -> Result<Place, String> {
             offset.map_err(|_| "write end, start, or a number of bytes such as 4096".to_owned())
         }
     }
+}
+
+fn abort(text: &str) -> Result<Abort, String> {
+    let (name, percent) = share(text)?;
+    let named = (1..=16).map(Code::from_i32).find(|code| name.eq_ignore_ascii_case(code_name(*code)));
+    let code = named.ok_or_else(|| format!("{name:?} is no status, such as UNAVAILABLE"))?;
+    Ok(Abort { code, percent })
+}
+
+fn delay(text: &str) -> Result<Delay, String> {
+    let (time, percent) = share(text)?;
+    Ok(Delay { time: duration(time)?, percent })
+}
+
+fn share(text: &str) -> Result<(&str, u32), String> {
+    let Some((what, percent)) = text.split_once(':') else { return Ok((text, 100)) };
+    let percent = percent.parse().ok().filter(|percent| (0..=100).contains(percent));
+    Ok((what, percent.ok_or("after the colon comes a number from 0 to 100")?))
 }
 
 fn chunk(text: &str) -> Result<usize, String> {

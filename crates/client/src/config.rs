@@ -9,7 +9,10 @@ use shared_proto::Mode;
 use uuid::Uuid;
 
 pub(crate) use crate::cli::Delivery;
-use crate::cli::{self, Cli, Command, Options, Output, Place, Work};
+use crate::{
+    attached::Attached,
+    cli::{self, Cli, Command, Options, Output, Place, Work},
+};
 
 /// What a unary call may take when the user says nothing.
 pub(crate) const UNARY_DEADLINE: Duration = Duration::from_secs(5);
@@ -24,6 +27,7 @@ pub(crate) struct Config {
     /// How long to try to come back when a connection is lost.
     pub(crate) reconnect: Duration,
     pub(crate) quiet: bool,
+    pub(crate) attached: Attached,
     pub(crate) job: Job,
 }
 
@@ -136,6 +140,8 @@ impl Config {
             let message = format!("--server {}: {reason}", options.server);
             Cli::command().error(clap::error::ErrorKind::ValueValidation, message)
         })?;
+        let attached = Attached::new(&options)
+            .map_err(|reason| Cli::command().error(clap::error::ErrorKind::ValueValidation, reason))?;
         let demonstration = matches!(job, Job::Demonstration(_));
         let unary = job.mode() == Mode::Unary.name() && !demonstration;
         Ok(Self {
@@ -145,6 +151,7 @@ impl Config {
             deadline: options.deadline.or(unary.then_some(UNARY_DEADLINE)),
             reconnect: options.reconnect,
             quiet: options.quiet,
+            attached,
             job,
         })
     }

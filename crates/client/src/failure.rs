@@ -297,6 +297,13 @@ impl Failure {
             Code::FailedPrecondition => {
                 ("the request does not fit the state of the call", "do first what the message asks for")
             }
+            Code::Unauthenticated => (
+                "the server does not know who calls",
+                "set FOURMODES_TOKEN to the token, or --token-file to a file with it",
+            ),
+            Code::PermissionDenied => {
+                ("the token is not for this", "ask for the mode in the server's --tokens-file")
+            }
             Code::ResourceExhausted => ("a limit was reached", "ask for less, or come back later"),
             Code::Unavailable => ("the server is going away or has gone", "try again in a moment"),
             Code::Unknown | Code::Internal | Code::Cancelled if from_transport => {

@@ -4,6 +4,7 @@
 //! `connect` opens the channel, `modes` make the calls, and everything that
 //! happens on them goes by way of the `timeline` to its renderers.
 
+mod attached;
 mod bar;
 mod cli;
 mod config;

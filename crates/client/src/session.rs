@@ -2,7 +2,7 @@
 
 use std::{
     sync::{
-        Mutex, PoisonError,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
     time::{Duration, Instant},
@@ -14,6 +14,7 @@ use shared_proto::fourmodes::v1::unary_service_client::UnaryServiceClient;
 use tonic::{Request, Response, Status, transport::Channel};
 
 use crate::{
+    attached::Attached,
     config::{Config, UNARY_DEADLINE},
     connect::connect,
     failure::{Failure, Stage},
@@ -24,6 +25,7 @@ pub(crate) struct Session {
     server: Uri,
     channel: Mutex<Channel>,
     timeline: Timeline,
+    attached: Arc<Attached>,
     deadline: Option<Instant>,
     /// How long to try to come back.
     patience: Duration,
@@ -40,6 +42,7 @@ impl Session {
             server: config.server.clone(),
             channel: Mutex::new(channel),
             timeline: timeline.clone(),
+            attached: Arc::new(config.attached.clone()),
             deadline,
             patience: config.reconnect,
             progressed: AtomicBool::new(false),
@@ -147,7 +150,7 @@ impl Session {
     /// Likewise for a demonstration with several clients, under a name.
     pub(crate) fn channel_of(&self, client: &str) -> Tap {
         let channel = self.channel.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        Tap::new(channel, self.timeline.clone(), client)
+        Tap::new(channel, self.timeline.clone(), self.attached.clone(), client)
     }
 
     /// Tells the server how much time is left: it stops working when nobody

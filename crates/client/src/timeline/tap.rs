@@ -16,19 +16,23 @@ use tonic::{Code, Status, body::Body, transport::Channel};
 use tower::Service;
 
 use super::{Kind, Message, Side, Timeline};
-use crate::failure::{Failure, Kind as FailureKind};
+use crate::{
+    attached::Attached,
+    failure::{Failure, Kind as FailureKind},
+};
 
 /// A channel whose calls are on the timeline.
 #[derive(Debug, Clone)]
 pub(crate) struct Tap {
     channel: Channel,
     timeline: Timeline,
+    attached: Arc<Attached>,
     client: Arc<str>,
 }
 
 impl Tap {
-    pub(crate) fn new(channel: Channel, timeline: Timeline, client: &str) -> Self {
-        Self { channel, timeline, client: client.into() }
+    pub(crate) fn new(channel: Channel, timeline: Timeline, attached: Arc<Attached>, client: &str) -> Self {
+        Self { channel, timeline, attached, client: client.into() }
     }
 }
 
@@ -41,10 +45,12 @@ impl Service<http::Request<Body>> for Tap {
         Service::poll_ready(&mut self.channel, cx)
     }
 
-    fn call(&mut self, request: http::Request<Body>) -> Self::Future {
-        let timeline = self.timeline.clone();
+    fn call(&mut self, mut request: http::Request<Body>) -> Self::Future {
+        let (timeline, attached) = (self.timeline.clone(), self.attached.clone());
         timeline.note_call();
+        attached.ask_for_faults(request.headers_mut());
         if !timeline.is_drawn() {
+            attached.identify(&mut request);
             let response = self.channel.call(request);
             return Box::pin(async move { response.await.inspect(|_| timeline.note_answer()) });
         }
@@ -52,6 +58,7 @@ impl Service<http::Request<Body>> for Tap {
         let method = shared_proto::method(path);
         let call = Call { timeline, client: self.client.clone() };
         call.record(Kind::Request { path, metadata: request.headers() });
+        attached.identify(&mut request);
         let request = request.map(|body| {
             let messages = Messages::new(Side::Client, method.as_ref().map(|method| method.input()));
             Body::new(RequestBody { body, messages, call: call.clone(), half_closed: false })

@@ -3,15 +3,18 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "in a test a panic is the report")]
 
+mod auth;
 mod bidi_streaming;
 mod binary;
 mod client_streaming;
 mod deadline;
+mod faults;
 mod freed;
 mod health;
 mod limits;
 #[cfg(unix)]
 mod logs;
+mod metrics;
 mod modes;
 mod proxy;
 mod quotes;

@@ -179,6 +179,10 @@ impl Process {
         log.lines().any(|line| texts.iter().all(|text| line.contains(text)))
     }
 
+    pub(crate) fn log(&self) -> String {
+        self.stderr.lock().unwrap().clone()
+    }
+
     /// Everything that went to stdout until it was killed.
     #[track_caller]
     pub(crate) fn killed(mut self) -> impl Future<Output = String> {
