@@ -90,6 +90,11 @@ faults kills="50" seed="": build
 simulate *seed:
     CARGO_TARGET_DIR={{ target }}/simulation RUSTFLAGS="--cfg tokio_unstable" cargo test -p server --features simulation --test simulation -- {{ seed }}
 
+# Attack the server in many ways while somebody calls it: `just abuse`; in `just test` its stalls are shorter.
+[group("develop")]
+abuse: build
+    ABUSE_SECONDS=60 cargo test -p server --test abuse -- --nocapture
+
 # Format the code.
 [group("develop")]
 fmt:

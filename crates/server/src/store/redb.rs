@@ -44,7 +44,7 @@ const META: TableDefinition<'_, &str, u64> = TableDefinition::new("fourmodes");
 const FORMAT: u64 = 1;
 
 /// For pages in memory, in bytes. The operating system caches the rest.
-const CACHE: usize = 32 << 20;
+const CACHE: usize = 8 << 20;
 /// Commits that become durable together, at most.
 const GROUP: usize = 4096;
 
