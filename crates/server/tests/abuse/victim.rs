@@ -132,7 +132,7 @@ async fn calls_until(over: CancellationToken, channel: Channel, server: u32) -> 
         request.set_timeout(Duration::from_secs(5));
         calls.failed += u32::from(client.multiply(request).await.is_err());
         calls.made += 1;
-        if calls.made % 16 == 0 {
+        if calls.made.is_multiple_of(16) {
             calls.most_memory = calls.most_memory.max(memory(server));
         }
     }
