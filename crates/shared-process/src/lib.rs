@@ -2,7 +2,7 @@
 //! names of files.
 
 use std::{
-    fs::File,
+    fs::{self, File},
     io::{self, IsTerminal as _},
     path::Path,
 };
@@ -32,6 +32,20 @@ pub fn sync_directory(directory: &Path) -> io::Result<()> {
 pub fn sync_directory_of(file: &Path) -> io::Result<()> {
     let directory = file.parent().filter(|parent| !parent.as_os_str().is_empty());
     sync_directory(directory.unwrap_or(Path::new(".")))
+}
+
+/// A rename that replaces nothing, whoever else creates the file in this moment.
+///
+/// # Errors
+///
+/// `AlreadyExists` when there is a file of the new name.
+pub fn rename_if_free(from: &Path, to: &Path) -> io::Result<()> {
+    match fs::hard_link(from, to) {
+        Ok(()) => fs::remove_file(from),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Err(error),
+        // Not every file system has links.
+        Err(_) => fs::rename(from, to),
+    }
 }
 
 /// Logs to stderr, at `level` unless `RUST_LOG` says otherwise, in colour on a
