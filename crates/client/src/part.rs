@@ -10,7 +10,7 @@ use std::{
 
 use blake3::{Hash, Hasher};
 
-use shared_process::sync_directory_of;
+use shared_process::{rename_if_free, sync_directory_of};
 
 use crate::failure::Failure;
 
@@ -73,21 +73,11 @@ impl Part {
             )));
         }
         self.file.sync_all().map_err(|error| self.unwritten(&error))?;
-        let placed = if replace { fs::rename(&self.path, output) } else { self.place_beside(output) };
+        let placed =
+            if replace { fs::rename(&self.path, output) } else { rename_if_free(&self.path, output) };
         placed
             .and_then(|()| sync_directory_of(output))
             .map_err(|error| Failure::output(&output.display().to_string(), &error))
-    }
-
-    /// A rename that replaces nothing: a link cannot, whoever else creates the
-    /// file in this moment.
-    fn place_beside(&self, output: &Path) -> io::Result<()> {
-        match fs::hard_link(&self.path, output) {
-            Ok(()) => fs::remove_file(&self.path),
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Err(error),
-            // Not every file system has links.
-            Err(_) => fs::rename(&self.path, output),
-        }
     }
 
     fn unwritten(&self, error: &io::Error) -> Failure {

@@ -1,26 +1,40 @@
-//! A text file that is kept in step with a document, and its sidecar: the
-//! document as it was when this was last done, so that what happens to the file
-//! while nobody looks is an edit of it.
+//! A text file that is kept in step with a document.
+
+mod replace;
+mod sidecar;
+#[cfg(test)]
+mod tests;
 
 use std::{
+    collections::VecDeque,
     fs::{self, File, Metadata, TryLockError},
-    io::{self, Read as _, Write as _},
+    io::{self, Seek as _},
     path::{Path, PathBuf},
-    time::{Duration, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
-use serde::{Deserialize, Serialize};
-use shared_document::{Document, Head, NoDocument, TEXT_BYTES};
+use shared_document::{Document, Head, NoDocument};
 use shared_process::sync_directory_of;
 
+use self::{
+    replace::content,
+    sidecar::{Known, Sidecar},
+};
 use crate::failure::Failure;
 
-/// A file that is missing this many times in a row was deleted: some editors
-/// remove a file before they write it again.
-const MISSING: u32 = 5;
+/// How often the file should be looked at.
+pub(crate) const LOOK: Duration = Duration::from_millis(200);
+/// What has been in the file for so long is taken: nobody is in the middle of
+/// writing it.
+const SETTLED: Duration = Duration::from_millis(150);
+/// A file that is missing for so long was deleted: some editors remove a file
+/// before they write it again.
+const MISSING: Duration = Duration::from_secs(1);
 /// A file that was written more lately may be written again without another
 /// time: its content is read again.
 const RECENT: Duration = Duration::from_secs(2);
+/// Files that were replaced and are still looked at.
+const REPLACED: usize = 8;
 
 /// What is in the file.
 #[derive(Debug, PartialEq, Eq)]
@@ -38,42 +52,43 @@ pub(crate) enum Look {
 #[derive(Debug)]
 pub(crate) struct WorkingCopy {
     file: PathBuf,
-    document: String,
+    sidecar: Sidecar,
     /// The text that the file has, and the heads at which the document has it.
     /// `None` when the file has no history.
     has: Option<(String, Vec<Head>)>,
     /// Whether there was no file to begin with: then it is written.
     absent: bool,
-    /// Length and time at which the file was last found to be the same.
-    same: Option<(u64, SystemTime)>,
-    /// What was read once.
-    unsettled: Option<Vec<u8>>,
-    missing: u32,
+    /// Where the file was last found to be the same.
+    same: Option<Stamp>,
+    settling: Settling,
+    missing: Option<Instant>,
+    /// The last ones, the oldest first.
+    replaced: VecDeque<Replaced>,
     /// No other client has this file as long as this is open.
     _lock: File,
 }
 
-/// The first line of a sidecar, before the document.
-#[derive(Debug, Serialize, Deserialize)]
-struct Header {
-    version: u32,
-    document: String,
-    /// The heads at which the document has the text of the file. Two when the
-    /// file was about to be written, none when it has no history.
-    file: Vec<Vec<String>>,
-    /// What the server has on its disk.
-    durable: Vec<String>,
+/// Length and time of what was written to a file.
+type Stamp = (u64, SystemTime);
+
+/// A file that has lost its place. Whoever has it open may still write to it.
+#[derive(Debug)]
+struct Replaced {
+    file: File,
+    text: String,
+    heads: Vec<Head>,
+    same: Option<Stamp>,
+    settling: Settling,
 }
+
+/// What was read, and since when it is that.
+#[derive(Debug, Default)]
+struct Settling(Option<(Vec<u8>, Instant)>);
 
 impl WorkingCopy {
     /// With the document as it was, and what the server has of it.
     pub(crate) fn open(file: &Path, name: &str) -> Result<(Self, Document, Vec<Head>), Failure> {
-        let fails = |error: io::Error| Failure::input(file, error);
-        // A link stays one: what it leads to is written.
-        let file = match fs::canonicalize(file) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => file.to_owned(),
-            canonical => canonical.map_err(fails)?,
-        };
+        let file = resolved(file).map_err(|error| Failure::input(file, error))?;
         let lock = File::options().create(true).append(true).open(beside(&file, "lock"));
         let lock = lock.map_err(|error| Failure::input(&beside(&file, "lock"), error))?;
         match lock.try_lock() {
@@ -85,12 +100,13 @@ impl WorkingCopy {
         }
         let mut copy = Self {
             absent: !file.try_exists().map_err(|error| Failure::input(&file, error))?,
+            sidecar: Sidecar::of(&file, name),
             file,
-            document: name.to_owned(),
             has: None,
             same: None,
-            unsettled: None,
-            missing: 0,
+            settling: Settling::default(),
+            missing: None,
+            replaced: VecDeque::new(),
             _lock: lock,
         };
         let (document, durable) = copy.load()?;
@@ -98,50 +114,45 @@ impl WorkingCopy {
     }
 
     fn load(&mut self) -> Result<(Document, Vec<Head>), Failure> {
-        let sidecar = beside(&self.file, "sync");
-        let refused = |reason: String| {
-            let advice = "move it away to begin anew; the text of the file is kept next to the document's";
-            Failure::input(&sidecar, format!("{reason}; {advice}"))
-        };
-        let genesis = || Document::genesis().map_err(|error| refused(error.to_string()));
-        let bytes = match fs::read(&sidecar) {
-            Ok(bytes) => bytes,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let genesis = genesis()?;
-                if self.absent {
-                    self.has = Some((String::new(), genesis.heads()));
-                }
-                return Ok((genesis, Vec::new()));
-            }
-            Err(error) => return Err(Failure::input(&sidecar, error)),
-        };
-        let line = bytes.iter().position(|byte| *byte == b'\n').unwrap_or(bytes.len());
-        let (head, document) = bytes.split_at(line);
-        let head: Header = serde_json::from_slice(head).map_err(|error| refused(error.to_string()))?;
-        if head.version != 1 {
-            return Err(refused(format!("it is of version {}, not 1", head.version)));
-        }
-        if head.document != self.document {
-            return Err(refused(format!("the file is in step with document {:?}", head.document)));
-        }
-        let document = Document::load(document.get(1..).unwrap_or_default());
-        let document = document.map_err(|error| refused(error.to_string()))?;
-        let hashes =
-            |heads: &[String]| heads.iter().map(|head| head.parse()).collect::<Result<Vec<Head>, _>>();
-        let files: Result<Vec<_>, _> = head.file.iter().map(|heads| hashes(heads)).collect();
-        let files = files.map_err(|error| refused(error.to_string()))?;
-        let durable = hashes(&head.durable).map_err(|error| refused(error.to_string()))?;
+        let refused = |error: NoDocument| self.sidecar.refused(error);
+        let genesis = Document::genesis().map_err(refused)?;
+        let known = self.sidecar.load()?;
+        let Known { document, file, durable } = known.unwrap_or_else(|| Known {
+            document: genesis.clone(),
+            file: Vec::new(),
+            durable: Vec::new(),
+        });
+        let texts = file.iter().map(|heads| document.text_at(heads)).collect::<Result<Vec<_>, _>>();
+        self.cleared(&texts.map_err(refused)?)?;
         if self.absent {
-            self.has = Some((String::new(), genesis()?.heads()));
+            self.has = Some((String::new(), genesis.heads()));
             return Ok((document, durable));
         }
         let text = fs::read(&self.file).unwrap_or_default();
         let text = String::from_utf8_lossy(&text);
-        if let Some(heads) = document.closest(files.iter().map(Vec::as_slice), &text) {
-            let text = document.text_at(heads).map_err(|error| refused(error.to_string()))?;
-            self.has = Some((text, heads.to_vec()));
+        if let Some(heads) = document.closest(file.iter().map(Vec::as_slice), &text) {
+            self.has = Some((document.text_at(heads).map_err(refused)?, heads.to_vec()));
         }
         Ok((document, durable))
+    }
+
+    /// Removes what an exchange has left that was cut short, when it is nothing
+    /// but a text that the document has.
+    fn cleared(&self, texts: &[String]) -> Result<(), Failure> {
+        for left in ["old", "aside"].map(|what| beside(&self.file, what)) {
+            let known = |bytes: Vec<u8>| texts.iter().any(|text| text.as_bytes() == bytes);
+            match fs::read(&left).map(known) {
+                Ok(true) => fs::remove_file(&left).map_err(|error| Failure::input(&left, error))?,
+                Ok(false) => {
+                    let advice = "it was saved just as an earlier run was ended, and is not in the document; \
+                         put what you need of it into the file, and move it away";
+                    return Err(Failure::input(&left, advice));
+                }
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(Failure::input(&left, error)),
+            }
+        }
+        Ok(())
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -161,37 +172,32 @@ impl WorkingCopy {
         !self.absent && self.has() == heads
     }
 
-    pub(crate) fn look(&mut self) -> Look {
-        let metadata = match fs::metadata(&self.file) {
+    pub(crate) fn look(&mut self, now: Instant) -> Look {
+        let metadata = match fs::symlink_metadata(&self.file) {
             Ok(metadata) => metadata,
             Err(error) if error.kind() == io::ErrorKind::NotFound && self.absent => return Look::Same,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                self.missing += 1;
-                return if self.missing < MISSING { Look::Unsettled } else { Look::Gone };
+                let since = *self.missing.get_or_insert(now);
+                return if now - since < MISSING { Look::Unsettled } else { Look::Gone };
             }
             Err(error) => return Look::Bad(error.to_string()),
         };
-        (self.missing, self.absent) = (0, false);
+        (self.missing, self.absent) = (None, false);
         if self.same.is_some() && self.same == stamp(&metadata) {
             return Look::Same;
         }
-        let bytes = match content(&self.file, &metadata) {
+        let bytes = match content(&self.file) {
             Ok(bytes) => bytes,
             Err(error) => return Look::Bad(error),
         };
         if self.has.as_ref().is_some_and(|(text, _)| text.as_bytes() == bytes) {
-            (self.same, self.unsettled) = (stamp(&metadata), None);
+            (self.same, self.settling) = (stamp(&metadata), Settling::default());
             return Look::Same;
         }
-        if self.unsettled.as_ref() != Some(&bytes) {
-            self.unsettled = Some(bytes);
+        if !self.settling.is_settled(&bytes, now) {
             return Look::Unsettled;
         }
-        match String::from_utf8(bytes) {
-            Ok(text) if text.contains('\0') => Look::Bad("it has a NUL byte, so it is no text".to_owned()),
-            Ok(text) => Look::Edited(text),
-            Err(error) => Look::Bad(format!("it is not UTF-8: {}", error.utf8_error())),
-        }
+        text_of(bytes).map_or_else(Look::Bad, Look::Edited)
     }
 
     /// Makes what is in the file an edit of the document.
@@ -202,8 +208,21 @@ impl WorkingCopy {
             None if document.text()? == text => document.heads(),
             None => document.import(&text)?,
         };
-        (self.has, self.unsettled) = (Some((text, heads)), None);
+        (self.has, self.settling) = (Some((text, heads)), Settling::default());
         Ok(())
+    }
+
+    /// Makes what was written to files that were replaced in the meantime edits
+    /// of the texts that they had. Whether there was any.
+    pub(crate) fn take_late(&mut self, document: &mut Document, now: Instant) -> Result<bool, NoDocument> {
+        let mut any = false;
+        for replaced in &mut self.replaced {
+            if let Some(text) = replaced.look(now) {
+                replaced.heads = document.edit(&replaced.heads, &text)?;
+                (replaced.text, any) = (text, true);
+            }
+        }
+        Ok(any)
     }
 
     /// Writes a text of the document to the file. False when somebody else has
@@ -216,27 +235,25 @@ impl WorkingCopy {
         durable: &[Head],
     ) -> Result<bool, Failure> {
         let fails = |error: io::Error| Failure::output(&self.file.display().to_string(), &error);
-        let had = self.has.as_ref().map(|(text, _)| text.as_str()).unwrap_or_default();
+        let (had, at) = self.has.clone().unwrap_or_default();
         if self.absent || had != text {
-            let new = beside(&self.file, "new");
-            let mut written = File::create(&new).map_err(fails)?;
-            written.write_all(text.as_bytes()).map_err(fails)?;
-            let before = fs::metadata(&self.file);
-            if let Ok(metadata) = &before {
-                written.set_permissions(metadata.permissions()).map_err(fails)?;
+            replace::prepare(&self.file, &text).map_err(fails)?;
+            let saved = self.save_with(document, durable, Some(&heads));
+            saved.inspect_err(|_| replace::withdraw(&self.file))?;
+            if self.absent {
+                if !replace::create(&self.file).map_err(fails)? {
+                    return Ok(false);
+                }
+            } else {
+                match replace::exchange(&self.file, &had, &text).map_err(fails)? {
+                    Some(file) => self.replaced.push_back(Replaced::new(file, had, at)),
+                    None => return Ok(false),
+                }
+                while self.replaced.len() > REPLACED {
+                    self.replaced.pop_front();
+                }
             }
-            written.sync_all().map_err(fails)?;
-            self.save_with(document, durable, Some(&heads))?;
-            let now = fs::metadata(&self.file).map_err(|error| error.to_string());
-            let unchanged = match now.and_then(|metadata| content(&self.file, &metadata)) {
-                Ok(bytes) => !self.absent && bytes == had.as_bytes(),
-                Err(_) => self.absent && before.is_err(),
-            };
-            if !unchanged {
-                fs::remove_file(&new).map_err(fails)?;
-                return Ok(false);
-            }
-            fs::rename(&new, &self.file).and_then(|()| sync_directory_of(&self.file)).map_err(fails)?;
+            sync_directory_of(&self.file).map_err(fails)?;
         }
         (self.has, self.same, self.absent) = (Some((text, heads)), None, false);
         self.save(document, durable)?;
@@ -253,24 +270,8 @@ impl WorkingCopy {
         durable: &[Head],
         about_to: Option<&[Head]>,
     ) -> Result<(), Failure> {
-        let shown = |heads: &[Head]| heads.iter().map(ToString::to_string).collect::<Vec<_>>();
-        let head = Header {
-            version: 1,
-            document: self.document.clone(),
-            file: self.has.iter().map(|(_, heads)| heads.as_slice()).chain(about_to).map(shown).collect(),
-            durable: shown(durable),
-        };
-        let (sidecar, new) = (beside(&self.file, "sync"), beside(&self.file, "sync-new"));
-        let write = || {
-            let mut written = File::create(&new)?;
-            serde_json::to_writer(&mut written, &head)?;
-            written.write_all(b"\n")?;
-            written.write_all(&document.save())?;
-            written.sync_all()?;
-            fs::rename(&new, &sidecar)?;
-            sync_directory_of(&sidecar)
-        };
-        write().map_err(|error| Failure::output(&sidecar.display().to_string(), &error))
+        let file = self.has.iter().map(|(_, heads)| heads.as_slice()).chain(about_to);
+        self.sidecar.save(document, file, durable)
     }
 
     /// After a deletion: a file that is there later is another one. What the
@@ -281,27 +282,75 @@ impl WorkingCopy {
     }
 }
 
+impl Replaced {
+    fn new(file: File, text: String, heads: Vec<Head>) -> Self {
+        Self { file, text, heads, same: None, settling: Settling::default() }
+    }
+
+    /// What was written to it since.
+    fn look(&mut self, now: Instant) -> Option<String> {
+        let metadata = self.file.metadata().ok()?;
+        if has_a_name(&metadata) || self.same.is_some() && self.same == stamp(&metadata) {
+            return None;
+        }
+        self.file.rewind().ok()?;
+        let bytes = replace::read(&self.file).ok()?;
+        if bytes == self.text.as_bytes() {
+            (self.same, self.settling) = (stamp(&metadata), Settling::default());
+            return None;
+        }
+        self.settling.is_settled(&bytes, now).then(|| text_of(bytes).ok()).flatten()
+    }
+}
+
+impl Settling {
+    fn is_settled(&mut self, bytes: &[u8], now: Instant) -> bool {
+        match &self.0 {
+            Some((seen, since)) if seen == bytes => now - *since >= SETTLED,
+            _ => {
+                self.0 = Some((bytes.to_vec(), now));
+                false
+            }
+        }
+    }
+}
+
+/// A file that has another name is another file, such as a backup.
+fn has_a_name(metadata: &Metadata) -> bool {
+    #[cfg(unix)]
+    return std::os::unix::fs::MetadataExt::nlink(metadata) > 0;
+    // Not said elsewhere.
+    #[cfg(not(unix))]
+    return metadata.is_symlink();
+}
+
+/// A link stays one: what it leads to is written, also where nothing is yet.
+fn resolved(file: &Path) -> io::Result<PathBuf> {
+    match (fs::canonicalize(file), fs::read_link(file)) {
+        (Err(error), Ok(target)) if error.kind() == io::ErrorKind::NotFound => {
+            resolved(&file.parent().unwrap_or(Path::new("")).join(target))
+        }
+        (Err(error), Err(_)) if error.kind() == io::ErrorKind::NotFound => Ok(file.to_owned()),
+        (canonical, _) => canonical,
+    }
+}
+
 /// `notes.txt` -> `.notes.txt.sync`.
 fn beside(file: &Path, what: &str) -> PathBuf {
     let name = file.file_name().unwrap_or_default().to_string_lossy();
     file.with_file_name(format!(".{name}.{what}"))
 }
 
-fn content(file: &Path, metadata: &Metadata) -> Result<Vec<u8>, String> {
-    if !metadata.is_file() {
-        return Err("it is no file".to_owned());
-    }
-    let mut bytes = Vec::new();
-    let read = File::open(file).and_then(|file| file.take(TEXT_BYTES as u64 + 1).read_to_end(&mut bytes));
-    match read {
-        Ok(_) if bytes.len() > TEXT_BYTES => Err(format!("it has more than {TEXT_BYTES} bytes")),
-        Ok(_) => Ok(bytes),
-        Err(error) => Err(error.to_string()),
+fn text_of(bytes: Vec<u8>) -> Result<String, String> {
+    match String::from_utf8(bytes) {
+        Ok(text) if text.contains('\0') => Err("it has a NUL byte, so it is no text".to_owned()),
+        Ok(text) => Ok(text),
+        Err(error) => Err(format!("it is not UTF-8: {}", error.utf8_error())),
     }
 }
 
 /// Nothing for a file that was written lately.
-fn stamp(metadata: &Metadata) -> Option<(u64, SystemTime)> {
+fn stamp(metadata: &Metadata) -> Option<Stamp> {
     let written = metadata.modified().ok()?;
     let settled = written.elapsed().is_ok_and(|age| age > RECENT);
     settled.then_some((metadata.len(), written))

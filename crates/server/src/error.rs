@@ -96,7 +96,6 @@ impl From<DocumentError> for Status {
             DocumentError::Store(error) => return error.into(),
             DocumentError::TooManyDocuments => (Code::ResourceExhausted, "TOO_MANY_DOCUMENTS"),
             DocumentError::TooManyPeers(_) => (Code::ResourceExhausted, "TOO_MANY_PEERS"),
-            DocumentError::Unreadable => (Code::InvalidArgument, "NOT_A_TEXT"),
             DocumentError::Refused(refusal) => match refusal {
                 Refusal::Malformed(..) | Refusal::Unfit(_) => (Code::InvalidArgument, "NOT_A_TEXT"),
                 Refusal::TextTooLong(_) => (Code::InvalidArgument, "TEXT_TOO_LONG"),

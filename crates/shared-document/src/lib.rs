@@ -9,6 +9,11 @@
 mod change;
 mod difference;
 
+use std::{
+    collections::{HashMap, HashSet},
+    panic::{self, AssertUnwindSafe},
+};
+
 use automerge::{
     ActorId, Automerge, AutomergeError, ObjId, ObjType, PatchLog, ROOT, ReadDoc as _, TextEncoding,
     transaction::{CommitOptions, Transactable as _},
@@ -22,8 +27,8 @@ pub const CHANGE_BYTES: usize = 3 << 20;
 /// How many edits of single characters a document remembers. They are what
 /// memory and time are spent on, whatever is left of them in the text.
 pub const HISTORY_OPERATIONS: u64 = 4 << 20;
-/// How many changes a document remembers.
-pub const HISTORY_CHANGES: u64 = 1 << 18;
+/// How many changes a document remembers. Tests have no time to make so many.
+pub const HISTORY_CHANGES: u64 = if cfg!(test) { 1 << 12 } else { 1 << 18 };
 /// How many changes nobody has built upon yet. Each editor that was away adds
 /// one, and the next edit of anybody joins them all.
 pub const HEADS: usize = 1024;
@@ -250,14 +255,20 @@ impl Document {
     /// This document with changes of a peer, and which of them it did not have.
     ///
     /// They are taken whole or not at all. They may have been made to do harm:
-    /// the size of what they unfold to is bounded here, but where a panic in the
-    /// reading of them would matter it has to be caught.
+    /// the size of what they unfold to is bounded here.
     ///
     /// # Errors
     ///
     /// When they are no changes of a text or their result would break a limit.
     pub fn with(&self, changes: &[impl AsRef<[u8]>]) -> Result<(Self, Vec<Change>), Refusal> {
-        let mut new: Vec<Change> = Vec::with_capacity(changes.len());
+        // automerge panics on some of what does not fit. This document is not
+        // changed, and what was made of it is dropped.
+        let taken = panic::catch_unwind(AssertUnwindSafe(|| self.taking(changes)));
+        taken.unwrap_or_else(|_| Err(Refusal::Unfit("they contradict themselves".to_owned())))
+    }
+
+    fn taking(&self, changes: &[impl AsRef<[u8]>]) -> Result<(Self, Vec<Change>), Refusal> {
+        let mut new = New::default();
         let mut max_op = self.max_op;
         let mut operations = 0;
         for (n, bytes) in changes.iter().enumerate() {
@@ -267,29 +278,67 @@ impl Document {
                 return Err(malformed("together they have more operations than two whole texts"));
             }
             let change = Change::try_from(bytes.as_ref()).map_err(|_| malformed("it cannot be read"))?;
-            let is_there = |head: &Head| self.has(head) || new.iter().rev().any(|new| new.hash() == *head);
+            let is_there = |head: &Head| new.get(head).is_some() || self.has(head);
             if is_there(&change.hash()) {
                 continue;
             }
             if !change.deps().iter().all(is_there) {
                 return Err(Refusal::OutOfOrder(n));
             }
-            // A number far ahead would leave none for the edits of others.
-            if change.start_op().get() > max_op + 1 {
+            // A number far ahead would leave none for the edits of others, one that
+            // is not after those before belongs to another operation.
+            let built_on = change.deps().iter().map(|dep| self.max_op_of(dep, &new)).max();
+            let numbers = built_on.unwrap_or_default() + 1..=max_op + 1;
+            if !numbers.contains(&change.start_op().get()) {
                 return Err(malformed("its operations do not count on from those before"));
+            }
+            if !self.has_what_its_author_had(&change, &new) {
+                return Err(malformed("it does not build on what its author did before"));
             }
             max_op = max_op.max(change.max_op());
             new.push(change);
         }
+        let new = new.changes;
         let mut doc = self.doc.clone();
         doc.apply_changes(new.iter().cloned()).map_err(|error| Refusal::Unfit(error.to_string()))?;
         let with = Self { doc, text: self.text.clone(), genesis: self.genesis.clone(), max_op };
-        with.check(&new)?;
+        with.check(&new, &self.heads())?;
         Ok((with, new))
     }
 
-    fn check(&self, new: &[Change]) -> Result<(), Refusal> {
-        if !new.iter().all(|change| self.has(&change.hash())) {
+    fn max_op_of(&self, head: &Head, new: &New) -> u64 {
+        match new.get(head) {
+            Some(change) => change.max_op(),
+            None => self.doc.get_change_meta_by_hash(head).map_or(0, |change| change.max_op),
+        }
+    }
+
+    /// Whether a change builds on the one before it of its author. Where one does
+    /// not, a document cannot be loaded that was saved.
+    fn has_what_its_author_had(&self, change: &Change, new: &New) -> bool {
+        if change.seq() == 1 {
+            return true;
+        }
+        let is_before = |actor: &ActorId, seq: u64| actor == change.actor_id() && seq + 1 == change.seq();
+        let (mut known, mut seen, mut heads) = (Vec::new(), HashSet::new(), change.deps().to_vec());
+        while let Some(head) = heads.pop() {
+            match new.get(&head) {
+                _ if !seen.insert(head) => {}
+                Some(change) if is_before(change.actor_id(), change.seq()) => return true,
+                Some(change) => heads.extend(change.deps()),
+                None => known.push(head),
+            }
+        }
+        let apart = self.doc.get_changes_meta(&known);
+        !apart.iter().any(|change| is_before(&change.actor, change.seq))
+            && !new.changes.iter().any(|change| is_before(change.actor_id(), change.seq()))
+    }
+
+    fn check(&self, new: &[Change], before: &[Head]) -> Result<(), Refusal> {
+        // Only the operations of a change are kept. It is made of them again for
+        // others and when the document is loaded, and has to be the same.
+        let again: HashSet<_> = self.doc.get_changes(before).iter().map(Change::hash).collect();
+        if !new.iter().all(|change| again.contains(&change.hash())) {
             return Err(Refusal::Unfit("some of them could not be applied".to_owned()));
         }
         let stats = self.doc.stats();
@@ -302,6 +351,24 @@ impl Document {
             (_, heads) if heads > HEADS => Err(Refusal::TooManyHeads(heads)),
             _ => Ok(()),
         }
+    }
+}
+
+/// Changes that are not part of a document yet, in their order.
+#[derive(Default)]
+struct New {
+    changes: Vec<Change>,
+    places: HashMap<Head, usize>,
+}
+
+impl New {
+    fn get(&self, head: &Head) -> Option<&Change> {
+        self.places.get(head).map(|place| &self.changes[*place])
+    }
+
+    fn push(&mut self, change: Change) {
+        self.places.insert(change.hash(), self.changes.len());
+        self.changes.push(change);
     }
 }
 

@@ -1,3 +1,7 @@
+use automerge::{
+    ExpandedChange, ScalarValue,
+    legacy::{ElementId, Key, OpId, OpType},
+};
 use proptest::{collection::vec, prelude::*, sample::Index};
 
 use super::*;
@@ -144,6 +148,20 @@ fn limits_are_kept_and_said() {
 }
 
 #[test]
+fn a_history_has_an_end() {
+    let mut document = Document::genesis().unwrap();
+    // The genesis is one of them.
+    for n in 1..HISTORY_CHANGES {
+        document.edit(&document.heads(), if n % 2 == 0 { "" } else { "x" }).unwrap();
+    }
+    let full = Document::genesis().unwrap().with(&history(&document)).unwrap().0;
+    let before = document.heads();
+    document.edit(&before, "more").unwrap();
+    let refused = full.with(&raw(&document.changes_since(&before, usize::MAX).0)).unwrap_err();
+    assert!(matches!(refused, Refusal::HistoryTooLong { changes, .. } if changes == HISTORY_CHANGES + 1));
+}
+
+#[test]
 fn what_does_not_fit_the_document_is_refused() {
     let genesis = Document::genesis().unwrap();
     let mut document = written("one");
@@ -163,6 +181,24 @@ fn what_does_not_fit_the_document_is_refused() {
     };
     let refused = genesis.with(&[twin("a"), twin("b")].concat()).unwrap_err();
     assert!(matches!(refused, Refusal::Unfit(_)), "{refused:?}");
+
+    // The second change, made anew in another way.
+    let one = genesis.with(&changes[..1]).unwrap().0;
+    let made = |remake: fn(&mut ExpandedChange)| {
+        let mut change = Change::try_from(changes[1].as_slice()).unwrap().decode();
+        remake(&mut change);
+        one.with(&[Change::from(change).raw_bytes()]).map(|_| ())
+    };
+    assert_eq!(made(|_| ()), Ok(()));
+    let remakes: [fn(&mut ExpandedChange); 4] = [
+        |ahead| ahead.start_op = ahead.start_op.saturating_add(1),
+        |behind| behind.start_op = (behind.start_op.get() - 1).try_into().unwrap(),
+        |forgetful| forgetful.deps = Document::genesis().unwrap().heads(),
+        |skipping| skipping.seq += 1,
+    ];
+    for (n, remake) in remakes.into_iter().enumerate() {
+        assert!(made(remake).is_err(), "{n}");
+    }
 }
 
 /// A change by way of automerge itself, which allows anything.
@@ -302,12 +338,95 @@ proptest! {
             let length = changes[change].len();
             changes[change][place.index(length)] = with;
         }
-        // An answer or a panic, which whoever calls has to catch; no abort, and
-        // nothing that takes the memory or the time of others.
+        // An answer, and nothing that takes the memory or the time of others.
         let genesis = Document::genesis().unwrap();
-        if let Ok(Ok((with, _))) = std::panic::catch_unwind(|| genesis.with(&changes)) {
-            prop_assert_eq!(with.text().unwrap().len(), with.len());
-            prop_assert_eq!(Document::load(&with.save()).unwrap().text().unwrap(), with.text().unwrap());
+        if let Ok((with, _)) = genesis.with(&changes) {
+            is_sound(&with)?;
         }
     }
+
+    #[test]
+    fn changes_that_were_made_up_leave_a_document_that_can_be_kept_and_given_away(seed: u64) {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let (mut ana, mut ben) = (written("text"), Document::genesis().unwrap());
+        for _ in 0..4 {
+            edit(&mut ana, 1, random.u64(..));
+            edit(&mut ben, 1, random.u64(..));
+            if random.bool() {
+                (ana, ben) = (merged(&ana, &ben), merged(&ben, &ana));
+            }
+        }
+        let document = merged(&ana, &ben);
+        edit(&mut ben, 1, random.u64(..));
+        let Some(made_up) = made_up(&document, &ben, &mut random) else { return Ok(()) };
+        if let Ok((with, _)) = document.with(&[made_up]) {
+            is_sound(&with)?;
+            // Whoever goes on from there, and whoever did not have it yet.
+            let [mut on, mut apart] = [&with, &ana].map(|one| Document::load(&one.save()).unwrap());
+            edit(&mut on, 2, random.u64(..));
+            edit(&mut apart, 2, random.u64(..));
+            is_sound(&merged(&on, &apart))?;
+        }
+    }
+}
+
+/// A document is what was saved of it, and what others are given of it.
+fn is_sound(document: &Document) -> Result<(), TestCaseError> {
+    let text = document.text().unwrap();
+    prop_assert_eq!(text.len(), document.len());
+    let given = Document::genesis().unwrap().with(&history(document));
+    for same in [
+        Document::load(&document.save()).map_err(|error| error.to_string()),
+        given.map(|given| given.0).map_err(|error| error.to_string()),
+    ] {
+        let same = same.map_err(TestCaseError::fail)?;
+        prop_assert_eq!((same.text().unwrap(), same.heads()), (text.clone(), document.heads()));
+    }
+    Ok(())
+}
+
+/// The last change of an author, as one would make it who wants to do harm. None
+/// where automerge itself makes no such change.
+fn made_up(document: &Document, author: &Document, random: &mut fastrand::Rng) -> Option<Vec<u8>> {
+    let history = document.changes_since(&[], usize::MAX).0;
+    let mut change: ExpandedChange = author.changes_since(&[], usize::MAX).0.last()?.decode();
+    let ids: Vec<_> = history
+        .iter()
+        .flat_map(|change| {
+            (change.start_op().get()..=change.max_op()).map(|n| OpId(n, change.actor_id().clone()))
+        })
+        .chain([OpId(1, ActorId::from(&GENESIS_ACTOR)), OpId(999, change.actor_id.clone())])
+        .collect();
+    let any_id = |random: &mut fastrand::Rng| ids[random.usize(..ids.len())].clone();
+    let other = &history[random.usize(..history.len())];
+    if random.u8(..) < 60 {
+        let seqs = history.iter().filter(|change| change.actor_id() == other.actor_id());
+        (change.actor_id, change.seq) = (other.actor_id().clone(), seqs.count() as u64 + 1);
+    }
+    let place = random.usize(..change.operations.len());
+    let operation = &mut change.operations[place];
+    match random.u8(..9) {
+        0 => {
+            let number = change.start_op.get().saturating_sub(random.u64(..6)).max(1);
+            change.start_op = number.try_into().unwrap();
+        }
+        1 => operation.key = Key::Seq(ElementId::Id(any_id(random))),
+        2 => operation.pred = vec![any_id(random)].into(),
+        3 => {
+            let id = any_id(random);
+            (operation.key, operation.pred) = (Key::Seq(ElementId::Id(id.clone())), vec![id].into());
+        }
+        4 => operation.pred = Vec::new().into(),
+        5 if operation.insert => operation.action = OpType::Delete,
+        5 => operation.action = OpType::Put(ScalarValue::Str("x".into())),
+        6 => operation.insert = !operation.insert,
+        7 => change.deps = vec![other.hash()],
+        _ => {
+            let again = operation.clone();
+            change.operations.push(again);
+        }
+    }
+    change.hash = None;
+    let made = std::panic::catch_unwind(AssertUnwindSafe(|| Change::from(change)));
+    made.ok().map(|change| change.raw_bytes().to_vec())
 }

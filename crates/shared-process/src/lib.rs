@@ -2,7 +2,7 @@
 //! names of files.
 
 use std::{
-    fs::File,
+    fs::{self, File},
     io::{self, IsTerminal as _},
     path::Path,
 };
@@ -50,6 +50,20 @@ pub fn bytes(text: &str) -> Result<u64, String> {
     };
     let number = digits.parse::<u64>().ok().zip(unit).and_then(|(number, unit)| number.checked_mul(unit));
     number.ok_or_else(|| "write a number of bytes, or one with a unit, such as 256KiB or 1MiB".to_owned())
+}
+
+/// A rename that replaces nothing, whoever else creates the file in this moment.
+///
+/// # Errors
+///
+/// `AlreadyExists` when there is a file of the new name.
+pub fn rename_if_free(from: &Path, to: &Path) -> io::Result<()> {
+    match fs::hard_link(from, to) {
+        Ok(()) => fs::remove_file(from),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Err(error),
+        // Not every file system has links.
+        Err(_) => fs::rename(from, to),
+    }
 }
 
 /// Logs to stderr, at `level` unless `RUST_LOG` says otherwise, in colour on a

@@ -148,16 +148,12 @@ impl Running {
 
     /// The lines of stdout, as they come.
     pub(crate) fn lines(&mut self) -> Lines {
-        let (sender, lines) = mpsc::channel();
-        let stdout = std::io::BufReader::new(self.0.stdout.take().unwrap());
-        std::thread::spawn(move || {
-            for line in std::io::BufRead::lines(stdout) {
-                if line.map(|line| sender.send(line)).is_err() {
-                    return;
-                }
-            }
-        });
-        Lines(lines)
+        Lines::of(self.0.stdout.take().unwrap())
+    }
+
+    /// Likewise those of stderr.
+    pub(crate) fn warnings(&mut self) -> Lines {
+        Lines::of(self.0.stderr.take().unwrap())
     }
 
     #[cfg(unix)]
@@ -209,6 +205,18 @@ pub(crate) fn eventually(mut condition: impl FnMut() -> bool, otherwise: &str) {
 pub(crate) struct Lines(mpsc::Receiver<String>);
 
 impl Lines {
+    fn of(pipe: impl std::io::Read + Send + 'static) -> Self {
+        let (sender, lines) = mpsc::channel();
+        std::thread::spawn(move || {
+            for line in std::io::BufRead::lines(std::io::BufReader::new(pipe)) {
+                if line.map(|line| sender.send(line)).is_err() {
+                    return;
+                }
+            }
+        });
+        Self(lines)
+    }
+
     pub(crate) fn until(&self, what: &str) -> String {
         loop {
             let line = self.0.recv_timeout(LONG).unwrap_or_else(|_| panic!("no line with {what:?}"));

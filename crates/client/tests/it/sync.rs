@@ -1,5 +1,8 @@
 //! `sync`: files that are edited apart end up the same.
 
+mod full_disk;
+mod scripted;
+
 use std::{
     fs,
     io::Write as _,
@@ -134,10 +137,7 @@ fn what_is_no_text_is_not_synced_and_the_last_text_stays() {
         once(&server.url, &files.ben);
         let mut ana = keeps(&server.url, &files.ana).spawn();
         fs::write(&files.ana, &bad).unwrap();
-        let mut stderr = std::io::BufReader::new(ana.0.stderr.take().unwrap());
-        let mut said = String::new();
-        std::io::BufRead::read_line(&mut stderr, &mut said).unwrap();
-        assert!(said.contains("is not synced"), "{said}");
+        ana.warnings().until("is not synced");
         // What others do goes on, and does not touch the file.
         fs::write(&files.ben, "good\nben\n").unwrap();
         once(&server.url, &files.ben);
@@ -164,6 +164,66 @@ fn a_deleted_file_ends_the_client_and_not_the_text() {
     ana.wait().failed(3, &["it was deleted", "the document keeps its text"]);
     once(&server.url, &files.ana);
     assert_eq!(read(&files.ana), "text\n");
+}
+
+#[test]
+fn what_is_there_after_a_deletion_is_another_file() {
+    let (server, files) = (Server::start(), Files::new());
+    fs::write(&files.ana, "text\n").unwrap();
+    let mut ana = keeps(&server.url, &files.ana).spawn();
+    eventually(|| once(&server.url, &files.ben)["bytes"] == 5, "the text does not arrive");
+    fs::remove_file(&files.ana).unwrap();
+    ana.wait().failed(3, &["it was deleted"]);
+    // It is put beside the text, and is no edit that removes all of it.
+    fs::write(&files.ana, "new\n").unwrap();
+    once(&server.url, &files.ana);
+    let both = read(&files.ana);
+    assert!(both == "text\nnew\n" || both == "new\ntext\n", "{both:?}");
+}
+
+#[cfg(unix)]
+#[test]
+fn a_file_keeps_its_link_and_its_mode() {
+    use std::os::unix::fs::{PermissionsExt as _, symlink};
+    let (server, files) = (Server::start(), Files::new());
+    fs::write(&files.ana, "one\n").unwrap();
+    once(&server.url, &files.ana);
+    fs::set_permissions(&files.ana, fs::Permissions::from_mode(0o606)).unwrap();
+    let link = files.directory.path().join("link");
+    symlink("ana/notes.txt", &link).unwrap();
+    once(&server.url, &files.ben);
+    fs::write(&files.ben, "two\n").unwrap();
+    once(&server.url, &files.ben);
+    assert_eq!(once(&server.url, &link)["edits_received"], 1);
+    assert_eq!((read(&files.ana).as_str(), link.is_symlink()), ("two\n", true));
+    assert_eq!(fs::metadata(&files.ana).unwrap().permissions().mode() & 0o777, 0o606);
+}
+
+#[test]
+fn lines_that_are_appended_while_others_write_are_there_once() {
+    let (server, files) = (Server::start(), Files::new());
+    let clients = [keeps(&server.url, &files.ana).spawn(), keeps(&server.url, &files.ben).spawn()];
+    eventually(|| files.ana.exists() && files.ben.exists(), "the files are not written");
+    let append = |file: &Path, who: &str| {
+        for n in 0..200 {
+            let mut open = fs::File::options().append(true).open(file).unwrap();
+            // Between these two the client may put another file in the place.
+            std::thread::yield_now();
+            writeln!(open, "{who} {n}").unwrap();
+            std::thread::sleep(std::time::Duration::from_millis(3));
+        }
+    };
+    std::thread::scope(|scope| {
+        scope.spawn(|| append(&files.ana, "ana"));
+        scope.spawn(|| append(&files.ben, "ben"));
+    });
+    let all = |text: &str| {
+        ["ana", "ben"].iter().all(|who| (0..200).all(|n| text.matches(&format!("{who} {n}\n")).count() == 1))
+    };
+    eventually(|| all(&read(&files.ana)) && all(&read(&files.ben)), "a line is missing or there twice");
+    files.become_equal();
+    drop(clients);
+    assert_eq!(read(&files.ana).lines().count(), 400);
 }
 
 #[test]

@@ -5,7 +5,6 @@
 
 use std::{
     collections::HashMap,
-    panic,
     sync::{Arc, Mutex, PoisonError, Weak},
 };
 
@@ -36,9 +35,6 @@ pub(crate) enum DocumentError {
     BadName(BadName),
     #[error(transparent)]
     Refused(#[from] Refusal),
-    /// Whatever they are, reading them failed in a way that nobody foresaw.
-    #[error("the changes cannot be read")]
-    Unreadable,
     #[error("{MAX_DOCUMENTS} documents are open already; come back later")]
     TooManyDocuments,
     #[error("document {0:?} is open in {MAX_PEERS} places already; come back later")]
@@ -224,7 +220,9 @@ impl Shared {
     async fn compact(&self, turn: &mut Option<Log>, document: Arc<Document>) {
         let due = |log: &Log| log.records > RECORDS || log.bytes > RECORDED + log.snapshot;
         let Some(last) = turn.as_ref().filter(|log| due(log)).map(|log| log.last) else { return };
-        let Ok(snapshot) = computed(move || store::encode(&Entry::Snapshot(document.save()))).await else {
+        let Ok(Some(snapshot)) = computed(move || snapshot(&document)).await else {
+            tracing::error!(document = %self.name, "the document cannot be written anew: it would not be the same");
+            *turn = Some(Log { last, ..Log::default() });
             return;
         };
         let log = Log { last: last + 1, snapshot: snapshot.len() as u64, ..Log::default() };
@@ -250,21 +248,22 @@ impl Shared {
             let records = self.store.read(&self.stream(), log.last + 1, READ).await?;
             let Some(last) = records.last() else { break };
             log.last = last.sequence;
+            let mut changes = Vec::with_capacity(records.len());
             for record in records {
                 let size = record.bytes.len() as u64;
-                let entry = store::decode("a change of a document", &record.bytes)?;
-                (document, log) = computed(move || match entry {
+                match store::decode("a change of a document", &record.bytes)? {
                     Entry::Snapshot(bytes) => {
-                        let log = Log { records: 0, bytes: 0, snapshot: size, ..log };
-                        Document::load(&bytes).map(|document| (document, log)).map_err(damaged)
+                        log = Log { last: log.last, snapshot: size, ..Log::default() };
+                        changes.clear();
+                        document = computed(move || Document::load(&bytes)).await?.map_err(damaged)?;
                     }
-                    Entry::Changes(changes) => {
-                        let log = Log { records: log.records + 1, bytes: log.bytes + size, ..log };
-                        document.with(&changes).map(|(document, _)| (document, log)).map_err(damaged)
+                    Entry::Changes(new) => {
+                        (log.records, log.bytes) = (log.records + 1, log.bytes + size);
+                        changes.push(new);
                     }
-                })
-                .await??;
+                }
             }
+            document = computed(move || with_all(document, &changes)).await?.map_err(damaged)?;
         }
         self.latest.send_replace(Arc::new(document));
         *turn = Some(log);
@@ -276,18 +275,34 @@ fn damaged(error: impl std::fmt::Display) -> StoreError {
     StoreError::Damaged(format!("a document: {error}"))
 }
 
-/// Does what takes time, or may panic on bytes that a peer made up.
-async fn computed<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, DocumentError> {
-    let work = move || panic::catch_unwind(panic::AssertUnwindSafe(work));
-    match tokio::task::spawn_blocking(work).await {
-        Ok(Ok(done)) => Ok(done),
-        _ => Err(DocumentError::Unreadable),
+/// With the changes of records that were taken one after the other.
+fn with_all(document: Document, records: &[Vec<Vec<u8>>]) -> Result<Document, Refusal> {
+    // It costs as much as the text is long, however many they are.
+    match document.with(&records.concat()) {
+        Ok((with, _)) => Ok(with),
+        // Together they may be more than is taken at a time.
+        Err(_) => records.iter().try_fold(document, |document, changes| Ok(document.with(changes)?.0)),
     }
+}
+
+/// None when the document cannot be had from it.
+fn snapshot(document: &Document) -> Option<bytes::Bytes> {
+    let saved = document.save();
+    let same = Document::load(&saved).is_ok_and(|loaded| loaded.heads() == document.heads());
+    same.then(|| store::encode(&Entry::Snapshot(saved)))
+}
+
+/// Does what takes time.
+async fn computed<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, StoreError> {
+    tokio::task::spawn_blocking(work).await.map_err(damaged)
 }
 
 /// Goes on to the end when whoever waits for it is cancelled.
 async fn spawned<T: Send + 'static>(
     work: impl Future<Output = Result<T, DocumentError>> + Send + 'static,
 ) -> Result<T, DocumentError> {
-    tokio::spawn(work).await.unwrap_or(Err(DocumentError::Unreadable))
+    tokio::spawn(work).await.unwrap_or_else(|error| Err(damaged(error).into()))
 }
+
+#[cfg(test)]
+mod tests;

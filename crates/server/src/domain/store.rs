@@ -7,6 +7,9 @@
 //! distributed store has the same four verbs: append with an expected sequence,
 //! read from a sequence, wait for more, compare and set.
 
+#[cfg(test)]
+pub(crate) mod failing;
+
 use std::{fmt, pin::Pin};
 
 use bytes::Bytes;

@@ -75,6 +75,19 @@ pub(crate) fn until(mut condition: impl AsyncFnMut() -> bool) -> impl Future<Out
     })
 }
 
+/// Takes all the room that a disk has left, until it is removed.
+pub(crate) fn fill(disk: &std::path::Path) -> std::path::PathBuf {
+    let filler = disk.join("filler");
+    let mut file = std::fs::File::create(&filler).unwrap();
+    let full = loop {
+        if let Err(error) = std::io::Write::write_all(&mut file, &[1; 1 << 16]) {
+            break error;
+        }
+    };
+    assert_eq!(full.kind(), std::io::ErrorKind::StorageFull);
+    filler
+}
+
 /// A server in this process.
 pub(crate) struct Server {
     pub(crate) address: SocketAddr,
@@ -145,6 +158,38 @@ impl Process {
         let mut command = binary(&["all"]);
         command.env("FOURMODES_LISTEN", "127.0.0.1:0").env("FOURMODES_DATA_DIR", directory);
         Self::spawn(command).await
+    }
+
+    /// Likewise, the directory being a disk of its own and of a size such as `24m`,
+    /// for the server alone. With the place where a test sees it. Nothing where
+    /// a test may not have a disk.
+    #[allow(clippy::print_stderr, reason = "tells what was not tested")]
+    pub(crate) async fn on_disk(
+        size: &str,
+        directory: &std::path::Path,
+    ) -> Option<(Self, std::path::PathBuf)> {
+        let mount = "mount -t tmpfs -o size=$1 tmpfs \"$2\" && shift 2 && exec \"$@\"";
+        let mut isolated = Command::new("unshare");
+        isolated.args(["--user", "--map-root-user", "--mount", "sh", "-c", mount, "sh", size]).arg(directory);
+        let isolated = isolated.into_std();
+        let with = |program: &std::process::Command| {
+            let mut command = std::process::Command::new(isolated.get_program());
+            command.args(isolated.get_args()).arg(program.get_program()).args(program.get_args());
+            command
+        };
+        if !with(&std::process::Command::new("true")).status().is_ok_and(|status| status.success()) {
+            eprintln!("skipped: no file system can be mounted here");
+            return None;
+        }
+        let data = directory.join("data");
+        let server = binary(&["all", "--listen", "127.0.0.1:0", "--data-dir", data.to_str().unwrap()]);
+        let mut command = Command::from(with(server.as_std()));
+        command.env("NO_COLOR", "1").kill_on_drop(true);
+        let server = Self::spawn(command).await;
+        // By way of the process that alone has it.
+        let root = format!("/proc/{}/root", server.child.id().unwrap());
+        let inside = std::path::Path::new(&root).join(directory.strip_prefix("/").unwrap());
+        Some((server, inside))
     }
 
     pub(crate) async fn spawn(mut command: Command) -> Self {

@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Status, Streaming};
 
-use crate::support::{Process, Server, bad_fields, bidi_streaming, failure_of, reason, run, within};
+use crate::support::{Process, Server, bad_fields, bidi_streaming, failure_of, fill, reason, run, within};
 
 /// A call to `SyncDocument` and what it has been told.
 struct Peer {
@@ -64,8 +64,19 @@ impl Peer {
 
     /// Writes, and waits until the server has it.
     async fn wrote(&mut self, text: &str) {
+        self.tries(text).await.unwrap();
+    }
+
+    /// Writes, and waits until the server has it or refuses it.
+    async fn tries(&mut self, text: &str) -> Result<(), Status> {
         self.write(text).await;
-        self.hear_until(|document, heads| heads == bytes_of(document)).await;
+        loop {
+            let response = within(self.responses.message()).await?.expect("the call ended");
+            self.document = self.document.with(&response.changes).unwrap().0;
+            if response.heads == bytes_of(&self.document) {
+                return Ok(());
+            }
+        }
     }
 
     async fn failure(mut self) -> Status {
@@ -157,6 +168,35 @@ fn a_document_outlives_its_many_changes() {
 }
 
 #[test]
+fn a_full_disk_is_said_and_with_room_again_the_document_goes_on() {
+    run(async {
+        let directory = tempfile::tempdir().unwrap();
+        let Some((server, disk)) = Process::on_disk("8m", directory.path()).await else { return };
+        let mut witness = Peer::open(server.address, "notes").await;
+        let mut peer = Peer::open(server.address, "notes").await;
+        let mut kept = "kept\n".to_owned();
+        peer.wrote(&kept).await;
+        let filler = fill(&disk);
+        // The first few may find room in what the store has.
+        let full = loop {
+            let text = kept.clone() + &"🦀".repeat(10_000);
+            match peer.tries(&text).await {
+                Ok(()) => kept = text,
+                Err(full) => break full,
+            }
+        };
+        assert_eq!((full.code(), reason(&full).as_str()), (Code::ResourceExhausted, "DISK_FULL"));
+        witness.hear_until_text(&kept).await;
+        let mut peer = Peer::open(server.address, "notes").await;
+        peer.hear_until_text(&kept).await;
+        std::fs::remove_file(filler).unwrap();
+        let more = kept + "more\n";
+        peer.wrote(&more).await;
+        witness.hear_until_text(&more).await;
+    });
+}
+
+#[test]
 fn what_breaks_a_rule_is_refused_and_nobody_else_is_harmed() {
     run(async {
         let server = Server::start().await;
@@ -181,7 +221,10 @@ fn what_breaks_a_rule_is_refused_and_nobody_else_is_harmed() {
 
         let mut document = Document::genesis().unwrap();
         let genesis = document.heads();
-        document.edit(&genesis, &"x".repeat((1 << 20) - 2)).unwrap();
+        // It is the text of all of them that may not be longer.
+        document.edit(&genesis, &"🦀".repeat((1 << 18) - 1)).unwrap();
+        assert_eq!(document.len(), (1 << 20) - "fine".len());
+        document.edit(&document.heads(), &(document.text().unwrap() + "x")).unwrap();
         assert_eq!(reason(&opened(changes(&document, &genesis)).await), "TEXT_TOO_LONG");
         let mut document = Document::genesis().unwrap();
         document.edit(&genesis, "one").unwrap();

@@ -25,7 +25,7 @@ use tonic_types::StatusExt as _;
 
 use crate::{
     proxy::{Proxy, Trouble},
-    support::{Process, Server, bad_fields, binary, channel, open_calls, reason, run, unary, until, within},
+    support::{Process, Server, bad_fields, channel, fill, open_calls, reason, run, unary, until, within},
 };
 
 /// Bytes, and an upload of them under a name.
@@ -731,27 +731,11 @@ fn a_server_that_is_killed_at_any_moment_has_whole_files_and_all_that_it_acknowl
     });
 }
 
-/// A file system of its own that is small, for the server alone. Not where a
-/// test may not have one.
-#[cfg(target_os = "linux")]
 #[test]
 fn a_full_disk_is_said_and_with_room_again_the_upload_goes_on() {
     run(async {
         let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().to_str().unwrap();
-        let mount = "mount -t tmpfs -o size=24m tmpfs \"$1\" && shift && exec \"$@\"";
-        let isolated = ["--user", "--map-root-user", "--mount", "sh", "-c"];
-        let possible =
-            std::process::Command::new("unshare").args(isolated).args([mount, "sh", path, "true"]).status();
-        if !possible.is_ok_and(|status| status.success()) {
-            eprintln!("skipped: no file system can be mounted here");
-            return;
-        }
-        let server = binary(&["all", "--listen", "127.0.0.1:0", "--data-dir", &format!("{path}/data")]);
-        let mut command = tokio::process::Command::new("unshare");
-        command.args(isolated).args([mount, "sh", path]).arg(server.as_std().get_program());
-        command.args(server.as_std().get_args()).env("NO_COLOR", "1").kill_on_drop(true);
-        let server = Process::spawn(command).await;
+        let Some((server, disk)) = Process::on_disk("24m", directory.path()).await else { return };
         let address = server.address;
 
         let small = Content::new(4 << 20, "small");
@@ -762,22 +746,11 @@ fn a_full_disk_is_said_and_with_room_again_the_upload_goes_on() {
         assert_eq!((full.code(), reason(&full).as_str()), (Code::ResourceExhausted, "DISK_FULL"));
         assert_no_file(address, &large, "files/large").await;
 
-        // By way of the process that alone sees it.
-        let inside = format!("/proc/{}/root{path}", server.child().id().unwrap());
-        let filler = Path::new(&inside).join("filler");
-        let mut file = std::fs::File::create(&filler).unwrap();
-        let filled = loop {
-            if let Err(error) = std::io::Write::write_all(&mut file, &[1; 1 << 16]) {
-                break error;
-            }
-        };
-        assert_eq!(filled.kind(), std::io::ErrorKind::StorageFull);
+        let filler = fill(&disk);
         let full = write(address, small.requests(2 << 20, 1 << 16)).await.unwrap_err();
         assert_eq!((full.code(), reason(&full).as_str()), (Code::ResourceExhausted, "DISK_FULL"));
         assert_eq!(committed(address, &small).await, 2 << 20);
-        // Space is free when nobody has the file open.
-        drop(file);
-        std::fs::remove_file(&filler).unwrap();
+        std::fs::remove_file(filler).unwrap();
         resumed(address, &small, 1 << 16).await;
         assert_eq!(read(address, "files/small").await.unwrap(), small.bytes);
     });

@@ -4,7 +4,7 @@
 //! it is the same edit. What the server tells is in the sidecar before it is in
 //! the file: a file that has it is known to have it.
 
-use std::{fmt, path::Path, time::Duration};
+use std::{fmt, path::Path, time::Instant};
 
 use serde::Serialize;
 use shared_document::NoDocument;
@@ -15,12 +15,8 @@ use crate::{
     failure::Failure,
     session::Session,
     words::{counted, printable},
-    working_copy::{Look, WorkingCopy},
+    working_copy::{LOOK, Look, WorkingCopy},
 };
-
-/// How often the file is looked at. What is in it is taken when it was the same
-/// twice: nobody is in the middle of writing it.
-const LOOK: Duration = Duration::from_millis(200);
 
 #[derive(Debug, Default, Serialize)]
 pub(crate) struct Sync {
@@ -90,8 +86,11 @@ impl InStep<'_> {
     /// Takes what was edited, writes what others did. Whether the file is as
     /// the document.
     fn reconcile(&mut self, session: &Session) -> Result<bool, Failure> {
-        let document = &mut self.replica.document;
-        let look = self.copy.look();
+        let (document, now) = (&mut self.replica.document, Instant::now());
+        if self.copy.take_late(document, now).map_err(|error| damaged(&error))? {
+            self.copy.save(document, &self.replica.durable)?;
+        }
+        let look = self.copy.look(now);
         if !matches!(look, Look::Unsettled) {
             let trouble = if let Look::Bad(reason) = &look { Some(reason.clone()) } else { None };
             if trouble.is_some() && trouble != self.report.not_synced {

@@ -1,10 +1,7 @@
 use std::{
     collections::HashSet,
     io::{Seek as _, Write as _},
-    sync::{
-        atomic::{AtomicU8, Ordering::SeqCst},
-        mpsc,
-    },
+    sync::mpsc,
 };
 
 use tokio_util::sync::DropGuard;
@@ -12,7 +9,7 @@ use tokio_util::sync::DropGuard;
 use super::*;
 use crate::{
     config::Data,
-    domain::store::{Answer, Extent, Record, Written},
+    domain::store::failing::{Failing, How},
     store,
 };
 
@@ -307,58 +304,10 @@ async fn what_ended_long_ago_is_forgotten_with_its_request_also_across_a_restart
     }
 }
 
-/// A store that fails as it is told.
-#[derive(Debug)]
-struct Failing {
-    store: Arc<dyn Store>,
-    how: Arc<AtomicU8>,
-    refused: Arc<Semaphore>,
-}
-
-const WORKS: u8 = 0;
-const FULL: u8 = 1;
-const BROKEN_BUT_MADE: u8 = 2;
-
-impl Store for Failing {
-    fn commit(&self, writes: Vec<Write>) -> Answer<Vec<Written>> {
-        match self.how.load(SeqCst) {
-            FULL => {
-                self.refused.add_permits(1);
-                Box::pin(std::future::ready(Err(StoreError::Full)))
-            }
-            BROKEN_BUT_MADE => {
-                let made = self.store.commit(writes);
-                Box::pin(async { Err(made.await.err().unwrap_or(StoreError::Broken("no answer".into()))) })
-            }
-            _ => self.store.commit(writes),
-        }
-    }
-    fn read(&self, stream: &str, from: u64, most: usize) -> Answer<Vec<Record>> {
-        self.store.read(stream, from, most)
-    }
-    fn extent(&self, stream: &str) -> Answer<Extent> {
-        self.store.extent(stream)
-    }
-    fn watch(&self, stream: &str) -> watch::Receiver<u64> {
-        self.store.watch(stream)
-    }
-    fn get(&self, key: &str) -> Answer<Option<Bytes>> {
-        self.store.get(key)
-    }
-    fn list(&self, prefix: &str, after: &str, most: usize) -> Answer<Vec<(String, Bytes)>> {
-        self.store.list(prefix, after, most)
-    }
-}
-
-/// Also what tells it how, and what counts the commits that it refused.
-fn failing() -> (Arc<dyn Store>, Arc<AtomicU8>, Arc<Semaphore>) {
-    let (how, refused) = (Arc::new(AtomicU8::new(WORKS)), Arc::new(Semaphore::new(0)));
-    (Arc::new(Failing { store: memory(), how: how.clone(), refused: refused.clone() }), how, refused)
-}
-
 #[tokio::test]
 async fn a_full_disk_refuses_new_tasks_and_delays_the_end_of_others() {
-    let (store, how, refusals) = failing();
+    let failing = Failing::new(memory());
+    let store: Arc<dyn Store> = failing.clone();
     let (go_on, gate) = mpsc::channel();
     let gate = Mutex::new(gate);
     let files = Arc::new(move |_: &str| {
@@ -366,20 +315,20 @@ async fn a_full_disk_refuses_new_tasks_and_delays_the_end_of_others() {
         Err(io::ErrorKind::NotFound.into())
     });
     let (tasks, _stop) = started_with(&store, files).await;
-    how.store(FULL, SeqCst);
+    failing.now(How::Full);
     let (request, work) = (Uuid::new_v4(), Work::ComputeChecksum { resource: "file".to_owned() });
     let refused = tasks.submit(request, work.clone()).await;
     assert_eq!(refused, Err(TaskError::Store(StoreError::Full)));
     assert_eq!((keys(&store, "task/").await, tasks.shared.open.available_permits()), (0, MOST_OPEN));
-    how.store(WORKS, SeqCst);
+    failing.now(How::Works);
     let id = tasks.submit(request, work).await.unwrap().id;
     reached(&tasks, id, is_running).await;
-    how.store(FULL, SeqCst);
+    failing.now(How::Full);
     go_on.send(()).unwrap();
     // The one above, and two of the end.
-    drop(refusals.acquire_many(3).await.unwrap());
+    failing.met(3).await;
     assert_eq!(tasks.get(id).await.unwrap().state, State::Running);
-    how.store(WORKS, SeqCst);
+    failing.now(How::Works);
     assert_eq!(
         ended(&tasks, id).await.state,
         State::Failed(Fault::NoResource { resource: "file".to_owned() })
@@ -388,9 +337,10 @@ async fn a_full_disk_refuses_new_tasks_and_delays_the_end_of_others() {
 
 #[tokio::test]
 async fn a_commit_whose_answer_was_lost_has_one_effect() {
-    let (store, how, _) = failing();
+    let failing = Failing::new(memory());
+    let store: Arc<dyn Store> = failing.clone();
     let (tasks, _stop) = started(&store).await;
-    how.store(BROKEN_BUT_MADE, SeqCst);
+    failing.now(How::BrokenButMade);
     let request = Uuid::new_v4();
     let lost = tasks.submit(request, below(10)).await;
     assert_eq!(lost, Err(TaskError::Store(StoreError::Broken("no answer".into()))));

@@ -1,0 +1,76 @@
+//! A client whose disk is full.
+
+use std::{fs, process::Command};
+
+use super::{Files, once, read};
+use crate::support::{Running, Server};
+
+/// The client's directory is a disk of its own. Each line of stdin is one more
+/// step, after which stdout has how the client ended and the file.
+const STEPS: &str = r#"
+mount -t tmpfs -o size=128k tmpfs "$1" && cd "$1" && shift
+step() { read -r _; "$@" 2>&1; echo "ended with $?: $(cat notes.txt)"; }
+step "$@"
+read -r _; cat /dev/zero >filler 2>/dev/null; echo full
+step "$@"
+read -r _; printf 'good\nmine\n' >notes.txt; echo edited
+step "$@"
+ls -A
+rm filler
+step "$@"
+"#;
+
+fn isolated(script: &str) -> Command {
+    let mut command = Command::new("unshare");
+    command.args(["--user", "--map-root-user", "--mount", "sh", "-c", script, "sh"]);
+    command
+}
+
+#[test]
+#[allow(clippy::print_stderr, reason = "tells what was not tested")]
+fn a_full_disk_ends_the_client_and_loses_nothing() {
+    let (server, files) = (Server::start(), Files::new());
+    let directory = files.ana.parent().unwrap();
+    let possible = isolated("mount -t tmpfs tmpfs \"$1\"").arg(directory).status();
+    if !possible.is_ok_and(|status| status.success()) {
+        eprintln!("skipped: no file system can be mounted here");
+        return;
+    }
+    fs::write(&files.ben, "good\n").unwrap();
+    once(&server.url, &files.ben);
+    let mut steps = isolated(STEPS);
+    steps.arg(directory).arg(env!("CARGO_BIN_EXE_client"));
+    steps.args(["bidi-streaming", "sync", "notes.txt", "--document", "notes", "--once", "--quiet"]);
+    steps.env("FOURMODES_SERVER", &server.url);
+    steps.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped());
+    let mut steps = Running(steps.spawn().unwrap());
+    let said = steps.lines();
+
+    steps.say("sync");
+    said.until("ended with 0: good");
+    steps.say("fill");
+    said.until("full");
+    // An edit of others: the file keeps the text that it has.
+    fs::write(&files.ben, format!("good\n{}", "others\n".repeat(1 << 13))).unwrap();
+    once(&server.url, &files.ben);
+    steps.say("sync");
+    said.until("No space left on device");
+    said.until("ended with 1: good");
+    // One of this side: it stays in the file, and is not sent.
+    steps.say("edit");
+    said.until("edited");
+    steps.say("sync");
+    said.until("No space left on device");
+    said.until("ended with 1: good");
+    said.until("mine");
+    said.until(".notes.txt.lock");
+    said.until(".notes.txt.sync");
+    said.until("filler");
+    once(&server.url, &files.ben);
+    assert!(!read(&files.ben).contains("mine"));
+    // With room again all of it comes together.
+    steps.say("sync");
+    said.until("ended with 0: good");
+    once(&server.url, &files.ben);
+    assert!(read(&files.ben).contains("others\n") && read(&files.ben).contains("mine\n"));
+}
