@@ -8,12 +8,14 @@ use shared_proto::{code_name, limits::CHUNK_BYTES};
 use tonic::Code;
 use uuid::Uuid;
 
+use crate::retry::MOST_ATTEMPTS;
+
 /// Shows gRPC's four communication modes at work.
 ///
 /// Every call is drawn as a sequence diagram while it happens. Results go to
 /// stdout, errors and progress to stderr.
 #[derive(Debug, Parser)]
-#[command(version, about, max_term_width = 100, after_help = EXIT_STATUS)]
+#[command(version, about, max_term_width = 100, after_help = AFTERWORD)]
 pub struct Cli {
     #[command(flatten)]
     pub(crate) options: Options,
@@ -25,16 +27,19 @@ pub struct Cli {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Options for every command")]
 pub(crate) struct Options {
-    /// The server to call
+    /// The server to call; several, separated by commas or each with a --server
+    /// of its own, have their turns
     #[arg(
-        long,
+        long = "server",
         env = "FOURMODES_SERVER",
         hide_env_values = true,
         default_value = "http://127.0.0.1:50051",
         value_name = "URL",
+        value_delimiter = ',',
+        value_parser = trimmed,
         global = true
     )]
-    pub(crate) server: String,
+    pub(crate) servers: Vec<String>,
 
     /// What stdout gets: a diagram for people or JSON lines for programs
     #[arg(
@@ -108,6 +113,32 @@ pub(crate) struct Options {
         global = true
     )]
     pub(crate) fault_delay: Option<Delay>,
+
+    /// How often a unary call is made at most, from 1 to 5: again when its server
+    /// is unavailable or was lost
+    #[arg(
+        long,
+        env = "FOURMODES_MAX_ATTEMPTS",
+        hide_env_values = true,
+        default_value_t = MOST_ATTEMPTS,
+        value_name = "N",
+        value_parser = clap::value_parser!(u32).range(1..=MOST_ATTEMPTS.into()),
+        hide_possible_values = true,
+        allow_negative_numbers = true,
+        global = true
+    )]
+    pub(crate) max_attempts: u32,
+
+    /// Wait for a server that is not there yet, until the deadline, or without
+    /// one for as long as --reconnect says
+    #[arg(
+        long,
+        env = "FOURMODES_WAIT_FOR_READY",
+        hide_env_values = true,
+        value_parser = clap::builder::FalseyValueParser::new(),
+        global = true
+    )]
+    pub(crate) wait_for_ready: bool,
 
     /// The result only, without what led to it
     #[arg(
@@ -488,7 +519,14 @@ pub(crate) enum BidiStreaming {
     },
 }
 
-const EXIT_STATUS: &str = "Exit status:
+const AFTERWORD: &str = "Several servers:
+  Each has its turn, from a random one on, once it says by grpc.health.v1 that it serves, if it has
+  that. One that cannot be reached or fails is left out, for 1s and up to 30s, and another one takes
+  the call. That is for servers of which one is as good as another. What a server keeps is there
+  alone: a stream that has begun comes back to its own server, as does a submission, and the others
+  do not know its tasks, rooms and files.
+
+Exit status:
     0  done
     1  the call failed, or the output could not be written
     2  wrong usage

@@ -20,12 +20,17 @@ pub(crate) const UNARY_DEADLINE: Duration = Duration::from_secs(5);
 /// One run of the client, validated.
 #[derive(Debug)]
 pub(crate) struct Config {
-    pub(crate) server: Uri,
+    /// At least one.
+    pub(crate) servers: Vec<Uri>,
     pub(crate) output: Output,
     pub(crate) diagram: Option<PathBuf>,
     pub(crate) deadline: Option<Duration>,
     /// How long to try to come back when a connection is lost.
     pub(crate) reconnect: Duration,
+    /// How often a unary call is made, from 1.
+    pub(crate) max_attempts: u32,
+    /// Whether to wait for a server that is not there yet.
+    pub(crate) wait_for_ready: bool,
     pub(crate) quiet: bool,
     pub(crate) attached: Attached,
     pub(crate) job: Job,
@@ -136,20 +141,25 @@ impl Config {
     ///
     /// When something in `options` makes no sense.
     pub(crate) fn new(options: Options, job: Job) -> Result<Self, clap::Error> {
-        let server = server_uri(&options.server).map_err(|reason| {
-            let message = format!("--server {}: {reason}", options.server);
-            Cli::command().error(clap::error::ErrorKind::ValueValidation, message)
-        })?;
+        let server = |text: &String| {
+            server_uri(text).map_err(|reason| {
+                let message = format!("--server {text}: {reason}");
+                Cli::command().error(clap::error::ErrorKind::ValueValidation, message)
+            })
+        };
+        let servers = options.servers.iter().map(server).collect::<Result<_, _>>()?;
         let attached = Attached::new(&options)
             .map_err(|reason| Cli::command().error(clap::error::ErrorKind::ValueValidation, reason))?;
         let demonstration = matches!(job, Job::Demonstration(_));
         let unary = job.mode() == Mode::Unary.name() && !demonstration;
         Ok(Self {
-            server,
+            servers,
             output: options.output,
             diagram: options.diagram,
             deadline: options.deadline.or(unary.then_some(UNARY_DEADLINE)),
             reconnect: options.reconnect,
+            max_attempts: options.max_attempts,
+            wait_for_ready: options.wait_for_ready,
             quiet: options.quiet,
             attached,
             job,

@@ -6,8 +6,16 @@ use http::Uri;
 use hyper_util::{client::legacy::connect::HttpConnector, rt::TokioIo};
 use shared_proto::limits;
 use tokio::net::TcpStream;
-use tonic::transport::{Channel, Endpoint, Error};
+use tonic::{
+    Code,
+    transport::{Channel, Endpoint, Error},
+};
+use tonic_health::pb::{
+    HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
+};
 use tower::{BoxError, Service, service_fn};
+
+use crate::failure::Failure;
 
 /// Connects once, so that an address where nothing listens is an error now and
 /// not a call that fails later.
@@ -31,6 +39,19 @@ pub(crate) async fn connect(server: &Uri) -> Result<Channel, Error> {
         .keep_alive_while_idle(true)
         .connect_with_connector(once())
         .await
+}
+
+/// Whether a server says that it serves. One that has no opinion does.
+pub(crate) async fn serves(channel: &Channel) -> Result<(), Failure> {
+    let whole_server = HealthCheckRequest { service: String::new() };
+    match HealthClient::new(channel.clone()).check(whole_server).await {
+        Ok(response) => match response.into_inner().status() {
+            ServingStatus::Serving => Ok(()),
+            other => Err(Failure::not_serving(other.as_str_name())),
+        },
+        Err(status) if status.code() == Code::Unimplemented => Ok(()),
+        Err(status) => Err(status.into()),
+    }
 }
 
 /// Connects the first time only. Left to itself a channel whose connection ends

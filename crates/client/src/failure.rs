@@ -15,7 +15,7 @@ use shared_proto::code_name;
 use tonic::{Code, Status, TimeoutExpired};
 use tonic_types::StatusExt as _;
 
-use crate::words::printable;
+use crate::{retry::Pushback, words::printable};
 
 /// A run that did not end well.
 #[derive(Debug)]
@@ -30,6 +30,8 @@ pub(crate) struct Failure {
     pub(crate) stage: Stage,
     /// What the server asks for before the next attempt.
     pub(crate) retry_after: Option<Duration>,
+    /// Likewise, of who makes the same call again.
+    pub(crate) pushback: Option<Pushback>,
 }
 
 /// How far a run got.
@@ -88,6 +90,7 @@ impl Failure {
             sources: Vec::new(),
             stage: Stage::UnderWay,
             retry_after: None,
+            pushback: None,
         }
     }
 
@@ -102,6 +105,11 @@ impl Failure {
             Kind::Status(_) => !self.sources.is_empty(),
             _ => false,
         }
+    }
+
+    /// Likewise, and the server has nothing against it.
+    pub(crate) fn may_be_tried_again(&self) -> bool {
+        self.is_lost_connection() && self.pushback != Some(Pushback::Never)
     }
 
     pub(crate) fn input(file: &Path, reason: impl fmt::Display) -> Self {
@@ -144,6 +152,17 @@ impl Failure {
             Kind::Status(Code::Unavailable),
             format!("the server has been silent for {silence}, without a heartbeat"),
         )
+    }
+
+    /// A server among several that has not said in time that it serves.
+    pub(crate) fn not_ready(time: Duration) -> Self {
+        let time = humantime::format_duration(time);
+        Self::new(Kind::Connect(Connect::TimedOut), format!("not ready after {time}"))
+    }
+
+    /// One that says something else.
+    pub(crate) fn not_serving(status: &str) -> Self {
+        Self::new(Kind::Status(Code::Unavailable), format!("the server says that it is {status}"))
     }
 
     pub(crate) fn interrupted() -> Self {
@@ -328,6 +347,7 @@ impl From<Status> for Failure {
         let mut failure = Self::new(Kind::Status(code), status.message());
         failure.details = details(&status);
         failure.retry_after = status.get_details_retry_info().and_then(|retry| retry.retry_delay);
+        failure.pushback = Pushback::of(status.metadata());
         failure
     }
 }
@@ -429,4 +449,39 @@ pub(crate) fn details(status: &Status) -> Vec<Detail> {
         add("ResourceInfo", "", text);
     }
     found
+}
+
+#[cfg(test)]
+mod tests {
+    use h2::Reason;
+
+    use super::*;
+
+    #[test]
+    fn a_lost_connection_has_five_faces() {
+        let from_h2 = |reason: Reason| Status::from_error(Box::new(h2::Error::from(reason)));
+        let faces = [
+            (Code::Unavailable, from_h2(Reason::REFUSED_STREAM)),
+            (Code::Unknown, Status::from_error("channel closed".into())),
+            (Code::Internal, from_h2(Reason::PROTOCOL_ERROR)),
+            (Code::Cancelled, from_h2(Reason::CANCEL)),
+            (Code::ResourceExhausted, from_h2(Reason::ENHANCE_YOUR_CALM)),
+        ];
+        for (code, face) in faces {
+            assert_eq!(face.code(), code);
+            assert!(Failure::from(face).may_be_tried_again(), "{code:?}");
+            // The same as an answer of the server's is one.
+            let answer = Failure::from(Status::new(code, "no"));
+            assert_eq!(answer.may_be_tried_again(), code == Code::Unavailable, "{code:?}");
+        }
+        assert!(!Failure::from(Status::from_error(Box::new(TimeoutExpired(())))).may_be_tried_again());
+    }
+
+    #[test]
+    fn a_server_that_wants_no_other_attempt_gets_none() {
+        let mut status = Status::unavailable("for good");
+        status.metadata_mut().insert("grpc-retry-pushback-ms", "-1".parse().unwrap());
+        let failure = Failure::from(status);
+        assert!(failure.is_lost_connection() && !failure.may_be_tried_again());
+    }
 }

@@ -1,8 +1,9 @@
 //! A client for gRPC's four communication modes.
 //!
 //! What the user says (`cli`) becomes what the program may rely on (`config`);
-//! `connect` opens the channel, `modes` make the calls, and everything that
-//! happens on them goes by way of the `timeline` to its renderers.
+//! `connect` opens a channel, `session` has it at hand and replaces it when it is
+//! lost, `modes` make the calls, and everything that happens on them goes by way
+//! of the `timeline` to its renderers.
 
 mod attached;
 mod bar;
@@ -14,7 +15,9 @@ mod lines;
 mod modes;
 mod part;
 mod readings;
+mod retry;
 mod run;
+mod servers;
 mod session;
 mod timeline;
 mod words;

@@ -47,7 +47,10 @@ pub async fn run(cli: Cli) -> ExitCode {
         timeline.failure()
     });
     match outcome.failure.or(unwritten) {
-        Some(failure) => failure.report(&format!("{} at {}", config.job, config.server)),
+        Some(failure) => {
+            let servers: Vec<_> = config.servers.iter().map(ToString::to_string).collect();
+            failure.report(&format!("{} at {}", config.job, servers.join(", ")))
+        }
         None => ExitCode::SUCCESS,
     }
 }

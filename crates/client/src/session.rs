@@ -1,156 +1,320 @@
-//! What a scenario has at hand: the channel, the timeline and the time left.
+//! What a scenario has at hand: the channels, the timeline and the time left.
+
+#[cfg(test)]
+mod tests;
 
 use std::{
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
     time::{Duration, Instant},
 };
 
-use http::Uri;
 use indicatif::ProgressBar;
 use shared_proto::fourmodes::v1::unary_service_client::UnaryServiceClient;
+use tokio::time::timeout;
 use tonic::{Request, Response, Status, transport::Channel};
 
 use crate::{
     attached::Attached,
     config::{Config, UNARY_DEADLINE},
-    connect::connect,
+    connect::{connect, serves},
     failure::{Failure, Stage},
+    retry::{Backoff, Pushback, Throttle},
+    servers::Servers,
     timeline::{Timeline, tap::Tap},
 };
 
 pub(crate) struct Session {
-    server: Uri,
-    channel: Mutex<Channel>,
+    servers: Mutex<Servers>,
+    channels: Mutex<Channels>,
+    throttle: Mutex<Throttle>,
     timeline: Timeline,
     attached: Arc<Attached>,
     deadline: Option<Instant>,
     /// How long to try to come back.
     patience: Duration,
+    /// How often a unary call is made.
+    max_attempts: u32,
     /// Whether a call has got further since this was last asked.
     progressed: AtomicBool,
+    /// Whether a server has something of this run.
+    begun: AtomicBool,
+}
+
+struct Channels {
+    /// The server that keeps what this run has begun.
+    home: usize,
+    /// To there, for everything but unary calls.
+    streams: Channel,
+    /// Whether anything has passed there. Until then a unary call may as well.
+    streamed: bool,
+    /// By server, for unary calls: a stream that nobody reads holds up all that
+    /// is on its connection.
+    unary: Vec<Option<Channel>>,
+}
+
+/// Where a unary call may be made.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Where {
+    Anywhere,
+    AtHome,
 }
 
 impl Session {
     pub(crate) async fn open(config: &Config, timeline: &Timeline) -> Result<Self, Failure> {
         let deadline = config.deadline.map(|deadline| Instant::now() + deadline);
-        let channel = connect(&config.server).await?;
-        timeline.connected(&config.server);
+        let servers = Mutex::new(Servers::new(&config.servers));
+        let mut loss = Loss::new();
+        let (home, streams) = loop {
+            match connect_to_next(&servers, timeline, |_| None).await {
+                Ok(found) => break found,
+                // The deadline ends all of it by itself.
+                Err(failure)
+                    if config.wait_for_ready
+                        && (deadline.is_some() || loss.since.elapsed() < config.reconnect) =>
+                {
+                    loss.pause(&failure, timeline).await;
+                }
+                Err(failure) => return Err(failure),
+            }
+        };
+        // The first call goes where the connection is.
+        lock(&servers).return_turn(home);
+        let mut unary = vec![None; config.servers.len()];
+        unary[home] = Some(streams.clone());
         Ok(Self {
-            server: config.server.clone(),
-            channel: Mutex::new(channel),
+            servers,
+            channels: Mutex::new(Channels { home, streams, streamed: false, unary }),
+            throttle: Mutex::default(),
             timeline: timeline.clone(),
             attached: Arc::new(config.attached.clone()),
             deadline,
             patience: config.reconnect,
+            max_attempts: config.max_attempts,
             progressed: AtomicBool::new(false),
+            begun: AtomicBool::new(false),
         })
     }
 
     /// Makes a call that knows how to go on where it was, again after each
     /// loss of the connection, until it ends in another way.
     ///
-    /// Gives up when nothing has come of it for as long as the user said, and
-    /// at once when the server has not answered at all yet: then it is not one
-    /// that went away, but none.
+    /// Until something has come of it, any server will do; then it stays with the
+    /// one that it has begun with. Gives up when nothing has come of it for as
+    /// long as the user said, and at once when no server has answered at all yet:
+    /// then it is not one that went away, but none.
     pub(crate) async fn resuming<T>(
         &self,
         call: impl AsyncFnMut() -> Result<T, Failure>,
     ) -> Result<T, Failure> {
-        self.again(call, || self.timeline.stage() == Stage::UnderWay).await
+        let is_worth_it = || self.timeline.stage() == Stage::UnderWay;
+        self.again(call, || self.begun.load(Relaxed), is_worth_it).await
     }
 
     /// Likewise a call that may be made again although nothing has come back: it
     /// is answered at its end alone, and takes effect once however often it is
-    /// made.
+    /// made to the same server.
     pub(crate) async fn repeating<T>(
         &self,
         call: impl AsyncFnMut() -> Result<T, Failure>,
     ) -> Result<T, Failure> {
-        self.again(call, || true).await
-    }
-
-    /// Makes a unary call, again when the connection is lost before the answer
-    /// is there, within the time that is left. Whoever uses this knows that the
-    /// call may be repeated: it changes nothing, or its message has an id that
-    /// makes it take effect once.
-    ///
-    /// As gRFC A6 has it: five attempts at most, and each says how many there
-    /// were before. Also when the server has not answered at all yet, as the
-    /// first call of a run may be the one that it died in.
-    pub(crate) async fn unary<M: Clone, T>(
-        &self,
-        message: M,
-        call: impl AsyncFn(UnaryServiceClient<Tap>, Request<M>) -> Result<Response<T>, Status>,
-    ) -> Result<T, Failure> {
-        const MOST_ATTEMPTS: u32 = 5;
-        let mut before = 0;
-        let attempt = async || {
-            let mut request = self.unary_request(message.clone());
-            if before > 0 {
-                request.metadata_mut().insert("grpc-previous-rpc-attempts", before.into());
-            }
-            before += 1;
-            match call(UnaryServiceClient::new(self.channel()), request).await {
-                Ok(response) => Ok(Ok(response.into_inner())),
-                Err(status) if before == MOST_ATTEMPTS => Ok(Err(status.into())),
-                Err(status) => Err(status.into()),
-            }
-        };
-        self.again(attempt, || true).await?
+        self.again(call, || true, || true).await
     }
 
     async fn again<T>(
         &self,
         mut call: impl AsyncFnMut() -> Result<T, Failure>,
+        is_at_home: impl Fn() -> bool,
         is_worth_it: impl Fn() -> bool,
     ) -> Result<T, Failure> {
-        let mut lost: Option<(Instant, u32)> = None;
+        let mut loss: Option<Loss> = None;
         loop {
             let mut failure = match call().await {
-                Err(failure) if failure.is_lost_connection() => failure,
+                Err(failure) if failure.may_be_tried_again() => failure,
                 ended => return ended,
             };
+            let home = lock(&self.channels).home;
+            if !is_at_home() {
+                self.eject(home, &failure);
+            }
             loop {
                 if self.progressed.swap(false, Relaxed) {
-                    lost = None;
+                    loss = None;
                 }
-                let (since, attempts) = lost.get_or_insert((Instant::now(), 0));
-                if since.elapsed() >= self.patience || !is_worth_it() {
+                let loss = loss.get_or_insert_with(Loss::new);
+                if loss.since.elapsed() >= self.patience {
                     return Err(failure);
                 }
-                *attempts += 1;
-                let pause = full_jitter(*attempts).max(failure.retry_after.unwrap_or_default());
-                self.timeline.reconnecting(*attempts, pause, &failure.message);
-                tokio::time::sleep(pause).await;
-                match connect(&self.server).await {
-                    Ok(channel) => {
-                        *self.channel.lock().unwrap_or_else(PoisonError::into_inner) = channel;
-                        self.timeline.connected(&self.server);
+                let at_home = is_at_home();
+                if at_home || !lock(&self.servers).has_one(Instant::now()) {
+                    if !is_worth_it() {
+                        return Err(failure);
+                    }
+                    loss.pause(&failure, &self.timeline).await;
+                }
+                let reached = match at_home {
+                    true => connect_to(&self.servers, home, &self.timeline, "client")
+                        .await
+                        .map(|channel| (home, channel)),
+                    false => connect_to_next(&self.servers, &self.timeline, |_| None).await,
+                };
+                match reached {
+                    Ok((server, channel)) => {
+                        let mut channels = lock(&self.channels);
+                        (channels.home, channels.streams) = (server, channel);
                         break;
                     }
-                    Err(error) => failure = error.into(),
+                    Err(error) => failure = error,
                 }
             }
         }
     }
 
+    /// Makes a unary call, again when the connection is lost before the answer
+    /// is there, within the time that is left; if there are several servers, by
+    /// another one. Whoever uses this knows that the call changes nothing, or
+    /// means the same to each of them.
+    ///
+    /// As gRFC A6 has it: so many attempts at most, not against the server's
+    /// will, none when an answer has begun, and each says how many there were
+    /// before. Also when the server has not answered at all yet, as the first
+    /// call of a run may be the one that it died in.
+    pub(crate) async fn unary<M: Clone, T>(
+        &self,
+        message: M,
+        call: impl AsyncFn(UnaryServiceClient<Tap>, Request<M>) -> Result<Response<T>, Status>,
+    ) -> Result<T, Failure> {
+        self.attempts(Where::Anywhere, message, call).await
+    }
+
+    /// Likewise a call that may be repeated at one server alone: that one knows
+    /// the id that makes the call take effect once, or the page that comes next.
+    pub(crate) async fn unary_at_home<M: Clone, T>(
+        &self,
+        message: M,
+        call: impl AsyncFn(UnaryServiceClient<Tap>, Request<M>) -> Result<Response<T>, Status>,
+    ) -> Result<T, Failure> {
+        let answered = self.attempts(Where::AtHome, message, call).await;
+        self.begun.fetch_or(answered.is_ok(), Relaxed);
+        answered
+    }
+
+    async fn attempts<M: Clone, T>(
+        &self,
+        place: Where,
+        message: M,
+        call: impl AsyncFn(UnaryServiceClient<Tap>, Request<M>) -> Result<Response<T>, Status>,
+    ) -> Result<T, Failure> {
+        let mut made = 0;
+        let mut loss: Option<Loss> = None;
+        loop {
+            let failure = match self.unary_channel(place).await {
+                // Nothing was sent: that is no attempt.
+                Err(failure) => failure,
+                Ok((server, channel)) => {
+                    let tap = self.tap(channel, server, "client");
+                    let answer = tap.answer();
+                    let mut request = self.unary_request(message.clone());
+                    if made > 0 {
+                        request.metadata_mut().insert("grpc-previous-rpc-attempts", made.into());
+                    }
+                    made += 1;
+                    let failure = match call(UnaryServiceClient::new(tap), request).await {
+                        Ok(response) => {
+                            lock(&self.servers).worked(server);
+                            lock(&self.throttle).succeeded();
+                            return Ok(response.into_inner());
+                        }
+                        Err(status) => Failure::from(status),
+                    };
+                    let another = self.another_after(server, &failure);
+                    if !another || answer.has_begun() || made >= self.max_attempts {
+                        return Err(failure);
+                    }
+                    failure
+                }
+            };
+            let loss = loss.get_or_insert_with(Loss::new);
+            if loss.since.elapsed() >= self.patience {
+                return Err(failure);
+            }
+            let elsewhere = place == Where::Anywhere && lock(&self.servers).has_one(Instant::now());
+            if !elsewhere || failure.pushback.is_some() {
+                loss.pause(&failure, &self.timeline).await;
+            }
+        }
+    }
+
+    /// What a failed attempt means for its server and for others: whether there
+    /// may be another one.
+    fn another_after(&self, server: usize, failure: &Failure) -> bool {
+        let lost = failure.is_lost_connection();
+        let mut throttle = lock(&self.throttle);
+        if lost || failure.pushback == Some(Pushback::Never) {
+            throttle.failed();
+        }
+        let another = failure.may_be_tried_again() && throttle.allows_another();
+        drop(throttle);
+        match lost {
+            true => self.eject(server, failure),
+            false => lock(&self.servers).worked(server),
+        }
+        another
+    }
+
+    /// Leaves a server out for a while, and lets go of its connection: before
+    /// the next one it has to say that it serves.
+    fn eject(&self, server: usize, failure: &Failure) {
+        lock(&self.channels).unary[server] = None;
+        eject(&self.servers, server, failure, &self.timeline);
+    }
+
+    async fn unary_channel(&self, place: Where) -> Result<(usize, Channel), Failure> {
+        let existing = |server: usize| lock(&self.channels).unary[server].clone();
+        let (server, channel) = match place {
+            Where::Anywhere => connect_to_next(&self.servers, &self.timeline, existing).await?,
+            Where::AtHome => {
+                let home = lock(&self.channels).home;
+                match existing(home) {
+                    Some(channel) => (home, channel),
+                    None => (home, connect_to(&self.servers, home, &self.timeline, "client").await?),
+                }
+            }
+        };
+        lock(&self.channels).unary[server] = Some(channel.clone());
+        Ok((server, channel))
+    }
+
     /// Says that a call got further: the patience with the next loss is new.
     pub(crate) fn progressed(&self) {
         self.progressed.store(true, Relaxed);
+        self.begun.store(true, Relaxed);
     }
 
-    /// The channel, for the generated clients. What passes is shown.
+    /// The channel for streams, for the generated clients. What passes is shown.
     pub(crate) fn channel(&self) -> Tap {
-        self.channel_of("client")
+        let mut channels = lock(&self.channels);
+        let home = channels.home;
+        if !std::mem::replace(&mut channels.streamed, true) {
+            channels.unary[home] = None;
+        }
+        self.tap(channels.streams.clone(), home, "client")
     }
 
-    /// Likewise for a demonstration with several clients, under a name.
-    pub(crate) fn channel_of(&self, client: &str) -> Tap {
-        let channel = self.channel.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        Tap::new(channel, self.timeline.clone(), self.attached.clone(), client)
+    /// A connection of its own, for a demonstration with several clients, under
+    /// a name.
+    pub(crate) async fn channel_of(&self, client: &str) -> Result<Tap, Failure> {
+        let home = lock(&self.channels).home;
+        let channel = connect_to(&self.servers, home, &self.timeline, client).await?;
+        Ok(self.tap(channel, home, client))
+    }
+
+    fn tap(&self, channel: Channel, server: usize, client: &str) -> Tap {
+        let servers = lock(&self.servers);
+        let server = (servers.count() > 1).then(|| servers.uri(server).clone());
+        Tap::new(channel, self.timeline.clone(), self.attached.clone(), client, server)
     }
 
     /// Tells the server how much time is left: it stops working when nobody
@@ -188,26 +352,89 @@ impl Session {
     }
 }
 
-/// A pause before an attempt, from 1: any length up to a bound that doubles. Of
-/// a thousand clients that lost the same server no two come back together.
-fn full_jitter(attempt: u32) -> Duration {
-    const FIRST: Duration = Duration::from_millis(100);
-    const LONGEST: Duration = Duration::from_secs(2);
-    let bound = FIRST.saturating_mul(1 << (attempt - 1).min(10)).min(LONGEST);
-    bound.mul_f64(fastrand::f64())
+/// Since when there is no connection.
+struct Loss {
+    since: Instant,
+    attempts: u32,
+    backoff: Backoff,
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn pauses_grow_to_a_bound_and_differ() {
-        let longest = |attempt| (0..1_000).map(|_| full_jitter(attempt)).max().unwrap_or_default();
-        assert!(longest(1) <= Duration::from_millis(100) && longest(1) > Duration::from_millis(80));
-        assert!(longest(3) <= Duration::from_millis(400) && longest(3) > Duration::from_millis(320));
-        assert!(longest(u32::MAX) <= Duration::from_secs(2) && longest(99) > Duration::from_millis(1_600));
-        let distinct: std::collections::HashSet<_> = (0..100).map(|_| full_jitter(5)).collect();
-        assert!(distinct.len() > 90);
+impl Loss {
+    fn new() -> Self {
+        Self { since: Instant::now(), attempts: 0, backoff: Backoff::default() }
     }
+
+    /// Waits before the next attempt, and says so.
+    async fn pause(&mut self, failure: &Failure, timeline: &Timeline) {
+        self.attempts += 1;
+        let pause = self.backoff.pause(failure.pushback, failure.retry_after);
+        timeline.reconnecting(self.attempts, pause, &failure.message);
+        tokio::time::sleep(pause).await;
+    }
+}
+
+/// Connects to the server whose turn it is, or to the next one that can be
+/// reached, unless there is a connection.
+async fn connect_to_next(
+    servers: &Mutex<Servers>,
+    timeline: &Timeline,
+    existing: impl Fn(usize) -> Option<Channel>,
+) -> Result<(usize, Channel), Failure> {
+    let mut tries = lock(servers).count();
+    loop {
+        let server = lock(servers).choose(Instant::now());
+        if let Some(channel) = existing(server) {
+            return Ok((server, channel));
+        }
+        let failure = match connect_to(servers, server, timeline, "client").await {
+            Ok(channel) => return Ok((server, channel)),
+            Err(failure) => failure,
+        };
+        eject(servers, server, &failure, timeline);
+        tries -= 1;
+        if tries == 0 || !lock(servers).has_one(Instant::now()) {
+            return Err(failure);
+        }
+    }
+}
+
+/// Connects to one server. Where there are others it has to say soon that it
+/// serves.
+async fn connect_to(
+    servers: &Mutex<Servers>,
+    server: usize,
+    timeline: &Timeline,
+    client: &str,
+) -> Result<Channel, Failure> {
+    const SOON: Duration = Duration::from_secs(1);
+    let (uri, alone) = {
+        let servers = lock(servers);
+        (servers.uri(server).clone(), servers.count() == 1)
+    };
+    let connected = async {
+        let channel = connect(&uri).await?;
+        if !alone {
+            serves(&channel).await?;
+        }
+        Ok(channel)
+    };
+    let channel = match alone {
+        true => connected.await?,
+        false => timeout(SOON, connected).await.unwrap_or_else(|_| Err(Failure::not_ready(SOON)))?,
+    };
+    timeline.connected(client, &uri);
+    Ok(channel)
+}
+
+/// Where there is no other server nobody is interested.
+fn eject(servers: &Mutex<Servers>, server: usize, failure: &Failure, timeline: &Timeline) {
+    let mut servers = lock(servers);
+    let time = servers.eject(server, failure.retry_after, Instant::now());
+    if servers.count() > 1 {
+        timeline.ejected(servers.uri(server), time, &failure.message);
+    }
+}
+
+fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
+    of.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -91,8 +91,16 @@ fn kind_and_fields(kind: &Kind<'_>) -> (&'static str, Value) {
             json!({ "attempt": attempt, "after_ms": after.as_millis() as u64, "reason": reason }),
         ),
         Kind::Connected { server } => ("connected", json!({ "server": server.to_string() })),
-        Kind::Request { path, metadata } => {
-            ("headers", json!({ "from": "client", "path": path, "metadata": fields(metadata) }))
+        Kind::Ejected { server, time, reason } => (
+            "ejected",
+            json!({ "server": server.to_string(), "for_ms": time.as_millis() as u64, "reason": reason }),
+        ),
+        Kind::Request { path, metadata, server } => {
+            let mut request = json!({ "from": "client", "path": path, "metadata": fields(metadata) });
+            if let Some(server) = server {
+                request["server"] = server.to_string().into();
+            }
+            ("headers", request)
         }
         Kind::Response { http, metadata } => (
             "headers",

@@ -6,7 +6,7 @@ use std::io::{self, Write};
 use shared_proto::code_name;
 
 use super::{
-    Event, Kind, Outcome, Renderer, Side,
+    Event, Kind, Outcome, Renderer, Side, at, ejected,
     fold::{Fold, Held},
     headers, reconnect,
 };
@@ -46,7 +46,9 @@ impl<W: Write> Mermaid<W> {
         let client = participant(event.client);
         let (from, arrow, to, label) = match &event.kind {
             Kind::Connected { server } => (&client[..], "->>", "server", format!("connect {server}")),
-            Kind::Request { path, .. } => (&client[..], "->>", "server", format!("HEADERS {path}")),
+            Kind::Request { path, server, .. } => {
+                (&client[..], "->>", "server", format!("HEADERS {path}{}", at(*server)))
+            }
             Kind::Response { http, .. } => ("server", "-->>", &client[..], headers(*http)),
             Kind::Message { from: Side::Client, number, message } => {
                 (&client[..], "->>", "server", format!("message {number}  {}", message.text()))
@@ -65,6 +67,10 @@ impl<W: Write> Mermaid<W> {
             Kind::Broken { reason } => ("server", "--x", &client[..], format!("broken: {reason}")),
             Kind::Reconnect { attempt, after, reason } => {
                 let label = reconnect(*attempt, *after, reason);
+                return writeln!(self.out, "    Note over {client}: {}", escaped(&label, LABEL));
+            }
+            Kind::Ejected { server, time, reason } => {
+                let label = ejected(server, *time, reason);
                 return writeln!(self.out, "    Note over {client}: {}", escaped(&label, LABEL));
             }
             Kind::Note(text) => {

@@ -55,8 +55,8 @@ pub(crate) struct Event<'a> {
 pub(crate) enum Kind<'a> {
     /// The connection is there.
     Connected { server: &'a Uri },
-    /// A call begins.
-    Request { path: &'a str, metadata: &'a HeaderMap },
+    /// A call begins, where there are several servers at one of them.
+    Request { path: &'a str, metadata: &'a HeaderMap, server: Option<&'a Uri> },
     /// A call is answered: the HTTP status is not the call's.
     Response { http: StatusCode, metadata: &'a HeaderMap },
     /// The `number`th message of its side of the call.
@@ -72,6 +72,8 @@ pub(crate) enum Kind<'a> {
     Broken { reason: &'a str },
     /// The connection was lost; the client tries again after a pause.
     Reconnect { attempt: u32, after: Duration, reason: &'a str },
+    /// One of several servers failed, and is left out for a while.
+    Ejected { server: &'a Uri, time: Duration, reason: &'a str },
     /// A word of explanation.
     Note(&'a str),
 }
@@ -166,9 +168,13 @@ impl Timeline {
         Ok(timeline)
     }
 
-    pub(crate) fn connected(&self, server: &Uri) {
+    pub(crate) fn connected(&self, client: &str, server: &Uri) {
         self.shared.connected.store(true, Relaxed);
-        self.record("client", Kind::Connected { server });
+        self.record(client, Kind::Connected { server });
+    }
+
+    pub(crate) fn ejected(&self, server: &Uri, time: Duration, reason: &str) {
+        self.record("client", Kind::Ejected { server, time, reason });
     }
 
     pub(crate) fn reconnecting(&self, attempt: u32, after: Duration, reason: &str) {
@@ -266,6 +272,16 @@ fn headers(http: StatusCode) -> String {
 /// The label of an attempt to connect again.
 fn reconnect(attempt: u32, after: Duration, reason: &str) -> String {
     format!("reconnect {attempt} in {} ms: {reason}", after.as_millis())
+}
+
+/// The label of a server that is left out.
+fn ejected(server: &Uri, time: Duration, reason: &str) -> String {
+    format!("{server} is left out for {} ms: {reason}", time.as_millis())
+}
+
+/// Which of several servers a call goes to.
+fn at(server: Option<&Uri>) -> String {
+    server.and_then(Uri::authority).map(|server| format!("  at {server}")).unwrap_or_default()
 }
 
 /// Tells the renderers that time goes by without events, until the run is over.

@@ -33,7 +33,7 @@ pub(super) fn drawn<R: Renderer>(mut renderer: R) -> io::Result<R> {
 
     happen(&mut renderer, "client", Kind::Connected { server: &server })?;
     happen(&mut renderer, "client", Kind::Note("Everything that can happen; half of it # at %%once%%."))?;
-    happen(&mut renderer, "ana", Kind::Request { path, metadata: &metadata })?;
+    happen(&mut renderer, "ana", Kind::Request { path, metadata: &metadata, server: None })?;
     happen(&mut renderer, "ana", message(Side::Client, 1, b"\x0a\x0a\x0a\x03r<1\x12\x03ana"))?;
     happen(&mut renderer, "ana", Kind::Response { http: StatusCode::OK, metadata: &empty })?;
     let post =
@@ -59,6 +59,10 @@ pub(super) fn drawn<R: Renderer>(mut renderer: R) -> io::Result<R> {
     happen(&mut renderer, "client", Kind::Broken { reason: "connection reset by peer" })?;
     let after = Duration::from_millis(170);
     happen(&mut renderer, "client", Kind::Reconnect { attempt: 1, after, reason: "connection refused" })?;
+    let time = Duration::from_secs(2);
+    happen(&mut renderer, "client", Kind::Ejected { server: &server, time, reason: "it is NOT_SERVING" })?;
+    let request = Kind::Request { path, metadata: &empty, server: Some(&server) };
+    happen(&mut renderer, "client", request)?;
     renderer.outcome(&Outcome {
         mode: "bidi-streaming",
         scenario: "chat",

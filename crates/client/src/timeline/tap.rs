@@ -4,11 +4,15 @@
 
 use std::{
     pin::Pin,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     task::{Context, Poll, ready},
 };
 
 use bytes::Bytes;
+use http::{StatusCode, Uri};
 use http_body::Frame;
 use prost_reflect::MessageDescriptor;
 use shared_proto::frames::{Frames, Part};
@@ -28,11 +32,43 @@ pub(crate) struct Tap {
     timeline: Timeline,
     attached: Arc<Attached>,
     client: Arc<str>,
+    /// Where there are several.
+    server: Option<Uri>,
+    answer: Answer,
+}
+
+/// Whether an answer has begun, by which a call is the server's alone. A status
+/// without anything before it is none.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Answer(Arc<AtomicBool>);
+
+impl Answer {
+    pub(crate) fn has_begun(&self) -> bool {
+        self.0.load(Relaxed)
+    }
+
+    fn see(&self, response: &http::Response<Body>) {
+        // Any other HTTP status comes from something in between.
+        if response.status() == StatusCode::OK && !response.headers().contains_key(Status::GRPC_STATUS) {
+            self.0.store(true, Relaxed);
+        }
+    }
 }
 
 impl Tap {
-    pub(crate) fn new(channel: Channel, timeline: Timeline, attached: Arc<Attached>, client: &str) -> Self {
-        Self { channel, timeline, attached, client: client.into() }
+    pub(crate) fn new(
+        channel: Channel,
+        timeline: Timeline,
+        attached: Arc<Attached>,
+        client: &str,
+        server: Option<Uri>,
+    ) -> Self {
+        Self { channel, timeline, attached, client: client.into(), server, answer: Answer::default() }
+    }
+
+    /// To the calls that are made by this.
+    pub(crate) fn answer(&self) -> Answer {
+        self.answer.clone()
     }
 }
 
@@ -47,17 +83,23 @@ impl Service<http::Request<Body>> for Tap {
 
     fn call(&mut self, mut request: http::Request<Body>) -> Self::Future {
         let (timeline, attached) = (self.timeline.clone(), self.attached.clone());
+        let answer = self.answer.clone();
         timeline.note_call();
         attached.ask_for_faults(request.headers_mut());
         if !timeline.is_drawn() {
             attached.identify(&mut request);
             let response = self.channel.call(request);
-            return Box::pin(async move { response.await.inspect(|_| timeline.note_answer()) });
+            return Box::pin(async move {
+                let response = response.await?;
+                timeline.note_answer();
+                answer.see(&response);
+                Ok(response)
+            });
         }
         let path = request.uri().path();
         let method = shared_proto::method(path);
         let call = Call { timeline, client: self.client.clone() };
-        call.record(Kind::Request { path, metadata: request.headers() });
+        call.record(Kind::Request { path, metadata: request.headers(), server: self.server.as_ref() });
         attached.identify(&mut request);
         let request = request.map(|body| {
             let messages = Messages::new(Side::Client, method.as_ref().map(|method| method.input()));
@@ -67,7 +109,10 @@ impl Service<http::Request<Body>> for Tap {
         let response = self.channel.call(request);
         Box::pin(async move {
             match response.await {
-                Ok(response) => Ok(open.answered(response, method.map(|method| method.output()))),
+                Ok(response) => {
+                    answer.see(&response);
+                    Ok(open.answered(response, method.map(|method| method.output())))
+                }
                 Err(error) => {
                     open.broke(&error);
                     Err(error)

@@ -10,7 +10,7 @@ use shared_proto::code_name;
 use tonic::Code;
 
 use super::{
-    Event, Kind, Outcome, Renderer, Side,
+    Event, Kind, Outcome, Renderer, Side, at, ejected,
     fold::{Fold, Held},
     headers, reconnect,
 };
@@ -142,11 +142,12 @@ impl<W: Write> Text<W> {
                 let label = label(format!("connect {server}"));
                 self.arrow(event.at, Side::Client, &label, &plain.dim())
             }
-            Kind::Request { path, metadata } => {
+            Kind::Request { path, metadata, server } => {
                 let deadline =
                     metadata.get("grpc-timeout").and_then(|value| value.to_str().ok()).and_then(timeout);
                 let deadline = deadline.map(|deadline| format!("  deadline {deadline}")).unwrap_or_default();
-                self.arrow(event.at, Side::Client, &label(format!("HEADERS {path}{deadline}")), &plain)
+                let label = label(format!("HEADERS {path}{deadline}{}", at(*server)));
+                self.arrow(event.at, Side::Client, &label, &plain)
             }
             Kind::Response { http, .. } => self.arrow(event.at, Side::Server, &label(headers(*http)), &plain),
             Kind::Message { from, number, message } => {
@@ -175,12 +176,19 @@ impl<W: Write> Text<W> {
                 self.arrow(event.at, Side::Server, &label, &plain.red())
             }
             Kind::Reconnect { attempt, after, reason } => {
-                let label = label(printable(&reconnect(*attempt, *after, reason)).into_owned());
-                let middle = truncate_str(&format!("  {label}"), self.inner(), "…").into_owned();
-                let middle = pad_str(&middle, self.inner(), Alignment::Left, None).into_owned();
-                self.row(Some(event.at), &plain.yellow().apply_to(middle).to_string())
+                self.aside(event.at, &label(reconnect(*attempt, *after, reason)))
+            }
+            Kind::Ejected { server, time, reason } => {
+                self.aside(event.at, &label(ejected(server, *time, reason)))
             }
         }
+    }
+
+    /// What one side does by itself.
+    fn aside(&mut self, at: Duration, label: &str) -> io::Result<()> {
+        let middle = truncate_str(&format!("  {}", printable(label)), self.inner(), "…").into_owned();
+        let middle = pad_str(&middle, self.inner(), Alignment::Left, None).into_owned();
+        self.row(Some(at), &self.style().yellow().apply_to(middle).to_string())
     }
 }
 

@@ -14,6 +14,7 @@ mod proxy;
 mod readme;
 mod retry;
 mod server_streaming;
+mod servers;
 mod support;
 mod sync;
 mod tasks;

@@ -8,7 +8,10 @@ use std::{
 
 use serde_json::Value;
 use server::config::Config;
-use tokio::{net::TcpListener, runtime::Runtime};
+use tokio::{
+    net::{TcpListener, TcpSocket},
+    runtime::Runtime,
+};
 
 /// For what takes far less on any machine.
 pub(crate) const LONG: Duration = Duration::from_secs(30);
@@ -27,6 +30,10 @@ impl Server {
     pub(crate) fn with(config: Config) -> Self {
         let runtime = Runtime::new().unwrap();
         let listener = runtime.block_on(TcpListener::bind(config.listen)).unwrap();
+        Self::on(listener, config, runtime)
+    }
+
+    fn on(listener: TcpListener, config: Config, runtime: Runtime) -> Self {
         let url = format!("http://{}", listener.local_addr().unwrap());
         runtime.spawn(server::serve(listener, config, std::future::pending()));
         Self { url, _runtime: runtime }
@@ -47,6 +54,29 @@ impl Server {
     /// Waits until the server holds no call of a mode any more.
     pub(crate) fn has_let_go_of(&self, mode: &str) {
         eventually(|| self.status(mode)["calls_open"] == 0, "the server holds a call that is over");
+    }
+}
+
+/// An address at which nothing listens until a server starts there.
+pub(crate) struct Reserved {
+    pub(crate) address: SocketAddr,
+    socket: TcpSocket,
+    runtime: Runtime,
+}
+
+impl Reserved {
+    pub(crate) fn new() -> Self {
+        let runtime = Runtime::new().unwrap();
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+        Self { address: socket.local_addr().unwrap(), socket, runtime }
+    }
+
+    pub(crate) fn start(self) -> Server {
+        let entered = self.runtime.enter();
+        let listener = self.socket.listen(64).unwrap();
+        drop(entered);
+        Server::on(listener, Config::default(), self.runtime)
     }
 }
 

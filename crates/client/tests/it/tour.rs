@@ -39,3 +39,12 @@ fn a_tour_that_fails_says_where_and_goes_on() {
     let ok: Vec<_> = modes.as_array().unwrap().iter().map(|mode| mode["ok"].as_bool().unwrap()).collect();
     assert_eq!(ok, [true, false, false, true]);
 }
+
+#[test]
+fn two_clients_have_two_connections() {
+    let lines = Server::start().client("bidi-streaming --output json").run().ok().json();
+    let connected = lines.iter().filter(|line| line["type"] == "connected");
+    let clients: Vec<_> = connected.map(|line| line["call"].as_str().unwrap()).collect();
+    // In a room, and at a document.
+    assert_eq!(clients, ["client", "ana", "ben", "ana", "ben"]);
+}

@@ -28,6 +28,7 @@ use crate::{
     failure::Failure,
     lines::Lines,
     session::Session,
+    timeline::tap::Tap,
     words::{counted, printable},
 };
 
@@ -90,7 +91,7 @@ impl Member<'_> {
         // They fit: there are never more of them than the channel takes.
         self.unaccepted.iter().for_each(|(id, text)| drop(posts.try_send(post(*id, text))));
         let mut posts = Some(posts);
-        let mut responses = call(session, "client", join, ReceiverStream::new(actions)).await?;
+        let mut responses = call(session, session.channel(), join, ReceiverStream::new(actions)).await?;
         loop {
             if self.lines.is_none() && self.unaccepted.is_empty() {
                 // The half-close: nothing is left to say.
@@ -151,12 +152,12 @@ async fn next(lines: &mut Option<mpsc::Receiver<String>>) -> Option<String> {
 /// Opens the call; the end of `actions` is the half-close.
 pub(super) async fn call(
     session: &Session,
-    client: &str,
+    channel: Tap,
     join: Action,
     actions: impl Stream<Item = Action> + Send + 'static,
 ) -> Result<Streaming<ChatResponse>, Failure> {
     let requests = once(join).chain(actions).map(|action| ChatRequest { action: Some(action) });
-    let mut client = BidiStreamingServiceClient::new(session.channel_of(client));
+    let mut client = BidiStreamingServiceClient::new(channel);
     Ok(client.chat(session.request(requests)).await?.into_inner())
 }
 

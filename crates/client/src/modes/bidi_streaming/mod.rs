@@ -71,7 +71,7 @@ async fn edit_together(session: &Session, document: &str, steps: &mut Vec<Step>)
         .map_err(|error| Failure::answer(error.to_string()))?;
     let mut calls = Vec::new();
     for (name, _, replica) in &mut editors {
-        let mut call = replica.open(session, name, document).await?;
+        let mut call = replica.open(session, session.channel_of(name).await?, document).await?;
         replica.hear(&mut call).await?;
         calls.push(call);
     }
@@ -111,7 +111,8 @@ impl Scripted {
     async fn join(session: &Session, room: &str, name: &str) -> Result<Self, Failure> {
         let (posts, actions) = mpsc::channel(1);
         let join = chat::join(room, name, Uuid::new_v4(), Since::History(0));
-        let responses = chat::call(session, name, join, ReceiverStream::new(actions)).await?;
+        let responses =
+            chat::call(session, session.channel_of(name).await?, join, ReceiverStream::new(actions)).await?;
         Ok(Self { posts: Some(posts), responses, heard: Vec::new() })
     }
 

@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 use tokio_stream::{StreamExt as _, once, wrappers::ReceiverStream};
 use tonic::Streaming;
 
-use crate::{failure::Failure, session::Session};
+use crate::{failure::Failure, session::Session, timeline::tap::Tap};
 
 /// What a request has of changes, in bytes, unless a single one is longer.
 const REQUEST: usize = 1 << 20;
@@ -41,7 +41,7 @@ impl Replica {
     pub(super) async fn open(
         &mut self,
         session: &Session,
-        client: &str,
+        channel: Tap,
         document: &str,
     ) -> Result<Call, Failure> {
         (self.complete, self.under_way) = (false, None);
@@ -51,7 +51,7 @@ impl Replica {
         let (requests, actions) = mpsc::channel(1);
         let requests_of = once(open).chain(ReceiverStream::new(actions));
         let requests_of = requests_of.map(|action| SyncDocumentRequest { action: Some(action) });
-        let mut client = BidiStreamingServiceClient::new(session.channel_of(client));
+        let mut client = BidiStreamingServiceClient::new(channel);
         let responses = client.sync_document(session.request(requests_of)).await?.into_inner();
         Ok(Call { requests, responses })
     }

@@ -60,7 +60,7 @@ struct InStep<'a> {
 impl InStep<'_> {
     async fn keep(&mut self, session: &Session) -> Result<(), Failure> {
         self.report.in_step = false;
-        let mut call = self.replica.open(session, "client", &self.report.document).await?;
+        let mut call = self.replica.open(session, session.channel(), &self.report.document).await?;
         let mut looks = tokio::time::interval(LOOK);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {

@@ -96,7 +96,7 @@ pub(super) async fn demonstrate(session: &Session, steps: &mut Vec<Step>) -> Res
     let work = Work::CountPrimes(CountPrimes { below: 20_000_000 });
     let request = SubmitTaskRequest { request_id: Uuid::new_v4().to_string(), work: Some(work) };
     let submitted =
-        session.unary(request, async |mut client, request| client.submit_task(request).await).await;
+        session.unary_at_home(request, async |mut client, request| client.submit_task(request).await).await;
     let submitted = match submitted {
         Err(failure) if failure.kind == Kind::Status(Code::Unimplemented) => {
             session.note("This server takes no tasks, as it does not serve the unary mode.");

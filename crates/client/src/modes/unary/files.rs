@@ -4,7 +4,7 @@ use std::fmt;
 
 use indicatif::HumanBytes;
 use serde::Serialize;
-use shared_proto::fourmodes::v1::{ListFilesRequest, unary_service_client::UnaryServiceClient};
+use shared_proto::fourmodes::v1::ListFilesRequest;
 
 use crate::{
     failure::Failure,
@@ -30,11 +30,12 @@ struct File {
 }
 
 pub(crate) async fn files(session: &Session, report: &mut Files) -> Result<(), Failure> {
-    let mut client = UnaryServiceClient::new(session.channel());
     let mut page_token = String::new();
     loop {
         let request = ListFilesRequest { page_size: PAGE, page_token };
-        let page = client.list_files(session.unary_request(request)).await?.into_inner();
+        let page = session
+            .unary_at_home(request, async |mut client, request| client.list_files(request).await)
+            .await?;
         report.files.extend(page.files.into_iter().map(|file| File {
             name: file.name,
             resource_name: file.resource_name,

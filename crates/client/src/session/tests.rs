@@ -1,0 +1,231 @@
+use std::{
+    convert::Infallible,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+    },
+    task::{Context, Poll},
+    time::{Duration, Instant},
+};
+
+use clap::Parser as _;
+use shared_proto::{
+    bytestream::{ReadRequest, byte_stream_client::ByteStreamClient},
+    fourmodes::v1::MultiplyRequest,
+};
+use tokio::{net::TcpListener, runtime::Runtime};
+use tonic::{
+    Code, Status,
+    body::Body,
+    server::NamedService,
+    transport::{self, server::TcpIncoming},
+};
+use tonic_health::{ServingStatus, server::HealthReporter};
+
+use super::Session;
+use crate::{
+    cli::Cli,
+    config::{Config, Job},
+    failure::{Failure, Kind},
+    modes::client_streaming::upload,
+    timeline::Timeline,
+};
+
+/// For what takes far less on any machine.
+const LONG: Duration = Duration::from_secs(30);
+
+/// A server on threads of its own, until it is dropped.
+struct Server {
+    address: SocketAddr,
+    runtime: Option<Runtime>,
+}
+
+impl Server {
+    fn start() -> Self {
+        Self::running(SocketAddr::from(([127, 0, 0, 1], 0)), |listener| async {
+            let served = server::serve(listener, server::config::Config::default(), std::future::pending());
+            served.await.unwrap();
+        })
+    }
+
+    /// A server that answers every unary call in one way, and says something
+    /// about its health, if anything.
+    fn answering(answer: fn() -> Status, health: Option<ServingStatus>) -> (Self, Arc<AtomicUsize>) {
+        Self::answering_at(SocketAddr::from(([127, 0, 0, 1], 0)), answer, health)
+    }
+
+    fn answering_at(
+        address: SocketAddr,
+        answer: fn() -> Status,
+        health: Option<ServingStatus>,
+    ) -> (Self, Arc<AtomicUsize>) {
+        let calls = Arc::<AtomicUsize>::default();
+        let service = Answering { answer, calls: calls.clone() };
+        let server = Self::running(address, move |listener| async move {
+            let mut router = transport::Server::builder().add_service(service);
+            if let Some(status) = health {
+                let (reporter, service) = tonic_health::server::health_reporter();
+                HealthReporter::set_service_status(&reporter, "", status).await;
+                router = router.add_service(service);
+            }
+            router.serve_with_incoming(TcpIncoming::from(listener)).await.unwrap();
+        });
+        (server, calls)
+    }
+
+    fn running<F: Future<Output = ()> + Send + 'static>(
+        address: SocketAddr,
+        serve: impl FnOnce(TcpListener) -> F + Send + 'static,
+    ) -> Self {
+        let runtime = Runtime::new().unwrap();
+        let listener = std::net::TcpListener::bind(address).unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let address = listener.local_addr().unwrap();
+        runtime.spawn(async move { serve(TcpListener::from_std(listener).unwrap()).await });
+        Self { address, runtime: Some(runtime) }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.runtime.take().into_iter().for_each(Runtime::shutdown_background);
+    }
+}
+
+#[derive(Clone)]
+struct Answering {
+    answer: fn() -> Status,
+    calls: Arc<AtomicUsize>,
+}
+
+impl NamedService for Answering {
+    const NAME: &'static str = "fourmodes.v1.UnaryService";
+}
+
+impl tower::Service<http::Request<Body>> for Answering {
+    type Response = http::Response<Body>;
+    type Error = Infallible;
+    type Future = std::future::Ready<Result<Self::Response, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, _: http::Request<Body>) -> Self::Future {
+        self.calls.fetch_add(1, SeqCst);
+        std::future::ready(Ok((self.answer)().into_http()))
+    }
+}
+
+fn unavailable_but_come_at_once() -> Status {
+    let mut status = Status::unavailable("for good");
+    status.metadata_mut().insert("grpc-retry-pushback-ms", "0".parse().unwrap());
+    status
+}
+
+async fn session(servers: &[&Server]) -> Session {
+    let servers: Vec<_> = servers.iter().map(|server| server.address.to_string()).collect();
+    let arguments = format!("client -q --deadline 2min --server {} unary status", servers.join(","));
+    let cli = Cli::try_parse_from(arguments.split(' ')).unwrap();
+    let config = Config::new(cli.options, Job::try_from(cli.command).unwrap()).unwrap();
+    Session::open(&config, &Timeline::new(&config).unwrap()).await.unwrap()
+}
+
+async fn multiply(session: &Session) -> Result<i64, Failure> {
+    let request = MultiplyRequest { a: 6, b: 7 };
+    let response = session.unary(request, async |mut client, request| client.multiply(request).await).await;
+    response.map(|response| response.product)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn calls_go_to_all_servers_in_turn() {
+    let servers: Vec<_> = (0..3).map(|_| Server::answering(|| Status::not_found("no"), None)).collect();
+    let session = session(&servers.iter().map(|(server, _)| server).collect::<Vec<_>>()).await;
+    for _ in 0..30 {
+        assert_eq!(multiply(&session).await.unwrap_err().kind, Kind::Status(Code::NotFound));
+    }
+    let calls: Vec<_> = servers.iter().map(|(_, calls)| calls.load(SeqCst)).collect();
+    assert_eq!(calls, [10, 10, 10]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_dies_costs_no_call_and_has_its_turn_when_it_is_back() {
+    let (one, two, three) = (Server::start(), Server::start(), Server::start());
+    let session = session(&[&one, &two, &three]).await;
+    let calls = async |count| {
+        for call in 0..count {
+            assert_eq!(multiply(&session).await.ok(), Some(42), "call {call}");
+        }
+    };
+    calls(30).await;
+    let address = two.address;
+    drop(two);
+    calls(300).await;
+    // By what it answers it is known to be asked.
+    let _back = Server::answering_at(address, || Status::not_found("back"), None);
+    let begun = Instant::now();
+    while let Ok(product) = multiply(&session).await {
+        assert_eq!(product, 42);
+        assert!(begun.elapsed() < LONG, "the server that is back gets no calls");
+    }
+    assert_eq!(multiply(&session).await.ok(), Some(42));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_does_not_serve_gets_no_calls() {
+    let good = Server::start();
+    let (drained, calls) = Server::answering(|| Status::internal("drained"), Some(ServingStatus::NotServing));
+    for _ in 0..10 {
+        let session = session(&[&good, &drained]).await;
+        for _ in 0..10 {
+            assert_eq!(multiply(&session).await.ok(), Some(42));
+        }
+    }
+    assert_eq!(calls.load(SeqCst), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_that_one_server_cannot_take_is_taken_by_another_at_once() {
+    let good = Server::start();
+    let (bad, calls) = Server::answering(|| Status::unavailable("too busy"), Some(ServingStatus::Serving));
+    let session = session(&[&good, &bad]).await;
+    for _ in 0..100 {
+        assert_eq!(multiply(&session).await.ok(), Some(42));
+    }
+    let calls = calls.load(SeqCst);
+    assert!((1..10).contains(&calls), "{calls} calls to a server that is left out after each");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn calls_that_fail_use_up_what_there_is_for_further_attempts() {
+    let (server, calls) = Server::answering(unavailable_but_come_at_once, None);
+    let session = session(&[&server]).await;
+    let mut attempts = Vec::new();
+    for _ in 0..3 {
+        multiply(&session).await.unwrap_err();
+        attempts.push(calls.swap(0, SeqCst));
+    }
+    assert_eq!(attempts, [5, 1, 1]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn streams_that_nobody_reads_hold_up_no_unary_call() {
+    let server = Server::start();
+    let session = session(&[&server]).await;
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("file");
+    std::fs::write(&file, vec![7; 2 << 20]).unwrap();
+    let plan = upload::Plan::new(&file, None, 256 << 10).unwrap();
+    upload::upload(&session, &plan, &mut upload::Upload::default()).await.unwrap();
+    // More than the window of a connection takes, and each more than a stream's.
+    let mut unread = Vec::new();
+    for _ in 0..32 {
+        let request = ReadRequest { resource_name: "files/file".to_owned(), read_offset: 0, read_limit: 0 };
+        let mut client = ByteStreamClient::new(session.channel());
+        unread.push(client.read(session.request(request)).await.unwrap().into_inner());
+    }
+    for _ in 0..200 {
+        assert_eq!(multiply(&session).await.ok(), Some(42));
+    }
+}
