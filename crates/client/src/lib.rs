@@ -16,6 +16,7 @@ mod readings;
 mod run;
 mod session;
 mod timeline;
+mod tls;
 mod words;
 mod working_copy;
 

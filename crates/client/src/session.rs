@@ -14,7 +14,7 @@ use shared_proto::fourmodes::v1::unary_service_client::UnaryServiceClient;
 use tonic::{Request, Response, Status, transport::Channel};
 
 use crate::{
-    config::{Config, UNARY_DEADLINE},
+    config::{Config, TlsFiles, UNARY_DEADLINE},
     connect::connect,
     failure::{Failure, Stage},
     timeline::{Timeline, tap::Tap},
@@ -22,6 +22,7 @@ use crate::{
 
 pub(crate) struct Session {
     server: Uri,
+    tls: TlsFiles,
     channel: Mutex<Channel>,
     timeline: Timeline,
     deadline: Option<Instant>,
@@ -34,10 +35,11 @@ pub(crate) struct Session {
 impl Session {
     pub(crate) async fn open(config: &Config, timeline: &Timeline) -> Result<Self, Failure> {
         let deadline = config.deadline.map(|deadline| Instant::now() + deadline);
-        let channel = connect(&config.server).await?;
+        let channel = connect(&config.server, &config.tls).await?;
         timeline.connected(&config.server);
         Ok(Self {
             server: config.server.clone(),
+            tls: config.tls.clone(),
             channel: Mutex::new(channel),
             timeline: timeline.clone(),
             deadline,
@@ -122,13 +124,13 @@ impl Session {
                 let pause = full_jitter(*attempts).max(failure.retry_after.unwrap_or_default());
                 self.timeline.reconnecting(*attempts, pause, &failure.message);
                 tokio::time::sleep(pause).await;
-                match connect(&self.server).await {
+                match connect(&self.server, &self.tls).await {
                     Ok(channel) => {
                         *self.channel.lock().unwrap_or_else(PoisonError::into_inner) = channel;
                         self.timeline.connected(&self.server);
                         break;
                     }
-                    Err(error) => failure = error.into(),
+                    Err(lost) => failure = lost,
                 }
             }
         }

@@ -27,6 +27,8 @@ pub struct Config {
     pub uploads: UploadLimits,
     /// What a peer may take otherwise.
     pub limits: Limits,
+    /// TLS; without it connections are in the clear.
+    pub tls: Option<TlsFiles>,
     /// The modes to serve; the others answer UNIMPLEMENTED and say so.
     pub modes: Vec<Mode>,
 }
@@ -102,6 +104,18 @@ impl Default for Limits {
     }
 }
 
+/// What TLS needs, in files of PEM. New content is taken while the server runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TlsFiles {
+    /// The server's certificate, and those between it and its CA.
+    pub certificate: PathBuf,
+    /// The private key of the certificate.
+    pub key: PathBuf,
+    /// The CAs that a client's certificate has to be from; without it none is
+    /// asked for.
+    pub client_ca: Option<PathBuf>,
+}
+
 /// Where a server keeps its state.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Data {
@@ -125,6 +139,7 @@ impl Default for Config {
             heartbeat: limits::HEARTBEAT,
             uploads: UploadLimits::default(),
             limits: Limits::default(),
+            tls: None,
             modes: Mode::ALL.to_vec(),
         }
     }
