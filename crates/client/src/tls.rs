@@ -309,8 +309,10 @@ impl Link {
                 // With TLS 1.3 the server looks at the client's certificate when
                 // the handshake is over for the client.
                 Err(error) => Poll::Ready(Err(match Trouble::told_by(&error) {
-                    Some(trouble) => io::Error::new(error.kind(), trouble),
-                    None => error,
+                    Some(trouble @ (Trouble::CertificateRequired | Trouble::CertificateRefused)) => {
+                        io::Error::new(error.kind(), trouble)
+                    }
+                    _ => error,
                 })),
                 Ok(()) => Poll::Ready(Ok(())),
             },

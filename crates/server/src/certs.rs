@@ -14,13 +14,10 @@ use rcgen::{
     KeyUsagePurpose, date_time_ymd,
 };
 
-/// What every server's certificate is for.
-const HERE: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
-
 /// Which certificates to make.
 #[derive(Debug, Clone)]
 pub struct Request {
-    /// Names and IP addresses of the server, besides this machine's own.
+    /// Names and IP addresses of the server, the one to call it by first.
     pub names: Vec<String>,
     /// From when they are valid.
     pub from: SystemTime,
@@ -36,9 +33,14 @@ struct Party {
 }
 
 impl Request {
-    /// From now on.
+    /// From now on, for `names` and for calls from the same machine.
     #[must_use]
-    pub fn for_a_year(names: Vec<String>) -> Self {
+    pub fn for_a_year(mut names: Vec<String>) -> Self {
+        for here in ["localhost", "127.0.0.1", "::1"] {
+            if !names.iter().any(|name| name == here) {
+                names.push(here.to_owned());
+            }
+        }
         // The clock of a peer may be behind.
         const TOLERANCE: Duration = Duration::from_secs(3600);
         const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
@@ -93,7 +95,7 @@ impl Request {
             let certificate = params.signed_by(&key, &ca)?.pem();
             anyhow::Ok(Party { name, certificate, key: key.serialize_pem() })
         };
-        let names = self.all_names().map(str::to_owned).collect();
+        let names = self.names.clone();
         let server = leaf("server", "Four Modes server", names, ExtendedKeyUsagePurpose::ServerAuth)?;
         let client = leaf("client", "Four Modes client", Vec::new(), ExtendedKeyUsagePurpose::ClientAuth)?;
         Ok([Party { name: "ca", certificate: ca.pem(), key: ca.key().serialize_pem() }, server, client])
@@ -112,13 +114,8 @@ impl Request {
         Ok(params)
     }
 
-    fn all_names(&self) -> impl Iterator<Item = &str> {
-        let others = self.names.iter().map(String::as_str).filter(|name| !HERE.contains(name));
-        HERE.into_iter().chain(others)
-    }
-
     fn explained(&self, directory: &Path) -> String {
-        let names = self.all_names().collect::<Vec<_>>().join(", ");
+        let names = self.names.join(", ");
         let host = self.names.first().map_or("localhost", String::as_str);
         let host = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
         let dir = directory.display();

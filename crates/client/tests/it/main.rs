@@ -17,6 +17,7 @@ mod server_streaming;
 mod support;
 mod sync;
 mod tasks;
+mod tls;
 mod tour;
 mod unary;
 mod upload;

@@ -27,7 +27,8 @@ impl Server {
     pub(crate) fn with(config: Config) -> Self {
         let runtime = Runtime::new().unwrap();
         let listener = runtime.block_on(TcpListener::bind(config.listen)).unwrap();
-        let url = format!("http://{}", listener.local_addr().unwrap());
+        let scheme = if config.tls.is_some() { "https" } else { "http" };
+        let url = format!("{scheme}://{}", listener.local_addr().unwrap());
         runtime.spawn(server::serve(listener, config, std::future::pending()));
         Self { url, _runtime: runtime }
     }
@@ -82,6 +83,11 @@ pub(crate) fn client(arguments: &str) -> Client {
 impl Client {
     pub(crate) fn env(mut self, name: &str, value: &str) -> Self {
         self.command.env(name, value);
+        self
+    }
+
+    pub(crate) fn current_dir(mut self, directory: &std::path::Path) -> Self {
+        self.command.current_dir(directory);
         self
     }
 
