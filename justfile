@@ -27,7 +27,7 @@ demo: build
     read -r _ _ url <"$dir/stdout"
     {{ bin }}/client --server "$url" tour
 
-# The server, for the first terminal: `just server`, `just server unary`.
+# The server, for the first terminal: `just server`, `just server unary`, `just server certs --dir certs`.
 [group("see")]
 [no-exit-message]
 server mode="all" *options: ready

@@ -27,8 +27,8 @@ pub struct Cli {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Options for every command")]
 pub(crate) struct Options {
-    /// The server to call; several, separated by commas or each with a --server
-    /// of its own, have their turns
+    /// The server to call, https:// for one with TLS; several, separated by commas
+    /// or each with a --server of its own, have their turns
     #[arg(
         long = "server",
         env = "FOURMODES_SERVER",
@@ -40,6 +40,19 @@ pub(crate) struct Options {
         global = true
     )]
     pub(crate) servers: Vec<String>,
+
+    /// Trust servers whose certificate is of a CA in this file of PEM, and no
+    /// others [default: those of a CA that this machine trusts]
+    #[arg(long, env = "FOURMODES_CA", hide_env_values = true, value_name = "FILE", global = true)]
+    pub(crate) ca: Option<PathBuf>,
+
+    /// The certificate to show to a server that asks for one, in PEM
+    #[arg(long, env = "FOURMODES_CERT", hide_env_values = true, value_name = "FILE", global = true)]
+    pub(crate) cert: Option<PathBuf>,
+
+    /// The private key of --cert, in PEM
+    #[arg(long, env = "FOURMODES_KEY", hide_env_values = true, value_name = "FILE", global = true)]
+    pub(crate) key: Option<PathBuf>,
 
     /// What stdout gets: a diagram for people or JSON lines for programs
     #[arg(

@@ -22,6 +22,7 @@ pub(crate) const UNARY_DEADLINE: Duration = Duration::from_secs(5);
 pub(crate) struct Config {
     /// At least one.
     pub(crate) servers: Vec<Uri>,
+    pub(crate) tls: TlsFiles,
     pub(crate) output: Output,
     pub(crate) diagram: Option<PathBuf>,
     pub(crate) deadline: Option<Duration>,
@@ -34,6 +35,21 @@ pub(crate) struct Config {
     pub(crate) quiet: bool,
     pub(crate) attached: Attached,
     pub(crate) job: Job,
+}
+
+/// Files of PEM, read with each connection: they may have changed.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct TlsFiles {
+    /// The CAs to trust; without it those of the platform.
+    pub(crate) ca: Option<PathBuf>,
+    pub(crate) identity: Option<Identity>,
+}
+
+/// Who the client is.
+#[derive(Debug, Clone)]
+pub(crate) struct Identity {
+    pub(crate) certificate: PathBuf,
+    pub(crate) key: PathBuf,
 }
 
 /// What to do.
@@ -141,19 +157,18 @@ impl Config {
     ///
     /// When something in `options` makes no sense.
     pub(crate) fn new(options: Options, job: Job) -> Result<Self, clap::Error> {
-        let server = |text: &String| {
-            server_uri(text).map_err(|reason| {
-                let message = format!("--server {text}: {reason}");
-                Cli::command().error(clap::error::ErrorKind::ValueValidation, message)
-            })
-        };
-        let servers = options.servers.iter().map(server).collect::<Result<_, _>>()?;
-        let attached = Attached::new(&options)
-            .map_err(|reason| Cli::command().error(clap::error::ErrorKind::ValueValidation, reason))?;
+        let wrong = |message| Cli::command().error(clap::error::ErrorKind::ValueValidation, message);
+        let server =
+            |text: &String| server_uri(text).map_err(|reason| wrong(format!("--server {text}: {reason}")));
+        let servers: Vec<Uri> = options.servers.iter().map(server).collect::<Result<_, _>>()?;
+        let attached = Attached::new(&options).map_err(wrong)?;
+        let is_https = servers.iter().any(|server| server.scheme_str() == Some("https"));
+        let tls = tls_files(options.ca, options.cert, options.key, is_https).map_err(wrong)?;
         let demonstration = matches!(job, Job::Demonstration(_));
         let unary = job.mode() == Mode::Unary.name() && !demonstration;
         Ok(Self {
             servers,
+            tls,
             output: options.output,
             diagram: options.diagram,
             deadline: options.deadline.or(unary.then_some(UNARY_DEADLINE)),
@@ -221,14 +236,35 @@ impl TryFrom<Command> for Job {
     }
 }
 
+fn tls_files(
+    ca: Option<PathBuf>,
+    certificate: Option<PathBuf>,
+    key: Option<PathBuf>,
+    is_https: bool,
+) -> Result<TlsFiles, String> {
+    let identity = match (certificate, key) {
+        (Some(certificate), Some(key)) => Some(Identity { certificate, key }),
+        (None, None) => None,
+        _ => return Err("--cert and --key go together: give both, or neither".to_owned()),
+    };
+    if !is_https && (ca.is_some() || identity.is_some()) {
+        return Err(
+            "--ca, --cert and --key mean nothing without TLS; write --server https://host:port".to_owned()
+        );
+    }
+    Ok(TlsFiles { ca, identity })
+}
+
 /// `host:port` is taken for `http://host:port`.
 fn server_uri(text: &str) -> Result<Uri, String> {
     let url = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
     let uri: Uri = url.parse().map_err(|error| format!("{error}; write it as http://host:port"))?;
     match uri.scheme_str() {
-        Some("http") => {}
-        Some("https") => return Err("this client speaks no TLS; use http://".to_owned()),
-        scheme => return Err(format!("{} is no scheme for gRPC; use http://", scheme.unwrap_or("nothing"))),
+        Some("http" | "https") => {}
+        scheme => {
+            let scheme = scheme.unwrap_or("nothing");
+            return Err(format!("{scheme} is no scheme for gRPC; use http:// or https://"));
+        }
     }
     let authority = uri.authority().map_or("", |authority| authority.as_str());
     if authority.contains('@') || text.contains('#') {
@@ -257,10 +293,10 @@ mod tests {
         assert_eq!(uri("http://127.0.0.1:50051").as_deref(), Ok("http://127.0.0.1:50051/"));
         assert_eq!(uri("localhost:1").as_deref(), Ok("http://localhost:1/"));
         assert_eq!(uri("[::1]:1").as_deref(), Ok("http://[::1]:1/"));
+        assert_eq!(uri("https://x").as_deref(), Ok("https://x/"));
         assert_eq!(uri("http://[::1]").as_deref(), Ok("http://[::1]/"));
         for wrong in [
             "",
-            "https://x",
             "ftp://x",
             "http://",
             "http://x/path",

@@ -1,31 +1,46 @@
 //! The channel: the client's half of what the server's layers do.
 
-use std::time::Duration;
+use std::{io, time::Duration};
 
 use http::Uri;
 use hyper_util::{client::legacy::connect::HttpConnector, rt::TokioIo};
 use shared_proto::limits;
-use tokio::net::TcpStream;
+use tokio::{sync::oneshot, time::timeout};
 use tonic::{
     Code,
-    transport::{Channel, Endpoint, Error},
+    transport::{Channel, Endpoint},
 };
 use tonic_health::pb::{
     HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
 };
 use tower::{BoxError, Service, service_fn};
 
-use crate::failure::Failure;
+use crate::{
+    config::TlsFiles,
+    failure::Failure,
+    tls::{Stream, Tls, Trouble},
+};
+
+/// How long to wait for the first word of the server, which HTTP/2 has it say at
+/// once. What a refusal was about would be lost if it came between the
+/// connection and the first call; if it comes later, it ends that call.
+const FIRST_WORD: Duration = Duration::from_millis(100);
 
 /// Connects once, so that an address where nothing listens is an error now and
 /// not a call that fails later.
 ///
 /// # Errors
 ///
-/// When nothing accepts within five seconds. That it speaks HTTP/2 shows only
-/// with the first call.
-pub(crate) async fn connect(server: &Uri) -> Result<Channel, Error> {
-    Endpoint::from(server.clone())
+/// When nothing accepts within five seconds, TLS included, or a file of `tls`
+/// cannot be used, or the server refuses this client at once. That it speaks
+/// HTTP/2 shows only with the first call.
+pub(crate) async fn connect(server: &Uri, tls: &TlsFiles) -> Result<Channel, Failure> {
+    let tls = match server.scheme_str() {
+        Some("https") => Some(Tls::load(server, tls)?),
+        _ => None,
+    };
+    let (hear, heard) = oneshot::channel();
+    let channel = Endpoint::from(server.clone())
         .user_agent(concat!("fourmodes/", env!("CARGO_PKG_VERSION")))?
         .connect_timeout(Duration::from_secs(5))
         .initial_stream_window_size(limits::STREAM_WINDOW)
@@ -37,8 +52,12 @@ pub(crate) async fn connect(server: &Uri) -> Result<Channel, Error> {
         .http2_keep_alive_interval(limits::KEEPALIVE_INTERVAL)
         .keep_alive_timeout(limits::KEEPALIVE_TIMEOUT)
         .keep_alive_while_idle(true)
-        .connect_with_connector(once())
-        .await
+        .connect_with_connector(once(tls, hear))
+        .await?;
+    match timeout(FIRST_WORD, heard).await {
+        Ok(Ok(Err(trouble))) => Err(trouble.into()),
+        _ => Ok(channel),
+    }
 }
 
 /// Whether a server says that it serves. One that has no opinion does.
@@ -57,33 +76,34 @@ pub(crate) async fn serves(channel: &Channel) -> Result<(), Failure> {
 /// Connects the first time only. Left to itself a channel whose connection ends
 /// connects again at once and without end: against a peer that accepts and
 /// hangs up, thousands of times a second.
-fn once() -> impl Service<
+fn once(
+    tls: Option<Tls>,
+    hear: oneshot::Sender<Result<(), Trouble>>,
+) -> impl Service<
     Uri,
-    Response = TokioIo<TcpStream>,
+    Response = TokioIo<Stream>,
     Error = BoxError,
-    Future = impl Future<Output = Result<TokioIo<TcpStream>, BoxError>> + Send,
+    Future = impl Future<Output = Result<TokioIo<Stream>, BoxError>> + Send,
 > + Send
 + 'static {
     let mut connector = HttpConnector::new();
     connector.set_nodelay(true);
-    let mut unused = Some(connector);
+    connector.enforce_http(false);
+    let mut unused = Some((connector, tls, hear));
     service_fn(move |server| {
         let connector = unused.take();
         async move {
-            match connector {
-                Some(mut connector) => {
-                    let stream = connector.call(server).await?;
-                    let socket = stream.inner();
-                    // On one machine a client that calls a port where nobody
-                    // listens may be given that port itself, and then it reaches
-                    // itself and keeps the server from coming back.
-                    match socket.local_addr()? == socket.peer_addr()? {
-                        true => Err(std::io::Error::from(std::io::ErrorKind::ConnectionRefused).into()),
-                        false => Ok(stream),
-                    }
-                }
-                None => Err("the connection has ended".into()),
+            let Some((mut connector, tls, hear)) = connector else {
+                return Err("the connection has ended".into());
+            };
+            let socket = connector.call(server).await?.into_inner();
+            // On one machine a client that calls a port where nobody
+            // listens may be given that port itself, and then it reaches
+            // itself and keeps the server from coming back.
+            if socket.local_addr()? == socket.peer_addr()? {
+                return Err(io::Error::from(io::ErrorKind::ConnectionRefused).into());
             }
+            Ok(TokioIo::new(Stream::open(socket, tls, hear).await?))
         }
     })
 }

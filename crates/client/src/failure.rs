@@ -15,7 +15,7 @@ use shared_proto::code_name;
 use tonic::{Code, Status, TimeoutExpired};
 use tonic_types::StatusExt as _;
 
-use crate::{retry::Pushback, words::printable};
+use crate::{retry::Pushback, tls::Trouble, words::printable};
 
 /// A run that did not end well.
 #[derive(Debug)]
@@ -68,6 +68,8 @@ pub(crate) enum Connect {
     NoSuchHost,
     Refused,
     TimedOut,
+    /// TLS is not, or not as it should be.
+    Tls(Trouble),
     Other,
 }
 
@@ -98,6 +100,8 @@ impl Failure {
     /// or the server that is behind it, or the server says when to come back.
     pub(crate) fn is_lost_connection(&self) -> bool {
         match self.kind {
+            // The next connection would be refused for the same reason.
+            Kind::Connect(Connect::Tls(_)) => false,
             Kind::Connect(_) | Kind::Status(Code::Unavailable) => true,
             Kind::Status(Code::DeadlineExceeded) => false,
             Kind::Status(Code::Aborted) if self.retry_after.is_some() => true,
@@ -120,6 +124,11 @@ impl Failure {
 
     pub(crate) fn output(what: &str, error: &io::Error) -> Self {
         Self::new(Kind::Output, format!("{what} cannot be written: {error}"))
+    }
+
+    /// There can be no TLS, whatever the server does.
+    pub(crate) fn tls(reason: String) -> Self {
+        Self::new(Kind::Connect(Connect::Tls(Trouble::Other)), reason)
     }
 
     /// Bytes are not what their checksum says.
@@ -202,6 +211,7 @@ impl Failure {
             Kind::Connect(Connect::TimedOut) => {
                 ("the host is away, or a firewall swallows the connection", "check the address and the port")
             }
+            Kind::Connect(Connect::Tls(trouble)) => trouble.advice(),
             Kind::Connect(Connect::Other) => ("the network refused the connection", "see the errors above"),
             Kind::Status(code) => self.advice_on_status(code),
             Kind::Answer => {
@@ -364,6 +374,9 @@ impl Failure {
             Some(status) => sources(status.source()),
             None => sources(Some(error)),
         };
+        if let Some(trouble) = Trouble::of(&sources) {
+            return Self { sources, ..trouble.into() };
+        }
         let is = |check: fn(&(dyn Error + 'static)) -> bool| chain(error).any(check);
         let last = sources.last().cloned().unwrap_or_else(|| error.to_string());
         let (code, message) = if is(|error| error.is::<TimeoutExpired>()) {
@@ -395,6 +408,12 @@ impl Failure {
     }
 }
 
+impl From<Trouble> for Failure {
+    fn from(trouble: Trouble) -> Self {
+        Self::new(Kind::Connect(Connect::Tls(trouble)), trouble.to_string())
+    }
+}
+
 impl From<tonic::transport::Error> for Failure {
     fn from(error: tonic::transport::Error) -> Self {
         let mut kind = Connect::Other;
@@ -407,6 +426,9 @@ impl From<tonic::transport::Error> for Failure {
             }
         }
         let sources = sources(error.source());
+        if let Some(trouble) = Trouble::of(&sources) {
+            return Self { sources, ..trouble.into() };
+        }
         // The chain repeats itself on the way down; its end says the most.
         let message = sources.last().cloned().unwrap_or_else(|| error.to_string());
         Self { sources, ..Self::new(Kind::Connect(kind), message) }

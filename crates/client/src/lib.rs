@@ -20,6 +20,7 @@ mod run;
 mod servers;
 mod session;
 mod timeline;
+mod tls;
 mod words;
 mod working_copy;
 

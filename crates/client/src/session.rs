@@ -18,7 +18,7 @@ use tonic::{Request, Response, Status, transport::Channel};
 
 use crate::{
     attached::Attached,
-    config::{Config, UNARY_DEADLINE},
+    config::{Config, TlsFiles, UNARY_DEADLINE},
     connect::{connect, serves},
     failure::{Failure, Stage},
     retry::{Backoff, Pushback, Throttle},
@@ -30,6 +30,7 @@ pub(crate) struct Session {
     servers: Mutex<Servers>,
     channels: Mutex<Channels>,
     throttle: Mutex<Throttle>,
+    tls: TlsFiles,
     timeline: Timeline,
     attached: Arc<Attached>,
     deadline: Option<Instant>,
@@ -68,7 +69,7 @@ impl Session {
         let servers = Mutex::new(Servers::new(&config.servers));
         let mut loss = Loss::new();
         let (home, streams) = loop {
-            match connect_to_next(&servers, timeline, |_| None).await {
+            match connect_to_next(&servers, &config.tls, timeline, |_| None).await {
                 Ok(found) => break found,
                 // The deadline ends all of it by itself.
                 Err(failure)
@@ -88,6 +89,7 @@ impl Session {
             servers,
             channels: Mutex::new(Channels { home, streams, streamed: false, unary }),
             throttle: Mutex::default(),
+            tls: config.tls.clone(),
             timeline: timeline.clone(),
             attached: Arc::new(config.attached.clone()),
             deadline,
@@ -155,10 +157,10 @@ impl Session {
                     loss.pause(&failure, &self.timeline).await;
                 }
                 let reached = match at_home {
-                    true => connect_to(&self.servers, home, &self.timeline, "client")
+                    true => connect_to(&self.servers, &self.tls, home, &self.timeline, "client")
                         .await
                         .map(|channel| (home, channel)),
-                    false => connect_to_next(&self.servers, &self.timeline, |_| None).await,
+                    false => connect_to_next(&self.servers, &self.tls, &self.timeline, |_| None).await,
                 };
                 match reached {
                     Ok((server, channel)) => {
@@ -274,12 +276,14 @@ impl Session {
     async fn unary_channel(&self, place: Where) -> Result<(usize, Channel), Failure> {
         let existing = |server: usize| lock(&self.channels).unary[server].clone();
         let (server, channel) = match place {
-            Where::Anywhere => connect_to_next(&self.servers, &self.timeline, existing).await?,
+            Where::Anywhere => connect_to_next(&self.servers, &self.tls, &self.timeline, existing).await?,
             Where::AtHome => {
                 let home = lock(&self.channels).home;
                 match existing(home) {
                     Some(channel) => (home, channel),
-                    None => (home, connect_to(&self.servers, home, &self.timeline, "client").await?),
+                    None => {
+                        (home, connect_to(&self.servers, &self.tls, home, &self.timeline, "client").await?)
+                    }
                 }
             }
         };
@@ -307,7 +311,7 @@ impl Session {
     /// a name.
     pub(crate) async fn channel_of(&self, client: &str) -> Result<Tap, Failure> {
         let home = lock(&self.channels).home;
-        let channel = connect_to(&self.servers, home, &self.timeline, client).await?;
+        let channel = connect_to(&self.servers, &self.tls, home, &self.timeline, client).await?;
         Ok(self.tap(channel, home, client))
     }
 
@@ -377,6 +381,7 @@ impl Loss {
 /// reached, unless there is a connection.
 async fn connect_to_next(
     servers: &Mutex<Servers>,
+    tls: &TlsFiles,
     timeline: &Timeline,
     existing: impl Fn(usize) -> Option<Channel>,
 ) -> Result<(usize, Channel), Failure> {
@@ -386,7 +391,7 @@ async fn connect_to_next(
         if let Some(channel) = existing(server) {
             return Ok((server, channel));
         }
-        let failure = match connect_to(servers, server, timeline, "client").await {
+        let failure = match connect_to(servers, tls, server, timeline, "client").await {
             Ok(channel) => return Ok((server, channel)),
             Err(failure) => failure,
         };
@@ -402,6 +407,7 @@ async fn connect_to_next(
 /// serves.
 async fn connect_to(
     servers: &Mutex<Servers>,
+    tls: &TlsFiles,
     server: usize,
     timeline: &Timeline,
     client: &str,
@@ -412,7 +418,7 @@ async fn connect_to(
         (servers.uri(server).clone(), servers.count() == 1)
     };
     let connected = async {
-        let channel = connect(&uri).await?;
+        let channel = connect(&uri, tls).await?;
         if !alone {
             serves(&channel).await?;
         }

@@ -10,7 +10,7 @@ use clap::{Args, Parser, Subcommand};
 use etcetera::{BaseStrategy as _, choose_base_strategy};
 use shared_proto::Mode;
 
-use crate::config::{Config, Data, Limits, Retention, Tokens, UploadLimits};
+use crate::config::{Config, Data, Limits, Retention, TlsFiles, Tokens, UploadLimits};
 
 /// A server for gRPC's four communication modes.
 ///
@@ -66,6 +66,10 @@ pub struct Cli {
     #[arg(long, env = "FOURMODES_LOG_ROOT", hide_env_values = true, value_name = "DIR", global = true)]
     pub log_root: Option<PathBuf>,
 
+    /// Who the server is, and who may call it
+    #[command(flatten)]
+    pub tls: TlsOptions,
+
     /// Lets in only who has a token. A line a caller: a name, the SHA-256 of its
     /// token in hex, and the modes it may call, `all` or separated by commas
     #[arg(long, env = "FOURMODES_TOKENS_FILE", hide_env_values = true, value_name = "FILE", global = true)]
@@ -101,9 +105,65 @@ pub struct Cli {
     #[command(flatten)]
     pub limits: LimitOptions,
 
-    /// What to serve
+    /// What to do
     #[command(subcommand)]
-    pub modes: Modes,
+    pub command: Command,
+}
+
+/// New content of these files is taken while the server runs.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "TLS")]
+pub struct TlsOptions {
+    /// The server's certificate in PEM, with those between it and its CA: serves
+    /// https, and takes new content of the files as it comes
+    #[arg(long, env = "FOURMODES_TLS_CERT", hide_env_values = true, value_name = "FILE", global = true)]
+    pub tls_cert: Option<PathBuf>,
+
+    /// The private key of --tls-cert in PEM
+    #[arg(long, env = "FOURMODES_TLS_KEY", hide_env_values = true, value_name = "FILE", global = true)]
+    pub tls_key: Option<PathBuf>,
+
+    /// Takes only clients that have a certificate of a CA in this file of PEM
+    #[arg(long, env = "FOURMODES_CLIENT_CA", hide_env_values = true, value_name = "FILE", global = true)]
+    pub client_ca: Option<PathBuf>,
+}
+
+/// What to do: serve, or make certificates for it.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Serve.
+    #[command(flatten)]
+    Serve(Modes),
+    /// Make a CA for development, and certificates of it for a server and a client
+    Certs {
+        /// Where to put them
+        #[arg(long, env = "FOURMODES_CERTS_DIR", hide_env_values = true, value_name = "DIR")]
+        dir: PathBuf,
+        /// A name or an IP address of the server, besides localhost, 127.0.0.1
+        /// and ::1; may be given several times
+        #[arg(
+            long = "name",
+            env = "FOURMODES_CERTS_NAMES",
+            hide_env_values = true,
+            value_name = "HOST",
+            value_delimiter = ','
+        )]
+        names: Vec<String>,
+        /// Replace those that are there
+        #[arg(long, env = "FOURMODES_FORCE", hide_env_values = true, value_parser = clap::builder::FalseyValueParser::new())]
+        force: bool,
+    },
+}
+
+impl TlsOptions {
+    fn files(self) -> Result<Option<TlsFiles>, Unusable> {
+        match (self.tls_cert, self.tls_key, self.client_ca) {
+            (Some(certificate), Some(key), client_ca) => Ok(Some(TlsFiles { certificate, key, client_ca })),
+            (None, None, None) => Ok(None),
+            (None, None, Some(_)) => Err(Unusable::ClientCaWithoutTls),
+            _ => Err(Unusable::HalfOfTls),
+        }
+    }
 }
 
 /// Over a limit a call ends with a status that names it.
@@ -202,14 +262,17 @@ pub enum Modes {
 
 const EXIT_CODES: &str = "Exit status:
   0  stopped by a signal, every call ended or the grace period over
-  1  could not start
+  1  could not start, or could not make the certificates
   2  wrong usage
 A second signal ends the process at once.";
 
-impl TryFrom<Cli> for Config {
-    type Error = anyhow::Error;
-
-    fn try_from(cli: Cli) -> anyhow::Result<Self> {
+impl Config {
+    /// What `cli` says about serving `modes`.
+    ///
+    /// # Errors
+    ///
+    /// When something of it makes no sense, alone or together.
+    pub fn new(cli: Cli, modes: Modes) -> anyhow::Result<Self> {
         let limits = &cli.limits;
         Ok(Self {
             uploads: UploadLimits {
@@ -229,7 +292,8 @@ impl TryFrom<Cli> for Config {
             quotes_seed: cli.quotes_seed,
             data: data(cli.data_dir)?,
             log_root: cli.log_root,
-            modes: match cli.modes {
+            tls: cli.tls.files()?,
+            modes: match modes {
                 Modes::Unary => vec![Mode::Unary],
                 Modes::ServerStreaming => vec![Mode::ServerStreaming],
                 Modes::ClientStreaming => vec![Mode::ClientStreaming],
@@ -280,17 +344,26 @@ fn at_least_one(text: &str) -> Result<usize, String> {
     }
 }
 
-/// The platform does not say where programs keep their state.
+/// Options that do not make a server.
 #[derive(Debug, thiserror::Error)]
-#[error("there is no home directory to keep the state in; choose a place with --data-dir, or :memory:")]
-pub struct NoHome;
+pub enum Unusable {
+    /// The platform does not say where programs keep their state.
+    #[error("there is no home directory to keep the state in; choose a place with --data-dir, or :memory:")]
+    NoHome,
+    /// One file of the two.
+    #[error("--tls-cert and --tls-key go together: give both, or neither to serve without TLS")]
+    HalfOfTls,
+    /// Clients have certificates with TLS only.
+    #[error("--client-ca needs TLS: give --tls-cert and --tls-key as well")]
+    ClientCaWithoutTls,
+}
 
-fn data(directory: Option<PathBuf>) -> Result<Data, NoHome> {
+fn data(directory: Option<PathBuf>) -> Result<Data, Unusable> {
     match directory {
         Some(directory) if directory == Path::new(":memory:") => Ok(Data::Memory),
         Some(directory) => Ok(Data::Directory(directory)),
         None => {
-            let platform = choose_base_strategy().map_err(|_| NoHome)?;
+            let platform = choose_base_strategy().map_err(|_| Unusable::NoHome)?;
             let state = platform.state_dir().unwrap_or_else(|| platform.data_dir());
             Ok(Data::Directory(state.join("fourmodes")))
         }

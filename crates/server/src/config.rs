@@ -35,6 +35,8 @@ pub struct Config {
     pub allow_faults: bool,
     /// Where metrics are to be had; nowhere, when unset.
     pub metrics: Option<SocketAddr>,
+    /// TLS; without it connections are in the clear.
+    pub tls: Option<TlsFiles>,
     /// The modes to serve; the others answer UNIMPLEMENTED and say so.
     pub modes: Vec<Mode>,
 }
@@ -110,6 +112,18 @@ impl Default for Limits {
     }
 }
 
+/// What TLS needs, in files of PEM. New content is taken while the server runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TlsFiles {
+    /// The server's certificate, and those between it and its CA.
+    pub certificate: PathBuf,
+    /// The private key of the certificate.
+    pub key: PathBuf,
+    /// The CAs that a client's certificate has to be from; without it none is
+    /// asked for.
+    pub client_ca: Option<PathBuf>,
+}
+
 /// Where a server keeps its state.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Data {
@@ -137,6 +151,7 @@ impl Default for Config {
             open_reflection: false,
             allow_faults: false,
             metrics: None,
+            tls: None,
             modes: Mode::ALL.to_vec(),
         }
     }

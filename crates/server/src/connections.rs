@@ -4,6 +4,7 @@
 //! far would hold its connection for ever, and so would one that says nothing.
 
 use std::{
+    any::Any,
     io,
     pin::{Pin, pin},
     sync::Arc,
@@ -17,9 +18,12 @@ use tokio::{
     time::{Sleep, sleep},
 };
 use tokio_stream::{Stream, StreamExt as _};
-use tonic::transport::server::Connected;
+use tonic::transport::server::{Connected, TcpConnectInfo};
 
-use crate::metrics::Metrics;
+use crate::{
+    metrics::Metrics,
+    tls::{Acceptor, Link},
+};
 
 /// The client's preface and the frame of its settings: what every client sends
 /// first, in bytes.
@@ -33,13 +37,14 @@ pub(crate) struct Guard {
     pub(crate) most: usize,
     /// Until the first byte.
     pub(crate) first_byte: Duration,
-    /// Until the handshake is complete.
+    /// Until the handshakes are complete.
     pub(crate) handshake: Duration,
+    pub(crate) tls: Option<Acceptor>,
     pub(crate) metrics: Arc<Metrics>,
 }
 
 impl Guard {
-    pub(crate) fn connections<C: AsyncRead + Unpin>(
+    pub(crate) fn connections<C: AsyncRead + AsyncWrite + Connected + Unpin>(
         self,
         accepted: impl Stream<Item = io::Result<C>>,
     ) -> impl Stream<Item = io::Result<Guarded<C>>> {
@@ -65,70 +70,91 @@ impl Guard {
 }
 
 /// A connection that has a place among those that are open.
-pub(crate) struct Guarded<C> {
-    connection: C,
+pub(crate) struct Guarded<C: Connected> {
+    link: Link<Timed<C>>,
+    info: C::ConnectInfo,
+    /// How much there is to come until the handshake of HTTP/2 is complete.
+    missing: usize,
     _place: OwnedSemaphorePermit,
-    handshake: Option<Handshake>,
     metrics: Arc<Metrics>,
 }
 
-struct Handshake {
-    missing: usize,
-    /// When the next step is due.
-    due: Pin<Box<Sleep>>,
-    left: Duration,
-}
-
-impl<C> Guarded<C> {
-    fn new(connection: C, place: OwnedSemaphorePermit, guard: &Guard) -> Self {
-        let metrics = guard.metrics.clone();
-        metrics.connections.inc();
-        let due = Box::pin(sleep(guard.first_byte));
-        let handshake = Some(Handshake { missing: HANDSHAKE, due, left: guard.handshake });
-        Self { connection, _place: place, handshake, metrics }
-    }
-}
-
-impl<C> Drop for Guarded<C> {
+impl<C: Connected> Drop for Guarded<C> {
     fn drop(&mut self) {
         self.metrics.connections.dec();
     }
 }
 
-impl<C: AsyncRead + Unpin> AsyncRead for Guarded<C> {
+impl<C: AsyncRead + AsyncWrite + Connected + Unpin> Guarded<C> {
+    fn new(connection: C, place: OwnedSemaphorePermit, guard: &Guard) -> Self {
+        let info = connection.connect_info();
+        let due = Box::pin(sleep(guard.first_byte));
+        let metrics = guard.metrics.clone();
+        metrics.connections.inc();
+        let clock = Some(Clock { due, handshake: Some(guard.handshake), metrics: metrics.clone() });
+        let peer = (&info as &dyn Any).downcast_ref().and_then(TcpConnectInfo::remote_addr);
+        let link = Link::new(Timed { connection, clock }, guard.tls.as_ref(), peer);
+        Self { link, info, missing: HANDSHAKE, _place: place, metrics }
+    }
+}
+
+/// Nothing in it is pinned, whatever is known of the peer.
+impl<C: Connected> Unpin for Guarded<C> {}
+
+/// What is below TLS, with the time that the handshakes have.
+struct Timed<C> {
+    connection: C,
+    clock: Option<Clock>,
+}
+
+struct Clock {
+    /// When the next step is due.
+    due: Pin<Box<Sleep>>,
+    /// The time from the first byte, until that has come.
+    handshake: Option<Duration>,
+    metrics: Arc<Metrics>,
+}
+
+impl<C> Timed<C> {
+    /// Ends what is waited for when that takes too long.
+    fn in_time<T>(&mut self, cx: &mut Context<'_>, done: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        match &mut self.clock {
+            Some(clock) if done.is_pending() => {
+                ready!(clock.due.as_mut().poll(cx));
+                let (what, limit) = match clock.handshake {
+                    Some(_) => ("nothing came", "first_byte_timeout"),
+                    None => ("the handshake stopped", "handshake_timeout"),
+                };
+                clock.metrics.refused(limit);
+                tracing::debug!("{what}: the connection is closed");
+                Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, what)))
+            }
+            _ => done,
+        }
+    }
+}
+
+impl<C: AsyncRead + Unpin> AsyncRead for Timed<C> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let this = &mut *self;
-        let before = buf.filled().len();
-        let read = Pin::new(&mut this.connection).poll_read(cx, buf);
-        let Some(handshake) = &mut this.handshake else { return read };
-        if read.is_pending() {
-            ready!(handshake.due.as_mut().poll(cx));
-            let (what, limit) = match handshake.missing {
-                HANDSHAKE => ("nothing came", "first_byte_timeout"),
-                _ => ("the handshake stopped", "handshake_timeout"),
-            };
-            this.metrics.refused(limit);
-            tracing::debug!("{what}: the connection is closed");
-            return Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, what)));
+        let read = Pin::new(&mut self.connection).poll_read(cx, buf);
+        if read.is_ready()
+            && let Some(clock) = &mut self.clock
+            && let Some(handshake) = clock.handshake.take()
+        {
+            clock.due = Box::pin(sleep(handshake));
         }
-        if handshake.missing == HANDSHAKE {
-            handshake.due = Box::pin(sleep(handshake.left));
-        }
-        handshake.missing = handshake.missing.saturating_sub(buf.filled().len() - before);
-        if handshake.missing == 0 {
-            this.handshake = None;
-        }
-        read
+        self.in_time(cx, read)
     }
 }
 
-impl<C: AsyncWrite + Unpin> AsyncWrite for Guarded<C> {
+impl<C: AsyncWrite + Unpin> AsyncWrite for Timed<C> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.connection).poll_write(cx, buf)
+        let written = Pin::new(&mut self.connection).poll_write(cx, buf);
+        self.in_time(cx, written)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -148,7 +174,55 @@ impl<C: AsyncWrite + Unpin> AsyncWrite for Guarded<C> {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.connection).poll_write_vectored(cx, bufs)
+        let written = Pin::new(&mut self.connection).poll_write_vectored(cx, bufs);
+        self.in_time(cx, written)
+    }
+}
+
+impl<C: AsyncRead + AsyncWrite + Connected + Unpin> AsyncRead for Guarded<C> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        let before = buf.filled().len();
+        let read = Pin::new(&mut this.link).poll_read(cx, buf);
+        if this.missing > 0 {
+            this.missing = this.missing.saturating_sub(buf.filled().len() - before);
+            if this.missing == 0
+                && let Some(timed) = this.link.inner()
+            {
+                timed.clock = None;
+            }
+        }
+        read
+    }
+}
+
+impl<C: AsyncRead + AsyncWrite + Connected + Unpin> AsyncWrite for Guarded<C> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.link).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.link).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.link).poll_shutdown(cx)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.link.is_write_vectored()
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.link).poll_write_vectored(cx, bufs)
     }
 }
 
@@ -156,6 +230,6 @@ impl<C: Connected> Connected for Guarded<C> {
     type ConnectInfo = C::ConnectInfo;
 
     fn connect_info(&self) -> Self::ConnectInfo {
-        self.connection.connect_info()
+        self.info.clone()
     }
 }

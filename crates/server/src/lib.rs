@@ -4,6 +4,7 @@
 //! domain, encode) and `domain` (the work itself, which knows no gRPC).
 
 mod activity;
+pub mod certs;
 pub mod cli;
 pub mod config;
 mod connections;
@@ -17,6 +18,7 @@ mod modes;
 mod serve;
 pub mod shutdown;
 mod store;
+mod tls;
 mod tokens;
 
 #[cfg(feature = "simulation")]

@@ -4,7 +4,12 @@ use std::{io::Write as _, process::ExitCode};
 
 use anyhow::Context as _;
 use clap::Parser as _;
-use server::{cli::Cli, config::Config, serve, shutdown};
+use server::{
+    certs::Request,
+    cli::{Cli, Command},
+    config::Config,
+    serve, shutdown,
+};
 use tokio::net::TcpListener;
 use tracing_subscriber::filter::LevelFilter;
 
@@ -26,7 +31,14 @@ async fn main() -> ExitCode {
 }
 
 async fn run(cli: Cli) -> anyhow::Result<()> {
-    let config = Config::try_from(cli)?;
+    let modes = match &cli.command {
+        Command::Serve(modes) => *modes,
+        Command::Certs { dir, names, force } => {
+            let made = Request::for_a_year(names.clone()).make(dir, *force)?;
+            return std::io::stdout().write_all(made.as_bytes()).context("the output cannot be written");
+        }
+    };
+    let config = Config::new(cli, modes)?;
     let listener = TcpListener::bind(config.listen).await.with_context(|| {
         format!(
             "cannot listen on {}; choose another address with --listen, port 0 for any free one",
@@ -44,7 +56,8 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
     // Whoever started this process reads the address from here: nothing else
     // goes to stdout, and a reader that has gone away is no reason to stop.
     let address = listener.local_addr().context("the listener has no address")?;
+    let scheme = if config.tls.is_some() { "https" } else { "http" };
     let mut stdout = std::io::stdout();
-    let _ = writeln!(stdout, "listening on http://{address}").and_then(|()| stdout.flush());
+    let _ = writeln!(stdout, "listening on {scheme}://{address}").and_then(|()| stdout.flush());
     serve(listener, config, shutdown).await
 }

@@ -62,6 +62,7 @@ use crate::{
         unary::Unary,
     },
     store::{State, Timed},
+    tls::Tls,
 };
 
 /// Serves `config.modes` on `listener` until `shutdown` completes and every
@@ -72,7 +73,7 @@ use crate::{
 ///
 /// # Errors
 ///
-/// When the state cannot be opened or the services cannot be put together. What goes wrong on a connection
+/// When the state or the TLS files cannot be used, or the services cannot be put together. What goes wrong on a connection
 /// ends that connection only.
 pub async fn serve(
     listener: TcpListener,
@@ -96,6 +97,11 @@ pub async fn serve_connections<C>(
 where
     C: AsyncRead + AsyncWrite + Connected + Unpin + Send + 'static,
 {
+    let tls = match &config.tls {
+        Some(files) => Some(Tls::load(files).await.context("TLS cannot be used")?),
+        None => None,
+    };
+    let acceptor = tls.as_ref().map(Tls::acceptor);
     let activity = Arc::new(Activity::new());
     let draining = CancellationToken::new();
     let methods = Arc::new(Methods::load().context("the descriptors are damaged")?);
@@ -143,7 +149,7 @@ where
         .layer(stack)
         .add_routes(routes)
         .serve_with_incoming_shutdown(
-            Guard { most, first_byte, handshake, metrics }.connections(connections),
+            Guard { most, first_byte, handshake, tls: acceptor, metrics }.connections(connections),
             draining.clone().cancelled_owned(),
         );
     tracing::info!(modes = %mode_names(&config.modes), "serving");
@@ -158,7 +164,14 @@ where
         draining.cancel();
         tokio::time::sleep(config.grace).await;
     };
+    let renewal = async {
+        match tls {
+            Some(tls) => tls.follow_files().await,
+            None => std::future::pending().await,
+        }
+    };
     tokio::select! {
+        () = renewal => Ok(()),
         served = serving => {
             tracing::info!("stopped: every call has ended");
             served.context("the listener failed")

@@ -18,6 +18,7 @@ mod servers;
 mod support;
 mod sync;
 mod tasks;
+mod tls;
 mod tour;
 mod unary;
 mod upload;

@@ -34,7 +34,8 @@ impl Server {
     }
 
     fn on(listener: TcpListener, config: Config, runtime: Runtime) -> Self {
-        let url = format!("http://{}", listener.local_addr().unwrap());
+        let scheme = if config.tls.is_some() { "https" } else { "http" };
+        let url = format!("{scheme}://{}", listener.local_addr().unwrap());
         runtime.spawn(server::serve(listener, config, std::future::pending()));
         Self { url, _runtime: runtime }
     }
@@ -112,6 +113,11 @@ pub(crate) fn client(arguments: &str) -> Client {
 impl Client {
     pub(crate) fn env(mut self, name: &str, value: &str) -> Self {
         self.command.env(name, value);
+        self
+    }
+
+    pub(crate) fn current_dir(mut self, directory: &std::path::Path) -> Self {
+        self.command.current_dir(directory);
         self
     }
 

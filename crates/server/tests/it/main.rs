@@ -27,6 +27,7 @@ mod support;
 mod sync;
 mod tasks;
 mod tasks_killed;
+mod tls;
 mod tutorial;
 mod unary;
 mod unwelcome;

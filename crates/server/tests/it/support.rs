@@ -208,8 +208,9 @@ impl Process {
         });
         let mut first_line = String::new();
         within(stdout.read_line(&mut first_line)).await.unwrap();
-        let address = first_line.trim_end().strip_prefix("listening on http://");
-        let address = address.and_then(|address| address.parse().ok());
+        let address =
+            first_line.trim_end().strip_prefix("listening on ").and_then(|url| url.split_once("://"));
+        let address = address.and_then(|(_, address)| address.parse().ok());
         let address = address.unwrap_or_else(|| panic!("first line {first_line:?}"));
         Self { address, child, stdout, first_line, stderr }
     }

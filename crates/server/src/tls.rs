@@ -1,0 +1,278 @@
+//! TLS on the connections that come in, with certificates that may change while
+//! it is in use.
+
+use std::{
+    io,
+    net::SocketAddr,
+    path::Path,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use anyhow::Context as _;
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    sync::watch,
+};
+use tokio_rustls::{
+    TlsAcceptor,
+    rustls::{
+        RootCertStore, ServerConfig,
+        crypto::ring,
+        pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
+        server::WebPkiClientVerifier,
+    },
+    server::{FallibleAccept, TlsStream},
+};
+
+use crate::config::TlsFiles;
+
+/// How often the files are looked at.
+const INTERVAL: Duration = Duration::from_secs(1);
+
+/// What new connections get.
+pub(crate) struct Tls {
+    files: TlsFiles,
+    current: watch::Sender<Arc<ServerConfig>>,
+    contents: Contents,
+}
+
+impl Tls {
+    pub(crate) async fn load(files: &TlsFiles) -> anyhow::Result<Self> {
+        let contents = Contents::read(files).await?;
+        let (current, _) = watch::channel(contents.config(files)?);
+        Ok(Self { files: files.clone(), current, contents })
+    }
+
+    pub(crate) fn acceptor(&self) -> Acceptor {
+        Acceptor(self.current.subscribe())
+    }
+
+    /// Takes what is new in the files, without end. Connections that are open
+    /// keep what they have. Files that cannot be used change nothing: they may be
+    /// half-written.
+    pub(crate) async fn follow_files(mut self) {
+        let mut complaint = String::new();
+        loop {
+            tokio::time::sleep(INTERVAL).await;
+            match self.renewed().await {
+                Ok(false) => complaint.clear(),
+                Ok(true) => {
+                    complaint.clear();
+                    tracing::info!("the TLS certificates have changed: new connections get the new ones");
+                }
+                Err(error) => {
+                    let error = format!("{error:#}");
+                    if error != complaint {
+                        tracing::warn!("the new TLS files cannot be used, the old ones stay: {error}");
+                        complaint = error;
+                    }
+                }
+            }
+        }
+    }
+
+    async fn renewed(&mut self) -> anyhow::Result<bool> {
+        let contents = Contents::read(&self.files).await?;
+        if contents == self.contents {
+            return Ok(false);
+        }
+        self.current.send_replace(contents.config(&self.files)?);
+        self.contents = contents;
+        Ok(true)
+    }
+}
+
+/// What is in the files. Compared whole, since a time of change may stay the
+/// same or be set back.
+#[derive(PartialEq, Eq)]
+struct Contents {
+    certificate: Vec<u8>,
+    key: Vec<u8>,
+    client_ca: Option<Vec<u8>>,
+}
+
+impl Contents {
+    async fn read(files: &TlsFiles) -> anyhow::Result<Self> {
+        let TlsFiles { certificate, key, client_ca } = files.clone();
+        let read = move || {
+            anyhow::Ok(Self {
+                certificate: read(&certificate)?,
+                key: read(&key)?,
+                client_ca: client_ca.as_deref().map(read).transpose()?,
+            })
+        };
+        tokio::task::spawn_blocking(read).await.context("reading was cut short")?
+    }
+
+    fn config(&self, files: &TlsFiles) -> anyhow::Result<Arc<ServerConfig>> {
+        let provider = Arc::new(ring::default_provider());
+        let certificates = certificates(&files.certificate, &self.certificate)?;
+        let key = PrivateKeyDer::from_pem_slice(&self.key)
+            .with_context(|| format!("{} has no private key in PEM", files.key.display()))?;
+        let builder = ServerConfig::builder_with_provider(provider.clone())
+            .with_safe_default_protocol_versions()
+            .context("TLS has no version")?;
+        let builder = match files.client_ca.as_ref().zip(self.client_ca.as_ref()) {
+            Some((path, pem)) => {
+                let mut roots = RootCertStore::empty();
+                for certificate in self::certificates(path, pem)? {
+                    roots.add(certificate).with_context(|| format!("{} is no CA's", path.display()))?;
+                }
+                let verifier = WebPkiClientVerifier::builder_with_provider(roots.into(), provider).build();
+                builder.with_client_cert_verifier(verifier.context("clients cannot be verified")?)
+            }
+            None => builder.with_no_client_auth(),
+        };
+        let mut config = builder.with_single_cert(certificates, key).with_context(|| {
+            format!("{} and {} do not go together", files.certificate.display(), files.key.display())
+        })?;
+        config.alpn_protocols = vec![b"h2".to_vec()];
+        Ok(Arc::new(config))
+    }
+}
+
+fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
+    std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))
+}
+
+fn certificates(path: &Path, pem: &[u8]) -> anyhow::Result<Vec<CertificateDer<'static>>> {
+    let certificates: Vec<_> = CertificateDer::pem_slice_iter(pem)
+        .collect::<Result<_, _>>()
+        .with_context(|| format!("{} is damaged", path.display()))?;
+    anyhow::ensure!(!certificates.is_empty(), "{} has no certificate in PEM", path.display());
+    Ok(certificates)
+}
+
+/// Begins handshakes with the certificates of the moment.
+#[derive(Debug, Clone)]
+pub(crate) struct Acceptor(watch::Receiver<Arc<ServerConfig>>);
+
+/// A connection with or without TLS. The handshake takes place when it is first
+/// read or written, and so in the task that serves it: whoever accepts never
+/// waits for one.
+pub(crate) enum Link<S> {
+    Plain(S),
+    Accepting(Box<FallibleAccept<S>>, Option<SocketAddr>),
+    Tls(Box<TlsStream<S>>),
+    /// The handshake failed, and the peer is told.
+    Refused(S, io::Error),
+    Closed,
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
+    pub(crate) fn new(stream: S, acceptor: Option<&Acceptor>, peer: Option<SocketAddr>) -> Self {
+        match acceptor {
+            Some(Acceptor(config)) => {
+                let config = config.borrow().clone();
+                let accepting = TlsAcceptor::from(config).accept(stream).into_fallible();
+                Self::Accepting(Box::new(accepting), peer)
+            }
+            None => Self::Plain(stream),
+        }
+    }
+
+    /// What is below TLS, once there is no handshake any more.
+    pub(crate) fn inner(&mut self) -> Option<&mut S> {
+        match self {
+            Self::Plain(stream) => Some(stream),
+            Self::Tls(stream) => Some(stream.get_mut().0),
+            Self::Accepting(..) | Self::Refused(..) | Self::Closed => None,
+        }
+    }
+
+    fn poll_open(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<&mut dyn ReadWrite>> {
+        if let Self::Accepting(accepting, peer) = self {
+            *self = match ready!(Pin::new(&mut **accepting).poll(cx)) {
+                Ok(stream) => Self::Tls(Box::new(stream)),
+                Err((error, stream)) => {
+                    let peer = peer.map(tracing::field::display);
+                    match error.kind() {
+                        // Who only looks whether there is somebody does this as well.
+                        io::ErrorKind::UnexpectedEof => tracing::debug!(peer, %error, "no TLS handshake"),
+                        _ => tracing::info!(peer, %error, "a TLS handshake failed"),
+                    }
+                    Self::Refused(stream, error)
+                }
+            };
+        }
+        if let Self::Refused(stream, _) = self {
+            ready!(linger(stream, cx));
+        }
+        match self {
+            Self::Plain(stream) => Poll::Ready(Ok(stream)),
+            Self::Tls(stream) => Poll::Ready(Ok(stream)),
+            Self::Accepting(..) | Self::Refused(..) | Self::Closed => {
+                let error = match std::mem::replace(self, Self::Closed) {
+                    Self::Refused(_, error) => error,
+                    _ => io::ErrorKind::NotConnected.into(),
+                };
+                Poll::Ready(Err(error))
+            }
+        }
+    }
+}
+
+/// Reads until the peer has closed as well. To close with something unread
+/// resets the connection, and that may overtake the alert that says why.
+fn linger<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S, cx: &mut Context<'_>) -> Poll<()> {
+    if ready!(Pin::new(&mut *stream).poll_shutdown(cx)).is_err() {
+        return Poll::Ready(());
+    }
+    loop {
+        let mut unread = [0; 1 << 10];
+        let mut unread = ReadBuf::new(&mut unread);
+        match ready!(Pin::new(&mut *stream).poll_read(cx, &mut unread)) {
+            Ok(()) if !unread.filled().is_empty() => {}
+            _ => return Poll::Ready(()),
+        }
+    }
+}
+
+trait ReadWrite: AsyncRead + AsyncWrite + Unpin {}
+impl<S: AsyncRead + AsyncWrite + Unpin> ReadWrite for S {}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Link<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(ready!(self.poll_open(cx))?).poll_read(cx, buf)
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Link<S> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(ready!(self.poll_open(cx))?).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(ready!(self.poll_open(cx))?).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut *self {
+            Self::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Accepting(..) | Self::Refused(..) | Self::Closed => Poll::Ready(Ok(())),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        match self {
+            Self::Plain(stream) => stream.is_write_vectored(),
+            _ => true,
+        }
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(ready!(self.poll_open(cx))?).poll_write_vectored(cx, bufs)
+    }
+}

@@ -1,0 +1,289 @@
+//! TLS: who is let in, with which certificates, and who cannot hold anybody up.
+
+use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
+
+use hyper_util::rt::TokioIo;
+use server::{
+    certs::Request,
+    config::{Config, Limits, TlsFiles},
+};
+use shared_proto::fourmodes::v1::{
+    JoinRoom, MultiplyRequest, chat_request::Action, unary_service_client::UnaryServiceClient,
+};
+use tempfile::TempDir;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+};
+use tokio_rustls::{
+    TlsConnector,
+    client::TlsStream,
+    rustls::{
+        ClientConfig, RootCertStore,
+        crypto::ring,
+        pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject as _},
+    },
+};
+use tonic::transport::{Channel, Endpoint};
+use tower::service_fn;
+
+use crate::support::{Member, Process, Server, binary, run, until, within};
+
+struct Certs(TempDir);
+
+impl Certs {
+    fn new() -> Self {
+        let certs = Self(tempfile::tempdir().unwrap());
+        certs.make_new();
+        certs
+    }
+
+    fn make_new(&self) {
+        Request::for_a_year(Vec::new()).make(self.0.path(), true).unwrap();
+    }
+
+    fn path(&self, name: &str) -> std::path::PathBuf {
+        self.0.path().join(name)
+    }
+
+    fn server(&self) -> TlsFiles {
+        TlsFiles { certificate: self.path("server.pem"), key: self.path("server-key.pem"), client_ca: None }
+    }
+
+    fn mutual(&self) -> TlsFiles {
+        TlsFiles { client_ca: Some(self.path("ca.pem")), ..self.server() }
+    }
+
+    fn certificate(&self, name: &str) -> CertificateDer<'static> {
+        CertificateDer::from_pem_file(self.path(name)).unwrap()
+    }
+
+    /// A client that trusts this CA, and shows its certificate or none.
+    fn client(&self, with_certificate: bool) -> TlsConnector {
+        let mut roots = RootCertStore::empty();
+        roots.add(self.certificate("ca.pem")).unwrap();
+        let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots);
+        let mut config = match with_certificate {
+            true => {
+                let key = PrivateKeyDer::from_pem_file(self.path("client-key.pem")).unwrap();
+                builder.with_client_auth_cert(vec![self.certificate("client.pem")], key).unwrap()
+            }
+            false => builder.with_no_client_auth(),
+        };
+        config.alpn_protocols = vec![b"h2".to_vec()];
+        TlsConnector::from(Arc::new(config))
+    }
+}
+
+async fn with(tls: TlsFiles, limits: Limits) -> Server {
+    Server::with(Config { tls: Some(tls), limits, ..Config::default() }).await
+}
+
+async fn handshake(address: SocketAddr, client: TlsConnector) -> std::io::Result<TlsStream<TcpStream>> {
+    let socket = within(TcpStream::connect(address)).await?;
+    within(client.connect(ServerName::try_from("localhost").unwrap(), socket)).await
+}
+
+fn channel(address: SocketAddr, client: TlsConnector) -> Channel {
+    Endpoint::from_static("https://localhost").connect_with_connector_lazy(service_fn(move |_| {
+        let client = client.clone();
+        async move { handshake(address, client).await.map(TokioIo::new) }
+    }))
+}
+
+async fn answers(address: SocketAddr, client: TlsConnector) -> bool {
+    let mut client = UnaryServiceClient::new(channel(address, client));
+    within(client.multiply(MultiplyRequest { a: 6, b: 7 })).await.is_ok()
+}
+
+async fn member(address: SocketAddr, client: TlsConnector, name: &str) -> Member {
+    let member = Member::silent(channel(address, client)).await;
+    let join = JoinRoom { room: "lobby".to_owned(), name: name.to_owned(), ..JoinRoom::default() };
+    member.send(Some(Action::Join(join))).await;
+    member
+}
+
+#[test]
+fn only_who_has_a_certificate_of_the_right_ca_is_let_in() {
+    run(async {
+        let (certs, others) = (Certs::new(), Certs::new());
+        let open = with(certs.server(), Limits::default()).await;
+        assert!(answers(open.address, certs.client(false)).await);
+        assert!(answers(open.address, certs.client(true)).await);
+        assert!(!answers(open.address, others.client(false)).await);
+        let mutual = with(certs.mutual(), Limits::default()).await;
+        assert!(answers(mutual.address, certs.client(true)).await);
+        assert!(!answers(mutual.address, certs.client(false)).await);
+        // Trusts the server, and has a certificate of somebody else.
+        std::fs::copy(certs.path("ca.pem"), others.path("ca.pem")).unwrap();
+        assert!(!answers(mutual.address, others.client(true)).await);
+    });
+}
+
+#[test]
+fn new_files_are_taken_for_new_connections_and_open_streams_go_on() {
+    run(async {
+        let certs = Certs::new();
+        let server = binary_with(&certs).await;
+        let address = server.address;
+        let (old, old_client) = (certs.certificate("server.pem"), certs.client(true));
+        let stream = handshake(address, old_client.clone()).await.unwrap();
+        assert_eq!(stream.get_ref().1.peer_certificates().unwrap(), [old.clone()]);
+        let mut ana = member(address, old_client.clone(), "ana").await;
+        ana.hear_until("ana joined ana").await;
+
+        std::fs::write(certs.path("server.pem"), "half of a certifi").unwrap();
+        until(async || server.logged(&["WARN", "server.pem has no certificate"])).await;
+        assert!(answers(address, old_client.clone()).await);
+
+        certs.make_new();
+        until(async || server.logged(&["certificates have changed"])).await;
+        let new_client = certs.client(true);
+        let stream = handshake(address, new_client.clone()).await.unwrap();
+        assert_eq!(stream.get_ref().1.peer_certificates().unwrap(), [certs.certificate("server.pem")]);
+        assert_ne!(certs.certificate("server.pem"), old);
+        let _ben = member(address, new_client, "ben").await;
+        ana.hear_until("ben joined ana, ben").await;
+        ana.post("still here").await;
+        ana.hear_until("still here").await;
+        // The CA of the clients is another one as well.
+        std::fs::copy(certs.path("ca.pem"), certs.path("new-ca.pem")).unwrap();
+        let others = Certs::new();
+        std::fs::copy(certs.path("ca.pem"), others.path("ca.pem")).unwrap();
+        assert!(!answers(address, others.client(true)).await);
+    });
+}
+
+async fn binary_with(certs: &Certs) -> Process {
+    let TlsFiles { certificate, key, client_ca } = certs.mutual();
+    let mut command = binary(&["all", "--listen", "127.0.0.1:0"]);
+    command.arg("--tls-cert").arg(certificate).arg("--tls-key").arg(key);
+    command.arg("--client-ca").arg(client_ca.unwrap());
+    Process::spawn(command).await
+}
+
+#[test]
+fn a_handshake_that_does_not_end_is_ended_and_holds_nobody_up() {
+    run(async {
+        let certs = Certs::new();
+        let short = Duration::from_millis(300);
+        let limits = Limits { connections: 1, first_byte: short, handshake: short, ..Limits::default() };
+        let server = with(certs.server(), limits).await;
+        for said in [b"".as_slice(), b"\x16", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"] {
+            let mut peer = within(TcpStream::connect(server.address)).await.unwrap();
+            peer.write_all(said).await.unwrap();
+            let _ = within(peer.read_to_end(&mut Vec::new())).await;
+            until(async || answers(server.address, certs.client(false)).await).await;
+        }
+        // TLS is done, and HTTP/2 does not begin.
+        let mut peer = loop {
+            // The place may still be taken.
+            if let Ok(peer) = handshake(server.address, certs.client(false)).await {
+                break peer;
+            }
+        };
+        let _ = within(peer.read_to_end(&mut Vec::new())).await;
+        until(async || answers(server.address, certs.client(false)).await).await;
+
+        let patient = Duration::from_secs(600);
+        let limits = Limits { first_byte: patient, handshake: patient, ..Limits::default() };
+        let server = with(certs.server(), limits).await;
+        let mut stuck = Vec::new();
+        for said in [b"".as_slice(), b"\x16", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"] {
+            let mut peer = within(TcpStream::connect(server.address)).await.unwrap();
+            peer.write_all(said).await.unwrap();
+            stuck.push(peer);
+        }
+        assert!(answers(server.address, certs.client(false)).await);
+    });
+}
+
+#[test]
+fn the_first_line_says_https_and_the_log_has_the_peer() {
+    run(async {
+        let certs = Certs::new();
+        let server = binary_with(&certs).await;
+        let address = server.address;
+        assert!(answers(address, certs.client(true)).await);
+        until(async || server.logged(&["unary ended", "Multiply", "code=OK", "peer=127.0.0.1:"])).await;
+        assert!(!answers(address, certs.client(false)).await);
+        until(async || server.logged(&["TLS handshake failed", "peer=127.0.0.1:", "no certificates"])).await;
+        assert_eq!(server.killed().await, format!("listening on https://{address}\n"));
+    });
+}
+
+/// Of `server certs`.
+async fn certs(dir: &Path, options: &[&str]) -> (Option<i32>, String) {
+    let mut command = binary(&["certs", "--dir"]);
+    let output = within(command.arg(dir).args(options).output()).await.unwrap();
+    let shown = [output.stdout, output.stderr].concat();
+    (output.status.code(), String::from_utf8(shown).unwrap())
+}
+
+#[test]
+fn certs_makes_files_that_work_and_replaces_none_unasked() {
+    run(async {
+        let made = Certs(tempfile::tempdir().unwrap());
+        let (code, shown) = certs(made.0.path(), &["--name", "example.test", "--name", "192.0.2.1"]).await;
+        assert_eq!(code, Some(0), "{shown}");
+        assert!(shown.contains("for example.test, 192.0.2.1, localhost, 127.0.0.1, ::1"), "{shown}");
+        assert!(shown.contains("--server https://example.test:50051 --ca "), "{shown}");
+        #[cfg(unix)]
+        for (name, mode) in [
+            ("ca", 0o644),
+            ("server", 0o644),
+            ("client", 0o644),
+            ("ca-key", 0o600),
+            ("server-key", 0o600),
+            ("client-key", 0o600),
+        ] {
+            use std::os::unix::fs::PermissionsExt as _;
+            let metadata = std::fs::metadata(made.path(&format!("{name}.pem"))).unwrap();
+            let found = metadata.permissions().mode() & 0o777;
+            assert_eq!(found & !mode, 0, "{name}: {found:o}");
+        }
+        let server = with(made.mutual(), Limits::default()).await;
+        assert!(answers(server.address, made.client(true)).await);
+
+        let before = made.certificate("ca.pem");
+        std::fs::remove_file(made.path("ca.pem")).unwrap();
+        let (code, shown) = certs(made.0.path(), &[]).await;
+        assert_eq!(code, Some(1), "{shown}");
+        assert!(shown.contains("ca-key.pem is there already") && shown.contains("--force"), "{shown}");
+        assert!(!made.path("ca.pem").exists());
+        let (code, shown) = certs(made.0.path(), &["--force"]).await;
+        assert_eq!(code, Some(0), "{shown}");
+        assert_ne!(made.certificate("ca.pem"), before);
+    });
+}
+
+#[test]
+fn files_that_make_no_tls_are_named() {
+    run(async {
+        let certs = Certs::new();
+        let others = Certs::new();
+        let path = |certs: &Certs, name| certs.path(name).display().to_string();
+        let (cert, key) = (path(&certs, "server.pem"), path(&certs, "server-key.pem"));
+        let (missing, other_key) = (path(&certs, "missing.pem"), path(&others, "server-key.pem"));
+        for (options, words) in [
+            (vec!["--tls-cert", &cert], vec!["--tls-cert and --tls-key go together"]),
+            (vec!["--client-ca", &cert], vec!["--client-ca needs TLS"]),
+            (vec!["--tls-cert", &missing, "--tls-key", &key], vec!["cannot read", &missing]),
+            (vec!["--tls-cert", &key, "--tls-key", &key], vec![&key, "has no certificate"]),
+            (vec!["--tls-cert", &cert, "--tls-key", &cert], vec![&cert, "has no private key"]),
+            (vec!["--tls-cert", &cert, "--tls-key", &other_key], vec!["do not go together", &other_key]),
+            (vec!["--tls-cert", &cert, "--tls-key", &key, "--client-ca", &key], vec![&key, "no certificate"]),
+        ] {
+            let mut command = binary(&["all", "--listen", "127.0.0.1:0"]);
+            let output = within(command.args(&options).output()).await.unwrap();
+            let stderr = String::from_utf8(output.stderr).unwrap();
+            assert_eq!(output.status.code(), Some(1), "{options:?}: {stderr}");
+            for word in words {
+                assert!(stderr.contains(word), "{options:?}: {stderr}");
+            }
+        }
+    });
+}
