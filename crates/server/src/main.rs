@@ -45,9 +45,9 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
             config.listen
         )
     })?;
-    if !config.listen.ip().is_loopback() && config.tokens.is_none() {
+    if !config.listen.ip().is_loopback() && config.tokens.is_none() && config.tls.is_none() {
         tracing::warn!(
-            "everyone who can reach {} may call, and read what passes: see --tokens-file",
+            "everyone who can reach {} may call, and read what passes: see --tokens-file, --tls-cert and --client-ca",
             config.listen
         );
     }
