@@ -6,6 +6,9 @@ use clap::Parser as _;
 use client::Cli;
 use tracing_subscriber::filter::LevelFilter;
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 #[tokio::main]
 async fn main() -> ExitCode {
     let cli = Cli::parse();

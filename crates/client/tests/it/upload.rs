@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    io::Write as _,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
 };
@@ -300,6 +301,22 @@ fn a_file_that_changes_under_the_upload_is_no_file_there() {
     proxy.set(Trouble::None);
     running.wait().failed(3, &["a.bin", "shorter"]);
     place.download(&url, "a.bin").run().failed(1, &["NOT_FOUND"]);
+}
+
+#[test]
+fn what_is_appended_under_the_upload_is_not_uploaded() {
+    let server = Server::start();
+    let (proxy, url) = proxied(&server.url);
+    let place = Place::new(1, 32 * MIB + 1);
+    proxy.set(Trouble::StallAfter(MIB as u64));
+    let mut running = place.upload(&url).spawn();
+    eventually(|| proxy.reached(), "the upload does not get there");
+    let mut file = fs::File::options().append(true).open(place.path("a.bin")).unwrap();
+    file.write_all(b"more").unwrap();
+    proxy.set(Trouble::None);
+    running.wait().ok();
+    place.download(&url, "a.bin").run().ok();
+    place.has_the_same();
 }
 
 /// The server's binary, which a test of the client finds beside its own.

@@ -37,6 +37,9 @@ use crate::{
 /// How many chunks may be read ahead of what the network takes.
 const AHEAD: usize = 4;
 
+/// How much of a file is read at a time for its checksum.
+const HASHED: usize = 1 << 20;
+
 /// How often a server may say that it is somewhere else before that is a
 /// failure. Once is normal: it still had to write what had arrived.
 const CORRECTIONS: u32 = 3;
@@ -99,9 +102,7 @@ pub(crate) async fn upload(session: &Session, plan: &Plan, report: &mut Upload) 
     report.name.clone_from(&plan.name);
     let (file, progress) = (plan.file.clone(), session.progress().clone());
     let hashed = tokio::task::spawn_blocking(move || checksum(&file, &progress)).await;
-    let (hash, size) = hashed
-        .map_err(|error| Failure::cut_short(&error))?
-        .map_err(|error| Failure::input(&plan.file, format!("cannot be read: {error}")))?;
+    let (hash, size) = hashed.map_err(|error| Failure::cut_short(&error))??;
     report.size = size;
     report.blake3 = hash.to_string();
     report.resource_name = format!("blobs/{hash}/{size}");
@@ -114,22 +115,18 @@ pub(crate) async fn upload(session: &Session, plan: &Plan, report: &mut Upload) 
     ended
 }
 
-/// Reads the whole file; what it is by now is what is uploaded. Blocks.
-fn checksum(file: &Path, progress: &ProgressBar) -> io::Result<(Hash, u64)> {
-    let mut file = File::open(file)?;
-    bar::of_bytes(progress, file.metadata()?.len());
+/// Reads the whole file, on one core while another computes; what it is by now
+/// is what is uploaded. Blocks.
+fn checksum(file: &Path, progress: &ProgressBar) -> Result<(Hash, u64), Failure> {
+    bar::of_bytes(progress, fs::metadata(file).map_or(0, |file| file.len()));
     progress.set_message("checksum");
-    // No more than what stays in a core's own cache between the two.
-    let (mut hasher, mut buffer) = (Hasher::new(), vec![0; 128 << 10]);
-    loop {
-        match file.read(&mut buffer)? {
-            0 => return Ok((hasher.finalize(), hasher.count())),
-            read => {
-                hasher.update(&buffer[..read]);
-                progress.inc(read as u64);
-            }
-        }
+    let (mut hasher, mut chunks) = (Hasher::new(), read_ahead(file, 0, u64::MAX, HASHED));
+    while let Some(chunk) = chunks.blocking_recv() {
+        let chunk = chunk?;
+        hasher.update(&chunk);
+        progress.inc(chunk.len() as u64);
     }
+    Ok((hasher.finalize(), hasher.count()))
 }
 
 /// The same for the same content under the same name, whoever uploads it.
@@ -228,7 +225,7 @@ impl Transfer<'_> {
         failed: oneshot::Sender<Failure>,
     ) -> impl Stream<Item = WriteRequest> + use<> {
         let mut chunks = read_ahead(&self.plan.file, from, self.size, self.plan.chunk);
-        let (mut resource_name, size) = (self.name.clone(), self.size);
+        let (file, mut resource_name, size) = (self.plan.file.clone(), self.name.clone(), self.size);
         let progress = self.session.progress().clone();
         bar::of_bytes(&progress, size);
         progress.set_message("upload");
@@ -237,13 +234,20 @@ impl Transfer<'_> {
             let mut offset = from;
             loop {
                 let data = match chunks.recv().await {
-                    Some(Ok(data)) => data,
-                    Some(Err(failure)) => {
+                    Some(data) => data,
+                    // All was committed; only the end was not said.
+                    None if offset == size => Ok(Bytes::new()),
+                    None => {
+                        let reason = "cannot be read: it has become shorter since the upload began";
+                        Err(Failure::input(&file, reason))
+                    }
+                };
+                let data = match data {
+                    Ok(data) => data,
+                    Err(failure) => {
                         let _ = failed.send(failure);
                         return std::future::pending().await;
                     }
-                    // All was committed; only the end was not said.
-                    None => Bytes::new(),
                 };
                 let write_offset = offset;
                 offset += data.len() as u64;
@@ -264,7 +268,7 @@ impl Transfer<'_> {
     }
 }
 
-/// Reads a part of a file in a thread of its own, in chunks.
+/// Reads a file in a thread of its own, in chunks, up to `to` or to its end.
 fn read_ahead(file: &Path, from: u64, to: u64, chunk: usize) -> mpsc::Receiver<Result<Bytes, Failure>> {
     let (sender, receiver) = mpsc::channel(AHEAD);
     let path = file.to_owned();
@@ -272,19 +276,14 @@ fn read_ahead(file: &Path, from: u64, to: u64, chunk: usize) -> mpsc::Receiver<R
         let chunks = || -> io::Result<()> {
             let mut file = File::open(&path)?;
             file.seek(SeekFrom::Start(from))?;
-            let mut left = to - from;
-            while left > 0 {
-                let length = left.min(chunk as u64);
-                let mut bytes = Vec::with_capacity(length as usize);
-                if (&mut file).take(length).read_to_end(&mut bytes)? as u64 != length {
-                    return Err(io::Error::other("it has become shorter since the upload began"));
-                }
-                left -= length;
-                if sender.blocking_send(Ok(bytes.into())).is_err() {
+            let mut file = file.take(to - from);
+            loop {
+                let mut bytes = Vec::with_capacity(file.limit().min(chunk as u64) as usize);
+                file.by_ref().take(chunk as u64).read_to_end(&mut bytes)?;
+                if bytes.is_empty() || sender.blocking_send(Ok(bytes.into())).is_err() {
                     return Ok(());
                 }
             }
-            Ok(())
         };
         if let Err(error) = chunks() {
             // Without a receiver the call is over, and so is the interest.
