@@ -106,9 +106,14 @@ impl Failure {
             Kind::Status(Code::DeadlineExceeded) => false,
             Kind::Status(Code::Aborted) if self.retry_after.is_some() => true,
             // tonic gives what the transport said one of half a dozen codes.
-            Kind::Status(_) => !self.sources.is_empty(),
+            Kind::Status(_) => self.is_made_here(),
             _ => false,
         }
+    }
+
+    /// Whether this side made the status up, for want of one from the server.
+    pub(crate) fn is_made_here(&self) -> bool {
+        !self.sources.is_empty()
     }
 
     /// Likewise, and the server has nothing against it.
@@ -250,7 +255,7 @@ impl Failure {
 
     fn advice_on_status(&self, code: Code) -> (&'static str, &'static str) {
         let is_reason = |reason: &str| self.has_reason(reason);
-        let from_transport = !self.sources.is_empty();
+        let from_transport = self.is_made_here();
         match code {
             code if self.stage == Stage::Unanswered && from_transport && code != Code::DeadlineExceeded => (
                 "what accepted the connection there does not speak HTTP/2 without TLS, or is not alive",

@@ -14,7 +14,7 @@ use std::{
 use indicatif::ProgressBar;
 use shared_proto::fourmodes::v1::unary_service_client::UnaryServiceClient;
 use tokio::time::timeout;
-use tonic::{Request, Response, Status, transport::Channel};
+use tonic::{Request, Response, Status, TimeoutExpired, transport::Channel};
 
 use crate::{
     attached::Attached,
@@ -223,13 +223,17 @@ impl Session {
                         request.metadata_mut().insert("grpc-previous-rpc-attempts", made.into());
                     }
                     made += 1;
-                    let failure = match call(UnaryServiceClient::new(tap), request).await {
-                        Ok(response) => {
+                    // tonic keeps the deadline until an answer begins, no longer.
+                    let answered =
+                        timeout(self.left_for_unary(), call(UnaryServiceClient::new(tap), request));
+                    let failure = match answered.await {
+                        Ok(Ok(response)) => {
                             lock(&self.servers).worked(server);
                             lock(&self.throttle).succeeded();
                             return Ok(response.into_inner());
                         }
-                        Err(status) => Failure::from(status),
+                        Ok(Err(status)) => Failure::from(status),
+                        Err(_) => Failure::from_transport(&TimeoutExpired(())),
                     };
                     let another = self.another_after(server, &failure);
                     if !another || answer.has_begun() || made >= self.max_attempts {
@@ -259,7 +263,7 @@ impl Session {
         }
         let another = failure.may_be_tried_again() && throttle.allows_another();
         drop(throttle);
-        match lost {
+        match lost || failure.is_made_here() {
             true => self.eject(server, failure),
             false => lock(&self.servers).worked(server),
         }
@@ -333,11 +337,13 @@ impl Session {
 
     /// A unary call always has a deadline.
     pub(crate) fn unary_request<T>(&self, message: T) -> Request<T> {
-        let mut request = self.request(message);
-        if self.deadline.is_none() {
-            request.set_timeout(UNARY_DEADLINE);
-        }
+        let mut request = Request::new(message);
+        request.set_timeout(self.left_for_unary());
         request
+    }
+
+    fn left_for_unary(&self) -> Duration {
+        self.deadline.map_or(UNARY_DEADLINE, |deadline| deadline.saturating_duration_since(Instant::now()))
     }
 
     /// Explains what comes next.

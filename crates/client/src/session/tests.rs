@@ -9,7 +9,10 @@ use std::{
     time::{Duration, Instant},
 };
 
+use bytes::Bytes;
 use clap::Parser as _;
+use http_body::Frame;
+use http_body_util::StreamBody;
 use shared_proto::{
     bytestream::{ReadRequest, byte_stream_client::ByteStreamClient},
     fourmodes::v1::MultiplyRequest,
@@ -51,13 +54,16 @@ impl Server {
 
     /// A server that answers every unary call in one way, and says something
     /// about its health, if anything.
-    fn answering(answer: fn() -> Status, health: Option<ServingStatus>) -> (Self, Arc<AtomicUsize>) {
+    fn answering(
+        answer: fn() -> http::Response<Body>,
+        health: Option<ServingStatus>,
+    ) -> (Self, Arc<AtomicUsize>) {
         Self::answering_at(SocketAddr::from(([127, 0, 0, 1], 0)), answer, health)
     }
 
     fn answering_at(
         address: SocketAddr,
-        answer: fn() -> Status,
+        answer: fn() -> http::Response<Body>,
         health: Option<ServingStatus>,
     ) -> (Self, Arc<AtomicUsize>) {
         let calls = Arc::<AtomicUsize>::default();
@@ -95,7 +101,7 @@ impl Drop for Server {
 
 #[derive(Clone)]
 struct Answering {
-    answer: fn() -> Status,
+    answer: fn() -> http::Response<Body>,
     calls: Arc<AtomicUsize>,
 }
 
@@ -114,19 +120,23 @@ impl tower::Service<http::Request<Body>> for Answering {
 
     fn call(&mut self, _: http::Request<Body>) -> Self::Future {
         self.calls.fetch_add(1, SeqCst);
-        std::future::ready(Ok((self.answer)().into_http()))
+        std::future::ready(Ok((self.answer)()))
     }
 }
 
-fn unavailable_but_come_at_once() -> Status {
+fn unavailable_but_come_at_once() -> http::Response<Body> {
     let mut status = Status::unavailable("for good");
     status.metadata_mut().insert("grpc-retry-pushback-ms", "0".parse().unwrap());
-    status
+    status.into_http()
 }
 
 async fn session(servers: &[&Server]) -> Session {
+    session_for("1min", servers).await
+}
+
+async fn session_for(deadline: &str, servers: &[&Server]) -> Session {
     let servers: Vec<_> = servers.iter().map(|server| server.address.to_string()).collect();
-    let arguments = format!("client -q --deadline 2min --server {} unary status", servers.join(","));
+    let arguments = format!("client -q --deadline {deadline} --server {} unary status", servers.join(","));
     let cli = Cli::try_parse_from(arguments.split(' ')).unwrap();
     let config = Config::new(cli.options, Job::try_from(cli.command).unwrap()).unwrap();
     Session::open(&config, &Timeline::new(&config).unwrap()).await.unwrap()
@@ -140,7 +150,8 @@ async fn multiply(session: &Session) -> Result<i64, Failure> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn calls_go_to_all_servers_in_turn() {
-    let servers: Vec<_> = (0..3).map(|_| Server::answering(|| Status::not_found("no"), None)).collect();
+    let servers: Vec<_> =
+        (0..3).map(|_| Server::answering(|| Status::not_found("no").into_http(), None)).collect();
     let session = session(&servers.iter().map(|(server, _)| server).collect::<Vec<_>>()).await;
     for _ in 0..30 {
         assert_eq!(multiply(&session).await.unwrap_err().kind, Kind::Status(Code::NotFound));
@@ -163,7 +174,7 @@ async fn a_server_that_dies_costs_no_call_and_has_its_turn_when_it_is_back() {
     drop(two);
     calls(300).await;
     // By what it answers it is known to be asked.
-    let _back = Server::answering_at(address, || Status::not_found("back"), None);
+    let _back = Server::answering_at(address, || Status::not_found("back").into_http(), None);
     let begun = Instant::now();
     while let Ok(product) = multiply(&session).await {
         assert_eq!(product, 42);
@@ -175,7 +186,8 @@ async fn a_server_that_dies_costs_no_call_and_has_its_turn_when_it_is_back() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_does_not_serve_gets_no_calls() {
     let good = Server::start();
-    let (drained, calls) = Server::answering(|| Status::internal("drained"), Some(ServingStatus::NotServing));
+    let (drained, calls) =
+        Server::answering(|| Status::internal("drained").into_http(), Some(ServingStatus::NotServing));
     for _ in 0..10 {
         let session = session(&[&good, &drained]).await;
         for _ in 0..10 {
@@ -188,7 +200,8 @@ async fn a_server_that_does_not_serve_gets_no_calls() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_call_that_one_server_cannot_take_is_taken_by_another_at_once() {
     let good = Server::start();
-    let (bad, calls) = Server::answering(|| Status::unavailable("too busy"), Some(ServingStatus::Serving));
+    let (bad, calls) =
+        Server::answering(|| Status::unavailable("too busy").into_http(), Some(ServingStatus::Serving));
     let session = session(&[&good, &bad]).await;
     for _ in 0..100 {
         assert_eq!(multiply(&session).await.ok(), Some(42));
@@ -228,4 +241,19 @@ async fn streams_that_nobody_reads_hold_up_no_unary_call() {
     for _ in 0..200 {
         assert_eq!(multiply(&session).await.ok(), Some(42));
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_begins_and_does_not_come_is_given_up_and_its_server_left_out() {
+    let answer = || {
+        let answer = http::Response::builder().header("content-type", "application/grpc");
+        answer
+            .body(Body::new(StreamBody::new(tokio_stream::pending::<Result<Frame<Bytes>, Status>>())))
+            .unwrap()
+    };
+    let (server, _) = Server::answering(answer, None);
+    let session = session_for("500ms", &[&server]).await;
+    let before = Instant::now();
+    assert_eq!(multiply(&session).await.unwrap_err().kind, Kind::Status(Code::DeadlineExceeded));
+    assert!(!super::lock(&session.servers).has_one(before));
 }

@@ -159,3 +159,19 @@ fn who_waits_does_so_until_the_deadline_or_for_as_long_as_a_stream_may_take_to_c
     let mut waiting = client(call).args("--server http://no-such-host.invalid:50051").spawn();
     waiting.lines().until(r#""type":"reconnect","#);
 }
+
+#[test]
+fn what_a_server_keeps_is_asked_of_that_server() {
+    let servers = [Server::start(), Server::start(), Server::start()];
+    let urls = servers.each_ref().map(|server| server.url.clone()).join(",");
+    let ended = client("tour --output json --server").arg(urls).run().ok();
+    let lines = ended.json();
+    let asked = |method: &str| {
+        let calls =
+            lines.iter().filter(|line| line["path"].as_str().is_some_and(|path| path.ends_with(method)));
+        calls.map(|call| call["server"].as_str().unwrap()).collect::<std::collections::HashSet<_>>()
+    };
+    assert_eq!(asked("/SubmitTask").len(), 1);
+    assert_eq!(asked("/SubmitTask"), asked("/WatchTask"));
+    assert!(asked("/Multiply").len() > 1, "unary calls have their turns");
+}
