@@ -59,11 +59,12 @@ impl Certs {
 
 const CALL: &str = "unary multiply 6 7 --output json";
 
-/// Failed for good at the first attempt.
+/// Failed for good at the first attempt: mostly in connecting, on a busy machine
+/// in the call.
 #[track_caller]
 fn assert_refused(ended: Ended, words: &[&str]) {
     let ended = ended.failed(1, words);
-    assert!(ended.json().iter().all(|line| line["type"] == "result"), "{}", ended.stdout);
+    assert!(ended.json().iter().all(|line| line["type"] != "reconnect"), "{}", ended.stdout);
     assert_eq!(ended.result()["error"]["code"], "UNAVAILABLE");
 }
 

@@ -131,7 +131,7 @@ fn new_files_are_taken_for_new_connections_and_open_streams_go_on() {
         let address = server.address;
         let (old, old_client) = (certs.certificate("server.pem"), certs.client(true));
         let stream = handshake(address, old_client.clone()).await.unwrap();
-        assert_eq!(stream.get_ref().1.peer_certificates().unwrap(), [old.clone()]);
+        assert_eq!(stream.get_ref().1.peer_certificates().unwrap(), std::slice::from_ref(&old));
         let mut ana = member(address, old_client.clone(), "ana").await;
         ana.hear_until("ana joined ana").await;
 
