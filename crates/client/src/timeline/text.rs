@@ -147,7 +147,7 @@ impl<W: Write> Text<W> {
                     metadata.get("grpc-timeout").and_then(|value| value.to_str().ok()).and_then(timeout);
                 let deadline = deadline.map(|deadline| format!("  deadline {deadline}")).unwrap_or_default();
                 let label = label(format!("HEADERS {path}{deadline}{}", at(*server)));
-                self.arrow(event.at, Side::Client, &label, &plain)
+                self.long_arrow(event.at, Side::Client, &label, &plain)
             }
             Kind::Response { http, .. } => self.arrow(event.at, Side::Server, &label(headers(*http)), &plain),
             Kind::Message { from, number, message } => {
