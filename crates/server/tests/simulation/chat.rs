@@ -181,6 +181,7 @@ impl Member {
                 }
                 response = responses.message() => match response {
                     Ok(Some(ChatResponse { response: Some(Response::Event(event)) })) => hear(&self.heard, event)?,
+                    Ok(Some(ChatResponse { response: Some(Response::StillThere(_)) })) => {}
                     Ok(Some(ChatResponse { response: Some(Response::Accepted(accepted)) })) => {
                         let (text, id) = self.unaccepted.pop_front().unwrap_or_default();
                         ensure!(accepted.message_id == id, "not posted, or not in its turn: {accepted:?}");
