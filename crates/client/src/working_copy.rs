@@ -128,7 +128,8 @@ impl WorkingCopy {
             self.has = Some((String::new(), genesis.heads()));
             return Ok((document, durable));
         }
-        let text = fs::read(&self.file).unwrap_or_default();
+        // What is no text is not known to be an edit of any.
+        let text = content(&self.file).unwrap_or_default();
         let text = String::from_utf8_lossy(&text);
         if let Some(heads) = document.closest(file.iter().map(Vec::as_slice), &text) {
             self.has = Some((document.text_at(heads).map_err(refused)?, heads.to_vec()));
@@ -140,17 +141,17 @@ impl WorkingCopy {
     /// but a text that the document has.
     fn cleared(&self, texts: &[String]) -> Result<(), Failure> {
         for left in ["old", "aside"].map(|what| beside(&self.file, what)) {
-            let known = |bytes: Vec<u8>| texts.iter().any(|text| text.as_bytes() == bytes);
-            match fs::read(&left).map(known) {
-                Ok(true) => fs::remove_file(&left).map_err(|error| Failure::input(&left, error))?,
-                Ok(false) => {
-                    let advice = "it was saved just as an earlier run was ended, and is not in the document; \
-                         put what you need of it into the file, and move it away";
-                    return Err(Failure::input(&left, advice));
-                }
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            match left.try_exists() {
+                Ok(false) => continue,
+                Ok(true) => {}
                 Err(error) => return Err(Failure::input(&left, error)),
             }
+            if !content(&left).is_ok_and(|bytes| texts.iter().any(|text| text.as_bytes() == bytes)) {
+                let advice = "it was saved just as an earlier run was ended, and is not in the document; \
+                     put what you need of it into the file, and move it away";
+                return Err(Failure::input(&left, advice));
+            }
+            fs::remove_file(&left).map_err(|error| Failure::input(&left, error))?;
         }
         Ok(())
     }

@@ -5,7 +5,7 @@
 //! written, and then `.notes.txt.old`: the other side of the exchange.
 
 use std::{
-    fs::{self, File, Metadata},
+    fs::{self, File},
     io::{self, Read as _, Write as _},
     path::Path,
 };
@@ -143,7 +143,7 @@ pub(super) fn written(
 #[cfg(unix)]
 fn dress(new: &File, old: &File) -> io::Result<()> {
     use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, fchown};
-    let owner = |file: &File| file.metadata().map(|of: Metadata| (of.uid(), of.gid(), of.mode()));
+    let owner = |file: &File| file.metadata().map(|of| (of.uid(), of.gid(), of.mode()));
     let ((user, group, mut mode), (our_user, our_group, _)) = (owner(old)?, owner(new)?);
     if user != our_user {
         // Only root may.

@@ -212,6 +212,7 @@ fn what_is_written_to_a_replaced_file_is_an_edit_as_well() {
     writeln!(open[0], "later").unwrap();
     let text = kept.in_step();
     assert_eq!((text.matches("late 0\n").count(), text.matches("later\n").count()), (1, 1), "{text}");
+    assert!(!kept.copy.take_late(&mut kept.document, kept.now).unwrap());
 }
 
 #[test]

@@ -155,6 +155,41 @@ fn what_is_no_text_is_not_synced_and_the_last_text_stays() {
 }
 
 #[test]
+fn whoever_wants_it_once_is_told_what_is_no_text() {
+    let (server, files) = (Server::start(), Files::new());
+    fs::write(&files.ben, "text").unwrap();
+    once(&server.url, &files.ben);
+    // Longer than any memory.
+    fs::File::create(&files.ana).unwrap().set_len(1 << 40).unwrap();
+    for file in [&files.ana, &files.ben] {
+        keeps(&server.url, file).arg("--once").run().failed(3, &["more than 1048576 bytes"]);
+        fs::File::create(&files.ben).unwrap().set_len(1 << 40).unwrap();
+    }
+    assert_eq!(fs::metadata(&files.ben).unwrap().len(), 1 << 40);
+}
+
+#[test]
+fn texts_that_are_too_long_together_are_said_and_can_be_shortened() {
+    let (server, files) = (Server::start(), Files::new());
+    // Of few characters, by which time and memory count.
+    let long = |crowd: &str| format!("{}\n", crowd.repeat(50)).repeat(3_000);
+    fs::write(&files.ana, "").unwrap();
+    once(&server.url, &files.ana);
+    once(&server.url, &files.ben);
+    fs::write(&files.ana, long("🦀")).unwrap();
+    fs::write(&files.ben, long("🐧")).unwrap();
+    once(&server.url, &files.ana);
+    keeps(&server.url, &files.ben).arg("--once").run().failed(3, &["more than 1048576 bytes"]);
+    // Nothing of it is lost, and both are there to choose from.
+    let both = read(&files.ben);
+    assert!(both.contains(&long("🦀")) && both.contains(&long("🐧")));
+    fs::write(&files.ben, "ana\nben\n").unwrap();
+    once(&server.url, &files.ben);
+    once(&server.url, &files.ana);
+    assert_eq!(read(&files.ana), "ana\nben\n");
+}
+
+#[test]
 fn a_deleted_file_ends_the_client_and_not_the_text() {
     let (server, files) = (Server::start(), Files::new());
     fs::write(&files.ana, "text\n").unwrap();
@@ -197,6 +232,20 @@ fn a_file_keeps_its_link_and_its_mode() {
     assert_eq!(once(&server.url, &link)["edits_received"], 1);
     assert_eq!((read(&files.ana).as_str(), link.is_symlink()), ("two\n", true));
     assert_eq!(fs::metadata(&files.ana).unwrap().permissions().mode() & 0o777, 0o606);
+}
+
+#[test]
+fn what_is_written_to_a_file_that_was_opened_before_it_was_replaced_arrives() {
+    let (server, files) = (Server::start(), Files::new());
+    fs::write(&files.ana, "one\n").unwrap();
+    let _clients = [keeps(&server.url, &files.ana).spawn(), keeps(&server.url, &files.ben).spawn()];
+    eventually_has(&files.ben, &["one\n"]);
+    let mut open = fs::File::options().append(true).open(&files.ana).unwrap();
+    fs::write(&files.ben, "ben\none\n").unwrap();
+    eventually_has(&files.ana, &["ben\n"]);
+    writeln!(open, "late").unwrap();
+    eventually_has(&files.ben, &["ben\none\nlate\n"]);
+    files.become_equal();
 }
 
 #[test]

@@ -83,7 +83,7 @@ struct Log {
 pub(crate) struct Peer {
     shared: Arc<Shared>,
     latest: watch::Receiver<Arc<Document>>,
-    /// What it has of the document.
+    /// What it has, of the document and besides.
     has: Vec<Head>,
     /// Whether it has to be told the heads.
     waits: bool,
@@ -101,7 +101,7 @@ impl Documents {
         Self { store, open: Mutex::default() }
     }
 
-    /// For a peer that has these changes.
+    /// For a peer that has these changes, and perhaps others that are not known.
     pub(crate) async fn open(&self, name: &str, has: Vec<Head>) -> Result<Peer, DocumentError> {
         names::check(name).map_err(DocumentError::BadName)?;
         let shared = self.shared(name)?;
@@ -112,8 +112,6 @@ impl Documents {
         // A load that is begun is finished: the next one who asks has it.
         let loading = shared.clone();
         spawned(async move { loading.loaded(&mut *loading.log.lock().await).await.map(drop) }).await?;
-        let document = latest.borrow().clone();
-        let has = has.into_iter().filter(|head| document.has(head)).collect();
         Ok(Peer { shared, latest, has, waits: true })
     }
 

@@ -75,7 +75,11 @@ impl InStep<'_> {
                 continue;
             }
             let settled = block_in_place(|| self.reconcile(session))?;
-            self.replica.send(&call);
+            // An edit that is about to be taken may be what makes room for those
+            // that the server would refuse.
+            if settled || self.report.not_synced.is_some() {
+                self.replica.send(&call);
+            }
             self.tell(settled)?;
             if self.once && self.report.in_step {
                 return call.end().await;
@@ -91,19 +95,23 @@ impl InStep<'_> {
             self.copy.save(document, &self.replica.durable)?;
         }
         let look = self.copy.look(now);
-        if !matches!(look, Look::Unsettled) {
-            let trouble = if let Look::Bad(reason) = &look { Some(reason.clone()) } else { None };
-            if trouble.is_some() && trouble != self.report.not_synced {
-                tracing::warn!(
-                    "{} is not synced: {}; the document keeps the last text, and syncing goes on when the file is text again",
-                    self.copy.path().display(),
-                    trouble.as_deref().unwrap_or_default()
-                );
-            }
-            self.report.not_synced = trouble;
+        if !matches!(look, Look::Unsettled | Look::Bad(_)) {
+            self.report.not_synced = None;
         }
         match look {
-            Look::Unsettled | Look::Bad(_) => return Ok(false),
+            Look::Unsettled => return Ok(false),
+            Look::Bad(reason) if self.once => return Err(Failure::input(self.copy.path(), reason)),
+            Look::Bad(reason) => {
+                if self.report.not_synced.as_ref() != Some(&reason) {
+                    tracing::warn!(
+                        "{} is not synced: {reason}; the document keeps the last text, and syncing goes on \
+                         when the file is text again",
+                        self.copy.path().display()
+                    );
+                }
+                self.report.not_synced = Some(reason);
+                return Ok(false);
+            }
             Look::Gone => {
                 let reason =
                     "it was deleted; the document keeps its text, and the same command writes it again";

@@ -23,7 +23,8 @@ use super::{Files, keeps, once};
 use crate::support::{LONG, Running};
 
 /// Answers a request, or not.
-type Script = fn(&SyncDocumentRequest) -> Option<SyncDocumentResponse>;
+type Script = fn(&SyncDocumentRequest) -> Option<Answer>;
+type Answer = Result<SyncDocumentResponse, Status>;
 
 struct Scripted {
     script: Script,
@@ -51,7 +52,7 @@ impl BidiStreamingService for Scripted {
             let Ok(request) = request else { return None };
             let response = script(&request);
             let _ = told.send(request);
-            response.map(Ok)
+            response
         });
         Ok(Response::new(Box::pin(responses)))
     }
@@ -93,12 +94,12 @@ fn heads(document: &Document) -> Vec<Vec<u8>> {
     document.heads().iter().map(|head| head.0.to_vec()).collect()
 }
 
-fn answer(changes: Vec<Vec<u8>>, document: &Document) -> Option<SyncDocumentResponse> {
-    Some(SyncDocumentResponse { changes, heads: heads(document) })
+fn answer(changes: Vec<Vec<u8>>, document: &Document) -> Option<Answer> {
+    Some(Ok(SyncDocumentResponse { changes, heads: heads(document) }))
 }
 
 /// Has an empty document, and takes changes without a word.
-fn never_acknowledges(request: &SyncDocumentRequest) -> Option<SyncDocumentResponse> {
+fn never_acknowledges(request: &SyncDocumentRequest) -> Option<Answer> {
     match request.action.as_ref()? {
         Action::Open(_) => answer(Vec::new(), &Document::genesis().unwrap()),
         Action::Changes(_) => None,
@@ -117,8 +118,22 @@ fn what_the_server_has_not_acknowledged_is_not_in_step() {
     assert_eq!((ended.code, &ended.result()["value"]["in_step"]), (Some(130), &false.into()), "{ended:?}");
 }
 
-/// Likewise, but for the first text.
-fn acknowledges_one(request: &SyncDocumentRequest) -> Option<SyncDocumentResponse> {
+/// Likewise, and ends the call.
+fn goes_away(request: &SyncDocumentRequest) -> Option<Answer> {
+    never_acknowledges(request).or_else(|| Some(Err(Status::unavailable("for a moment"))))
+}
+
+#[test]
+fn what_was_under_way_when_the_connection_was_lost_is_sent_again() {
+    let (server, files) = (serve(goes_away), Files::new());
+    fs::write(&files.ana, "text\n").unwrap();
+    let _client = server.client(&files.ana);
+    let first = server.changes();
+    assert_eq!(server.changes(), first);
+}
+
+/// Has an empty document, and says only of the first text that it has it.
+fn acknowledges_one(request: &SyncDocumentRequest) -> Option<Answer> {
     let Action::Changes(changes) = request.action.as_ref()? else { return never_acknowledges(request) };
     let (document, _) = Document::genesis().unwrap().with(&changes.changes).ok()?;
     (document.text().unwrap() == "one\n").then(|| answer(Vec::new(), &document)).flatten()
@@ -169,7 +184,7 @@ fn what_a_server_makes_up_ends_the_client_and_not_the_text() {
         ),
         (|_| answer(vec![contradiction()], &Document::genesis().unwrap()), "do not fit the document"),
         (|_| answer(too_long(), &Document::genesis().unwrap()), "1048576 are allowed"),
-        (|_| Some(SyncDocumentResponse { changes: Vec::new(), heads: vec![vec![0; 31]] }), "no hash"),
+        (|_| Some(Ok(SyncDocumentResponse { changes: Vec::new(), heads: vec![vec![0; 31]] })), "no hash"),
     ];
     for (script, said) in scripts {
         let (server, files) = (serve(script), Files::new());
