@@ -80,7 +80,7 @@ build:
 test *options:
     cargo test --workspace "$@"
 
-# Kill the server again and again while clients work: `just faults`, `just faults 500`, `just faults 50 7`.
+# Kill a server again and again, and restart two in turn, while clients work: `just faults`, `just faults 500`, `just faults 50 7`.
 [group("develop")]
 faults kills="50" seed="": build
     FAULTS_KILLS={{ kills }} {{ if seed == "" { "" } else { "FAULTS_SEED=" + seed } }} cargo test -p client --test faults -- --nocapture

@@ -1,5 +1,5 @@
 //! Work that is done again and again, each time by a client of its own: tasks,
-//! readings and uploads. A client that fails, since the server was away before
+//! readings, uploads and downloads. A client that fails, since the server was away before
 //! its first call, is followed by the same command again: that is the promise.
 
 use std::{
@@ -63,8 +63,10 @@ fn insist(address: &Address, arguments: &str, file: Option<&Path>) -> Value {
             let result = address.result(arguments, file);
             value = (result["ok"] == true).then(|| result["value"].clone());
             // What the server refuses is no matter of trying again.
-            let code = result["error"]["code"].as_str().unwrap_or("UNAVAILABLE");
-            assert!(["UNAVAILABLE", "DEADLINE_EXCEEDED"].contains(&code), "{arguments}: {result}");
+            let error = &result["error"];
+            let is_lost = error["sources"].as_array().is_some_and(|sources| !sources.is_empty());
+            let code = error["code"].as_str().unwrap_or("UNAVAILABLE");
+            assert!(is_lost || ["UNAVAILABLE", "DEADLINE_EXCEEDED"].contains(&code), "{arguments}: {result}");
             value.is_some()
         },
         arguments,
@@ -73,10 +75,12 @@ fn insist(address: &Address, arguments: &str, file: Option<&Path>) -> Value {
 }
 
 pub(crate) fn workers(server: &Server) -> Vec<Box<dyn Worker>> {
-    let (tasks, readings, uploads) = (server.address.clone(), server.address.clone(), server.address.clone());
+    let [tasks, watched, readings, uploads] = [(); 4].map(|()| server.address.clone());
     let files = Arc::new(tempfile::tempdir().unwrap());
     vec![
         Box::new(Tasks(Runner::start(move |n| submit(&tasks, n)))),
+        Box::new(Watched(Runner::start(move |_| watch(&watched)))),
+        Box::new(Downloads(Runner::start(download(server.address.clone())))),
         Box::new(Readings(Runner::start({
             let files = files.clone();
             move |n| deliver(&readings, &files, n)
@@ -125,6 +129,33 @@ impl Worker for Tasks {
     }
 }
 
+/// Tasks whose end is waited for, so that there is one to take up again.
+struct Watched(Runner<()>);
+
+fn watch(address: &Address) {
+    const BELOW: u64 = 300_000;
+    const PRIMES: u64 = 25_997;
+    let request = uuid::Uuid::new_v4();
+    let submit = format!("unary submit primes --below {BELOW} --request-id {request}");
+    let id = insist(address, &submit, None)["id"].as_str().unwrap().to_owned();
+    let ended = insist(address, &format!("server-streaming task {id}"), None);
+    assert_eq!((&ended["state"], &ended["primes"]), (&"SUCCEEDED".into(), &PRIMES.into()), "{ended}");
+}
+
+impl Worker for Watched {
+    fn name(&self) -> String {
+        "tasks that are watched".to_owned()
+    }
+
+    fn progress(&self) -> u64 {
+        self.0.progress()
+    }
+
+    fn check(self: Box<Self>, _: &Server) {
+        self.0.stop();
+    }
+}
+
 const DEVICES: [&str; 3] = ["attic", "cellar", "kitchen"];
 const ROWS: u64 = 2_000;
 
@@ -170,11 +201,19 @@ impl Worker for Readings {
     }
 }
 
+/// The name of the file that [`Downloads`] has.
+const DOWNLOADED: &str = "downloaded";
+
 struct Uploads(Runner<(String, Vec<u8>)>);
 
+fn random_bytes(seed: u64, count: usize) -> Vec<u8> {
+    let mut bytes = vec![0; count];
+    fastrand::Rng::with_seed(seed).fill(&mut bytes);
+    bytes
+}
+
 fn upload(address: &Address, files: &TempDir, n: u64) -> (String, Vec<u8>) {
-    let mut content = vec![0; 3 << 20];
-    fastrand::Rng::with_seed(n).fill(&mut content);
+    let content = random_bytes(n, 3 << 20);
     let name = format!("file-{n}");
     let path = files.path().join(&name);
     std::fs::write(&path, &content).unwrap();
@@ -195,8 +234,8 @@ impl Worker for Uploads {
     fn check(self: Box<Self>, server: &Server) {
         let uploaded: BTreeMap<_, _> = self.0.stop().into_iter().collect();
         let listed = insist(&server.address, "unary files", None);
-        let listed: Vec<_> =
-            listed["files"].as_array().unwrap().iter().map(|file| file["name"].as_str().unwrap()).collect();
+        let listed = listed["files"].as_array().unwrap().iter().map(|file| file["name"].as_str().unwrap());
+        let listed: Vec<_> = listed.filter(|name| *name != DOWNLOADED).collect();
         assert!(uploaded.keys().eq(listed.iter().copied()), "{listed:?}");
         let here = tempfile::tempdir().unwrap();
         for (name, content) in uploaded {
@@ -208,5 +247,36 @@ impl Worker for Uploads {
                 "{name} has other bytes than what was uploaded"
             );
         }
+    }
+}
+
+/// The same file over and over, compared each time.
+struct Downloads(Runner<()>);
+
+fn download(address: Address) -> impl FnMut(u64) {
+    let files = tempfile::tempdir().unwrap();
+    let content = random_bytes(u64::MAX, 8 << 20);
+    let original = files.path().join(DOWNLOADED);
+    std::fs::write(&original, &content).unwrap();
+    insist(&address, "client-streaming upload", Some(&original));
+    move |n| {
+        let copy = files.path().join(n.to_string());
+        insist(&address, &format!("server-streaming download {DOWNLOADED} -o"), Some(&copy));
+        assert!(std::fs::read(&copy).unwrap() == content, "download {n} has other bytes");
+        std::fs::remove_file(copy).unwrap();
+    }
+}
+
+impl Worker for Downloads {
+    fn name(&self) -> String {
+        "downloads".to_owned()
+    }
+
+    fn progress(&self) -> u64 {
+        self.0.progress()
+    }
+
+    fn check(self: Box<Self>, _: &Server) {
+        self.0.stop();
     }
 }

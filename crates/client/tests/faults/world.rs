@@ -27,6 +27,9 @@ pub(crate) fn eventually(mut condition: impl FnMut() -> bool, what: &str) {
     }
 }
 
+/// What a server may take to end, by its `--grace`.
+const GRACE: Duration = Duration::from_secs(10);
+
 /// A binary of this workspace.
 fn binary(name: &str) -> PathBuf {
     let path = Path::new(env!("CARGO_BIN_EXE_client")).with_file_name(name);
@@ -56,12 +59,28 @@ impl Server {
         self.child.wait().unwrap();
     }
 
+    /// Asks the server to end, and says how long that took.
+    pub(crate) fn stop(&mut self) -> Duration {
+        let asked = Instant::now();
+        signal("TERM", &self.child);
+        let status = self.child.wait().unwrap();
+        let took = asked.elapsed();
+        assert!(status.success() && took < GRACE, "{status} after {took:?}");
+        took
+    }
+
     pub(crate) fn restart(&mut self) {
         (self.child, _) = launch(&self.address.0, self.directory.path());
     }
 }
 
 impl Address {
+    /// Where there are several, any of which will do.
+    pub(crate) fn any_of(servers: &[Server]) -> Self {
+        let addresses: Vec<_> = servers.iter().map(|server| server.address.0.as_str()).collect();
+        Self(addresses.join(","))
+    }
+
     /// A client that calls this server, whose arguments have no spaces in them.
     pub(crate) fn client(&self, arguments: &str) -> Command {
         let mut command = Command::new(binary("client"));
@@ -73,11 +92,15 @@ impl Address {
 
     /// The result of a client that runs to its end.
     pub(crate) fn result(&self, arguments: &str, file: Option<&Path>) -> Value {
-        let ended =
-            self.client(&format!("--quiet {arguments}")).args(file).stdin(Stdio::null()).output().unwrap();
+        let last = self.lines(&format!("--quiet {arguments}"), file).pop();
+        last.unwrap_or_else(|| panic!("{arguments}: no result"))
+    }
+
+    /// All that such a client says, the result at last.
+    pub(crate) fn lines(&self, arguments: &str, file: Option<&Path>) -> Vec<Value> {
+        let ended = self.client(arguments).args(file).stdin(Stdio::null()).output().unwrap();
         let stdout = String::from_utf8(ended.stdout).unwrap();
-        let last = stdout.lines().last().unwrap_or_else(|| panic!("{arguments}: no result"));
-        serde_json::from_str(last).unwrap()
+        stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
 }
 
@@ -88,9 +111,15 @@ impl Drop for Server {
     }
 }
 
+fn signal(name: &str, child: &Child) {
+    let id = child.id().to_string();
+    assert!(Command::new("kill").args(["-s", name, &id]).status().unwrap().success());
+}
+
 fn launch(address: &str, directory: &Path) -> (Child, String) {
     let mut command = Command::new(binary("server"));
-    command.args(["--listen", address, "all", "--data-dir"]).arg(directory).env_clear();
+    let grace = format!("{}s", GRACE.as_secs());
+    command.args(["--listen", address, "--grace", &grace, "all", "--data-dir"]).arg(directory).env_clear();
     let mut child =
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
     let mut line = String::new();
@@ -140,8 +169,7 @@ impl<T: Default + Send + 'static> Client<T> {
     }
 
     pub(crate) fn interrupt(&self) {
-        let id = self.child.id().to_string();
-        assert!(Command::new("kill").args(["-s", "INT", &id]).status().unwrap().success());
+        signal("INT", &self.child);
     }
 
     /// The result, and all that was seen.
