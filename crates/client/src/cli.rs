@@ -94,6 +94,30 @@ pub(crate) struct Options {
     )]
     pub(crate) reconnect: Duration,
 
+    /// After how long without a frame the server is asked whether it is there
+    #[arg(
+        long,
+        env = "FOURMODES_KEEPALIVE_INTERVAL",
+        hide_env_values = true,
+        default_value = "10s",
+        value_name = "DURATION",
+        value_parser = deadline,
+        global = true
+    )]
+    pub(crate) keepalive_interval: Duration,
+
+    /// How long its answer may take; then the connection is lost
+    #[arg(
+        long,
+        env = "FOURMODES_KEEPALIVE_TIMEOUT",
+        hide_env_values = true,
+        default_value = "5s",
+        value_name = "DURATION",
+        value_parser = deadline,
+        global = true
+    )]
+    pub(crate) keepalive_timeout: Duration,
+
     /// The token to call with, for a server that wants one. Not a flag: those
     /// of a process are for everyone to see
     #[arg(skip = std::env::var("FOURMODES_TOKEN").ok())]
@@ -560,7 +584,7 @@ fn duration(text: &str) -> Result<Duration, String> {
 fn deadline(text: &str) -> Result<Duration, String> {
     let deadline = duration(text)?;
     if deadline < Duration::from_millis(1) {
-        return Err("no call can be that fast; give it at least 1ms".to_owned());
+        return Err("no server can be that fast; give it at least 1ms".to_owned());
     }
     Ok(deadline)
 }

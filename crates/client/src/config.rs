@@ -22,7 +22,7 @@ pub(crate) const UNARY_DEADLINE: Duration = Duration::from_secs(5);
 pub(crate) struct Config {
     /// At least one.
     pub(crate) servers: Vec<Uri>,
-    pub(crate) tls: TlsFiles,
+    pub(crate) connection: Connection,
     pub(crate) output: Output,
     pub(crate) diagram: Option<PathBuf>,
     pub(crate) deadline: Option<Duration>,
@@ -35,6 +35,16 @@ pub(crate) struct Config {
     pub(crate) quiet: bool,
     pub(crate) attached: Attached,
     pub(crate) job: Job,
+}
+
+/// How a connection is made, and how it shows that it is lost.
+#[derive(Debug, Clone)]
+pub(crate) struct Connection {
+    pub(crate) tls: TlsFiles,
+    /// After this long without a frame the server is asked whether it is there.
+    pub(crate) keepalive_interval: Duration,
+    /// How long the answer to that may take.
+    pub(crate) keepalive_timeout: Duration,
 }
 
 /// Files of PEM, read with each connection: they may have changed.
@@ -164,11 +174,16 @@ impl Config {
         let attached = Attached::new(&options).map_err(wrong)?;
         let is_https = servers.iter().any(|server| server.scheme_str() == Some("https"));
         let tls = tls_files(options.ca, options.cert, options.key, is_https).map_err(wrong)?;
+        let connection = Connection {
+            tls,
+            keepalive_interval: options.keepalive_interval,
+            keepalive_timeout: options.keepalive_timeout,
+        };
         let demonstration = matches!(job, Job::Demonstration(_));
         let unary = job.mode() == Mode::Unary.name() && !demonstration;
         Ok(Self {
             servers,
-            tls,
+            connection,
             output: options.output,
             diagram: options.diagram,
             deadline: options.deadline.or(unary.then_some(UNARY_DEADLINE)),

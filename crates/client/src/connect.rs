@@ -16,7 +16,7 @@ use tonic_health::pb::{
 use tower::{BoxError, Service, service_fn};
 
 use crate::{
-    config::TlsFiles,
+    config::Connection,
     failure::Failure,
     tls::{Stream, Tls, Trouble},
 };
@@ -31,12 +31,12 @@ const FIRST_WORD: Duration = Duration::from_millis(100);
 ///
 /// # Errors
 ///
-/// When nothing accepts within five seconds, TLS included, or a file of `tls`
+/// When nothing accepts within five seconds, TLS included, or a file of PEM
 /// cannot be used, or the server refuses this client at once. That it speaks
 /// HTTP/2 shows only with the first call.
-pub(crate) async fn connect(server: &Uri, tls: &TlsFiles) -> Result<Channel, Failure> {
+pub(crate) async fn connect(server: &Uri, connection: &Connection) -> Result<Channel, Failure> {
     let tls = match server.scheme_str() {
-        Some("https") => Some(Tls::load(server, tls)?),
+        Some("https") => Some(Tls::load(server, &connection.tls)?),
         _ => None,
     };
     let (hear, heard) = oneshot::channel();
@@ -49,8 +49,8 @@ pub(crate) async fn connect(server: &Uri, tls: &TlsFiles) -> Result<Channel, Fai
         .http2_max_header_list_size(16 << 10)
         // Without these a network that swallows everything looks like a server
         // with nothing to say.
-        .http2_keep_alive_interval(limits::KEEPALIVE_INTERVAL)
-        .keep_alive_timeout(limits::KEEPALIVE_TIMEOUT)
+        .http2_keep_alive_interval(connection.keepalive_interval)
+        .keep_alive_timeout(connection.keepalive_timeout)
         .keep_alive_while_idle(true)
         .connect_with_connector(once(tls, hear))
         .await?;

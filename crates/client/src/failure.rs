@@ -100,6 +100,8 @@ impl Failure {
     /// or the server that is behind it, or the server says when to come back.
     pub(crate) fn is_lost_connection(&self) -> bool {
         match self.kind {
+            // The server may just be going away.
+            Kind::Connect(Connect::Tls(Trouble::Closed)) => true,
             // The next connection would be refused for the same reason.
             Kind::Connect(Connect::Tls(_)) => false,
             Kind::Connect(_) | Kind::Status(Code::Unavailable) => true,
@@ -172,6 +174,12 @@ impl Failure {
     pub(crate) fn not_ready(time: Duration) -> Self {
         let time = humantime::format_duration(time);
         Self::new(Kind::Connect(Connect::TimedOut), format!("not ready after {time}"))
+    }
+
+    /// One that has had a call for that long, and does not even say how it is.
+    pub(crate) fn hangs(time: Duration) -> Self {
+        let time = humantime::format_duration(time);
+        Self::new(Kind::Status(Code::Unavailable), format!("the server has given no sign of life for {time}"))
     }
 
     /// One that says something else.

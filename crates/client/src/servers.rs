@@ -4,6 +4,9 @@ use std::time::{Duration, Instant};
 
 use http::Uri;
 
+/// How long a server is left out at first.
+const FIRST: Duration = Duration::from_secs(1);
+
 /// The servers in turn, without those that are left out for a while because
 /// they failed. There is at least one.
 #[derive(Debug)]
@@ -38,7 +41,8 @@ impl Servers {
     }
 
     /// The next server in turn; when all are left out, the one that is so for
-    /// the shortest time.
+    /// the shortest time. Whether one whose time is over works again is found
+    /// out by one call, and not by all that come meanwhile.
     pub(crate) fn choose(&mut self, now: Instant) -> usize {
         let in_turn = (0..self.all.len()).map(|n| (self.next + n) % self.all.len());
         let left =
@@ -46,6 +50,10 @@ impl Servers {
         // The first one of those for which nothing is left.
         let chosen = in_turn.min_by_key(|server| left(server).unwrap_or_default()).unwrap_or_default();
         self.next = (chosen + 1) % self.all.len();
+        let ejected = &mut self.all[chosen].ejected;
+        if ejected.is_some_and(|until| until <= now) {
+            *ejected = Some(now + FIRST);
+        }
         chosen
     }
 
@@ -62,7 +70,6 @@ impl Servers {
     /// Leaves a server out that has failed: for a second, twice as long with
     /// each failure that follows, and not less than it asks for.
     pub(crate) fn eject(&mut self, server: usize, asked: Option<Duration>, now: Instant) -> Duration {
-        const FIRST: Duration = Duration::from_secs(1);
         const LONGEST: Duration = Duration::from_secs(30);
         let server = &mut self.all[server];
         let time = FIRST.saturating_mul(1 << server.failures.min(10)).max(asked.unwrap_or_default());
@@ -111,7 +118,11 @@ mod tests {
         assert_eq!(servers.eject(1, None, now), SECOND);
         assert_eq!(chosen(&mut servers, 4, now), [0, 2, 0, 2]);
         assert_eq!(chosen(&mut servers, 2, now + SECOND - Duration::from_nanos(1)), [0, 2]);
-        assert_eq!(chosen(&mut servers, 3, now + SECOND), [0, 1, 2]);
+        // One call finds out whether it works again.
+        assert_eq!(chosen(&mut servers, 5, now + SECOND), [0, 1, 2, 0, 2]);
+        assert_eq!(chosen(&mut servers, 3, now + 2 * SECOND), [0, 1, 2]);
+        servers.worked(1);
+        assert_eq!(chosen(&mut servers, 3, now + 2 * SECOND), [0, 1, 2]);
     }
 
     #[test]

@@ -18,7 +18,7 @@ use tonic::{Request, Response, Status, TimeoutExpired, transport::Channel};
 
 use crate::{
     attached::Attached,
-    config::{Config, TlsFiles, UNARY_DEADLINE},
+    config::{Config, Connection, UNARY_DEADLINE},
     connect::{connect, serves},
     failure::{Failure, Stage},
     retry::{Backoff, Pushback, Throttle},
@@ -27,13 +27,10 @@ use crate::{
 };
 
 pub(crate) struct Session {
-    servers: Mutex<Servers>,
+    network: Network,
     channels: Mutex<Channels>,
     throttle: Mutex<Throttle>,
-    tls: TlsFiles,
-    timeline: Timeline,
     attached: Arc<Attached>,
-    deadline: Option<Instant>,
     /// How long to try to come back.
     patience: Duration,
     /// How often a unary call is made.
@@ -42,6 +39,14 @@ pub(crate) struct Session {
     progressed: AtomicBool,
     /// Whether a server has something of this run.
     begun: AtomicBool,
+}
+
+/// The servers, and what it takes to connect to them.
+struct Network {
+    servers: Mutex<Servers>,
+    connection: Connection,
+    timeline: Timeline,
+    deadline: Option<Instant>,
 }
 
 struct Channels {
@@ -65,16 +70,21 @@ enum Where {
 
 impl Session {
     pub(crate) async fn open(config: &Config, timeline: &Timeline) -> Result<Self, Failure> {
-        let deadline = config.deadline.map(|deadline| Instant::now() + deadline);
-        let servers = Mutex::new(Servers::new(&config.servers));
+        let network = Network {
+            servers: Mutex::new(Servers::new(&config.servers)),
+            connection: config.connection.clone(),
+            timeline: timeline.clone(),
+            deadline: config.deadline.map(|deadline| Instant::now() + deadline),
+        };
         let mut loss = Loss::new();
         let (home, streams) = loop {
-            match connect_to_next(&servers, &config.tls, timeline, |_| None).await {
+            match network.connect_to_next(|_| None).await {
                 Ok(found) => break found,
                 // The deadline ends all of it by itself.
                 Err(failure)
                     if config.wait_for_ready
-                        && (deadline.is_some() || loss.since.elapsed() < config.reconnect) =>
+                        && !network.is_final(&failure, false)
+                        && (network.deadline.is_some() || loss.since.elapsed() < config.reconnect) =>
                 {
                     loss.pause(&failure, timeline).await;
                 }
@@ -82,17 +92,14 @@ impl Session {
             }
         };
         // The first call goes where the connection is.
-        lock(&servers).return_turn(home);
+        lock(&network.servers).return_turn(home);
         let mut unary = vec![None; config.servers.len()];
         unary[home] = Some(streams.clone());
         Ok(Self {
-            servers,
+            network,
             channels: Mutex::new(Channels { home, streams, streamed: false, unary }),
             throttle: Mutex::default(),
-            tls: config.tls.clone(),
-            timeline: timeline.clone(),
             attached: Arc::new(config.attached.clone()),
-            deadline,
             patience: config.reconnect,
             max_attempts: config.max_attempts,
             progressed: AtomicBool::new(false),
@@ -111,7 +118,7 @@ impl Session {
         &self,
         call: impl AsyncFnMut() -> Result<T, Failure>,
     ) -> Result<T, Failure> {
-        let is_worth_it = || self.timeline.stage() == Stage::UnderWay;
+        let is_worth_it = || self.network.timeline.stage() == Stage::UnderWay;
         self.again(call, || self.begun.load(Relaxed), is_worth_it).await
     }
 
@@ -150,17 +157,15 @@ impl Session {
                     return Err(failure);
                 }
                 let at_home = is_at_home();
-                if at_home || !lock(&self.servers).has_one(Instant::now()) {
+                if at_home || !lock(&self.network.servers).has_one(Instant::now()) {
                     if !is_worth_it() {
                         return Err(failure);
                     }
-                    loss.pause(&failure, &self.timeline).await;
+                    loss.pause(&failure, &self.network.timeline).await;
                 }
                 let reached = match at_home {
-                    true => connect_to(&self.servers, &self.tls, home, &self.timeline, "client")
-                        .await
-                        .map(|channel| (home, channel)),
-                    false => connect_to_next(&self.servers, &self.tls, &self.timeline, |_| None).await,
+                    true => self.network.connect_to(home, "client").await.map(|channel| (home, channel)),
+                    false => self.network.connect_to_next(|_| None).await,
                 };
                 match reached {
                     Ok((server, channel)) => {
@@ -168,6 +173,7 @@ impl Session {
                         (channels.home, channels.streams) = (server, channel);
                         break;
                     }
+                    Err(error) if self.network.is_final(&error, at_home) => return Err(error),
                     Err(error) => failure = error,
                 }
             }
@@ -213,9 +219,13 @@ impl Session {
         let mut loss: Option<Loss> = None;
         loop {
             let failure = match self.unary_channel(place).await {
+                Err(failure) if self.network.is_final(&failure, place == Where::AtHome) => {
+                    return Err(failure);
+                }
                 // Nothing was sent: that is no attempt.
                 Err(failure) => failure,
                 Ok((server, channel)) => {
+                    let hangs = self.network.hangs(channel.clone(), place);
                     let tap = self.tap(channel, server, "client");
                     let answer = tap.answer();
                     let mut request = self.unary_request(message.clone());
@@ -226,13 +236,18 @@ impl Session {
                     // tonic keeps the deadline until an answer begins, no longer.
                     let answered =
                         timeout(self.left_for_unary(), call(UnaryServiceClient::new(tap), request));
-                    let failure = match answered.await {
+                    let answered = tokio::select! {
+                        biased;
+                        answered = answered => answered.map(|answer| answer.map_err(Failure::from)),
+                        failure = hangs => Ok(Err(failure)),
+                    };
+                    let failure = match answered {
                         Ok(Ok(response)) => {
-                            lock(&self.servers).worked(server);
+                            lock(&self.network.servers).worked(server);
                             lock(&self.throttle).succeeded();
                             return Ok(response.into_inner());
                         }
-                        Ok(Err(status)) => Failure::from(status),
+                        Ok(Err(failure)) => failure,
                         Err(_) => Failure::from_transport(&TimeoutExpired(())),
                     };
                     let another = self.another_after(server, &failure);
@@ -246,9 +261,9 @@ impl Session {
             if loss.since.elapsed() >= self.patience {
                 return Err(failure);
             }
-            let elsewhere = place == Where::Anywhere && lock(&self.servers).has_one(Instant::now());
+            let elsewhere = place == Where::Anywhere && lock(&self.network.servers).has_one(Instant::now());
             if !elsewhere || failure.pushback.is_some() {
-                loss.pause(&failure, &self.timeline).await;
+                loss.pause(&failure, &self.network.timeline).await;
             }
         }
     }
@@ -265,7 +280,7 @@ impl Session {
         drop(throttle);
         match lost || failure.is_made_here() {
             true => self.eject(server, failure),
-            false => lock(&self.servers).worked(server),
+            false => lock(&self.network.servers).worked(server),
         }
         another
     }
@@ -274,20 +289,18 @@ impl Session {
     /// the next one it has to say that it serves.
     fn eject(&self, server: usize, failure: &Failure) {
         lock(&self.channels).unary[server] = None;
-        eject(&self.servers, server, failure, &self.timeline);
+        self.network.eject(server, failure);
     }
 
     async fn unary_channel(&self, place: Where) -> Result<(usize, Channel), Failure> {
         let existing = |server: usize| lock(&self.channels).unary[server].clone();
         let (server, channel) = match place {
-            Where::Anywhere => connect_to_next(&self.servers, &self.tls, &self.timeline, existing).await?,
+            Where::Anywhere => self.network.connect_to_next(existing).await?,
             Where::AtHome => {
                 let home = lock(&self.channels).home;
                 match existing(home) {
                     Some(channel) => (home, channel),
-                    None => {
-                        (home, connect_to(&self.servers, &self.tls, home, &self.timeline, "client").await?)
-                    }
+                    None => (home, self.network.connect_to(home, "client").await?),
                 }
             }
         };
@@ -315,21 +328,21 @@ impl Session {
     /// a name.
     pub(crate) async fn channel_of(&self, client: &str) -> Result<Tap, Failure> {
         let home = lock(&self.channels).home;
-        let channel = connect_to(&self.servers, &self.tls, home, &self.timeline, client).await?;
+        let channel = self.network.connect_to(home, client).await?;
         Ok(self.tap(channel, home, client))
     }
 
     fn tap(&self, channel: Channel, server: usize, client: &str) -> Tap {
-        let servers = lock(&self.servers);
+        let servers = lock(&self.network.servers);
         let server = (servers.count() > 1).then(|| servers.uri(server).clone());
-        Tap::new(channel, self.timeline.clone(), self.attached.clone(), client, server)
+        Tap::new(channel, self.network.timeline.clone(), self.attached.clone(), client, server)
     }
 
     /// Tells the server how much time is left: it stops working when nobody
     /// waits any more.
     pub(crate) fn request<T>(&self, message: T) -> Request<T> {
         let mut request = Request::new(message);
-        if let Some(deadline) = self.deadline {
+        if let Some(deadline) = self.network.deadline {
             request.set_timeout(deadline.saturating_duration_since(Instant::now()));
         }
         request
@@ -343,22 +356,24 @@ impl Session {
     }
 
     fn left_for_unary(&self) -> Duration {
-        self.deadline.map_or(UNARY_DEADLINE, |deadline| deadline.saturating_duration_since(Instant::now()))
+        self.network
+            .deadline
+            .map_or(UNARY_DEADLINE, |deadline| deadline.saturating_duration_since(Instant::now()))
     }
 
     /// Explains what comes next.
     pub(crate) fn note(&self, text: &str) {
-        self.timeline.note(text);
+        self.network.timeline.note(text);
     }
 
     /// Tells a line of what the user asked for, where that comes bit by bit.
     pub(crate) fn line(&self, text: &str) {
-        self.timeline.line(text);
+        self.network.timeline.line(text);
     }
 
     /// A bar for long work, drawn on stderr when that is a terminal.
     pub(crate) fn progress(&self) -> &ProgressBar {
-        self.timeline.progress()
+        self.network.timeline.progress()
     }
 }
 
@@ -383,67 +398,97 @@ impl Loss {
     }
 }
 
-/// Connects to the server whose turn it is, or to the next one that can be
-/// reached, unless there is a connection.
-async fn connect_to_next(
-    servers: &Mutex<Servers>,
-    tls: &TlsFiles,
-    timeline: &Timeline,
-    existing: impl Fn(usize) -> Option<Channel>,
-) -> Result<(usize, Channel), Failure> {
-    let mut tries = lock(servers).count();
-    loop {
-        let server = lock(servers).choose(Instant::now());
-        if let Some(channel) = existing(server) {
-            return Ok((server, channel));
-        }
-        let failure = match connect_to(servers, tls, server, timeline, "client").await {
-            Ok(channel) => return Ok((server, channel)),
-            Err(failure) => failure,
-        };
-        eject(servers, server, &failure, timeline);
-        tries -= 1;
-        if tries == 0 || !lock(servers).has_one(Instant::now()) {
-            return Err(failure);
+/// Who is as good as others is not waited for any longer than this.
+const SOON: Duration = Duration::from_secs(1);
+
+impl Network {
+    fn is_alone(&self) -> bool {
+        lock(&self.servers).count() == 1
+    }
+
+    /// Whether there is no point in connecting once more. What is wrong with one
+    /// of several servers says nothing about the others.
+    fn is_final(&self, failure: &Failure, at_home: bool) -> bool {
+        (at_home || self.is_alone()) && !failure.may_be_tried_again()
+    }
+
+    /// How long to wait for one server where there are others: so that there is
+    /// time left for those.
+    fn soon(&self) -> Duration {
+        const SOONEST: Duration = Duration::from_millis(50);
+        let left = self.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        let soon = left.map_or(SOON, |left| (left / 2).clamp(SOONEST, SOON));
+        Duration::from_millis(soon.as_millis() as u64)
+    }
+
+    /// Connects to the server whose turn it is, or to the next one that can be
+    /// reached, unless there is a connection.
+    async fn connect_to_next(
+        &self,
+        existing: impl Fn(usize) -> Option<Channel>,
+    ) -> Result<(usize, Channel), Failure> {
+        let mut tries = lock(&self.servers).count();
+        loop {
+            let server = lock(&self.servers).choose(Instant::now());
+            if let Some(channel) = existing(server) {
+                return Ok((server, channel));
+            }
+            let failure = match self.connect_to(server, "client").await {
+                Ok(channel) => return Ok((server, channel)),
+                Err(failure) => failure,
+            };
+            self.eject(server, &failure);
+            tries -= 1;
+            if tries == 0 || !lock(&self.servers).has_one(Instant::now()) {
+                return Err(failure);
+            }
         }
     }
-}
 
-/// Connects to one server. Where there are others it has to say soon that it
-/// serves.
-async fn connect_to(
-    servers: &Mutex<Servers>,
-    tls: &TlsFiles,
-    server: usize,
-    timeline: &Timeline,
-    client: &str,
-) -> Result<Channel, Failure> {
-    const SOON: Duration = Duration::from_secs(1);
-    let (uri, alone) = {
-        let servers = lock(servers);
-        (servers.uri(server).clone(), servers.count() == 1)
-    };
-    let connected = async {
-        let channel = connect(&uri, tls).await?;
-        if !alone {
-            serves(&channel).await?;
-        }
+    /// Connects to one server. Where there are others it has to say soon that it
+    /// serves.
+    async fn connect_to(&self, server: usize, client: &str) -> Result<Channel, Failure> {
+        let uri = lock(&self.servers).uri(server).clone();
+        let connected = connect(&uri, &self.connection);
+        let channel = match self.is_alone() {
+            true => connected.await?,
+            false => {
+                let ready = async {
+                    let channel = connected.await?;
+                    serves(&channel).await?;
+                    Ok(channel)
+                };
+                let soon = self.soon();
+                timeout(soon, ready).await.unwrap_or_else(|_| Err(Failure::not_ready(soon)))?
+            }
+        };
+        self.timeline.connected(client, &uri);
         Ok(channel)
-    };
-    let channel = match alone {
-        true => connected.await?,
-        false => timeout(SOON, connected).await.unwrap_or_else(|_| Err(Failure::not_ready(SOON)))?,
-    };
-    timeline.connected(client, &uri);
-    Ok(channel)
-}
+    }
 
-/// Where there is no other server nobody is interested.
-fn eject(servers: &Mutex<Servers>, server: usize, failure: &Failure, timeline: &Timeline) {
-    let mut servers = lock(servers);
-    let time = servers.eject(server, failure.retry_after, Instant::now());
-    if servers.count() > 1 {
-        timeline.ejected(servers.uri(server), time, &failure.message);
+    /// Completes when a server that has a call does not even say how it is, and
+    /// there are others that can take it. What it says does not matter: one that
+    /// goes away answers the calls that it has.
+    async fn hangs(&self, channel: Channel, place: Where) -> Failure {
+        if place == Where::AtHome || self.is_alone() {
+            return std::future::pending().await;
+        }
+        let soon = self.soon();
+        loop {
+            tokio::time::sleep(soon / 2).await;
+            if timeout(soon / 2, serves(&channel)).await.is_err() {
+                return Failure::hangs(soon);
+            }
+        }
+    }
+
+    /// Where there is no other server nobody is interested.
+    fn eject(&self, server: usize, failure: &Failure) {
+        let mut servers = lock(&self.servers);
+        let time = servers.eject(server, failure.retry_after, Instant::now());
+        if servers.count() > 1 {
+            self.timeline.ejected(servers.uri(server), time, &failure.message);
+        }
     }
 }
 

@@ -3,7 +3,8 @@ use std::{
     net::SocketAddr,
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering::SeqCst},
+        atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
+        mpsc,
     },
     task::{Context, Poll},
     time::{Duration, Instant},
@@ -17,7 +18,12 @@ use shared_proto::{
     bytestream::{ReadRequest, byte_stream_client::ByteStreamClient},
     fourmodes::v1::MultiplyRequest,
 };
-use tokio::{net::TcpListener, runtime::Runtime};
+use tokio::{
+    net::TcpListener,
+    runtime::{Builder, Runtime},
+    sync::oneshot,
+};
+use tokio_util::sync::CancellationToken;
 use tonic::{
     Code, Status,
     body::Body,
@@ -80,11 +86,25 @@ impl Server {
         (server, calls)
     }
 
+    /// Keeps its thread busy, like a process that was stopped: the kernel takes
+    /// connections for it, and nobody answers. Until what comes back is dropped.
+    fn hang(&self) -> mpsc::Sender<()> {
+        let (release, released) = mpsc::channel();
+        let (hang, hangs) = mpsc::channel();
+        self.runtime.as_ref().unwrap().spawn(async move {
+            hang.send(()).unwrap();
+            let _ = released.recv();
+        });
+        hangs.recv().unwrap();
+        release
+    }
+
     fn running<F: Future<Output = ()> + Send + 'static>(
         address: SocketAddr,
         serve: impl FnOnce(TcpListener) -> F + Send + 'static,
     ) -> Self {
-        let runtime = Runtime::new().unwrap();
+        // One thread is enough, and it makes a server that can hang.
+        let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let listener = std::net::TcpListener::bind(address).unwrap();
         listener.set_nonblocking(true).unwrap();
         let address = listener.local_addr().unwrap();
@@ -175,12 +195,78 @@ async fn a_server_that_dies_costs_no_call_and_has_its_turn_when_it_is_back() {
     calls(300).await;
     // By what it answers it is known to be asked.
     let _back = Server::answering_at(address, || Status::not_found("back").into_http(), None);
-    let begun = Instant::now();
-    while let Ok(product) = multiply(&session).await {
-        assert_eq!(product, 42);
-        assert!(begun.elapsed() < LONG, "the server that is back gets no calls");
-    }
+    until_it_is_asked(&session).await;
     assert_eq!(multiply(&session).await.ok(), Some(42));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_hangs_costs_no_call_and_has_its_turn_when_it_answers_again() {
+    let (one, two) = (Server::start(), Server::start());
+    // By what it answers it is known to be asked.
+    let (hung, _) = Server::answering(|| Status::not_found("me").into_http(), Some(ServingStatus::Serving));
+    for deadline in ["1min", "15s"] {
+        let session = session_for(deadline, &[&one, &two, &hung]).await;
+        until_it_is_asked(&session).await;
+        let hangs = hung.hang();
+        let calls = async || {
+            for _ in 0..200 {
+                assert_eq!(multiply(&session).await.ok(), Some(42));
+            }
+        };
+        tokio::join!(calls(), calls(), calls());
+        drop(hangs);
+        until_it_is_asked(&session).await;
+    }
+}
+
+async fn until_it_is_asked(session: &Session) {
+    let begun = Instant::now();
+    while let Ok(product) = multiply(session).await {
+        assert_eq!(product, 42);
+        assert!(begun.elapsed() < LONG, "the server gets no calls");
+    }
+}
+
+/// A server that is asked to end finishes its calls; what comes too late for it
+/// goes to the other one.
+#[tokio::test(flavor = "multi_thread")]
+async fn servers_that_are_restarted_one_after_the_other_cost_no_call() {
+    let start = |address| {
+        let (stop, (ended, has_ended)) = (CancellationToken::new(), oneshot::channel());
+        let stopped = stop.clone();
+        let server = Server::running(address, |listener| async move {
+            let config = server::config::Config::default();
+            server::serve(listener, config, stopped.cancelled_owned()).await.unwrap();
+            ended.send(()).unwrap();
+        });
+        (server, stop, has_ended)
+    };
+    let anywhere = SocketAddr::from(([127, 0, 0, 1], 0));
+    let mut servers = [start(anywhere), start(anywhere)];
+    let session = session(&[&servers[0].0, &servers[1].0]).await;
+    let (made, over) = (AtomicUsize::new(0), AtomicBool::new(false));
+    let calls = async || {
+        while !over.load(SeqCst) {
+            assert_eq!(multiply(&session).await.ok(), Some(42));
+            made.fetch_add(1, SeqCst);
+        }
+    };
+    let restarts = async {
+        for restart in 0..20 {
+            let before = made.load(SeqCst);
+            while made.load(SeqCst) < before + 50 {
+                tokio::task::yield_now().await;
+            }
+            let [one, other] = &mut servers;
+            let server = if restart % 2 == 0 { one } else { other };
+            let address = server.0.address;
+            server.1.cancel();
+            (&mut server.2).await.unwrap();
+            *server = start(address);
+        }
+        over.store(true, SeqCst);
+    };
+    tokio::join!(calls(), calls(), calls(), restarts);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -255,5 +341,5 @@ async fn an_answer_that_begins_and_does_not_come_is_given_up_and_its_server_left
     let session = session_for("500ms", &[&server]).await;
     let before = Instant::now();
     assert_eq!(multiply(&session).await.unwrap_err().kind, Kind::Status(Code::DeadlineExceeded));
-    assert!(!super::lock(&session.servers).has_one(before));
+    assert!(!super::lock(&session.network.servers).has_one(before));
 }

@@ -3,6 +3,7 @@
 
 mod bad_input;
 mod bidi_streaming;
+mod black_hole;
 mod client_streaming;
 mod command_line;
 mod interrupted;

@@ -19,7 +19,7 @@ pub(crate) const LONG: Duration = Duration::from_secs(30);
 /// A server in this process, until it is dropped.
 pub(crate) struct Server {
     pub(crate) url: String,
-    _runtime: Runtime,
+    pub(crate) runtime: Runtime,
 }
 
 impl Server {
@@ -37,7 +37,7 @@ impl Server {
         let scheme = if config.tls.is_some() { "https" } else { "http" };
         let url = format!("{scheme}://{}", listener.local_addr().unwrap());
         runtime.spawn(server::serve(listener, config, std::future::pending()));
-        Self { url, _runtime: runtime }
+        Self { url, runtime }
     }
 
     /// A client that calls this server.

@@ -41,6 +41,17 @@ pub(crate) enum Trouble {
     /// Nothing passes any more, in either direction, once clients have sent so
     /// many bytes. Connections stay open, new ones are accepted.
     StallAfter(u64),
+    /// What goes this way is taken and never arrives, the end of a connection
+    /// included.
+    Swallow(Way),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(dead_code, reason = "as below")]
+pub(crate) enum Way {
+    ToServer,
+    ToClient,
+    Both,
 }
 
 impl Proxy {
@@ -140,6 +151,9 @@ impl Shared {
     fn copy(&self, mut from: TcpStream, mut to: TcpStream, counts: bool) {
         let mut buffer = vec![0; 64 << 10];
         while let Ok(read @ 1..) = from.read(&mut buffer) {
+            if self.swallows(counts) {
+                continue;
+            }
             let mut rest = &buffer[..read];
             while !rest.is_empty() {
                 let Some(pass) = self.passes(rest.len(), counts) else { break };
@@ -155,8 +169,18 @@ impl Shared {
                 break;
             }
         }
-        let _ = to.shutdown(Shutdown::Write);
+        if !self.swallows(counts) {
+            let _ = to.shutdown(Shutdown::Write);
+        }
         let _ = from.shutdown(Shutdown::Read);
+    }
+
+    fn swallows(&self, to_server: bool) -> bool {
+        match self.lock().trouble {
+            Trouble::Swallow(Way::Both) => true,
+            Trouble::Swallow(way) => (way == Way::ToServer) == to_server,
+            _ => false,
+        }
     }
 
     /// How many of so many bytes may pass now. Waits while nothing may.
