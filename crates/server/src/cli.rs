@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Arg, Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use etcetera::{BaseStrategy as _, choose_base_strategy};
 use shared_proto::Mode;
 
@@ -71,7 +71,8 @@ pub struct Cli {
     pub tls: TlsOptions,
 
     /// Lets in only who has a token. A line a caller: a name, the SHA-256 of its
-    /// token in hex, and the modes it may call, `all` or separated by commas
+    /// token in hex, and the modes it may call, `all` or separated by commas. New
+    /// content is taken as it comes
     #[arg(long, env = "FOURMODES_TOKENS_FILE", hide_env_values = true, value_name = "FILE", global = true)]
     pub tokens_file: Option<PathBuf>,
 
@@ -108,6 +109,24 @@ pub struct Cli {
     /// What to do
     #[command(subcommand)]
     pub command: Command,
+}
+
+impl Cli {
+    /// What this process was called with. The options of serving are global, so
+    /// that they may also stand behind a mode; the help of `certs` is without
+    /// them, as they mean nothing to it.
+    #[must_use]
+    pub fn of_this_process() -> Self {
+        let mut command = Self::command();
+        command.build();
+        let own = |option: Arg| {
+            let is_global = option.is_global_set();
+            option.hide(is_global)
+        };
+        let mut command = command.mut_subcommand("certs", |certs| certs.mut_args(own));
+        let matches = command.get_matches_mut();
+        Self::from_arg_matches(&matches).unwrap_or_else(|error| error.format(&mut command).exit())
+    }
 }
 
 /// New content of these files is taken while the server runs.

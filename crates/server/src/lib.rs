@@ -11,6 +11,7 @@ mod connections;
 mod domain;
 mod error;
 mod extra;
+mod files;
 mod layers;
 mod machine;
 mod metrics;

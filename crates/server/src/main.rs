@@ -3,7 +3,6 @@
 use std::{io::Write as _, process::ExitCode};
 
 use anyhow::Context as _;
-use clap::Parser as _;
 use server::{
     certs::Request,
     cli::{Cli, Command},
@@ -18,7 +17,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = Cli::of_this_process();
     shared_process::log_to_stderr(LevelFilter::INFO);
     match run(cli).await {
         Ok(()) => ExitCode::SUCCESS,

@@ -97,10 +97,7 @@ pub async fn serve_connections<C>(
 where
     C: AsyncRead + AsyncWrite + Connected + Unpin + Send + 'static,
 {
-    let tls = match &config.tls {
-        Some(files) => Some(Tls::load(files).await.context("TLS cannot be used")?),
-        None => None,
-    };
+    let tls = config.tls.as_ref().map(Tls::load).transpose().context("TLS cannot be used")?;
     let acceptor = tls.as_ref().map(Tls::acceptor);
     let activity = Arc::new(Activity::new());
     let draining = CancellationToken::new();
@@ -165,13 +162,20 @@ where
         tokio::time::sleep(config.grace).await;
     };
     let renewal = async {
-        match tls {
-            Some(tls) => tls.follow_files().await,
-            None => std::future::pending().await,
-        }
+        let certificates = async {
+            if let Some(tls) = tls {
+                tls.follow_files().await;
+            }
+        };
+        let tokens = async {
+            if let Some(tokens) = config.tokens.clone() {
+                tokens.follow_file().await;
+            }
+        };
+        tokio::join!(certificates, tokens, std::future::pending())
     };
     tokio::select! {
-        () = renewal => Ok(()),
+        ((), (), ()) = renewal => Ok(()),
         served = serving => {
             tracing::info!("stopped: every call has ended");
             served.context("the listener failed")

@@ -8,7 +8,6 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
-    time::Duration,
 };
 
 use anyhow::Context as _;
@@ -27,10 +26,7 @@ use tokio_rustls::{
     server::{FallibleAccept, TlsStream},
 };
 
-use crate::config::TlsFiles;
-
-/// How often the files are looked at.
-const INTERVAL: Duration = Duration::from_secs(1);
+use crate::{config::TlsFiles, files};
 
 /// What new connections get.
 pub(crate) struct Tls {
@@ -40,8 +36,8 @@ pub(crate) struct Tls {
 }
 
 impl Tls {
-    pub(crate) async fn load(files: &TlsFiles) -> anyhow::Result<Self> {
-        let contents = Contents::read(files).await?;
+    pub(crate) fn load(files: &TlsFiles) -> anyhow::Result<Self> {
+        let contents = Contents::read(files)?;
         let (current, _) = watch::channel(contents.config(files)?);
         Ok(Self { files: files.clone(), current, contents })
     }
@@ -51,37 +47,18 @@ impl Tls {
     }
 
     /// Takes what is new in the files, without end. Connections that are open
-    /// keep what they have. Files that cannot be used change nothing: they may be
-    /// half-written.
-    pub(crate) async fn follow_files(mut self) {
-        let mut complaint = String::new();
-        loop {
-            tokio::time::sleep(INTERVAL).await;
-            match self.renewed().await {
-                Ok(false) => complaint.clear(),
-                Ok(true) => {
-                    complaint.clear();
-                    tracing::info!("the TLS certificates have changed: new connections get the new ones");
-                }
-                Err(error) => {
-                    let error = format!("{error:#}");
-                    if error != complaint {
-                        tracing::warn!("the new TLS files cannot be used, the old ones stay: {error}");
-                        complaint = error;
-                    }
-                }
-            }
-        }
-    }
-
-    async fn renewed(&mut self) -> anyhow::Result<bool> {
-        let contents = Contents::read(&self.files).await?;
-        if contents == self.contents {
-            return Ok(false);
-        }
-        self.current.send_replace(contents.config(&self.files)?);
-        self.contents = contents;
-        Ok(true)
+    /// keep what they have.
+    pub(crate) async fn follow_files(self) {
+        let Self { files, current, contents } = self;
+        let take = |contents: &Contents| {
+            current.send_replace(contents.config(&files)?);
+            Ok(())
+        };
+        let read = {
+            let files = files.clone();
+            move || Contents::read(&files)
+        };
+        files::follow("TLS certificates", contents, read, take).await;
     }
 }
 
@@ -95,16 +72,12 @@ struct Contents {
 }
 
 impl Contents {
-    async fn read(files: &TlsFiles) -> anyhow::Result<Self> {
-        let TlsFiles { certificate, key, client_ca } = files.clone();
-        let read = move || {
-            anyhow::Ok(Self {
-                certificate: read(&certificate)?,
-                key: read(&key)?,
-                client_ca: client_ca.as_deref().map(read).transpose()?,
-            })
-        };
-        tokio::task::spawn_blocking(read).await.context("reading was cut short")?
+    fn read(TlsFiles { certificate, key, client_ca }: &TlsFiles) -> anyhow::Result<Self> {
+        Ok(Self {
+            certificate: files::read(certificate)?,
+            key: files::read(key)?,
+            client_ca: client_ca.as_deref().map(files::read).transpose()?,
+        })
     }
 
     fn config(&self, files: &TlsFiles) -> anyhow::Result<Arc<ServerConfig>> {
@@ -132,10 +105,6 @@ impl Contents {
         config.alpn_protocols = vec![b"h2".to_vec()];
         Ok(Arc::new(config))
     }
-}
-
-fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
-    std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))
 }
 
 fn certificates(path: &Path, pem: &[u8]) -> anyhow::Result<Vec<CertificateDer<'static>>> {

@@ -1,15 +1,28 @@
 //! Who may call what: a file of tokens, of which it knows only the hashes.
 
-use std::{fmt, fs, path::Path};
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Context as _, bail};
 use sha2::{Digest as _, Sha256};
 use shared_proto::Mode;
 use subtle::ConstantTimeEq as _;
+use tokio::sync::watch;
 
-/// The callers that a server knows.
-#[derive(Clone, Default)]
-pub struct Tokens(Vec<Caller>);
+use crate::files;
+
+/// A file of tokens, whose new content is taken while a server runs.
+#[derive(Clone)]
+pub struct Tokens {
+    file: PathBuf,
+    contents: Vec<u8>,
+    callers: watch::Sender<Callers>,
+}
+
+/// Those that a server knows.
+pub(crate) struct Callers(Vec<Caller>);
 
 #[derive(Clone)]
 struct Caller {
@@ -29,8 +42,35 @@ impl Tokens {
     ///
     /// When it cannot be read, or a line is not like that.
     pub fn read(path: &Path) -> anyhow::Result<Self> {
-        let text = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-        Self::parse(&text).with_context(|| format!("{} is no file of tokens", path.display()))
+        let contents = files::read(path)?;
+        let (callers, _) = watch::channel(Callers::in_file(path, &contents)?);
+        Ok(Self { file: path.to_owned(), contents, callers })
+    }
+
+    pub(crate) fn callers(&self) -> watch::Receiver<Callers> {
+        self.callers.subscribe()
+    }
+
+    /// Takes what is new in the file, without end. Calls that have begun go on,
+    /// whoever may not make them any more.
+    pub(crate) async fn follow_file(self) {
+        let Self { file, contents, callers } = self;
+        let read = {
+            let file = file.clone();
+            move || files::read(&file)
+        };
+        let take = |contents: &Vec<u8>| {
+            callers.send_replace(Callers::in_file(&file, contents)?);
+            Ok(())
+        };
+        files::follow("tokens", contents, read, take).await;
+    }
+}
+
+impl Callers {
+    fn in_file(path: &Path, contents: &[u8]) -> anyhow::Result<Self> {
+        let parsed = str::from_utf8(contents).context("it is no text").and_then(Self::parse);
+        parsed.with_context(|| format!("{} is no file of tokens", path.display()))
     }
 
     fn parse(text: &str) -> anyhow::Result<Self> {
@@ -62,7 +102,7 @@ impl Tokens {
 /// The names; what is secret is not even here, and its hash is nobody's business.
 impl fmt::Debug for Tokens {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_list().entries(self.0.iter().map(|caller| &caller.name)).finish()
+        f.debug_list().entries(self.callers.borrow().0.iter().map(|caller| &caller.name)).finish()
     }
 }
 
@@ -92,18 +132,27 @@ fn from_hex(text: &str) -> Option<[u8; 32]> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write as _;
+
     use super::*;
 
     const FOO: &str = "2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae";
 
     #[test]
     fn a_token_is_found_by_its_hash() {
-        let tokens = Tokens::parse(&format!("# who\n\nana {FOO} unary,bidi-streaming\n")).unwrap();
+        let tokens = Callers::parse(&format!("# who\n\nana {FOO} unary,bidi-streaming\n")).unwrap();
         assert_eq!(tokens.find(b"foo"), Some(("ana", [Mode::Unary, Mode::BidiStreaming].as_slice())));
         for wrong in ["", "fo", "foo ", FOO] {
             assert_eq!(tokens.find(wrong.as_bytes()), None, "{wrong}");
         }
-        assert!(!format!("{tokens:?}").contains("2c26"));
+    }
+
+    #[test]
+    fn a_hash_is_shown_to_nobody() {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        writeln!(file, "ana {FOO} all").unwrap();
+        let tokens = Tokens::read(file.path()).unwrap();
+        assert_eq!(format!("{tokens:?}"), r#"["ana"]"#);
     }
 
     #[test]
@@ -117,10 +166,10 @@ mod tests {
             format!("ana {FOO} unary,"),
             format!("ana g{} all", &FOO[1..]),
         ] {
-            let error = Tokens::parse(&format!("\n{wrong}")).unwrap_err();
+            let error = Callers::parse(&format!("\n{wrong}")).unwrap_err();
             assert_eq!(error.to_string(), "line 2", "{wrong}");
         }
-        assert!(Tokens::parse(&format!("ana {FOO} all\nana {FOO} all")).is_err());
-        assert!(Tokens::parse("").unwrap().find(b"foo").is_none());
+        assert!(Callers::parse(&format!("ana {FOO} all\nana {FOO} all")).is_err());
+        assert!(Callers::parse("").unwrap().find(b"foo").is_none());
     }
 }

@@ -108,6 +108,24 @@ fn a_rolling_restart_loses_nothing() {
     println!("{stops} stops, gone after {slowest:?} at most");
 }
 
+/// A server that hangs takes connections and answers nothing.
+#[test]
+fn a_server_that_hangs_among_three_costs_no_call() {
+    let _alone = alone();
+    let servers = [Server::start(), Server::start(), Server::start()];
+    let any = Address::any_of(&servers);
+    servers[1].hang();
+    let mut met = 0;
+    // A run begins with any of the three: it meets the one that hangs sooner or later.
+    while met < 3 {
+        for deadline in ["500ms", "5s"] {
+            let lines = any.lines(&format!("unary multiply 6 7 --deadline {deadline}"), None);
+            assert_eq!(lines.last().unwrap()["value"]["product"], 42, "{lines:?}");
+            met += lines.iter().filter(|line| line["type"] == "ejected").count();
+        }
+    }
+}
+
 fn progress(workers: &[Box<dyn Worker>]) -> Vec<u64> {
     workers.iter().map(|worker| worker.progress()).collect()
 }

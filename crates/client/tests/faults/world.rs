@@ -69,6 +69,11 @@ impl Server {
         took
     }
 
+    /// Stops the process where it is, until it is killed.
+    pub(crate) fn hang(&self) {
+        signal("STOP", &self.child);
+    }
+
     pub(crate) fn restart(&mut self) {
         (self.child, _) = launch(&self.address.0, self.directory.path());
     }

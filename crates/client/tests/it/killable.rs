@@ -10,12 +10,13 @@ use std::{
     thread,
 };
 
-use server::config::{Config, Data};
+use server::config::{Config, Data, TlsFiles};
 
 use crate::support::{Client, LONG, client};
 
 const DATA: &str = "FOURMODES_TEST_DATA";
 const LOGS: &str = "FOURMODES_TEST_LOGS";
+const CERTS: &str = "FOURMODES_TEST_CERTS";
 const ADDRESS: &str = "serving at ";
 
 /// The other process: this test binary, running this test alone.
@@ -25,7 +26,12 @@ fn a_server_that_others_kill() {
     let (Some(data), Some(logs)) = (std::env::var_os(DATA), std::env::var_os(LOGS)) else { return };
     tokio::runtime::Runtime::new().unwrap().block_on(async {
         let data = Data::Directory(PathBuf::from(data));
-        let config = Config { data, log_root: Some(PathBuf::from(logs)), ..Config::default() };
+        let tls = std::env::var_os(CERTS).map(PathBuf::from).map(|certs| TlsFiles {
+            certificate: certs.join("server.pem"),
+            key: certs.join("server-key.pem"),
+            client_ca: None,
+        });
+        let config = Config { data, log_root: Some(PathBuf::from(logs)), tls, ..Config::default() };
         let listener = tokio::net::TcpListener::bind(config.listen).await.unwrap();
         println!("{ADDRESS}{}", listener.local_addr().unwrap());
         server::serve(listener, config, std::future::pending()).await.unwrap();
@@ -36,21 +42,36 @@ fn a_server_that_others_kill() {
 type Place = Arc<(Mutex<Option<SocketAddr>>, Condvar)>;
 
 pub(crate) struct Killable {
-    data: PathBuf,
-    logs: PathBuf,
+    home: Home,
     /// What clients connect to: it passes everything on.
     front: SocketAddr,
     place: Place,
     process: Mutex<Child>,
 }
 
+/// What outlives the process.
+struct Home {
+    data: PathBuf,
+    logs: PathBuf,
+    certs: Option<PathBuf>,
+}
+
 impl Killable {
     pub(crate) fn start(data: impl Into<PathBuf>, logs: impl Into<PathBuf>) -> Self {
-        let (data, logs) = (data.into(), logs.into());
+        Self::with(Home { data: data.into(), logs: logs.into(), certs: None })
+    }
+
+    /// Over TLS, with the certificate that is in a directory.
+    pub(crate) fn with_tls(data: impl Into<PathBuf>, certs: impl Into<PathBuf>) -> Self {
+        let data = data.into();
+        Self::with(Home { logs: data.clone(), data, certs: Some(certs.into()) })
+    }
+
+    fn with(home: Home) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let front = listener.local_addr().unwrap();
         let place = Place::default();
-        let process = Mutex::new(spawn(&data, &logs, &place));
+        let process = Mutex::new(spawn(&home, &place));
         thread::spawn({
             let place = place.clone();
             move || {
@@ -60,11 +81,12 @@ impl Killable {
                 }
             }
         });
-        Self { data, logs, front, place, process }
+        Self { home, front, place, process }
     }
 
     pub(crate) fn client(&self, arguments: &str) -> Client {
-        client(arguments).env("FOURMODES_SERVER", &format!("http://{}", self.front))
+        let scheme = if self.home.certs.is_some() { "https" } else { "http" };
+        client(arguments).env("FOURMODES_SERVER", &format!("{scheme}://{}", self.front))
     }
 
     /// Kills the server in the midst of whatever it does, and starts it again.
@@ -73,7 +95,7 @@ impl Killable {
         *self.place.0.lock().unwrap() = None;
         process.kill().unwrap();
         process.wait().unwrap();
-        *process = spawn(&self.data, &self.logs, &self.place);
+        *process = spawn(&self.home, &self.place);
     }
 }
 
@@ -85,11 +107,12 @@ impl Drop for Killable {
     }
 }
 
-fn spawn(data: &PathBuf, logs: &PathBuf, place: &Place) -> Child {
+fn spawn(Home { data, logs, certs }: &Home, place: &Place) -> Child {
     let mut process = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "killable::a_server_that_others_kill", "--ignored", "--nocapture"])
         .env(DATA, data)
         .env(LOGS, logs)
+        .envs(certs.iter().map(|certs| (CERTS, certs)))
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
         .spawn()

@@ -20,7 +20,10 @@ use tokio_rustls::{
     },
 };
 
-use crate::support::{Client, Ended, Server, client};
+use crate::{
+    killable::Killable,
+    support::{Client, Ended, Server, client},
+};
 
 struct Certs(TempDir);
 
@@ -122,6 +125,45 @@ fn a_certificate_of_a_ca_that_is_not_trusted() {
         let ended = client.run();
         assert_refused(ended, &["of a CA that is not trusted here", "--ca FILE"]);
     }
+    // Who waits for a server does so for one that may come.
+    let waiting = server.client(CALL).args("--wait-for-ready --deadline 10min").run();
+    assert_refused(waiting, &["of a CA that is not trusted here"]);
+}
+
+const QUOTES: &str = "server-streaming quotes --count 0 --interval 1ms --reconnect 10min --output json";
+
+#[cfg(unix)]
+#[test]
+fn a_stream_goes_on_when_its_server_is_back() {
+    let (certs, data) = (Certs::new(), tempfile::tempdir().unwrap());
+    let server = Killable::with_tls(data.path(), certs.0.path());
+    let mut stream = certs.trusted_by(server.client(QUOTES)).spawn();
+    let lines = stream.lines();
+    for _ in 0..3 {
+        lines.until(r#""sequence""#);
+        server.restart();
+        lines.until(r#""type":"connected""#);
+    }
+    lines.until(r#""sequence""#);
+    stream.signal("INT");
+    let result: serde_json::Value = serde_json::from_str(&lines.until(r#""type":"result""#)).unwrap();
+    assert_eq!((&result["value"]["gaps"], &result["value"]["duplicates"]), (&0.into(), &0.into()));
+    assert!(result["value"]["count"].as_u64() >= Some(4), "{result}");
+}
+
+#[test]
+fn a_server_that_comes_back_as_somebody_else_is_not_tried_again() {
+    let (certs, data) = (Certs::new(), tempfile::tempdir().unwrap());
+    let server = Killable::with_tls(data.path(), certs.0.path());
+    std::fs::copy(certs.path("ca.pem"), certs.path("old-ca.pem")).unwrap();
+    let mut stream = server.client(QUOTES).arg("--ca").arg(certs.path("old-ca.pem")).spawn();
+    let lines = stream.lines();
+    lines.until(r#""sequence""#);
+    Request::for_a_year(Vec::new()).make(certs.0.path(), true).unwrap();
+    server.restart();
+    let result = lines.until(r#""type":"result""#);
+    assert!(result.contains("of a CA that is not trusted here"), "{result}");
+    stream.wait().failed(1, &["of a CA that is not trusted here", "--ca FILE"]);
 }
 
 #[test]

@@ -11,6 +11,7 @@ use std::{
 };
 
 use http::{HeaderMap, header::AUTHORIZATION};
+use tokio::sync::watch;
 use tonic::Status;
 use tower::{Layer, Service};
 use tracing::Span;
@@ -21,13 +22,13 @@ use super::{
 };
 use crate::{
     error::{mode_not_allowed, token_missing, token_unknown},
-    tokens::Tokens,
+    tokens::Callers,
 };
 
 #[derive(Clone)]
 pub(crate) struct Auth {
     pub(crate) methods: Arc<Methods>,
-    pub(crate) tokens: Arc<Tokens>,
+    pub(crate) callers: watch::Receiver<Callers>,
     pub(crate) open_reflection: bool,
 }
 
@@ -78,7 +79,8 @@ impl Auth {
             return Ok(());
         }
         let token = bearer(headers).ok_or_else(token_missing)?;
-        let (name, modes) = self.tokens.find(token).ok_or_else(token_unknown)?;
+        let callers = self.callers.borrow();
+        let (name, modes) = callers.find(token).ok_or_else(token_unknown)?;
         Span::current().record("caller", name);
         // Reflection, and methods that nobody knows, are for every caller.
         match self.methods.mode(path) {

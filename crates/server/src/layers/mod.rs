@@ -54,9 +54,9 @@ pub(crate) fn stack(
 ) -> Layers {
     let limits = &config.limits;
     let asked_for = config.metrics.is_some().then(|| metrics.clone());
-    let auth = config.tokens.clone().map(|tokens| Auth {
+    let auth = config.tokens.as_ref().map(|tokens| Auth {
         methods: methods.clone(),
-        tokens: Arc::new(tokens),
+        callers: tokens.callers(),
         open_reflection: config.open_reflection,
     });
     ServiceBuilder::new()

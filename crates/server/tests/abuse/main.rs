@@ -7,18 +7,23 @@
 #![allow(clippy::print_stdout, reason = "the figures are worth a look")]
 #![cfg(target_os = "linux")]
 
+mod tls;
 mod victim;
 mod wire;
 
-use std::time::Duration;
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use shared_proto::fourmodes::v1::{
-    Reading, RecordReadingsRequest, WatchQuotesRequest,
+    MultiplyRequest, Reading, RecordReadingsRequest, WatchQuotesRequest,
     client_streaming_service_client::ClientStreamingServiceClient,
-    server_streaming_service_client::ServerStreamingServiceClient,
+    server_streaming_service_client::ServerStreamingServiceClient, unary_service_client::UnaryServiceClient,
 };
-use tokio::{io::AsyncWriteExt as _, net::TcpStream};
+use tls::Certs;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+};
 use tonic::{Code, transport::Channel};
 use victim::{Victim, run};
 use wire::{CONTINUATION, DATA, END_HEADERS, END_STREAM, HEADERS, Peer, RST_STREAM, call, frame};
@@ -120,26 +125,73 @@ fn silent_sockets() {
 fn handshakes_byte_by_byte() {
     run(async {
         let victim = Victim::start(&["--first-byte-timeout", "1s", "--handshake-timeout", "1s"]).await;
-        let address = victim.address;
+        victim.survives(drip(victim.address, wire::PREFACE.to_vec())).await;
+    });
+}
+
+#[test]
+fn tls_handshakes_that_stop_in_their_middle() {
+    run(async {
+        let certs = Certs::new();
+        let timeouts = ["--first-byte-timeout", "3s", "--handshake-timeout", "3s"];
+        let victim = Victim::with_tls(&timeouts, &certs).await;
+        let (address, hello) = (victim.address, certs.hello());
         victim
             .survives(async {
-                let slow = (0..200).map(|_| async move {
-                    let mut peer = TcpStream::connect(address).await.unwrap();
-                    for byte in wire::PREFACE {
-                        if peer.write_all(&[*byte]).await.is_err() {
-                            return;
-                        }
-                        tokio::time::sleep(Duration::from_millis(200)).await;
+                // The last of them leave the server with an answer that nobody
+                // wants, and a key to keep.
+                for said in [&hello[..1], &hello[..hello.len() / 2], &hello, &hello] {
+                    let mut stuck = Vec::new();
+                    // Nearly as many as there may be connections.
+                    for _ in 0..1_000 {
+                        let mut peer = TcpStream::connect(address).await.unwrap();
+                        peer.write_all(said).await.unwrap();
+                        stuck.push(peer);
                     }
-                    panic!("nobody minded");
-                });
-                let slow: Vec<_> = slow.map(tokio::spawn).collect();
-                for peer in slow {
-                    peer.await.unwrap();
+                    let late = certs.channel(address).await.unwrap();
+                    UnaryServiceClient::new(late).multiply(MultiplyRequest { a: 6, b: 7 }).await.unwrap();
+                    // All of them are hung up on by and by.
+                    for mut peer in stuck {
+                        let _ = peer.read_to_end(&mut Vec::new()).await;
+                    }
                 }
             })
             .await;
     });
+}
+
+#[test]
+fn tls_handshakes_byte_by_byte() {
+    run(async {
+        let certs = Certs::new();
+        let timeouts = ["--first-byte-timeout", "1s", "--handshake-timeout", "1s"];
+        let victim = Victim::with_tls(&timeouts, &certs).await;
+        let address = victim.address;
+        victim.survives(drip(address, certs.hello())).await;
+    });
+}
+
+/// Two hundred peers that need far longer for what they have to say than they
+/// are given.
+async fn drip(address: SocketAddr, said: Vec<u8>) {
+    let said = Arc::new(said);
+    let slow = (0..200).map(|_| {
+        let said = said.clone();
+        async move {
+            let mut peer = TcpStream::connect(address).await.unwrap();
+            for byte in said.iter() {
+                if peer.write_all(&[*byte]).await.is_err() {
+                    return;
+                }
+                tokio::time::sleep(Duration::from_millis(200)).await;
+            }
+            panic!("nobody minded");
+        }
+    });
+    let slow: Vec<_> = slow.map(tokio::spawn).collect();
+    for peer in slow {
+        peer.await.unwrap();
+    }
 }
 
 #[test]

@@ -26,6 +26,8 @@ use tonic::{
     transport::{Channel, Endpoint},
 };
 
+use crate::tls::Certs;
+
 pub(crate) const QUOTES: &str = "/fourmodes.v1.ServerStreamingService/WatchQuotes";
 pub(crate) const READINGS: &str = "/fourmodes.v1.ClientStreamingService/RecordReadings";
 
@@ -54,25 +56,17 @@ pub(crate) struct Victim {
 
 impl Victim {
     pub(crate) async fn start(options: &[&str]) -> Self {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_server"));
-        command
-            .args(["--listen", "127.0.0.1:0"])
-            .args(options)
-            .arg("all")
-            .env("FOURMODES_DATA_DIR", ":memory:");
-        let output = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
-        let mut child = output.env("RUST_LOG", "off").spawn().unwrap();
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        let address =
-            line.trim_end().strip_prefix("listening on http://").expect("an address").parse().unwrap();
+        let (address, child) = launch(options);
         let endpoint = Endpoint::from_shared(format!("http://{address}")).unwrap();
-        let channel = endpoint
-            .initial_stream_window_size(limits::STREAM_WINDOW)
-            .initial_connection_window_size(limits::CONNECTION_WINDOW)
-            .connect()
-            .await
-            .unwrap();
+        let channel = with_windows(endpoint).connect().await.unwrap();
+        Self { address, channel, child }
+    }
+
+    /// One that is called by TLS.
+    pub(crate) async fn with_tls(options: &[&str], certs: &Certs) -> Self {
+        let (cert, key) = (certs.path("server.pem"), certs.path("server-key.pem"));
+        let (address, child) = launch(&[options, &["--tls-cert", &cert, "--tls-key", &key]].concat());
+        let channel = certs.channel(address).await.unwrap();
         Self { address, channel, child }
     }
 
@@ -114,6 +108,23 @@ impl Victim {
     fn memory(&self) -> u64 {
         memory(self.child.id())
     }
+}
+
+fn launch(options: &[&str]) -> (SocketAddr, Child) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_server"));
+    command.args(["--listen", "127.0.0.1:0"]).args(options).arg("all").env("FOURMODES_DATA_DIR", ":memory:");
+    let output = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+    let mut child = output.env("RUST_LOG", "off").spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    let address = line.trim_end().rsplit_once("://").expect("an address").1.parse().unwrap();
+    (address, child)
+}
+
+pub(crate) fn with_windows(endpoint: Endpoint) -> Endpoint {
+    endpoint
+        .initial_stream_window_size(limits::STREAM_WINDOW)
+        .initial_connection_window_size(limits::CONNECTION_WINDOW)
 }
 
 struct Calls {

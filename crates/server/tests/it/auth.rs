@@ -1,6 +1,6 @@
 //! Who may call, and what everyone else is told.
 
-use std::io::Write as _;
+use std::{io::Write as _, net::SocketAddr};
 
 use server::config::{Config, Tokens};
 use shared_proto::fourmodes::v1::{
@@ -13,14 +13,16 @@ use tonic_reflection::pb::v1::{ServerReflectionRequest, server_reflection_client
 
 use crate::support::{
     Process, RawCall, Server, binary, channel, client_streaming, reason, run, server_streaming, unary, until,
+    within,
 };
+
+fn hash(token: &str) -> String {
+    use sha2::Digest as _;
+    sha2::Sha256::digest(token).iter().map(|byte| format!("{byte:02x}")).collect()
+}
 
 fn tokens() -> Tokens {
     let mut file = NamedTempFile::new().unwrap();
-    let hash = |token: &str| {
-        use sha2::Digest as _;
-        sha2::Sha256::digest(token).iter().map(|byte| format!("{byte:02x}")).collect::<String>()
-    };
     write!(file, "# who may call\n\nana {} all\nben {} unary\n", hash("ana's"), hash("ben's")).unwrap();
     Tokens::read(file.path()).unwrap()
 }
@@ -38,8 +40,12 @@ fn with<M>(authorization: &str, message: M) -> Request<M> {
 }
 
 async fn multiply(server: &Server, authorization: &str) -> Result<MultiplyResponse, Status> {
+    multiply_at(server.address, authorization).await
+}
+
+async fn multiply_at(address: SocketAddr, authorization: &str) -> Result<MultiplyResponse, Status> {
     let request = with(authorization, MultiplyRequest { a: 6, b: 7 });
-    unary(server.address).multiply(request).await.map(Response::into_inner)
+    unary(address).multiply(request).await.map(Response::into_inner)
 }
 
 #[test]
@@ -124,5 +130,46 @@ fn the_log_has_the_caller_and_never_the_token() {
         unary(server.address).multiply(request).await.unwrap();
         until(async || server.logged(&["unary ended", "caller=ana", &format!("trace_id={trace}")])).await;
         assert!(!server.logged(&["foo"]) && !server.logged(&[hash]));
+    });
+}
+
+#[test]
+fn a_new_file_is_taken_for_new_calls_and_open_streams_go_on() {
+    run(async {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("tokens");
+        let write = |text: String| std::fs::write(&file, text).unwrap();
+        write(format!("ana {} all\nben {} all\n", hash("ana's"), hash("ben's")));
+        let mut command = binary(&["all", "--listen", "127.0.0.1:0", "--tokens-file"]);
+        command.arg(&file);
+        let server = Process::spawn(command).await;
+        let may = async |token: &str| {
+            let answer = multiply_at(server.address, &format!("Bearer {token}")).await;
+            answer.map_err(|refused| assert_eq!(reason(&refused), "TOKEN_UNKNOWN")).is_ok()
+        };
+        assert!(may("ana's").await && may("ben's").await && !may("cat's").await);
+        let mut client = server_streaming(server.address);
+        let quotes = client.watch_quotes(with("Bearer ben's", WatchQuotesRequest::default())).await;
+        let mut quotes = quotes.unwrap().into_inner();
+
+        write(format!("ana {} all\ncat {} all\n", hash("ana's"), hash("cat's")));
+        until(async || server.logged(&["INFO", "tokens have changed"])).await;
+        assert!(may("ana's").await && !may("ben's").await && may("cat's").await);
+        // What was made before, and what is made now.
+        for _ in 0..100 {
+            within(quotes.message()).await.unwrap().unwrap();
+        }
+
+        write("ana and nobody else".to_owned());
+        until(async || server.logged(&["WARN", "tokens cannot be used, the old ones stay", "line 1"])).await;
+        assert!(may("ana's").await && !may("ben's").await && may("cat's").await);
+        std::fs::remove_file(&file).unwrap();
+        until(async || server.logged(&["WARN", "tokens cannot be used, the old ones stay", "cannot read"]))
+            .await;
+        assert!(may("ana's").await && !may("ben's").await && may("cat's").await);
+
+        write(format!("ben {} all\n", hash("ben's")));
+        until(async || may("ben's").await).await;
+        assert!(!may("ana's").await && !may("cat's").await);
     });
 }

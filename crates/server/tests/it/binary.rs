@@ -175,3 +175,14 @@ fn help_says_what_can_be_said() {
         insta::assert_snapshot!(help);
     });
 }
+
+#[test]
+fn the_help_of_certs_has_no_options_of_serving() {
+    run(async {
+        let output = output(&["certs", "--help"]).await;
+        assert_eq!(output.status.code(), Some(0));
+        let help = String::from_utf8(output.stdout).unwrap();
+        let help = help.lines().map(str::trim_end).collect::<Vec<_>>().join("\n");
+        insta::assert_snapshot!(help);
+    });
+}

@@ -43,11 +43,12 @@ pub(crate) enum Trouble {
     StallAfter(u64),
     /// What goes this way is taken and never arrives, the end of a connection
     /// included.
+    #[allow(dead_code, reason = "each crate that uses this file uses a part of it")]
     Swallow(Way),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[allow(dead_code, reason = "as below")]
+#[allow(dead_code, reason = "as above")]
 pub(crate) enum Way {
     ToServer,
     ToClient,
@@ -88,7 +89,7 @@ impl Proxy {
     }
 
     /// Where new connections go.
-    #[allow(dead_code, reason = "each crate that uses this file uses a part of it")]
+    #[allow(dead_code, reason = "as above")]
     pub(crate) fn set_target(&self, target: SocketAddr) {
         self.shared.lock().target = target;
     }
