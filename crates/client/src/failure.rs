@@ -513,6 +513,14 @@ mod tests {
     }
 
     #[test]
+    fn of_what_is_wrong_with_tls_only_the_end_of_the_connection_may_pass() {
+        assert!(Failure::from(Trouble::Closed).may_be_tried_again());
+        for trouble in [Trouble::UnknownCa, Trouble::Expired, Trouble::CertificateRequired, Trouble::NoTls] {
+            assert!(!Failure::from(trouble).may_be_tried_again(), "{trouble:?}");
+        }
+    }
+
+    #[test]
     fn a_server_that_wants_no_other_attempt_gets_none() {
         let mut status = Status::unavailable("for good");
         status.metadata_mut().insert("grpc-retry-pushback-ms", "-1".parse().unwrap());

@@ -233,22 +233,26 @@ impl Session {
                         request.metadata_mut().insert("grpc-previous-rpc-attempts", made.into());
                     }
                     made += 1;
-                    // tonic keeps the deadline until an answer begins, no longer.
-                    let answered =
-                        timeout(self.left_for_unary(), call(UnaryServiceClient::new(tap), request));
+                    let calling = async {
+                        // tonic keeps the deadline until an answer begins, no longer.
+                        let answered = call(UnaryServiceClient::new(tap), request);
+                        match timeout(self.left_for_unary(), answered).await {
+                            Ok(answer) => answer.map_err(Failure::from),
+                            Err(_) => Err(Failure::from_transport(&TimeoutExpired(()))),
+                        }
+                    };
                     let answered = tokio::select! {
                         biased;
-                        answered = answered => answered.map(|answer| answer.map_err(Failure::from)),
-                        failure = hangs => Ok(Err(failure)),
+                        answered = calling => answered,
+                        failure = hangs => Err(failure),
                     };
                     let failure = match answered {
-                        Ok(Ok(response)) => {
+                        Ok(response) => {
                             lock(&self.network.servers).worked(server);
                             lock(&self.throttle).succeeded();
                             return Ok(response.into_inner());
                         }
-                        Ok(Err(failure)) => failure,
-                        Err(_) => Failure::from_transport(&TimeoutExpired(())),
+                        Err(failure) => failure,
                     };
                     let another = self.another_after(server, &failure);
                     if !another || answer.has_begun() || made >= self.max_attempts {
@@ -342,8 +346,8 @@ impl Session {
     /// waits any more.
     pub(crate) fn request<T>(&self, message: T) -> Request<T> {
         let mut request = Request::new(message);
-        if let Some(deadline) = self.network.deadline {
-            request.set_timeout(deadline.saturating_duration_since(Instant::now()));
+        if let Some(left) = self.network.left() {
+            request.set_timeout(left);
         }
         request
     }
@@ -356,9 +360,7 @@ impl Session {
     }
 
     fn left_for_unary(&self) -> Duration {
-        self.network
-            .deadline
-            .map_or(UNARY_DEADLINE, |deadline| deadline.saturating_duration_since(Instant::now()))
+        self.network.left().unwrap_or(UNARY_DEADLINE)
     }
 
     /// Explains what comes next.
@@ -406,6 +408,10 @@ impl Network {
         lock(&self.servers).count() == 1
     }
 
+    fn left(&self) -> Option<Duration> {
+        self.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()))
+    }
+
     /// Whether there is no point in connecting once more. What is wrong with one
     /// of several servers says nothing about the others.
     fn is_final(&self, failure: &Failure, at_home: bool) -> bool {
@@ -416,8 +422,7 @@ impl Network {
     /// time left for those.
     fn soon(&self) -> Duration {
         const SOONEST: Duration = Duration::from_millis(50);
-        let left = self.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
-        let soon = left.map_or(SOON, |left| (left / 2).clamp(SOONEST, SOON));
+        let soon = self.left().map_or(SOON, |left| (left / 2).clamp(SOONEST, SOON));
         Duration::from_millis(soon.as_millis() as u64)
     }
 

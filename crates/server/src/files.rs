@@ -52,3 +52,49 @@ pub(crate) async fn follow<C: PartialEq + Send + 'static>(
 pub(crate) fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
     std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+    };
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_new_is_taken_once_when_it_has_stayed_and_can_be_used() {
+        // What is there at each look; in the end, nothing new any more.
+        const LOOKS: [Option<&str>; 14] = [
+            Some("old"),
+            Some("ne"),
+            Some("new"),
+            Some("new"),
+            Some("new"),
+            Some("bad"),
+            Some("bad"),
+            Some("bad"),
+            None,
+            Some("new"),
+            Some("ne"),
+            Some("new"),
+            Some("newer"),
+            Some("newer"),
+        ];
+        let looks = Arc::<AtomicUsize>::default();
+        let read = {
+            let looks = looks.clone();
+            move || LOOKS[looks.fetch_add(1, SeqCst).min(LOOKS.len() - 1)].context("cannot read")
+        };
+        let taken = Mutex::new(Vec::new());
+        let take = |content: &&'static str| {
+            anyhow::ensure!(*content != "bad", "unusable");
+            taken.lock().unwrap().push(*content);
+            Ok(())
+        };
+        let following = tokio::time::timeout(INTERVAL * 20, follow("files", "old", read, take));
+        assert!(following.await.is_err());
+        assert_eq!(*taken.lock().unwrap(), ["new", "newer"]);
+        assert!(looks.load(SeqCst) > LOOKS.len());
+    }
+}

@@ -100,9 +100,15 @@ impl Callers {
 }
 
 /// The names; what is secret is not even here, and its hash is nobody's business.
+impl fmt::Debug for Callers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.0.iter().map(|caller| &caller.name)).finish()
+    }
+}
+
 impl fmt::Debug for Tokens {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_list().entries(self.callers.borrow().0.iter().map(|caller| &caller.name)).finish()
+        fmt::Debug::fmt(&*self.callers.borrow(), f)
     }
 }
 
