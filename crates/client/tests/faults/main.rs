@@ -87,7 +87,7 @@ fn a_rolling_restart_loses_nothing() {
     let streams = servers.each_ref().map(workers);
     everyone_works(&calls, &vec![0; calls.len()]);
     streams.iter().for_each(|workers| everyone_works(workers, &vec![0; workers.len()]));
-    let stops = number("FAULTS_KILLS", 6);
+    let stops = number("FAULTS_KILLS", 4);
     let mut slowest = Duration::ZERO;
     for stop in 1..=stops {
         std::thread::sleep(Duration::from_millis(random.u64(..400)));
