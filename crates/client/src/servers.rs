@@ -67,6 +67,12 @@ impl Servers {
         self.all.iter().any(|server| server.ejected.is_none_or(|until| until <= now))
     }
 
+    /// Whether any but this one is not left out.
+    pub(crate) fn has_another(&self, server: usize, now: Instant) -> bool {
+        let others = self.all.iter().enumerate().filter(|(other, _)| *other != server);
+        others.map(|(_, other)| other).any(|other| other.ejected.is_none_or(|until| until <= now))
+    }
+
     /// Leaves a server out that has failed: for a second, twice as long with
     /// each failure that follows, and not less than it asks for.
     pub(crate) fn eject(&mut self, server: usize, asked: Option<Duration>, now: Instant) -> Duration {
@@ -151,6 +157,7 @@ mod tests {
             servers.eject(server, None, now);
         }
         assert!(!servers.has_one(now));
+        assert!(servers.has_another(0, now + SECOND) && !servers.has_another(1, now + SECOND));
         assert_eq!(chosen(&mut servers, 2, now), [1, 1]);
         assert!(servers.has_one(now + SECOND));
         servers.eject(1, None, now + SECOND);

@@ -225,7 +225,7 @@ impl Session {
                 // Nothing was sent: that is no attempt.
                 Err(failure) => failure,
                 Ok((server, channel)) => {
-                    let hangs = self.network.hangs(channel.clone(), place);
+                    let hangs = self.network.hangs(server, channel.clone(), place);
                     let tap = self.tap(channel, server, "client");
                     let answer = tap.answer();
                     let mut request = self.unary_request(message.clone());
@@ -403,6 +403,9 @@ impl Loss {
 /// Who is as good as others is not waited for any longer than this.
 const SOON: Duration = Duration::from_secs(1);
 
+/// Nor is the last one that is not left out: others may be back by then.
+const LATE: Duration = Duration::from_secs(5);
+
 impl Network {
     fn is_alone(&self) -> bool {
         lock(&self.servers).count() == 1
@@ -420,9 +423,13 @@ impl Network {
 
     /// How long to wait for one server where there are others: so that there is
     /// time left for those.
-    fn soon(&self) -> Duration {
+    fn soon(&self, server: usize) -> Duration {
         const SOONEST: Duration = Duration::from_millis(50);
-        let soon = self.left().map_or(SOON, |left| (left / 2).clamp(SOONEST, SOON));
+        let most = match lock(&self.servers).has_another(server, Instant::now()) {
+            true => SOON,
+            false => LATE,
+        };
+        let soon = self.left().map_or(most, |left| (left / 2).clamp(SOONEST, most));
         Duration::from_millis(soon.as_millis() as u64)
     }
 
@@ -463,7 +470,7 @@ impl Network {
                     serves(&channel).await?;
                     Ok(channel)
                 };
-                let soon = self.soon();
+                let soon = self.soon(server);
                 timeout(soon, ready).await.unwrap_or_else(|_| Err(Failure::not_ready(soon)))?
             }
         };
@@ -474,11 +481,11 @@ impl Network {
     /// Completes when a server that has a call does not even say how it is, and
     /// there are others that can take it. What it says does not matter: one that
     /// goes away answers the calls that it has.
-    async fn hangs(&self, channel: Channel, place: Where) -> Failure {
+    async fn hangs(&self, server: usize, channel: Channel, place: Where) -> Failure {
         if place == Where::AtHome || self.is_alone() {
             return std::future::pending().await;
         }
-        let soon = self.soon();
+        let soon = self.soon(server);
         loop {
             tokio::time::sleep(soon / 2).await;
             if timeout(soon / 2, serves(&channel)).await.is_err() {
