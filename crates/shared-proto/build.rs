@@ -3,12 +3,13 @@
 
 use prost::Message as _;
 
-const PROTOS: [&str; 8] = [
+const PROTOS: [&str; 9] = [
     "fourmodes/v1/task.proto",
     "fourmodes/v1/unary.proto",
     "fourmodes/v1/server_streaming.proto",
     "fourmodes/v1/client_streaming.proto",
     "fourmodes/v1/bidi_streaming.proto",
+    "fourmodes/v1/probe.proto",
     "google/bytestream/bytestream.proto",
     "tutorial/greeter.proto",
     "tutorial/streaming_demo.proto",
