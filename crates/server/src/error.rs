@@ -280,6 +280,13 @@ pub(crate) fn no_log_root() -> Status {
     with_reason(Code::FailedPrecondition, message.to_owned(), "NO_LOG_ROOT", [])
 }
 
+/// NOT_FOUND: nothing is known of a call with that id.
+pub(crate) fn no_observation(call_id: &str) -> Status {
+    let message =
+        format!("no probe with the call_id {call_id} came to this server, or 1,024 others have come since");
+    not_found("probe", call_id, message)
+}
+
 fn not_found(kind: &str, name: &str, message: String) -> Status {
     let details = ErrorDetails::with_resource_info(kind, name, "", message.as_str());
     Status::with_error_details(Code::NotFound, message, details)
@@ -367,6 +374,13 @@ pub(crate) fn injected(code: Code) -> Status {
 /// DEADLINE_EXCEEDED: the time is over that the client gave, or the server.
 pub(crate) fn deadline_exceeded(timeout: Duration) -> Status {
     Status::deadline_exceeded(format!("the call took longer than the {} it had", format_duration(timeout)))
+}
+
+/// INTERNAL: gRPC by a protocol that has no streams.
+pub(crate) fn http2_needed() -> Status {
+    let message = "this call came by HTTP/1.1, and gRPC needs HTTP/2 all the way: a proxy before this server has to \
+        speak HTTP/2 to it";
+    with_reason(Code::Internal, message.to_owned(), "HTTP2_NEEDED", [])
 }
 
 /// INVALID_ARGUMENT for a header that is not as gRPC has it.

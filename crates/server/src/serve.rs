@@ -9,11 +9,12 @@ use shared_proto::{
     bytestream::byte_stream_server::ByteStreamServer,
     fourmodes::v1::{
         bidi_streaming_service_server::BidiStreamingServiceServer,
-        client_streaming_service_server::ClientStreamingServiceServer,
+        client_streaming_service_server::ClientStreamingServiceServer, probe_service_server,
         server_streaming_service_server::ServerStreamingServiceServer,
         unary_service_server::UnaryServiceServer,
     },
     limits,
+    testing::test_service_server,
     tutorial::{
         greeter::greeter_server::GreeterServer, streaming_demo::stream_service_server::StreamServiceServer,
     },
@@ -41,6 +42,8 @@ use tonic_health::{
 };
 use tonic_reflection::server as reflection;
 
+use uuid::Uuid;
+
 use crate::{
     activity::Activity,
     config::{Config, Limits},
@@ -54,7 +57,7 @@ use crate::{
         tasks::{OpenResource, Tasks},
         uploads::Uploads,
     },
-    extra::{byte_stream::ByteStreams, not_served::NotServed, tutorial::Tutorial},
+    extra::{byte_stream::ByteStreams, interop, not_served::NotServed, probe, tutorial::Tutorial},
     layers::{self, Methods},
     metrics::{self, Metrics},
     modes::{
@@ -126,13 +129,17 @@ where
     let tasks = Tasks::open(state.store.clone(), uploaded_files(uploads.clone()), stop_tasks)
         .await
         .context("the tasks cannot be taken up again")?;
-    let services = Services::new(&config, activity, &state, tasks, uploads)?;
+    let mut services = Services::new(&config, activity, &state, tasks, uploads)?;
+    let instance_id: Arc<str> = Uuid::new_v4().to_string().into();
+    services.routes.add_service(interop::service(instance_id.clone(), config.limits.message));
+    services.routes.add_service(probe::service(instance_id, config.limits, methods));
     let names = services.names.clone();
     let routes = services.with_health_and_reflection(&health).await?;
 
     let Limits { connections: most, first_byte, handshake, streams, headers, .. } = config.limits;
-    let Limits { keepalive_interval, keepalive_timeout, .. } = config.limits;
+    let Limits { keepalive_interval, keepalive_timeout, idle, .. } = config.limits;
     let serving = Server::builder()
+        .accept_http1(true)
         .initial_stream_window_size(limits::STREAM_WINDOW)
         .initial_connection_window_size(limits::CONNECTION_WINDOW)
         .max_frame_size(limits::FRAME_SIZE)
@@ -146,7 +153,8 @@ where
         .layer(stack)
         .add_routes(routes)
         .serve_with_incoming_shutdown(
-            Guard { most, first_byte, handshake, tls: acceptor, metrics }.connections(connections),
+            Guard { most, first_byte, handshake, headers, idle, tls: acceptor, metrics }
+                .connections(connections),
             draining.clone().cancelled_owned(),
         );
     tracing::info!(modes = %mode_names(&config.modes), "serving");
@@ -194,7 +202,9 @@ const WHOLE_SERVER: &str = "";
 const UNLIMITED: usize = usize::MAX;
 
 /// Served with every mode.
-const OWN_TO_EVERY_SERVER: [&str; 3] = [
+const OWN_TO_EVERY_SERVER: [&str; 5] = [
+    probe_service_server::SERVICE_NAME,
+    test_service_server::SERVICE_NAME,
     tonic_health::pb::health_server::SERVICE_NAME,
     tonic_reflection::pb::v1::server_reflection_server::SERVICE_NAME,
     tonic_reflection::pb::v1alpha::server_reflection_server::SERVICE_NAME,

@@ -10,7 +10,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use http::{HeaderMap, header::AUTHORIZATION};
+use http::{HeaderMap, HeaderValue, header::AUTHORIZATION};
 use tokio::sync::watch;
 use tonic::Status;
 use tower::{Layer, Service};
@@ -18,7 +18,7 @@ use tracing::Span;
 
 use super::{
     ending::{Request, Response, ResponseFuture},
-    methods::Methods,
+    methods::{Methods, is_about_the_server},
 };
 use crate::{
     error::{mode_not_allowed, token_missing, token_unknown},
@@ -62,8 +62,11 @@ where
     fn call(&mut self, mut request: Request) -> Self::Future {
         match self.layer.allow(request.uri().path(), request.headers()) {
             Ok(()) => {
-                // Nobody further in needs it, and nobody there can log it.
-                request.headers_mut().remove(AUTHORIZATION);
+                // Nobody further in needs it, and nobody there can log it. A probe
+                // says that there was one.
+                if let Some(token) = request.headers_mut().get_mut(AUTHORIZATION) {
+                    *token = HeaderValue::from_static("");
+                }
                 Box::pin(self.inner.call(request))
             }
             Err(refused) => Box::pin(std::future::ready(Ok(refused.into_http()))),
@@ -84,7 +87,7 @@ impl Auth {
         Span::current().record("caller", name);
         // Reflection, and methods that nobody knows, are for every caller.
         match self.methods.mode(path) {
-            Some(mode) if !path.starts_with("/grpc.") && !modes.contains(&mode) => {
+            Some(mode) if !is_about_the_server(path) && !modes.contains(&mode) => {
                 Err(mode_not_allowed(name, mode, modes))
             }
             _ => Ok(()),

@@ -10,12 +10,15 @@ mod client_streaming;
 mod deadline;
 mod faults;
 mod freed;
+mod grpc_web;
 mod health;
+mod interop;
 mod limits;
 #[cfg(unix)]
 mod logs;
 mod metrics;
 mod modes;
+mod probe;
 mod proxy;
 mod quotes;
 mod reflection;

@@ -391,7 +391,8 @@ impl RawCall {
     ) -> Status {
         let (mut call, response) = Self::begin(address, path, headers).await;
         if let Some(message) = message {
-            call.request.send_data(frame(message).into(), false).unwrap();
+            // Fails when the call has ended, which its answer tells.
+            let _ = call.request.send_data(frame(message).into(), false);
         }
         let (head, mut body) = within(response).await.unwrap().into_parts();
         if let Some(status) = Status::from_header_map(&head.headers) {
@@ -404,9 +405,17 @@ impl RawCall {
         Status::from_header_map(&trailers).expect("no status")
     }
 
+    pub(crate) fn send(&mut self, message: &impl Message, last: bool) {
+        self.request.send_data(frame(message).into(), last).unwrap();
+    }
+
     /// Resets the stream, which is what a client that cancels does.
-    pub(crate) fn cancel(mut self) {
-        self.request.send_reset(h2::Reason::CANCEL);
+    pub(crate) fn cancel(self) {
+        self.reset(h2::Reason::CANCEL);
+    }
+
+    pub(crate) fn reset(mut self, reason: h2::Reason) {
+        self.request.send_reset(reason);
     }
 }
 
