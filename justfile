@@ -108,6 +108,16 @@ lint:
     cargo clippy -p server --features simulation --test simulation -- -D warnings
     RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
 
+# The dependencies: licences, duplicates, where they come from; needs cargo-deny.
+[group("develop")]
+deny:
+    cargo deny --locked check --deny warnings bans licenses sources
+
+# Known faults of the dependencies, by a database that has to be fetched: not part of `just ci`.
+[group("develop")]
+advisories:
+    cargo deny --locked check advisories
+
 # Python clients (grpcio) against the server; needs Python 3 with its venv module.
 [group("develop")]
 interop: build
@@ -115,4 +125,4 @@ interop: build
 
 # All that CI runs.
 [group("develop")]
-ci: lint test simulate demo interop
+ci: lint deny test simulate demo interop
