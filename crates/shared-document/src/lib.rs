@@ -114,6 +114,11 @@ impl Document {
     ///
     /// When it is not that.
     pub fn load(bytes: &[u8]) -> Result<Self, NoDocument> {
+        let loaded = panic::catch_unwind(|| Self::loading(bytes));
+        loaded.unwrap_or_else(|_| Err(NoDocument("it contradicts itself".to_owned())))
+    }
+
+    fn loading(bytes: &[u8]) -> Result<Self, NoDocument> {
         let options = automerge::LoadOptions::new().text_encoding(TextEncoding::Utf8CodeUnit);
         let mut doc = Automerge::load_with_options(bytes, options)?;
         let genesis = Self::genesis()?;

@@ -85,6 +85,22 @@ fn what_was_saved_is_loaded_and_what_was_not_is_refused() {
     assert!(Document::load(&Automerge::new().save()).is_err());
 }
 
+/// Found by `just fuzz`: automerge panics.
+#[test]
+fn what_contradicts_itself_is_not_loaded() {
+    const SAVED: &str = "\
+        856f4a83b16fbf48008002031000666f75726d6f6465732f73796e63081044efa56591a0a4969b549815fdcd\
+        859510e0e63aa4c8e1ed796cb104d8a074e553023e4a6e943afadcbf6f1b1cfd386f7345c7b35f7b2ed7f608\
+        d6af24065ec7c4c69523714259e2a934dc1984a80275fd9defadb8c853457a4a35d366041f93e5d207010403\
+        04130423024004430256020c010402041108130c150821062306340242045607570b8001027d0000017f0102\
+        007dffffffffffffff1f010200030700010a0000010a01000203020001050100017e000202017e7c0204017f\
+        0474657874000a7f000402060105017f7d0501010a7f040a017f0008167e26166f6e650a74776f20c3a90a0b\
+        000102";
+    let byte = |place| u8::from_str_radix(&SAVED[place..place + 2], 16).unwrap();
+    let bytes: Vec<_> = (0..SAVED.len()).step_by(2).map(byte).collect();
+    assert!(Document::load(&bytes).is_err());
+}
+
 #[test]
 fn changes_come_in_parts_that_can_be_applied_in_order() {
     let mut document = Document::genesis().unwrap();
