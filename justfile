@@ -95,16 +95,39 @@ simulate *seed:
 abuse: build
     ABUSE_SECONDS=60 cargo test -p server --test abuse -- --nocapture
 
+# Made-up input for each target in `fuzz/`, so many seconds long: `just fuzz 60`, `just fuzz 60 uploads`; needs cargo-fuzz.
+[group("develop")]
+[positional-arguments]
+fuzz seconds *targets:
+    #!/usr/bin/env bash
+    set -euo pipefail
+    # The stable compiler will do: without a sanitizer, of which code that has no
+    # `unsafe` has little use.
+    export RUSTC_BOOTSTRAP=1
+    # Uploads are quicker in memory, where there is such a place for files.
+    if [ -w /dev/shm ]; then export TMPDIR=/dev/shm; fi
+    # The versions that the tests have.
+    [ fuzz/Cargo.lock -nt Cargo.lock ] || cp Cargo.lock fuzz/
+    shift
+    for target in ${@:-requests responses readings uploads document}; do
+        mkdir -p "fuzz/corpus/$target"
+        cargo fuzz run --sanitizer none "$target" "fuzz/corpus/$target" "fuzz/seeds/$target" -- \
+            -max_total_time={{ seconds }} -timeout=20 -print_final_stats=1
+    done
+
 # Format the code.
 [group("develop")]
 fmt:
     cargo fmt --all
+    rustfmt --edition 2024 fuzz/fuzz_targets/*.rs
 
 # What has to be clean before a change lands: format, lints, documentation.
 [group("develop")]
 lint:
     cargo fmt --all --check
+    rustfmt --edition 2024 --check fuzz/fuzz_targets/*.rs
     cargo clippy --workspace --all-targets -- -D warnings
+    cargo clippy -p client -p server --all-targets --features client/fuzzing,server/fuzzing -- -D warnings
     cargo clippy -p server --features simulation --test simulation -- -D warnings
     RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
 
