@@ -332,7 +332,9 @@ impl Document {
     ) -> Result<(), &'static str> {
         // Of an actor it has all up to a change of theirs, so the first that it
         // does not have tells about those after it, too.
-        new.apart_from(change, &self.doc, |apart| {
+        let actors = outline.named.iter().map(|(actor, _)| ActorId::from(*actor));
+        let actors = actors.chain([change.actor_id().clone()]);
+        new.apart_from(change, actors, &self.doc, |apart| {
             if apart.actor == *change.actor_id() && apart.seq < change.seq() {
                 return Err("it does not build on what its author did before");
             }
@@ -370,6 +372,8 @@ impl Document {
 struct New {
     changes: Vec<Change>,
     places: HashMap<Head, usize>,
+    /// Those of an actor, in their order.
+    by_actor: HashMap<ActorId, Vec<usize>>,
     /// What each of them builds on: some of those here, and of the document.
     built_on: Vec<(Vec<usize>, Vec<Head>)>,
     /// Of the document with them.
@@ -394,6 +398,7 @@ impl New {
     fn push(&mut self, change: Change) {
         advance(&mut self.heads, &change);
         self.places.insert(change.hash(), self.changes.len());
+        self.by_actor.entry(change.actor_id().clone()).or_default().push(self.changes.len());
         self.built_on.push(self.built_on(&change));
         self.changes.push(change);
     }
@@ -410,10 +415,11 @@ impl New {
     }
 
     /// Asks about the changes, of the document and of these, that one does not
-    /// build on: of the document's about the first of each actor.
+    /// build on: about the first of each actor, of these if it is among `actors`.
     fn apart_from<E>(
         &mut self,
         change: &Change,
+        actors: impl Iterator<Item = ActorId>,
         doc: &Automerge,
         mut ask: impl FnMut(&Apart) -> Result<(), E>,
     ) -> Result<(), E> {
@@ -441,10 +447,12 @@ impl New {
             self.apart = (known, apart.collect());
         }
         self.apart.1.iter().try_for_each(&mut ask)?;
-        let unseen = self.changes.iter().zip(seen).filter(|(_, seen)| !seen);
-        for (change, _) in unseen {
-            let actor = change.actor_id().clone();
-            ask(&Apart { actor, seq: change.seq(), start_op: change.start_op().get() })?;
+        for actor in actors {
+            let mut places = self.by_actor.get(&actor).into_iter().flatten();
+            if let Some(place) = places.find(|place| !seen[**place]) {
+                let first = &self.changes[*place];
+                ask(&Apart { actor, seq: first.seq(), start_op: first.start_op().get() })?;
+            }
         }
         Ok(())
     }
