@@ -95,18 +95,51 @@ simulate *seed:
 abuse: build
     ABUSE_SECONDS=60 cargo test -p server --test abuse -- --nocapture
 
+# Made-up input for each target in `fuzz/`, so many seconds long: `just fuzz 60`, `just fuzz 60 uploads`; needs cargo-fuzz.
+[group("develop")]
+[positional-arguments]
+fuzz seconds *targets:
+    #!/usr/bin/env bash
+    set -euo pipefail
+    # The stable compiler will do: without a sanitizer, of which code that has no
+    # `unsafe` has little use.
+    export RUSTC_BOOTSTRAP=1
+    # Uploads are quicker in memory, where there is such a place for files.
+    if [ -w /dev/shm ]; then export TMPDIR=/dev/shm; fi
+    # The versions that the tests have.
+    [ fuzz/Cargo.lock -nt Cargo.lock ] || cp Cargo.lock fuzz/
+    shift
+    for target in ${@:-requests responses readings uploads document}; do
+        mkdir -p "fuzz/corpus/$target"
+        cargo fuzz run --sanitizer none "$target" "fuzz/corpus/$target" "fuzz/seeds/$target" -- \
+            -max_total_time={{ seconds }} -timeout=20 -print_final_stats=1
+    done
+
 # Format the code.
 [group("develop")]
 fmt:
     cargo fmt --all
+    rustfmt --edition 2024 fuzz/fuzz_targets/*.rs
 
 # What has to be clean before a change lands: format, lints, documentation.
 [group("develop")]
 lint:
     cargo fmt --all --check
+    rustfmt --edition 2024 --check fuzz/fuzz_targets/*.rs
     cargo clippy --workspace --all-targets -- -D warnings
+    cargo clippy -p client -p server --all-targets --features client/fuzzing,server/fuzzing -- -D warnings
     cargo clippy -p server --features simulation --test simulation -- -D warnings
     RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
+
+# The dependencies: licences, duplicates, where they come from; needs cargo-deny.
+[group("develop")]
+deny:
+    cargo deny --locked check --deny warnings bans licenses sources
+
+# Known faults of the dependencies, by a database that has to be fetched: not part of `just ci`.
+[group("develop")]
+advisories:
+    cargo deny --locked check advisories
 
 # Python clients (grpcio) against the server; needs Python 3 with its venv module.
 [group("develop")]
@@ -115,4 +148,4 @@ interop: build
 
 # All that CI runs.
 [group("develop")]
-ci: lint test simulate demo interop
+ci: lint deny test simulate demo interop

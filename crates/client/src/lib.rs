@@ -24,5 +24,10 @@ mod tls;
 mod words;
 mod working_copy;
 
+/// What `fuzz/` calls.
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing {
+    pub use crate::{readings::readings, timeline::timeline};
+}
 pub use cli::Cli;
 pub use run::run;

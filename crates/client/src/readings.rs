@@ -5,6 +5,9 @@
 //! always the same, and so is the name under which they are numbered: whoever
 //! delivers it again, after a crash or by mistake, counts nothing twice.
 
+#[cfg(feature = "fuzzing")]
+mod fuzzed;
+
 use std::{
     borrow::Cow,
     collections::HashMap,
@@ -20,6 +23,8 @@ use prost_types::Timestamp;
 use serde::{Deserialize, Serialize};
 use shared_proto::{fourmodes::v1::Reading, limits::TIMESTAMP_SECONDS};
 
+#[cfg(feature = "fuzzing")]
+pub use self::fuzzed::readings;
 use crate::{
     bar,
     failure::Failure,
@@ -429,9 +434,11 @@ impl Table {
 fn timestamp(text: &str) -> Result<Timestamp, String> {
     match text.parse::<f64>() {
         Ok(seconds) => unix(seconds),
-        Err(_) => {
-            text.parse().map_err(|_| format!("time {} is neither RFC 3339 nor Unix seconds", quoted(text)))
-        }
+        Err(_) => match text.parse::<Timestamp>() {
+            Ok(time) if TIMESTAMP_SECONDS.contains(&time.seconds) => Ok(time),
+            Ok(_) => Err(format!("time {} is outside the years 1 to 9999", quoted(text))),
+            Err(_) => Err(format!("time {} is neither RFC 3339 nor Unix seconds", quoted(text))),
+        },
     }
 }
 
@@ -441,7 +448,9 @@ fn unix(seconds: f64) -> Result<Timestamp, String> {
         return Err(format!("time {seconds:?} is outside the years 1 to 9999"));
     }
     let whole = seconds.floor();
-    Ok(Timestamp { seconds: whole as i64, nanos: ((seconds - whole) * 1e9) as i32 })
+    // Of what is less than a bit before a whole second the rest is rounded to one.
+    let nanos = ((seconds - whole) * 1e9).min(999_999_999.0);
+    Ok(Timestamp { seconds: whole as i64, nanos: nanos as i32 })
 }
 
 /// A field as it can be shown: short, and harmless for a terminal.
@@ -517,6 +526,17 @@ mod tests {
                 (9, "time 1e300 is outside the years 1 to 9999"),
             ]
         );
+    }
+
+    #[test]
+    fn a_time_is_within_what_a_timestamp_can_be() {
+        // As it was found by `just fuzz`.
+        let table = b"device,time,value\na\0\0(\x08,-2026-01-02T03:04:05.5Z,1.5\n";
+        let (readings, refused) = all(table).unwrap();
+        assert_eq!((readings.len(), refused.len()), (0, 1));
+        assert_eq!(refused[0].reason, "time \"-2026-01-02T03:04:05.5Z\" is outside the years 1 to 9999");
+        let (readings, _) = all(b"device,time,value\na,-1e-20,1\n").unwrap();
+        assert_eq!(readings[0].1.time, Some(Timestamp { seconds: -1, nanos: 999_999_999 }));
     }
 
     #[test]

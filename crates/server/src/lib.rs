@@ -22,6 +22,11 @@ mod store;
 mod tls;
 mod tokens;
 
+/// What `fuzz/` calls.
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing {
+    pub use crate::domain::uploads::fuzzed as uploads;
+}
 #[cfg(feature = "simulation")]
 pub use machine::simulated;
 pub use serve::{serve, serve_connections};

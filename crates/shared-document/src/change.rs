@@ -5,7 +5,8 @@
 //! any operation may remove the text or put something else in its place. So
 //! before it reads a change, its columns are walked here without unfolding them:
 //! a change inserts strings into the text and deletes elements of it, no more of
-//! them than two whole texts have, and does nothing else.
+//! them than two whole texts have, and does nothing else. What it names is told,
+//! since it may name nothing but what its author knew.
 //!
 //! The format: <https://automerge.org/automerge-binary-format-spec/>.
 
@@ -28,6 +29,14 @@ const STRING: u64 = 6;
 
 type Checked<T> = Result<T, &'static str>;
 
+/// What a change does, as far as its own bytes tell.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Outline<'a> {
+    pub(crate) operations: u64,
+    /// Every other actor whose operations are named, with the last one of them.
+    pub(crate) named: Vec<(&'a [u8], u64)>,
+}
+
 /// The columns of a change that are allowed, by their specification.
 #[derive(Default)]
 struct Columns<'a> {
@@ -44,8 +53,8 @@ struct Columns<'a> {
     predecessor_counter: &'a [u8],
 }
 
-/// The number of operations in a chunk that is a change of a text.
-pub(crate) fn check(chunk: &[u8]) -> Checked<u64> {
+/// What is in a chunk that is a change of a text.
+pub(crate) fn check(chunk: &[u8]) -> Checked<Outline<'_>> {
     if chunk.len() > CHANGE_BYTES {
         return Err("it is too long");
     }
@@ -62,42 +71,51 @@ pub(crate) fn check(chunk: &[u8]) -> Checked<u64> {
     if length != chunk.0.len() as u64 {
         return Err("it is not as long as it says");
     }
-    let (text, columns) = head(&mut chunk)?;
-    columns.check(text)
+    let (head, columns) = Head::read(&mut chunk)?;
+    let mut last = vec![0; head.actors.len()];
+    let operations = columns.check(&head, &mut last)?;
+    let named = head.actors.into_iter().zip(last).skip(1).filter(|(_, last)| *last > 0);
+    Ok(Outline { operations, named: named.collect() })
 }
 
-/// Reads a change up to its columns. With the index of the actor that made the
-/// text.
-fn head<'a>(change: &mut Reader<'a>) -> Checked<(u64, Columns<'a>)> {
-    let dependencies = change.number()?;
-    if dependencies > HEADS as u64 {
-        return Err("it builds on too many heads");
-    }
-    change.take(dependencies * 32)?;
-    let mut text = None;
-    let mut actor = |index, change: &mut Reader<'a>| match change.number()? {
-        length if length > LONGEST_ACTOR => Err("the name of an actor is too long"),
-        length => {
-            if change.take(length)? == GENESIS_ACTOR {
-                text = Some(index);
-            }
-            Ok(())
+/// What is before the columns of a change.
+struct Head<'a> {
+    /// The first one is its author; operations name them by their index.
+    actors: Vec<&'a [u8]>,
+    /// The index of the one that made the text.
+    text: u64,
+    /// The number of the first operation.
+    start: u64,
+}
+
+impl<'a> Head<'a> {
+    fn read(change: &mut Reader<'a>) -> Checked<(Self, Columns<'a>)> {
+        let dependencies = change.number()?;
+        if dependencies > HEADS as u64 {
+            return Err("it builds on too many heads");
         }
-    };
-    actor(0, change)?;
-    let [_sequence, _start, _time, message] =
-        [change.number()?, change.number()?, change.number()?, change.number()?];
-    if message != 0 {
-        return Err("it has a message");
+        change.take(dependencies * 32)?;
+        let actor = |change: &mut Reader<'a>| match change.number()? {
+            length if length > LONGEST_ACTOR => Err("the name of an actor is too long"),
+            length => change.take(length),
+        };
+        let mut actors = vec![actor(change)?];
+        let [_sequence, start, _time, message] =
+            [change.number()?, change.number()?, change.number()?, change.number()?];
+        if message != 0 {
+            return Err("it has a message");
+        }
+        for _ in 0..change.number()? {
+            actors.push(actor(change)?);
+        }
+        let columns = Columns::read(change)?;
+        if !change.0.is_empty() {
+            return Err("there is more after its columns");
+        }
+        let text = actors.iter().skip(1).position(|actor| *actor == GENESIS_ACTOR);
+        let text = text.ok_or("it does not name the text")? as u64 + 1;
+        Ok((Self { actors, text, start }, columns))
     }
-    for index in 1..=change.number()? {
-        actor(index, change)?;
-    }
-    let columns = Columns::read(change)?;
-    if !change.0.is_empty() {
-        return Err("there is more after its columns");
-    }
-    Ok((text.filter(|index| *index > 0).ok_or("it does not name the text")?, columns))
 }
 
 impl<'a> Columns<'a> {
@@ -131,46 +149,65 @@ impl<'a> Columns<'a> {
         Ok(columns)
     }
 
-    fn check(&self, text: u64) -> Checked<u64> {
+    /// The number of operations. Notes the last one of each actor that is named.
+    fn check(&self, head: &Head<'_>, last: &mut [u64]) -> Checked<u64> {
         let operations = count(self.action)?;
         if operations == 0 {
             return Err("it does nothing");
         }
+        if head.start.checked_add(operations).is_none() {
+            return Err("a number in it is too large");
+        }
         // Operation 1 of the genesis made the text.
-        for (column, expected) in [(self.object_actor, text), (self.object_counter, 1)] {
+        for (column, expected) in [(self.object_actor, head.text), (self.object_counter, 1)] {
             if count(column)? != operations || !Values::of(column).all(|value| value == Ok(Some(expected))) {
                 return Err("it is about another object than the text");
             }
         }
-        for column in [self.key_actor, self.key_counter] {
+        last[head.text as usize] = 1;
+        for column in [self.key_actor, self.key_counter, self.predecessor_actor, self.predecessor_counter] {
             if count(column)? > operations {
-                return Err("it has more keys than operations");
+                return Err("it names more than it has operations");
             }
         }
         if count(self.value_metadata)? != operations || count(self.predecessors)? != operations {
             return Err("its columns have different lengths");
         }
-        let (mut value_bytes, mut predecessors) = (0, 0_u64);
+        let mut value_bytes = 0;
         let mut inserts = Flags::of(self.insert);
+        let mut keys = Names::of(self.key_actor, self.key_counter);
+        let mut predecessors = Names::of(self.predecessor_actor, self.predecessor_counter);
         let values = Values::of(self.action).zip(Values::of(self.value_metadata));
-        for ((action, metadata), before) in values.zip(Values::of(self.predecessors)) {
-            let before = before?.unwrap_or_default();
-            predecessors = predecessors.saturating_add(before);
-            match (action?, inserts.next()?, metadata?) {
-                (Some(SET), true, Some(metadata)) if metadata & 15 == STRING && before == 0 => {
+        for (number, ((action, metadata), before)) in
+            (head.start..).zip(values.zip(Values::of(self.predecessors)))
+        {
+            let element = match (action?, inserts.next()?, metadata?, before?.unwrap_or_default()) {
+                (Some(SET), true, Some(metadata), 0) if metadata & 15 == STRING => {
                     value_bytes += metadata >> 4;
+                    match keys.next()? {
+                        (None, Some(0)) => continue,
+                        before => before,
+                    }
                 }
-                (Some(DELETE), false, Some(0)) => {}
+                // Only that is kept of it which it deletes, so this has to tell all.
+                (Some(DELETE), false, Some(0), 1) => match keys.next()? {
+                    element if element == predecessors.next()? => element,
+                    _ => return Err("it deletes something else than it says"),
+                },
                 _ => return Err("it does something else than insert and delete text"),
+            };
+            let (Some(actor), Some(counter @ 1..)) = element else { return Err("it names no element") };
+            if actor == 0 && counter >= number {
+                return Err("it names an element before it is there");
             }
+            let last = last.get_mut(actor as usize).ok_or("it names an actor that it does not have")?;
+            *last = counter.max(*last);
         }
         if value_bytes != self.value.len() as u64 {
             return Err("its values are not as long as it says");
         }
-        for column in [self.predecessor_actor, self.predecessor_counter] {
-            if predecessors > OPERATIONS || count(column)? != predecessors {
-                return Err("it has another number of predecessors than it says");
-            }
+        if predecessors.next()? != (None, None) {
+            return Err("it has another number of predecessors than it says");
         }
         Ok(operations)
     }
@@ -178,7 +215,7 @@ impl<'a> Columns<'a> {
 
 /// The number of values in a column of runs, which is bounded.
 fn count(column: &[u8]) -> Checked<u64> {
-    let mut runs = Runs(Reader(column));
+    let mut runs = Runs { column: Reader(column), signed: false };
     let mut total = 0_u64;
     while let Some(run) = runs.next()? {
         total = total.saturating_add(run.length());
@@ -187,7 +224,7 @@ fn count(column: &[u8]) -> Checked<u64> {
         }
         if let Run::Different(length) = run {
             for _ in 0..length {
-                runs.0.number()?;
+                runs.value()?;
             }
         }
     }
@@ -209,18 +246,25 @@ impl Run {
 
 /// What a column of values is made of. The values of a run of different ones
 /// follow it and have to be read.
-struct Runs<'a>(Reader<'a>);
+struct Runs<'a> {
+    column: Reader<'a>,
+    signed: bool,
+}
 
 impl Runs<'_> {
     fn next(&mut self) -> Checked<Option<Run>> {
-        if self.0.0.is_empty() {
+        if self.column.0.is_empty() {
             return Ok(None);
         }
-        Ok(Some(match self.0.signed()? {
-            0 => Run::Nothing(self.0.number()?),
+        Ok(Some(match self.column.signed()? {
+            0 => Run::Nothing(self.column.number()?),
             length if length < 0 => Run::Different(length.unsigned_abs()),
-            length => Run::Same(length.unsigned_abs(), self.0.number()?),
+            length => Run::Same(length.unsigned_abs(), self.value()?),
         }))
+    }
+
+    fn value(&mut self) -> Checked<u64> {
+        if self.signed { Ok(self.column.signed()?.cast_unsigned()) } else { self.column.number() }
     }
 }
 
@@ -232,7 +276,11 @@ struct Values<'a> {
 
 impl<'a> Values<'a> {
     fn of(column: &'a [u8]) -> Self {
-        Self { runs: Runs(Reader(column)), run: Run::Nothing(0) }
+        Self { runs: Runs { column: Reader(column), signed: false }, run: Run::Nothing(0) }
+    }
+
+    fn signed(column: &'a [u8]) -> Self {
+        Self { runs: Runs { column: Reader(column), signed: true }, run: Run::Nothing(0) }
     }
 
     fn advance(&mut self) -> Checked<Option<Option<u64>>> {
@@ -248,7 +296,7 @@ impl<'a> Values<'a> {
                 }
                 Run::Different(left) => {
                     *left -= 1;
-                    return Ok(Some(Some(self.runs.0.number()?)));
+                    return Ok(Some(Some(self.runs.value()?)));
                 }
                 Run::Nothing(left) => {
                     *left -= 1;
@@ -264,6 +312,28 @@ impl Iterator for Values<'_> {
 
     fn next(&mut self) -> Option<Self::Item> {
         self.advance().transpose()
+    }
+}
+
+/// Two columns that name operations: the index of an actor, and how far the
+/// number of its operation is from the one that was named before.
+struct Names<'a> {
+    actors: Values<'a>,
+    steps: Values<'a>,
+    counter: u64,
+}
+
+impl<'a> Names<'a> {
+    fn of(actors: &'a [u8], steps: &'a [u8]) -> Self {
+        Self { actors: Values::of(actors), steps: Values::signed(steps), counter: 0 }
+    }
+
+    /// Nothing after the end of a column.
+    fn next(&mut self) -> Checked<(Option<u64>, Option<u64>)> {
+        let actor = self.actors.advance()?.flatten();
+        let Some(step) = self.steps.advance()?.flatten() else { return Ok((actor, None)) };
+        self.counter = self.counter.wrapping_add(step);
+        Ok((actor, Some(self.counter)))
     }
 }
 

@@ -11,6 +11,7 @@ mod difference;
 
 use std::{
     collections::{HashMap, HashSet},
+    mem,
     panic::{self, AssertUnwindSafe},
 };
 
@@ -19,6 +20,8 @@ use automerge::{
     transaction::{CommitOptions, Transactable as _},
 };
 pub use automerge::{Change, ChangeHash as Head};
+
+use self::change::Outline;
 
 /// The longest text of a document, in bytes.
 pub const TEXT_BYTES: usize = 1 << 20;
@@ -111,6 +114,11 @@ impl Document {
     ///
     /// When it is not that.
     pub fn load(bytes: &[u8]) -> Result<Self, NoDocument> {
+        let loaded = panic::catch_unwind(|| Self::loading(bytes));
+        loaded.unwrap_or_else(|_| Err(NoDocument("it contradicts itself".to_owned())))
+    }
+
+    fn loading(bytes: &[u8]) -> Result<Self, NoDocument> {
         let options = automerge::LoadOptions::new().text_encoding(TextEncoding::Utf8CodeUnit);
         let mut doc = Automerge::load_with_options(bytes, options)?;
         let genesis = Self::genesis()?;
@@ -268,12 +276,13 @@ impl Document {
     }
 
     fn taking(&self, changes: &[impl AsRef<[u8]>]) -> Result<(Self, Vec<Change>), Refusal> {
-        let mut new = New::default();
+        let mut new = New { heads: self.heads(), ..New::default() };
         let mut max_op = self.max_op;
         let mut operations = 0;
         for (n, bytes) in changes.iter().enumerate() {
             let malformed = |reason| Refusal::Malformed(n, reason);
-            operations += change::check(bytes.as_ref()).map_err(malformed)?;
+            let outline = change::check(bytes.as_ref()).map_err(malformed)?;
+            operations += outline.operations;
             if operations > change::OPERATIONS {
                 return Err(malformed("together they have more operations than two whole texts"));
             }
@@ -292,9 +301,7 @@ impl Document {
             if !numbers.contains(&change.start_op().get()) {
                 return Err(malformed("its operations do not count on from those before"));
             }
-            if !self.has_what_its_author_had(&change, &new) {
-                return Err(malformed("it does not build on what its author did before"));
-            }
+            self.knows_what_it_names(&change, &outline, &mut new).map_err(malformed)?;
             max_op = max_op.max(change.max_op());
             new.push(change);
         }
@@ -313,25 +320,31 @@ impl Document {
         }
     }
 
-    /// Whether a change builds on the one before it of its author. Where one does
-    /// not, a document cannot be loaded that was saved.
-    fn has_what_its_author_had(&self, change: &Change, new: &New) -> bool {
-        if change.seq() == 1 {
-            return true;
-        }
-        let is_before = |actor: &ActorId, seq: u64| actor == change.actor_id() && seq + 1 == change.seq();
-        let (mut known, mut seen, mut heads) = (Vec::new(), HashSet::new(), change.deps().to_vec());
-        while let Some(head) = heads.pop() {
-            match new.get(&head) {
-                _ if !seen.insert(head) => {}
-                Some(change) if is_before(change.actor_id(), change.seq()) => return true,
-                Some(change) => heads.extend(change.deps()),
-                None => known.push(head),
+    /// A change names nothing but what is in those that it builds on, and builds
+    /// on the one before it of its author. A document with another one could not
+    /// be loaded that was saved, or would depend on the order in which changes
+    /// came.
+    fn knows_what_it_names(
+        &self,
+        change: &Change,
+        outline: &Outline<'_>,
+        new: &mut New,
+    ) -> Result<(), &'static str> {
+        // Of an actor it has all up to a change of theirs, so the first that it
+        // does not have tells about those after it, too.
+        let actors = outline.named.iter().map(|(actor, _)| ActorId::from(*actor));
+        let actors = actors.chain([change.actor_id().clone()]);
+        new.apart_from(change, actors, &self.doc, |apart| {
+            if apart.actor == *change.actor_id() && apart.seq < change.seq() {
+                return Err("it does not build on what its author did before");
             }
-        }
-        let apart = self.doc.get_changes_meta(&known);
-        !apart.iter().any(|change| is_before(&change.actor, change.seq))
-            && !new.changes.iter().any(|change| is_before(change.actor_id(), change.seq()))
+            let knows =
+                |(actor, last): &(&[u8], u64)| *actor != apart.actor.to_bytes() || *last < apart.start_op;
+            match outline.named.iter().all(knows) {
+                true => Ok(()),
+                false => Err("it names what is not in the changes that it builds on"),
+            }
+        })
     }
 
     fn check(&self, new: &[Change], before: &[Head]) -> Result<(), Refusal> {
@@ -359,6 +372,22 @@ impl Document {
 struct New {
     changes: Vec<Change>,
     places: HashMap<Head, usize>,
+    /// Those of an actor, in their order.
+    by_actor: HashMap<ActorId, Vec<usize>>,
+    /// What each of them builds on: some of those here, and of the document.
+    built_on: Vec<(Vec<usize>, Vec<Head>)>,
+    /// Of the document with them.
+    heads: Vec<Head>,
+    /// What the document has apart from some of its changes. Changes that come
+    /// together were mostly made with the same ones at hand.
+    apart: (Vec<Head>, Vec<Apart>),
+}
+
+/// A change that another one does not build on.
+struct Apart {
+    actor: ActorId,
+    seq: u64,
+    start_op: u64,
 }
 
 impl New {
@@ -367,8 +396,65 @@ impl New {
     }
 
     fn push(&mut self, change: Change) {
+        advance(&mut self.heads, &change);
         self.places.insert(change.hash(), self.changes.len());
+        self.by_actor.entry(change.actor_id().clone()).or_default().push(self.changes.len());
+        self.built_on.push(self.built_on(&change));
         self.changes.push(change);
+    }
+
+    fn built_on(&self, change: &Change) -> (Vec<usize>, Vec<Head>) {
+        let (mut new, mut known) = (Vec::new(), Vec::new());
+        for head in change.deps() {
+            match self.places.get(head) {
+                Some(place) => new.push(*place),
+                None => known.push(*head),
+            }
+        }
+        (new, known)
+    }
+
+    /// Asks about the changes, of the document and of these, that one does not
+    /// build on: about the first of each actor, of these if it is among `actors`.
+    fn apart_from<E>(
+        &mut self,
+        change: &Change,
+        actors: impl Iterator<Item = ActorId>,
+        doc: &Automerge,
+        mut ask: impl FnMut(&Apart) -> Result<(), E>,
+    ) -> Result<(), E> {
+        if self.heads.iter().all(|head| change.deps().contains(head)) {
+            return Ok(());
+        }
+        let (mut next, mut known) = self.built_on(change);
+        let mut seen = vec![false; self.changes.len()];
+        while let Some(place) = next.pop() {
+            if !mem::replace(&mut seen[place], true) {
+                next.extend(&self.built_on[place].0);
+                known.extend(&self.built_on[place].1);
+            }
+        }
+        known.sort_unstable();
+        known.dedup();
+        if self.apart.0 != known {
+            let mut apart = HashMap::new();
+            for change in doc.get_changes_meta(&known) {
+                let first =
+                    apart.entry(change.actor.clone().into_owned()).or_insert((change.seq, change.start_op));
+                *first = (*first).min((change.seq, change.start_op));
+            }
+            let apart = apart.into_iter().map(|(actor, (seq, start_op))| Apart { actor, seq, start_op });
+            self.apart = (known, apart.collect());
+        }
+        self.apart.1.iter().try_for_each(&mut ask)?;
+        for actor in actors {
+            let mut places = self.by_actor.get(&actor).into_iter().flatten();
+            if let Some(place) = places.find(|place| !seen[**place]) {
+                let first = &self.changes[*place];
+                ask(&Apart { actor, seq: first.seq(), start_op: first.start_op().get() })?;
+            }
+        }
+        Ok(())
     }
 }
 

@@ -2,7 +2,7 @@ use automerge::{
     ExpandedChange, ScalarValue,
     legacy::{ElementId, Key, OpId, OpType},
 };
-use proptest::{collection::vec, prelude::*, sample::Index, test_runner::RngSeed};
+use proptest::{collection::vec, prelude::*, sample::Index};
 
 use super::*;
 
@@ -83,6 +83,22 @@ fn what_was_saved_is_loaded_and_what_was_not_is_refused() {
     assert_eq!(loaded.max_op, document.max_op);
     assert!(Document::load(b"text").is_err());
     assert!(Document::load(&Automerge::new().save()).is_err());
+}
+
+/// Found by `just fuzz`: automerge panics.
+#[test]
+fn what_contradicts_itself_is_not_loaded() {
+    const SAVED: &str = "\
+        856f4a83b16fbf48008002031000666f75726d6f6465732f73796e63081044efa56591a0a4969b549815fdcd\
+        859510e0e63aa4c8e1ed796cb104d8a074e553023e4a6e943afadcbf6f1b1cfd386f7345c7b35f7b2ed7f608\
+        d6af24065ec7c4c69523714259e2a934dc1984a80275fd9defadb8c853457a4a35d366041f93e5d207010403\
+        04130423024004430256020c010402041108130c150821062306340242045607570b8001027d0000017f0102\
+        007dffffffffffffff1f010200030700010a0000010a01000203020001050100017e000202017e7c0204017f\
+        0474657874000a7f000402060105017f7d0501010a7f040a017f0008167e26166f6e650a74776f20c3a90a0b\
+        000102";
+    let byte = |place| u8::from_str_radix(&SAVED[place..place + 2], 16).unwrap();
+    let bytes: Vec<_> = (0..SAVED.len()).step_by(2).map(byte).collect();
+    assert!(Document::load(&bytes).is_err());
 }
 
 #[test]
@@ -239,7 +255,7 @@ fn nothing_but_the_text_can_be_touched() {
         assert!(change::check(&bytes).is_err(), "{what} is taken");
     }
     let mut compressed = history(&written(&"text ".repeat(1_000)));
-    assert_eq!(change::check(&compressed[0]), Ok(5_000));
+    assert_eq!(change::check(&compressed[0]).map(|outline| outline.operations), Ok(5_000));
     let change = Change::try_from(compressed[0].as_slice()).unwrap().bytes().into_owned();
     assert!(change.len() < 1_000);
     compressed[0] = change;
@@ -345,38 +361,93 @@ proptest! {
         }
     }
 
-}
-
-// Always the same cases. With others one in some thousands still is taken after
-// which a document cannot be given to somebody new, such as 5648033537565830151:
-// what automerge refuses there it has taken before.
-proptest! {
-    #![proptest_config(ProptestConfig {
-        cases: 256, failure_persistence: None, rng_seed: RngSeed::Fixed(1), ..ProptestConfig::default()
-    })]
-
     #[test]
     fn changes_that_were_made_up_leave_a_document_that_can_be_kept_and_given_away(seed: u64) {
-        let mut random = fastrand::Rng::with_seed(seed);
-        let (mut ana, mut ben) = (written("text"), Document::genesis().unwrap());
-        for _ in 0..4 {
-            edit(&mut ana, 1, random.u64(..));
-            edit(&mut ben, 1, random.u64(..));
-            if random.bool() {
-                (ana, ben) = (merged(&ana, &ben), merged(&ben, &ana));
-            }
-        }
-        let document = merged(&ana, &ben);
+        make_up(seed)?;
+    }
+}
+
+fn make_up(seed: u64) -> Result<(), TestCaseError> {
+    let mut random = fastrand::Rng::with_seed(seed);
+    let (mut ana, mut ben) = (written("text"), Document::genesis().unwrap());
+    for _ in 0..4 {
+        edit(&mut ana, 1, random.u64(..));
         edit(&mut ben, 1, random.u64(..));
-        let Some(made_up) = made_up(&document, &ben, &mut random) else { return Ok(()) };
-        if let Ok((with, _)) = document.with(&[made_up]) {
-            is_sound(&with)?;
-            // Whoever goes on from there, and whoever did not have it yet.
-            let [mut on, mut apart] = [&with, &ana].map(|one| Document::load(&one.save()).unwrap());
-            edit(&mut on, 2, random.u64(..));
-            edit(&mut apart, 2, random.u64(..));
-            is_sound(&merged(&on, &apart))?;
+        if random.bool() {
+            (ana, ben) = (merged(&ana, &ben), merged(&ben, &ana));
         }
+    }
+    let document = merged(&ana, &ben);
+    edit(&mut ben, 1, random.u64(..));
+    let Some(made_up) = made_up(&document, &ben, &mut random) else { return Ok(()) };
+    if let Ok((with, _)) = document.with(&[made_up]) {
+        is_sound(&with)?;
+        // Whoever goes on from there, and whoever did not have it yet.
+        let [mut on, mut apart] = [&with, &ana].map(|one| Document::load(&one.save()).unwrap());
+        edit(&mut on, 2, random.u64(..));
+        edit(&mut apart, 2, random.u64(..));
+        is_sound(&merged(&on, &apart))?;
+    }
+    Ok(())
+}
+
+/// Whoever gets changes in another order could not take one that names what its
+/// author did not have.
+#[test]
+fn a_change_names_nothing_but_what_its_author_knew() {
+    let (ana, ben) = (written("ana"), written("ben"));
+    let both = merged(&ana, &ben);
+    let of_ana = ana.changes_since(&[], usize::MAX).0.remove(0);
+    let element = OpId(of_ana.start_op().get(), of_ana.actor_id().clone());
+    for text in ["en", "been"] {
+        let mut edited = ben.clone();
+        edited.edit(&ben.heads(), text).unwrap();
+        let change = edited.changes_since(&ben.heads(), usize::MAX).0.remove(0);
+        let naming = |deps: &[Head]| {
+            let mut change = change.decode();
+            change.deps = deps.to_vec();
+            let operation = &mut change.operations[0];
+            operation.key = Key::Seq(ElementId::Id(element.clone()));
+            if !operation.insert {
+                operation.pred = vec![element.clone()].into();
+            }
+            Change::from(ExpandedChange { hash: None, ..change }).raw_bytes().to_vec()
+        };
+        let first = of_ana.raw_bytes().to_vec();
+        both.with(&[naming(&both.heads())]).unwrap();
+        ben.with(&[first.clone(), naming(&both.heads())]).unwrap();
+        for refused in [both.with(&[naming(&ben.heads())]), ben.with(&[first, naming(&ben.heads())])] {
+            let Err(Refusal::Malformed(_, reason)) = refused else { panic!("{refused:?}") };
+            assert!(reason.starts_with("it names what is not in the changes"), "{reason}");
+        }
+    }
+}
+
+/// Of a change that deletes only that is kept what it deletes.
+#[test]
+fn what_is_deleted_is_what_is_named() {
+    let document = written("text");
+    let first = document.changes_since(&[], usize::MAX).0.remove(0);
+    let element = |n| OpId(first.start_op().get() + n, first.actor_id().clone());
+    let mut edited = document.clone();
+    edited.edit(&document.heads(), "tet").unwrap();
+    let change = edited.changes_since(&document.heads(), usize::MAX).0.remove(0);
+    let with = |key: OpId, before: Vec<OpId>| {
+        let mut change = change.decode();
+        change.operations[0].key = Key::Seq(ElementId::Id(key));
+        change.operations[0].pred = before.into();
+        document.with(&[Change::from(ExpandedChange { hash: None, ..change }).raw_bytes()]).map(|_| ())
+    };
+    assert_eq!(with(element(1), vec![element(1)]), Ok(()));
+    let itself = OpId(change.start_op().get(), change.actor_id().clone());
+    for (key, before) in [
+        (element(1), vec![]),
+        (element(1), vec![element(2)]),
+        (element(1), vec![element(1), element(2)]),
+        (itself.clone(), vec![itself]),
+    ] {
+        let refused = with(key, before);
+        assert!(matches!(refused, Err(Refusal::Malformed(0, _))), "{refused:?}");
     }
 }
 

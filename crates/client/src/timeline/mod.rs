@@ -4,6 +4,8 @@
 //! really passed, and go to the renderers at once.
 
 mod fold;
+#[cfg(feature = "fuzzing")]
+mod fuzzed;
 mod json;
 mod mermaid;
 mod message;
@@ -27,6 +29,8 @@ use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
+#[cfg(feature = "fuzzing")]
+pub use self::fuzzed::timeline;
 use self::message::Message;
 use crate::{
     cli::Output,

@@ -94,8 +94,8 @@ impl Disk {
     /// Makes what was written durable, and with the first part of a file also
     /// that there is such a file.
     pub(super) fn sync(&self, file: &File, first: bool) -> io::Result<()> {
-        #[cfg(test)]
-        super::tests::syncs(&self.partial, file)?;
+        #[cfg(any(test, feature = "fuzzing"))]
+        super::model::syncs(&self.partial, file)?;
         file.sync_data()?;
         if first { sync_directory(&self.partial) } else { Ok(()) }
     }

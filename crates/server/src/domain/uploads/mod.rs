@@ -8,6 +8,8 @@
 //! was uploaded under it.
 
 mod disk;
+#[cfg(any(test, feature = "fuzzing"))]
+mod model;
 #[cfg(test)]
 mod tests;
 mod writer;
@@ -30,6 +32,8 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use self::disk::Disk;
+#[cfg(feature = "fuzzing")]
+pub use self::model::fuzzed;
 pub(crate) use self::writer::Attempt;
 use super::{
     lock,

@@ -1,0 +1,167 @@
+//! A server, and messages of any bytes to any of its methods.
+
+#![no_main]
+
+#[path = "automerge_panics.rs"]
+mod automerge_panics;
+
+use std::{cell::RefCell, future, time::Duration};
+
+use bytes::{Buf as _, BufMut as _, Bytes};
+use hyper_util::rt::TokioIo;
+use libfuzzer_sys::fuzz_target;
+use prost::Message as _;
+use server::config::Config;
+use shared_proto::{
+    POOL,
+    fourmodes::v1::{CountPrimes, SubmitTaskRequest, submit_task_request::Work},
+};
+use tokio::{io::DuplexStream, runtime::Runtime, time::timeout};
+use tonic::{
+    Code, Request, Status,
+    client::Grpc,
+    codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder},
+    transport::{Channel, Endpoint},
+};
+
+/// After so many calls there is a new server: its state grows.
+const CALLS: u32 = 1000;
+/// Of a stream no more messages are read.
+const MESSAGES: usize = 8;
+
+/// Time does not pass but jumps to whatever is waited for, so a call that waits
+/// for a minute takes none.
+struct World {
+    runtime: Runtime,
+    channel: Channel,
+    paths: Vec<String>,
+    calls: u32,
+}
+
+thread_local! {
+    static WORLD: RefCell<Option<World>> = const { RefCell::new(None) };
+}
+
+impl World {
+    fn new() -> Self {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build();
+        let runtime = runtime.expect("a runtime");
+        let channel = runtime.block_on(async {
+            let (near, far) = tokio::io::duplex(1 << 20);
+            let connections = tokio_stream::iter([Ok::<DuplexStream, std::io::Error>(far)]);
+            let connections = tokio_stream::StreamExt::chain(connections, tokio_stream::pending());
+            tokio::spawn(server::serve_connections(connections, Config::default(), future::pending()));
+            let mut near = Some(near);
+            let connector = tower::service_fn(move |_| {
+                let near =
+                    near.take().ok_or_else(|| std::io::Error::other("the server ended the connection"));
+                future::ready(near.map(TokioIo::new))
+            });
+            let endpoint = Endpoint::from_static("http://server.example");
+            endpoint.connect_with_connector(connector).await.expect("a connection")
+        });
+        let methods = POOL.services().flat_map(|service| {
+            let name = service.full_name().to_owned();
+            service.methods().map(|method| format!("/{name}/{}", method.name())).collect::<Vec<_>>()
+        });
+        Self { runtime, channel, paths: methods.collect(), calls: 0 }
+    }
+
+    fn call(&mut self, path: &str, messages: Vec<Bytes>) -> Status {
+        self.calls += 1;
+        self.runtime.block_on(async {
+            let mut client = Grpc::new(self.channel.clone());
+            client.ready().await.expect("the connection is there");
+            let path = path.parse().expect("a path");
+            let request = Request::new(tokio_stream::iter(messages));
+            let answer = async {
+                let mut responses = client.streaming(request, path, Raw).await?.into_inner();
+                for _ in 0..MESSAGES {
+                    if responses.message().await?.is_none() {
+                        break;
+                    }
+                }
+                Ok(())
+            };
+            let ended = timeout(Duration::from_secs(7200), answer).await.expect("every call has an end");
+            ended.err().unwrap_or_else(|| Status::ok(""))
+        })
+    }
+}
+
+/// Messages as they are on the wire.
+struct Raw;
+
+impl Codec for Raw {
+    type Encode = Bytes;
+    type Decode = Bytes;
+    type Encoder = Self;
+    type Decoder = Self;
+
+    fn encoder(&mut self) -> Self {
+        Self
+    }
+
+    fn decoder(&mut self) -> Self {
+        Self
+    }
+}
+
+impl Encoder for Raw {
+    type Item = Bytes;
+    type Error = Status;
+
+    fn encode(&mut self, message: Bytes, buffer: &mut EncodeBuf<'_>) -> Result<(), Status> {
+        buffer.put(message);
+        Ok(())
+    }
+}
+
+impl Decoder for Raw {
+    type Item = Bytes;
+    type Error = Status;
+
+    fn decode(&mut self, buffer: &mut DecodeBuf<'_>) -> Result<Option<Bytes>, Status> {
+        Ok(Some(buffer.copy_to_bytes(buffer.remaining())))
+    }
+}
+
+/// The same, with less work: a task goes on when nobody waits for it.
+fn short(message: Bytes) -> Bytes {
+    match SubmitTaskRequest::decode(message.clone()) {
+        Ok(SubmitTaskRequest { request_id, work: Some(Work::CountPrimes(CountPrimes { below })) }) => {
+            let work = Work::CountPrimes(CountPrimes { below: below.min(1000) });
+            SubmitTaskRequest { request_id, work: Some(work) }.encode_to_vec().into()
+        }
+        _ => message,
+    }
+}
+
+// A byte that chooses the method, and messages, each with its length before it;
+// the last one is as long as what is left.
+fuzz_target!(init: automerge_panics::allow(), |bytes: &[u8]| {
+    let Some((method, mut rest)) = bytes.split_first() else { return };
+    let mut messages = Vec::new();
+    while let Some((length, after)) = rest.split_first_chunk() {
+        let length = usize::from(u16::from_be_bytes(*length)).min(after.len());
+        let (message, after) = after.split_at(length);
+        messages.push(Bytes::copy_from_slice(message));
+        rest = after;
+    }
+    WORLD.with_borrow_mut(|world| {
+        let world_of = world.get_or_insert_with(World::new);
+        let path = world_of.paths[usize::from(*method) % world_of.paths.len()].clone();
+        if path.ends_with("/SubmitTask") {
+            messages = messages.into_iter().map(short).collect();
+        }
+        let status = world_of.call(&path, messages);
+        // What tonic says of bytes that are no such message, and of no message.
+        let undecoded = ["failed to decode Protobuf message", "Missing request message"];
+        let undecoded = undecoded.iter().any(|said| status.message().starts_with(said));
+        let wrong = matches!(status.code(), Code::Internal | Code::Unknown | Code::DataLoss) && !undecoded;
+        assert!(!wrong, "{path}: {status:?}");
+        if world_of.calls == CALLS {
+            *world = None;
+        }
+    });
+});

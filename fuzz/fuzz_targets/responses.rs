@@ -1,0 +1,7 @@
+//! What a server sends, on its way to a terminal.
+
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|bytes: &[u8]| client::fuzzing::timeline(bytes));
