@@ -141,11 +141,21 @@ deny:
 advisories:
     cargo deny --locked check advisories
 
-# Python clients (grpcio) against the server; needs Python 3 with its venv module.
+# Clients and a server in other languages: Python (grpcio) and JavaScript (grpc-js, connect-web); needs Python 3 and npm.
 [group("develop")]
 interop: build
     bash interop/run.sh
 
+# `client check` through nginx, HAProxy, nghttpx and Caddy, well and badly configured: `just proxies`, `just proxies nginx/good`.
+[group("develop")]
+proxies *cases: build
+    python3 interop/proxies/run.py {{ cases }}
+
+# docs/proxies.md, from what `just proxies` has found.
+[group("develop")]
+proxies-table:
+    python3 interop/proxies/run.py --table docs/proxies.md
+
 # All that CI runs.
 [group("develop")]
-ci: lint deny test simulate demo interop
+ci: lint deny test simulate demo interop proxies

@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
-# Calls a server with the Python clients and tests of interop/python.
+# Calls a server with the Python clients and tests of interop/python, and with
+# those of interop/node.
 #
-#   cargo build -p server && interop/run.sh
+#   cargo build --workspace && interop/run.sh
 #
-# Arguments go to unittest: -v, or the name of a test. FOURMODES_SERVER_BIN
-# names another server than the one that cargo has built. Whatever is made here
-# goes to target/interop.
+# Arguments go to Python's unittest alone: -v, or the name of a test.
+# FOURMODES_SERVER_BIN and FOURMODES_CLIENT_BIN name others than those that cargo has
+# built. Whatever is made here goes to target/interop.
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -13,17 +14,22 @@ root=$(dirname "$here")
 target=${CARGO_TARGET_DIR:-$root/target}
 venv=$target/interop/venv
 gen=$target/interop/gen
-server=${FOURMODES_SERVER_BIN:-$target/debug/server}
+node=$target/interop/node
+client=$(realpath "${FOURMODES_CLIENT_BIN:-$target/debug/client}")
+server=$(realpath "${FOURMODES_SERVER_BIN:-$target/debug/server}")
 
 fail() {
     printf 'interop: %s\n' "$*" >&2
     exit 1
 }
 
+[[ -f $client && -x $client ]] || fail "there is no client at $client; build it (cargo build -p client) or set FOURMODES_CLIENT_BIN"
 [[ -f $server && -x $server ]] || fail "there is no server at $server; build it (cargo build -p server) or set FOURMODES_SERVER_BIN"
 command -v python3 >/dev/null || fail "python3 is missing; on Debian: apt-get install python3 python3-venv"
 # Debian ships venv without ensurepip, which it needs, until python3-venv is installed.
 python3 -c 'import ensurepip, venv' 2>/dev/null || fail "the venv module of python3 is missing; on Debian: apt-get install python3-venv"
+
+command -v npm >/dev/null || fail "npm is missing; on Debian: apt-get install nodejs npm"
 
 # What the environment was made from, written last: one that was interrupted
 # half-way does not count.
@@ -43,5 +49,21 @@ generate() {
 # Flat, as in a tutorial: `import greeter_pb2`.
 generate "$root/proto/tutorial" "$root"/proto/tutorial/*.proto
 generate "$root/proto" "$root"/proto/fourmodes/v1/*.proto "$root"/proto/google/bytestream/*.proto
+# Generated, these would be a package with the name of grpcio's own.
+"$venv/bin/python" -m grpc_tools.protoc --proto_path="$root/proto" --include_imports \
+    --descriptor_set_out="$gen/standard.bin" "$root"/proto/grpc/testing/*.proto
 
-FOURMODES_SERVER_BIN=$server PYTHONPATH=$gen exec "$venv/bin/python" "$here/python/test_interop.py" "$@"
+FOURMODES_SERVER_BIN=$server FOURMODES_CLIENT_BIN=$client FOURMODES_DESCRIPTORS=$gen/standard.bin \
+    PYTHONPATH=$gen "$venv/bin/python" "$here/python/test_interop.py" "$@"
+if (($#)); then exit; fi
+
+mkdir -p "$node"
+cp -- "$here"/node/* "$node"
+PYTHONPATH=$gen "$venv/bin/python" "$here/python/descriptors.py" "$node/descriptors.bin"
+# Again only for other packages than those that are there.
+if ! cmp --silent "$node/package-lock.json" "$node/installed"; then
+    (cd "$node" && npm ci --silent --no-audit --no-fund)
+    cp -- "$node/package-lock.json" "$node/installed"
+fi
+cd "$node"
+FOURMODES_SERVER_BIN=$server FOURMODES_DESCRIPTORS=descriptors.bin exec node --test
