@@ -1,0 +1,73 @@
+//! The server beside others, interleaved in one run, in operations for each
+//! second of CPU time that a server takes. Machines differ and are shared:
+//! ratios within a run are all that is told.
+
+mod measure;
+mod report;
+mod serve;
+mod target;
+mod work;
+
+use std::{io::Write as _, process::ExitCode, time::Duration};
+
+use clap::{Parser, Subcommand};
+
+use crate::{report::Report, serve::Baseline, work::Work};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Compare the server with others, side by side
+#[derive(Debug, Parser)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Measure the server beside a bare tonic server; both in `target/release`
+    Run {
+        /// What to measure; everything when nothing is named
+        #[arg(long, value_enum)]
+        only: Vec<Work>,
+        /// How often; each round measures everyone once
+        #[arg(long, default_value_t = 7)]
+        rounds: usize,
+        /// How long each measurement takes, after a quarter of it to get going
+        #[arg(long, default_value = "1s", value_parser = humantime::parse_duration)]
+        each: Duration,
+        /// Write a JSON object instead of a table
+        #[arg(long)]
+        json: bool,
+    },
+    /// Serve one of the others until interrupted, on a free port of 127.0.0.1
+    Serve { baseline: Baseline },
+}
+
+fn main() -> ExitCode {
+    let done = match Cli::parse().command {
+        Command::Run { only, rounds, each, json } => run(&only, rounds, each, json),
+        Command::Serve { baseline } => serve::serve(baseline),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let _ = writeln!(std::io::stderr(), "error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(only: &[Work], rounds: usize, each: Duration, json: bool) -> anyhow::Result<()> {
+    let works = if only.is_empty() { Work::ALL.to_vec() } else { only.to_vec() };
+    let report = Report::new(&measure::run(&works, rounds.max(1), each)?);
+    let mut stdout = std::io::stdout();
+    if json {
+        serde_json::to_writer_pretty(&mut stdout, &report)?;
+        writeln!(stdout)?;
+    } else {
+        write!(stdout, "{report}")?;
+    }
+    Ok(())
+}
