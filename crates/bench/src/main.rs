@@ -2,6 +2,7 @@
 //! second of CPU time that a server takes. Machines differ and are shared:
 //! ratios within a run are all that is told.
 
+mod call;
 mod measure;
 mod report;
 mod serve;
@@ -10,9 +11,12 @@ mod work;
 
 use std::{io::Write as _, process::ExitCode, time::Duration};
 
-use clap::{Parser, Subcommand};
+use clap::{Parser, Subcommand, ValueEnum as _};
 
-use crate::{report::Report, serve::Baseline, work::Work};
+use crate::{
+    report::Report,
+    work::{Contestant, Work},
+};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -26,11 +30,14 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Measure the server beside a bare tonic server; both in `target/release`
+    /// Measure the server beside the others; it is taken from beside this program
     Run {
         /// What to measure; everything when nothing is named
         #[arg(long, value_enum)]
         only: Vec<Work>,
+        /// Beside whom; everyone when nobody is named
+        #[arg(long, value_enum)]
+        against: Vec<Contestant>,
         /// How often; each round measures everyone once
         #[arg(long, default_value_t = 7)]
         rounds: usize,
@@ -42,13 +49,13 @@ enum Command {
         json: bool,
     },
     /// Serve one of the others until interrupted, on a free port of 127.0.0.1
-    Serve { baseline: Baseline },
+    Serve { contestant: Contestant },
 }
 
 fn main() -> ExitCode {
     let done = match Cli::parse().command {
-        Command::Run { only, rounds, each, json } => run(&only, rounds, each, json),
-        Command::Serve { baseline } => serve::serve(baseline),
+        Command::Run { only, against, rounds, each, json } => run(&only, &against, rounds, each, json),
+        Command::Serve { contestant } => serve::serve(contestant),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -59,9 +66,15 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(only: &[Work], rounds: usize, each: Duration, json: bool) -> anyhow::Result<()> {
-    let works = if only.is_empty() { Work::ALL.to_vec() } else { only.to_vec() };
-    let report = Report::new(&measure::run(&works, rounds.max(1), each)?);
+fn run(
+    only: &[Work],
+    against: &[Contestant],
+    rounds: usize,
+    each: Duration,
+    json: bool,
+) -> anyhow::Result<()> {
+    let works = if only.is_empty() { Work::value_variants() } else { only };
+    let report = Report::new(&measure::run(works, against, rounds.max(1), each)?);
     let mut stdout = std::io::stdout();
     if json {
         serde_json::to_writer_pretty(&mut stdout, &report)?;

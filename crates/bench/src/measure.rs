@@ -1,12 +1,8 @@
-//! Round after round, each work on each server in turn.
+//! Round after round, each work on each contestant in turn.
 
 use std::{
     env::current_exe,
     process::Command,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering::Relaxed},
-    },
     time::{Duration, Instant},
 };
 
@@ -14,15 +10,17 @@ use anyhow::{Context as _, bail};
 use tokio::{runtime, time::sleep};
 
 use crate::{
+    call::{self, Done},
     target::{Target, stay_on_core},
-    work::Work,
+    work::{Contestant, Work, name},
 };
 
-/// Of one work, a round an entry.
+/// One work by one contestant.
 pub(crate) struct Measured {
     pub(crate) work: Work,
-    pub(crate) ours: Vec<Rates>,
-    pub(crate) bare: Vec<Rates>,
+    pub(crate) contestant: Contestant,
+    /// A round an entry.
+    pub(crate) rates: Vec<Rates>,
 }
 
 /// Operations for each second.
@@ -34,40 +32,64 @@ pub(crate) struct Rates {
     pub(crate) wall: f64,
 }
 
-pub(crate) fn run(works: &[Work], rounds: usize, each: Duration) -> anyhow::Result<Vec<Measured>> {
-    let bench = current_exe().context("where this program is")?;
+pub(crate) fn run(
+    works: &[Work],
+    only: &[Contestant],
+    rounds: usize,
+    each: Duration,
+) -> anyhow::Result<Vec<Measured>> {
+    let mut measured = Vec::new();
+    for &work in works {
+        let contestants = work.contestants().iter().copied();
+        let wanted = |&it: &Contestant| it == Contestant::Ours || only.is_empty() || only.contains(&it);
+        let nothing = |contestant| Measured { work, contestant, rates: Vec::new() };
+        measured.push(contestants.filter(wanted).map(nothing).collect::<Vec<_>>());
+    }
+    // The servers have one core, the clients the other.
     stay_on_core(0);
-    let mut ours = Command::new(bench.with_file_name("server"));
-    ours.args(["--listen", "127.0.0.1:0", "--data-dir", ":memory:", "all"]);
-    let ours = Target::start(ours)?;
-    let mut bare = Command::new(bench);
-    bare.args(["serve", "bare-tonic"]);
-    let bare = Target::start(bare)?;
-    stay_on_core(1);
-    let runtime = runtime::Builder::new_current_thread().enable_all().build().context("no runtime")?;
-
-    let nothing = |&work| Measured { work, ours: Vec::new(), bare: Vec::new() };
-    let mut measured: Vec<_> = works.iter().map(nothing).collect();
-    for round in 0..rounds {
-        for Measured { work, ours: of_ours, bare: of_bare } in &mut measured {
-            // Whoever comes second finds the machine as the first one left it.
-            let mut turns = [(&ours, of_ours), (&bare, of_bare)];
-            turns.rotate_left(round % 2);
-            for (target, rates) in turns {
-                rates.push(runtime.block_on(rate(target, *work, each))?);
-            }
+    let mut targets: Vec<(Contestant, Target)> = Vec::new();
+    for Measured { contestant, .. } in measured.iter().flatten() {
+        if targets.iter().all(|(there, _)| there != contestant) {
+            targets.push((*contestant, start(*contestant)?));
         }
     }
-    Ok(measured)
+    stay_on_core(1);
+    let runtime = runtime::Builder::new_current_thread().enable_all().build().context("no runtime")?;
+    for round in 0..rounds {
+        for side_by_side in &mut measured {
+            // Nobody always has the machine as the same other one left it.
+            let first = round % side_by_side.len();
+            side_by_side.rotate_left(first);
+            for Measured { work, contestant, rates } in &mut *side_by_side {
+                let target = targets.iter().find(|(there, _)| there == contestant);
+                let (_, target) = target.context("every contestant was started")?;
+                rates.push(runtime.block_on(rate(target, *contestant, *work, each))?);
+            }
+            side_by_side.rotate_right(first);
+        }
+    }
+    Ok(measured.into_iter().flatten().collect())
 }
 
-async fn rate(target: &Target, work: Work, each: Duration) -> anyhow::Result<Rates> {
-    let done = Arc::new(AtomicU64::new(0));
+fn start(contestant: Contestant) -> anyhow::Result<Target> {
+    let bench = current_exe().context("where this program is")?;
+    if contestant != Contestant::Ours {
+        let mut command = Command::new(bench);
+        command.args(["serve", &name(contestant)]);
+        return Target::start(command);
+    }
+    let mut command = Command::new(bench.with_file_name("server"));
+    command.args(["--listen", "127.0.0.1:0", "--data-dir", ":memory:", "all"]);
+    Target::start(command)
+}
+
+async fn rate(target: &Target, contestant: Contestant, work: Work, each: Duration) -> anyhow::Result<Rates> {
+    let done = Done::default();
     let measuring = async {
         sleep(each / 4).await;
-        let (before, cpu, begun) = (done.load(Relaxed), target.cpu_time()?, Instant::now());
+        let (before, cpu, begun) = (done.count(), target.cpu_time()?, Instant::now());
         sleep(each).await;
-        let (after, took, went_by) = (done.load(Relaxed), target.cpu_time()?, begun.elapsed());
+        let (after, took, went_by) = (done.count(), target.cpu_time()?, begun.elapsed());
         let operations = (after - before) as f64;
         anyhow::Ok(Rates {
             cpu: operations / (took - cpu).as_secs_f64(),
@@ -76,9 +98,9 @@ async fn rate(target: &Target, work: Work, each: Duration) -> anyhow::Result<Rat
     };
     tokio::select! {
         rates = measuring => rates,
-        ended = work.go_on(&target.url, done.clone()) => {
-            ended.with_context(|| format!("{work:?} at {}", target.url))?;
-            bail!("{work:?} at {} has ended", target.url)
+        ended = call::go_on(contestant, target.address, work, done.clone()) => {
+            ended?;
+            bail!("{work:?} of {contestant:?} has ended")
         }
     }
 }

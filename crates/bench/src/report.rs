@@ -6,70 +6,73 @@ use serde::Serialize;
 
 use crate::{
     measure::{Measured, Rates},
-    work::Work,
+    work::{Contestant, Work, name},
 };
 
 #[derive(Debug, Serialize)]
 pub(crate) struct Report {
-    works: Vec<Row>,
+    rows: Vec<Row>,
 }
 
+/// Medians of all rounds.
 #[derive(Debug, Serialize)]
 struct Row {
     work: Work,
-    /// Operations for each second of the server's CPU time, and the ratio of
-    /// ours to the bare one.
-    ours: f64,
-    bare_tonic: f64,
+    contestant: Contestant,
+    per_cpu_second: f64,
+    per_second: f64,
+    /// What ours does for each that this one does, by the server's CPU time.
     ratio: f64,
-    /// The smallest and the largest ratio of a round.
+    /// The smallest and the largest of a round.
     spread: [f64; 2],
-    /// The ratio by the clock, where the client may be what is slow.
-    wall_ratio: f64,
+    /// Likewise by the clock, where the client may be what is slow.
+    ratio_by_clock: f64,
 }
 
 impl Report {
     pub(crate) fn new(measured: &[Measured]) -> Self {
-        let works = measured.iter().map(|Measured { work, ours, bare }| {
-            let rounds = ours.iter().zip(bare).map(|(ours, bare)| ours.cpu / bare.cpu);
-            let mut rounds: Vec<_> = rounds.collect();
-            rounds.sort_by(f64::total_cmp);
+        let rows = measured.iter().filter_map(|of| {
+            let ours = measured.iter().find(|it| it.work == of.work && it.contestant == Contestant::Ours)?;
             let (cpu, wall) = (|rates: &Rates| rates.cpu, |rates: &Rates| rates.wall);
-            Row {
-                work: *work,
-                ours: median(ours, cpu),
-                bare_tonic: median(bare, cpu),
-                ratio: median(ours, cpu) / median(bare, cpu),
-                spread: [rounds[0], rounds[rounds.len() - 1]],
-                wall_ratio: median(ours, wall) / median(bare, wall),
-            }
+            let rounds = ours.rates.iter().zip(&of.rates).map(|(ours, of)| ours.cpu / of.cpu);
+            let spread = rounds.fold([f64::MAX, 0.0], |[least, most], it| [it.min(least), it.max(most)]);
+            Some(Row {
+                work: of.work,
+                contestant: of.contestant,
+                per_cpu_second: median(of, cpu),
+                per_second: median(of, wall),
+                ratio: median(ours, cpu) / median(of, cpu),
+                spread,
+                ratio_by_clock: median(ours, wall) / median(of, wall),
+            })
         });
-        Self { works: works.collect() }
+        Self { rows: rows.collect() }
     }
 }
 
-fn median(rates: &[Rates], of: impl Fn(&Rates) -> f64) -> f64 {
-    let mut sorted: Vec<_> = rates.iter().map(of).collect();
+fn median(measured: &Measured, of: impl Fn(&Rates) -> f64) -> f64 {
+    let mut sorted: Vec<_> = measured.rates.iter().map(of).collect();
     sorted.sort_by(f64::total_cmp);
-    sorted[sorted.len() / 2]
+    sorted.get(sorted.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "operations for each second of the server's CPU time")?;
         writeln!(
             f,
-            "{:<18}{:>12}{:>12}{:>8}  {:<14}{:>8}",
-            "", "server", "bare tonic", "ratio", "of each round", "by clock"
+            "{:<18}{:<14}{:>14}{:>12}   {:>6}  {:<13}{:>8}",
+            "", "", "a CPU second", "a second", "ratio", "each round", "by clock"
         )?;
-        for Row { work, ours, bare_tonic, ratio, spread: [least, most], wall_ratio } in &self.works {
-            let work = clap::ValueEnum::to_possible_value(work);
-            let work = work.as_ref().map_or("", |work| work.get_name());
-            writeln!(
-                f,
-                "{work:<18}{ours:>12.0}{bare_tonic:>12.0}{ratio:>8.3}  {:<14}{wall_ratio:>8.3}",
-                format!("{least:.3}–{most:.3}")
-            )?;
+        for row in &self.rows {
+            let work = if row.contestant == Contestant::Ours { name(row.work) } else { String::new() };
+            let (contestant, per_cpu) = (row.contestant.to_string(), row.per_cpu_second);
+            write!(f, "{work:<18}{contestant:<14}{per_cpu:>14.0}{:>12.0}", row.per_second)?;
+            if row.contestant != Contestant::Ours {
+                let [least, most] = row.spread;
+                let spread = format!("{least:.2} to {most:.2}");
+                write!(f, "   {:>6.3}  {spread:<13}{:>8.3}", row.ratio, row.ratio_by_clock)?;
+            }
+            writeln!(f)?;
         }
         Ok(())
     }

@@ -2,16 +2,16 @@
 
 use std::{
     io::{BufRead as _, BufReader},
+    net::SocketAddr,
     process::{Child, Command, Stdio},
     time::Duration,
 };
 
 use anyhow::Context as _;
 use sysinfo::{Pid, ProcessRefreshKind, ProcessesToUpdate, System};
-use tonic::transport::Uri;
 
 pub(crate) struct Target {
-    pub(crate) url: Uri,
+    pub(crate) address: SocketAddr,
     process: Child,
 }
 
@@ -29,11 +29,13 @@ impl Target {
             format!("{what} cannot be started; build it with cargo build --release --workspace")
         })?;
         let stdout = process.stdout.take().context("no stdout")?;
-        let mut target = Self { url: Uri::default(), process };
         let mut line = String::new();
         BufReader::new(stdout).read_line(&mut line)?;
-        let url = line.trim().strip_prefix("listening on ");
-        target.url = url.with_context(|| format!("{what} said {line:?} instead of its address"))?.parse()?;
+        let address = line.trim().strip_prefix("listening on http://");
+        let address = address.with_context(|| format!("{what} said {line:?} instead of its address"));
+        // From here on it is ended with this.
+        let mut target = Self { address: ([127, 0, 0, 1], 0).into(), process };
+        target.address = address?.parse()?;
         Ok(target)
     }
 

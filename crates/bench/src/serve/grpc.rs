@@ -1,12 +1,15 @@
-//! The others: what the server is measured against.
+//! gRPC by tonic, without anything around the handlers.
 
-use std::{io::Write as _, pin::Pin};
+use std::pin::Pin;
 
 use anyhow::Context as _;
-use shared_proto::testing::{
-    Empty, Payload, SimpleRequest, SimpleResponse, StreamingInputCallRequest, StreamingInputCallResponse,
-    StreamingOutputCallRequest, StreamingOutputCallResponse,
-    test_service_server::{TestService, TestServiceServer},
+use shared_proto::{
+    limits,
+    testing::{
+        Empty, Payload, SimpleRequest, SimpleResponse, StreamingInputCallRequest, StreamingInputCallResponse,
+        StreamingOutputCallRequest, StreamingOutputCallResponse,
+        test_service_server::{TestService, TestServiceServer},
+    },
 };
 use tokio::net::TcpListener;
 use tokio_stream::{Stream, StreamExt as _};
@@ -15,28 +18,24 @@ use tonic::{
     transport::{Server, server::TcpIncoming},
 };
 
-#[derive(Debug, Clone, Copy, clap::ValueEnum)]
-pub(crate) enum Baseline {
-    /// tonic as it comes: no layers, no limits, default settings
-    BareTonic,
+/// As it comes.
+pub(super) async fn bare(listener: TcpListener) -> anyhow::Result<()> {
+    serve(Server::builder(), listener).await
 }
 
-pub(crate) fn serve(baseline: Baseline) -> anyhow::Result<()> {
-    let runtime = tokio::runtime::Runtime::new().context("no runtime")?;
-    runtime.block_on(async {
-        let listener = TcpListener::bind("127.0.0.1:0").await.context("cannot listen on 127.0.0.1")?;
-        let mut stdout = std::io::stdout();
-        writeln!(stdout, "listening on http://{}", listener.local_addr()?)?;
-        stdout.flush()?;
-        match baseline {
-            Baseline::BareTonic => bare_tonic(listener).await,
-        }
-    })
+/// With the server's HTTP/2 settings.
+pub(super) async fn tuned(listener: TcpListener) -> anyhow::Result<()> {
+    let settings = Server::builder()
+        .initial_stream_window_size(limits::STREAM_WINDOW)
+        .initial_connection_window_size(limits::CONNECTION_WINDOW)
+        .max_frame_size(limits::FRAME_SIZE);
+    serve(settings, listener).await
 }
 
-async fn bare_tonic(listener: TcpListener) -> anyhow::Result<()> {
+async fn serve(mut server: Server, listener: TcpListener) -> anyhow::Result<()> {
+    // As when tonic listens by itself.
     let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
-    let server = Server::builder().add_service(TestServiceServer::new(Bare));
+    let server = server.add_service(TestServiceServer::new(Bare));
     server.serve_with_incoming(incoming).await.context("the listener failed")
 }
 
