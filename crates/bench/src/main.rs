@@ -1,22 +1,9 @@
-//! The server beside others, interleaved in one run, in operations for each
-//! second of CPU time that a server takes. Machines differ and are shared:
-//! ratios within a run are all that is told.
-
-mod call;
-mod measure;
-mod report;
-mod serve;
-mod target;
-mod work;
+//! The `bench` binary: parse, run or serve, exit code.
 
 use std::{io::Write as _, process::ExitCode, time::Duration};
 
+use bench::{Contestant, Report, Work};
 use clap::{Parser, Subcommand, ValueEnum as _};
-
-use crate::{
-    report::Report,
-    work::{Contestant, Work},
-};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -55,7 +42,7 @@ enum Command {
 fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Run { only, against, rounds, each, json } => run(&only, &against, rounds, each, json),
-        Command::Serve { contestant } => serve::serve(contestant),
+        Command::Serve { contestant } => bench::serve(contestant),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -74,7 +61,7 @@ fn run(
     json: bool,
 ) -> anyhow::Result<()> {
     let works = if only.is_empty() { Work::value_variants() } else { only };
-    let report = Report::new(&measure::run(works, against, rounds.max(1), each)?);
+    let report = Report::new(&bench::run(works, against, rounds.max(1), each)?);
     let mut stdout = std::io::stdout();
     if json {
         serde_json::to_writer_pretty(&mut stdout, &report)?;

@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// One work by one contestant.
-pub(crate) struct Measured {
+pub struct Measured {
     pub(crate) work: Work,
     pub(crate) contestant: Contestant,
     /// A round an entry.
@@ -25,14 +25,20 @@ pub(crate) struct Measured {
 
 /// Operations for each second.
 #[derive(Clone, Copy)]
-pub(crate) struct Rates {
+pub struct Rates {
     /// … of CPU time that the server took.
     pub(crate) cpu: f64,
     /// … that went by.
     pub(crate) wall: f64,
 }
 
-pub(crate) fn run(
+/// Measures `works` by those of `only`, or by everyone when it is empty, in so
+/// many rounds. The programs are those beside this one.
+///
+/// # Errors
+///
+/// When one of them cannot be started or does not do its work.
+pub fn run(
     works: &[Work],
     only: &[Contestant],
     rounds: usize,
@@ -73,13 +79,19 @@ pub(crate) fn run(
 
 fn start(contestant: Contestant) -> anyhow::Result<Target> {
     let bench = current_exe().context("where this program is")?;
-    if contestant != Contestant::Ours {
-        let mut command = Command::new(bench);
-        command.args(["serve", &name(contestant)]);
-        return Target::start(command);
-    }
-    let mut command = Command::new(bench.with_file_name("server"));
-    command.args(["--listen", "127.0.0.1:0", "--data-dir", ":memory:", "all"]);
+    let command = match contestant {
+        Contestant::Ours => {
+            let mut command = Command::new(bench.with_file_name("server"));
+            command.args(["--listen", "127.0.0.1:0", "--data-dir", ":memory:", "all"]);
+            command
+        }
+        Contestant::BareTonic => Command::new(bench.with_file_name("bare-tonic")),
+        other => {
+            let mut command = Command::new(bench);
+            command.args(["serve", &name(other)]);
+            command
+        }
+    };
     Target::start(command)
 }
 

@@ -9,12 +9,12 @@ use crate::{
     work::{Contestant, Work, name},
 };
 
+/// Medians of all rounds; displayed, a table.
 #[derive(Debug, Serialize)]
-pub(crate) struct Report {
+pub struct Report {
     rows: Vec<Row>,
 }
 
-/// Medians of all rounds.
 #[derive(Debug, Serialize)]
 struct Row {
     work: Work,
@@ -30,7 +30,8 @@ struct Row {
 }
 
 impl Report {
-    pub(crate) fn new(measured: &[Measured]) -> Self {
+    /// Ours beside each of the others.
+    pub fn new(measured: &[Measured]) -> Self {
         let rows = measured.iter().filter_map(|of| {
             let ours = measured.iter().find(|it| it.work == of.work && it.contestant == Contestant::Ours)?;
             let (cpu, wall) = (|rates: &Rates| rates.cpu, |rates: &Rates| rates.wall);

@@ -8,7 +8,7 @@ use serde::Serialize;
 /// Something that a client does with a server, as fast as it can.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub(crate) enum Work {
+pub enum Work {
     /// A small question and its answer, one at a time
     Unary1,
     /// Likewise, 64 in flight on one connection
@@ -34,13 +34,13 @@ pub(crate) enum Work {
 /// A server, and the protocol that it speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub(crate) enum Contestant {
+pub enum Contestant {
     /// The server of this repository, all layers on
     #[value(skip)]
     Ours,
-    /// tonic as it comes: no layers, no limits, default settings
+    /// tonic as it comes: no layers, no limits, default settings, the default allocator
     BareTonic,
-    /// tonic without layers, with the server's HTTP/2 settings
+    /// tonic without layers, with the server's HTTP/2 settings and allocator
     TunedTonic,
     /// The h2 crate alone, which sends and takes the same frames
     H2,

@@ -1,20 +1,20 @@
-//! gRPC: the standard interop service, which every contestant of gRPC has, and
-//! `Multiply`.
+//! gRPC: the service for measuring, and `Multiply`.
 
 use std::net::SocketAddr;
 
 use shared_proto::{
-    fourmodes::v1::{MultiplyRequest, unary_service_client::UnaryServiceClient},
-    limits,
-    testing::{
-        Payload, ResponseParameters, SimpleRequest, StreamingInputCallRequest, StreamingOutputCallRequest,
-        test_service_client::TestServiceClient,
+    fourmodes::v1::{
+        MeasureBidiStreamingRequest, MeasureClientStreamingRequest, MeasureServerStreamingRequest,
+        MeasureUnaryRequest, MultiplyRequest, measure_service_client::MeasureServiceClient,
+        unary_service_client::UnaryServiceClient,
     },
+    limits,
 };
 use tokio::task::JoinSet;
 use tokio_stream::StreamExt as _;
 use tonic::{
     Status,
+    codegen::Bytes,
     transport::{Channel, Endpoint},
 };
 
@@ -22,9 +22,9 @@ use super::Done;
 use crate::work::Work;
 
 /// The messages in one call of a stream, so that the cost of a call is none.
-const RUN: usize = 10_000;
+const RUN: u64 = 10_000;
 
-type Client = TestServiceClient<Channel>;
+type Client = MeasureServiceClient<Channel>;
 
 pub(super) async fn go_on(address: SocketAddr, work: Work, done: Done) -> anyhow::Result<()> {
     let (connections, at_once) = work.in_flight();
@@ -66,58 +66,48 @@ async fn calls(channel: Channel, work: Work, done: Done) -> Result<(), Status> {
 }
 
 async fn unary(client: &mut Client, work: Work, done: &Done) -> Result<(), Status> {
-    let (response_size, payload) = (size(work), payload(work));
-    client.unary_call(SimpleRequest { response_size, payload, ..SimpleRequest::default() }).await?;
+    client.measure_unary(MeasureUnaryRequest { payload: payload(work), response_bytes: size(work) }).await?;
     done.more(1);
     Ok(())
 }
 
 async fn server_streaming(client: &mut Client, work: Work, done: &Done) -> Result<(), Status> {
-    let request = StreamingOutputCallRequest {
-        response_parameters: vec![parameters(work); RUN],
-        ..StreamingOutputCallRequest::default()
-    };
-    let mut responses = client.streaming_output_call(request).await?.into_inner();
+    let request = MeasureServerStreamingRequest { count: RUN, response_bytes: size(work) };
+    let mut responses = client.measure_server_streaming(request).await?.into_inner();
     while responses.message().await?.is_some() {
         done.more(1);
     }
     Ok(())
 }
 
-async fn client_streaming(client: &mut Client, work: Work, run: usize, done: &Done) -> Result<(), Status> {
+async fn client_streaming(client: &mut Client, work: Work, run: u64, done: &Done) -> Result<(), Status> {
     let (sent, payload) = (done.clone(), payload(work));
     let requests = tokio_stream::iter(0..run).map(move |_| {
         sent.more(1);
-        StreamingInputCallRequest { payload: payload.clone(), ..StreamingInputCallRequest::default() }
+        MeasureClientStreamingRequest { payload: payload.clone(), values: Vec::new() }
     });
-    let response = client.streaming_input_call(requests).await?.into_inner();
-    match usize::try_from(response.aggregated_payload_size) {
-        Ok(size) if size == run * work.message() => Ok(()),
-        _ => Err(Status::data_loss(format!("{} bytes arrived", response.aggregated_payload_size))),
+    let response = client.measure_client_streaming(requests).await?.into_inner();
+    if response.messages != run {
+        return Err(Status::data_loss(format!("{} of {run} messages arrived", response.messages)));
     }
+    Ok(())
 }
 
 async fn bidi_streaming(client: &mut Client, work: Work, done: &Done) -> Result<(), Status> {
-    let requests = tokio_stream::iter(0..RUN).map(move |_| StreamingOutputCallRequest {
-        response_parameters: vec![parameters(work)],
-        payload: payload(work),
-        ..StreamingOutputCallRequest::default()
-    });
-    let mut responses = client.full_duplex_call(requests).await?.into_inner();
+    let payload = payload(work);
+    let requests = tokio_stream::iter(0..RUN)
+        .map(move |_| MeasureBidiStreamingRequest { payload: payload.clone(), response_bytes: size(work) });
+    let mut responses = client.measure_bidi_streaming(requests).await?.into_inner();
     while responses.message().await?.is_some() {
         done.more(1);
     }
     Ok(())
 }
 
-fn parameters(work: Work) -> ResponseParameters {
-    ResponseParameters { size: size(work), ..ResponseParameters::default() }
+fn payload(work: Work) -> Bytes {
+    vec![0; work.message()].into()
 }
 
-fn payload(work: Work) -> Option<Payload> {
-    Some(Payload { body: vec![0; work.message()].into(), ..Payload::default() })
-}
-
-fn size(work: Work) -> i32 {
-    i32::try_from(work.message()).unwrap_or(i32::MAX)
+fn size(work: Work) -> u32 {
+    u32::try_from(work.message()).unwrap_or(u32::MAX)
 }

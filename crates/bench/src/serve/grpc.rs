@@ -4,17 +4,19 @@ use std::pin::Pin;
 
 use anyhow::Context as _;
 use shared_proto::{
-    limits,
-    testing::{
-        Empty, Payload, SimpleRequest, SimpleResponse, StreamingInputCallRequest, StreamingInputCallResponse,
-        StreamingOutputCallRequest, StreamingOutputCallResponse,
-        test_service_server::{TestService, TestServiceServer},
+    fourmodes::v1::{
+        MeasureBidiStreamingRequest, MeasureBidiStreamingResponse, MeasureClientStreamingRequest,
+        MeasureClientStreamingResponse, MeasureServerStreamingRequest, MeasureServerStreamingResponse,
+        MeasureUnaryRequest, MeasureUnaryResponse,
+        measure_service_server::{MeasureService, MeasureServiceServer},
     },
+    limits,
 };
 use tokio::net::TcpListener;
 use tokio_stream::{Stream, StreamExt as _};
 use tonic::{
     Request, Response, Status, Streaming,
+    codegen::Bytes,
     transport::{Server, server::TcpIncoming},
 };
 
@@ -35,91 +37,64 @@ pub(super) async fn tuned(listener: TcpListener) -> anyhow::Result<()> {
 async fn serve(mut server: Server, listener: TcpListener) -> anyhow::Result<()> {
     // As when tonic listens by itself.
     let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
-    let server = server.add_service(TestServiceServer::new(Bare));
+    let server = server.add_service(MeasureServiceServer::new(Bare));
     server.serve_with_incoming(incoming).await.context("the listener failed")
 }
 
-/// What the measured calls need, as one would write it first.
+/// As one would write it first.
 struct Bare;
 
-type Responses = Pin<Box<dyn Stream<Item = Result<StreamingOutputCallResponse, Status>> + Send>>;
+type Responses<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
 #[tonic::async_trait]
-impl TestService for Bare {
-    type StreamingOutputCallStream = Responses;
-    type FullDuplexCallStream = Responses;
-    type HalfDuplexCallStream = Responses;
-
-    async fn empty_call(&self, _: Request<Empty>) -> Result<Response<Empty>, Status> {
-        Ok(Response::new(Empty {}))
-    }
-
-    async fn unary_call(&self, request: Request<SimpleRequest>) -> Result<Response<SimpleResponse>, Status> {
-        let payload = payload(request.into_inner().response_size);
-        Ok(Response::new(SimpleResponse { payload, ..SimpleResponse::default() }))
-    }
-
-    async fn streaming_output_call(
+impl MeasureService for Bare {
+    async fn measure_unary(
         &self,
-        request: Request<StreamingOutputCallRequest>,
-    ) -> Result<Response<Responses>, Status> {
-        let parameters = request.into_inner().response_parameters;
-        let responses = tokio_stream::iter(parameters)
-            .map(|parameters| Ok(StreamingOutputCallResponse { payload: payload(parameters.size) }));
+        request: Request<MeasureUnaryRequest>,
+    ) -> Result<Response<MeasureUnaryResponse>, Status> {
+        let payload = payload(request.into_inner().response_bytes);
+        Ok(Response::new(MeasureUnaryResponse { payload }))
+    }
+
+    type MeasureServerStreamingStream = Responses<MeasureServerStreamingResponse>;
+
+    async fn measure_server_streaming(
+        &self,
+        request: Request<MeasureServerStreamingRequest>,
+    ) -> Result<Response<Self::MeasureServerStreamingStream>, Status> {
+        let MeasureServerStreamingRequest { count, response_bytes } = request.into_inner();
+        let responses =
+            (0..count).map(move |_| Ok(MeasureServerStreamingResponse { payload: payload(response_bytes) }));
+        Ok(Response::new(Box::pin(tokio_stream::iter(responses))))
+    }
+
+    async fn measure_client_streaming(
+        &self,
+        request: Request<Streaming<MeasureClientStreamingRequest>>,
+    ) -> Result<Response<MeasureClientStreamingResponse>, Status> {
+        let mut requests = request.into_inner();
+        let mut response = MeasureClientStreamingResponse::default();
+        while let Some(request) = requests.message().await? {
+            response.messages += 1;
+            response.bytes += request.payload.len() as u64;
+            response.values += request.values.len() as u64;
+        }
+        Ok(Response::new(response))
+    }
+
+    type MeasureBidiStreamingStream = Responses<MeasureBidiStreamingResponse>;
+
+    async fn measure_bidi_streaming(
+        &self,
+        request: Request<Streaming<MeasureBidiStreamingRequest>>,
+    ) -> Result<Response<Self::MeasureBidiStreamingStream>, Status> {
+        let responses = request
+            .into_inner()
+            .map(|request| Ok(MeasureBidiStreamingResponse { payload: payload(request?.response_bytes) }));
         Ok(Response::new(Box::pin(responses)))
     }
-
-    async fn streaming_input_call(
-        &self,
-        request: Request<Streaming<StreamingInputCallRequest>>,
-    ) -> Result<Response<StreamingInputCallResponse>, Status> {
-        let mut requests = request.into_inner();
-        let mut size = 0;
-        while let Some(request) = requests.message().await? {
-            size += request.payload.map_or(0, |payload| payload.body.len());
-        }
-        let aggregated_payload_size = i32::try_from(size).unwrap_or(i32::MAX);
-        Ok(Response::new(StreamingInputCallResponse { aggregated_payload_size }))
-    }
-
-    async fn full_duplex_call(
-        &self,
-        request: Request<Streaming<StreamingOutputCallRequest>>,
-    ) -> Result<Response<Responses>, Status> {
-        let mut requests = request.into_inner();
-        Ok(Response::new(Box::pin(async_stream::try_stream! {
-            while let Some(request) = requests.message().await? {
-                for parameters in request.response_parameters {
-                    yield StreamingOutputCallResponse { payload: payload(parameters.size) };
-                }
-            }
-        })))
-    }
-
-    async fn half_duplex_call(
-        &self,
-        _: Request<Streaming<StreamingOutputCallRequest>>,
-    ) -> Result<Response<Responses>, Status> {
-        Err(not_measured())
-    }
-
-    async fn cacheable_unary_call(
-        &self,
-        _: Request<SimpleRequest>,
-    ) -> Result<Response<SimpleResponse>, Status> {
-        Err(not_measured())
-    }
-
-    async fn unimplemented_call(&self, _: Request<Empty>) -> Result<Response<Empty>, Status> {
-        Err(not_measured())
-    }
 }
 
-fn not_measured() -> Status {
-    Status::unimplemented("nothing that is measured needs it")
-}
-
-fn payload(size: i32) -> Option<Payload> {
-    let body = vec![0; usize::try_from(size).unwrap_or(0)].into();
-    Some(Payload { body, ..Payload::default() })
+fn payload(bytes: u32) -> Bytes {
+    vec![0; bytes as usize].into()
 }

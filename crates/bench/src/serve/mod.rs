@@ -15,7 +15,11 @@ use crate::work::Contestant;
 
 /// Serves on a free port of 127.0.0.1, which is the first line of stdout, until
 /// the process is ended.
-pub(crate) fn serve(contestant: Contestant) -> anyhow::Result<()> {
+///
+/// # Errors
+///
+/// When it cannot listen, and for ours, which is a program of its own.
+pub fn serve(contestant: Contestant) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Runtime::new().context("no runtime")?;
     runtime.block_on(async {
         let listener = TcpListener::bind("127.0.0.1:0").await.context("cannot listen on 127.0.0.1")?;
