@@ -25,7 +25,7 @@ pub struct Measured {
 
 /// Operations for each second.
 #[derive(Clone, Copy)]
-pub struct Rates {
+pub(crate) struct Rates {
     /// … of CPU time that the server took.
     pub(crate) cpu: f64,
     /// … that went by.
