@@ -3,13 +3,14 @@
 
 use prost::Message as _;
 
-const PROTOS: [&str; 10] = [
+const PROTOS: [&str; 11] = [
     "fourmodes/v1/task.proto",
     "fourmodes/v1/unary.proto",
     "fourmodes/v1/server_streaming.proto",
     "fourmodes/v1/client_streaming.proto",
     "fourmodes/v1/bidi_streaming.proto",
     "fourmodes/v1/probe.proto",
+    "fourmodes/v1/measure.proto",
     "google/bytestream/bytestream.proto",
     "grpc/testing/test.proto",
     "tutorial/greeter.proto",
@@ -17,7 +18,7 @@ const PROTOS: [&str; 10] = [
 ];
 
 /// What stays in the buffer it arrived in, or is sent many times.
-const BYTES: [&str; 10] = [
+const BYTES: [&str; 18] = [
     ".google.bytestream",
     ".grpc.testing.Payload",
     ".fourmodes.v1.UnaryRequest",
@@ -28,6 +29,14 @@ const BYTES: [&str; 10] = [
     ".fourmodes.v1.ClientStreamingResponse",
     ".fourmodes.v1.BidiStreamingRequest",
     ".fourmodes.v1.BidiStreamingResponse",
+    ".fourmodes.v1.MeasureUnaryRequest",
+    ".fourmodes.v1.MeasureUnaryResponse",
+    ".fourmodes.v1.MeasureServerStreamingRequest",
+    ".fourmodes.v1.MeasureServerStreamingResponse",
+    ".fourmodes.v1.MeasureClientStreamingRequest",
+    ".fourmodes.v1.MeasureClientStreamingResponse",
+    ".fourmodes.v1.MeasureBidiStreamingRequest",
+    ".fourmodes.v1.MeasureBidiStreamingResponse",
 ];
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {

@@ -9,8 +9,8 @@ use shared_proto::{
     bytestream::byte_stream_server::ByteStreamServer,
     fourmodes::v1::{
         bidi_streaming_service_server::BidiStreamingServiceServer,
-        client_streaming_service_server::ClientStreamingServiceServer, probe_service_server,
-        server_streaming_service_server::ServerStreamingServiceServer,
+        client_streaming_service_server::ClientStreamingServiceServer, measure_service_server,
+        probe_service_server, server_streaming_service_server::ServerStreamingServiceServer,
         unary_service_server::UnaryServiceServer,
     },
     limits,
@@ -57,7 +57,7 @@ use crate::{
         tasks::{OpenResource, Tasks},
         uploads::Uploads,
     },
-    extra::{byte_stream::ByteStreams, interop, not_served::NotServed, probe, tutorial::Tutorial},
+    extra::{byte_stream::ByteStreams, interop, measure, not_served::NotServed, probe, tutorial::Tutorial},
     layers::{self, Methods},
     metrics::{self, Metrics},
     modes::{
@@ -132,6 +132,7 @@ where
     let mut services = Services::new(&config, activity, &state, tasks, uploads)?;
     let instance_id: Arc<str> = Uuid::new_v4().to_string().into();
     services.routes.add_service(interop::service(instance_id.clone(), config.limits.message));
+    services.routes.add_service(measure::service());
     services.routes.add_service(probe::service(instance_id, config.limits, methods));
     let names = services.names.clone();
     let routes = services.with_health_and_reflection(&health).await?;
@@ -202,7 +203,8 @@ const WHOLE_SERVER: &str = "";
 const UNLIMITED: usize = usize::MAX;
 
 /// Served with every mode.
-const OWN_TO_EVERY_SERVER: [&str; 5] = [
+const OWN_TO_EVERY_SERVER: [&str; 6] = [
+    measure_service_server::SERVICE_NAME,
     probe_service_server::SERVICE_NAME,
     test_service_server::SERVICE_NAME,
     tonic_health::pb::health_server::SERVICE_NAME,

@@ -2,6 +2,7 @@
 
 pub(crate) mod byte_stream;
 pub(crate) mod interop;
+pub(crate) mod measure;
 pub(crate) mod not_served;
 pub(crate) mod probe;
 pub(crate) mod tutorial;

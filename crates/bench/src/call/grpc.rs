@@ -1,0 +1,113 @@
+//! gRPC: the service for measuring, and `Multiply`.
+
+use std::net::SocketAddr;
+
+use shared_proto::{
+    fourmodes::v1::{
+        MeasureBidiStreamingRequest, MeasureClientStreamingRequest, MeasureServerStreamingRequest,
+        MeasureUnaryRequest, MultiplyRequest, measure_service_client::MeasureServiceClient,
+        unary_service_client::UnaryServiceClient,
+    },
+    limits,
+};
+use tokio::task::JoinSet;
+use tokio_stream::StreamExt as _;
+use tonic::{
+    Status,
+    codegen::Bytes,
+    transport::{Channel, Endpoint},
+};
+
+use super::Done;
+use crate::work::Work;
+
+/// The messages in one call of a stream, so that the cost of a call is none.
+const RUN: u64 = 10_000;
+
+type Client = MeasureServiceClient<Channel>;
+
+pub(super) async fn go_on(address: SocketAddr, work: Work, done: Done) -> anyhow::Result<()> {
+    let (connections, at_once) = work.in_flight();
+    let mut tasks = JoinSet::new();
+    for _ in 0..connections {
+        let channel = Endpoint::from_shared(format!("http://{address}"))?
+            .initial_stream_window_size(limits::STREAM_WINDOW)
+            .initial_connection_window_size(limits::CONNECTION_WINDOW)
+            .max_frame_size(limits::FRAME_SIZE)
+            .connect()
+            .await?;
+        for _ in 0..at_once {
+            tasks.spawn(calls(channel.clone(), work, done.clone()));
+        }
+    }
+    while let Some(ended) = tasks.join_next().await {
+        ended??;
+    }
+    Ok(())
+}
+
+async fn calls(channel: Channel, work: Work, done: Done) -> Result<(), Status> {
+    let mut client = Client::new(channel.clone());
+    let mut multiplying = UnaryServiceClient::new(channel);
+    loop {
+        match work {
+            Work::Unary1 | Work::Unary64 | Work::Unary512 => unary(&mut client, work, &done).await?,
+            Work::ServerStreaming => server_streaming(&mut client, work, &done).await?,
+            Work::ClientStreaming => client_streaming(&mut client, work, RUN, &done).await?,
+            Work::Upload64kib => client_streaming(&mut client, work, RUN / 10, &done).await?,
+            Work::Upload1mib => client_streaming(&mut client, work, RUN / 100, &done).await?,
+            Work::BidiStreaming => bidi_streaming(&mut client, work, &done).await?,
+            Work::Multiply1 | Work::Multiply64 => {
+                multiplying.multiply(MultiplyRequest { a: 6, b: 7 }).await?;
+                done.more(1);
+            }
+        }
+    }
+}
+
+async fn unary(client: &mut Client, work: Work, done: &Done) -> Result<(), Status> {
+    client.measure_unary(MeasureUnaryRequest { payload: payload(work), response_bytes: size(work) }).await?;
+    done.more(1);
+    Ok(())
+}
+
+async fn server_streaming(client: &mut Client, work: Work, done: &Done) -> Result<(), Status> {
+    let request = MeasureServerStreamingRequest { count: RUN, response_bytes: size(work) };
+    let mut responses = client.measure_server_streaming(request).await?.into_inner();
+    while responses.message().await?.is_some() {
+        done.more(1);
+    }
+    Ok(())
+}
+
+async fn client_streaming(client: &mut Client, work: Work, run: u64, done: &Done) -> Result<(), Status> {
+    let (sent, payload) = (done.clone(), payload(work));
+    let requests = tokio_stream::iter(0..run).map(move |_| {
+        sent.more(1);
+        MeasureClientStreamingRequest { payload: payload.clone(), values: Vec::new() }
+    });
+    let response = client.measure_client_streaming(requests).await?.into_inner();
+    if response.messages != run {
+        return Err(Status::data_loss(format!("{} of {run} messages arrived", response.messages)));
+    }
+    Ok(())
+}
+
+async fn bidi_streaming(client: &mut Client, work: Work, done: &Done) -> Result<(), Status> {
+    let payload = payload(work);
+    let requests = tokio_stream::iter(0..RUN)
+        .map(move |_| MeasureBidiStreamingRequest { payload: payload.clone(), response_bytes: size(work) });
+    let mut responses = client.measure_bidi_streaming(requests).await?.into_inner();
+    while responses.message().await?.is_some() {
+        done.more(1);
+    }
+    Ok(())
+}
+
+fn payload(work: Work) -> Bytes {
+    vec![0; work.message()].into()
+}
+
+fn size(work: Work) -> u32 {
+    u32::try_from(work.message()).unwrap_or(u32::MAX)
+}

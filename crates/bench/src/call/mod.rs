@@ -1,0 +1,52 @@
+//! The clients, each as lean as its protocol lets it be.
+
+mod grpc;
+mod h2;
+mod json_rpc;
+mod rest;
+mod tcp;
+
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+};
+
+use anyhow::Context as _;
+
+use crate::work::{Contestant, Work};
+
+/// What was done so far.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Done(Arc<AtomicU64>);
+
+impl Done {
+    fn more(&self, count: u64) {
+        self.0.fetch_add(count, Relaxed);
+    }
+
+    pub(crate) fn count(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
+}
+
+/// Works until it is dropped; it ends by itself only with an error.
+pub(crate) async fn go_on(
+    contestant: Contestant,
+    address: SocketAddr,
+    work: Work,
+    done: Done,
+) -> anyhow::Result<()> {
+    match contestant {
+        Contestant::Ours | Contestant::BareTonic | Contestant::TunedTonic => {
+            grpc::go_on(address, work, done).await
+        }
+        Contestant::H2 => h2::go_on(address, work, done).await,
+        Contestant::Tcp => tcp::go_on(address, work, done).await,
+        Contestant::Rest => rest::go_on(address, work, done).await,
+        Contestant::JsonRpc => json_rpc::go_on(address, work, done).await,
+    }
+    .with_context(|| format!("{work:?} of {contestant:?} at {address}"))
+}

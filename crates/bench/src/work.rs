@@ -1,0 +1,102 @@
+//! What is measured, and on whom.
+
+use std::fmt;
+
+use clap::ValueEnum;
+use serde::Serialize;
+
+/// Something that a client does with a server, as fast as it can.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Work {
+    /// A small question and its answer, one at a time
+    Unary1,
+    /// Likewise, 64 in flight on one connection
+    Unary64,
+    /// Likewise, 512 in flight on eight connections
+    Unary512,
+    /// Small messages from the server
+    ServerStreaming,
+    /// Small messages to the server
+    ClientStreaming,
+    /// Small messages to the server, each answered
+    BidiStreaming,
+    /// Bytes that the server throws away, in messages of 64 KiB
+    Upload64kib,
+    /// Likewise, in messages of 1 MiB
+    Upload1mib,
+    /// Two integers to be multiplied, one pair at a time
+    Multiply1,
+    /// Likewise, 64 in flight
+    Multiply64,
+}
+
+/// A server, and the protocol that it speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Contestant {
+    /// The server of this repository, all layers on
+    #[value(skip)]
+    Ours,
+    /// tonic as it comes: no layers, no limits, default settings, the default allocator
+    BareTonic,
+    /// tonic without layers, with the server's HTTP/2 settings and allocator
+    TunedTonic,
+    /// The h2 crate alone, which sends and takes the same frames
+    H2,
+    /// Bytes over TCP: echoed, or thrown away
+    Tcp,
+    /// Multiply as JSON over HTTP/1.1
+    Rest,
+    /// Multiply as JSON-RPC 1.0 over TCP, a line each
+    JsonRpc,
+}
+
+impl Work {
+    /// Those that can do it, ours first.
+    pub(crate) const fn contestants(self) -> &'static [Contestant] {
+        use Contestant::{BareTonic, H2, JsonRpc, Ours, Rest, Tcp, TunedTonic};
+        match self {
+            Self::Unary1 | Self::Unary64 => &[Ours, BareTonic, TunedTonic, H2, Tcp],
+            Self::Unary512 => &[Ours, BareTonic, TunedTonic, H2],
+            Self::ServerStreaming | Self::ClientStreaming | Self::BidiStreaming => {
+                &[Ours, BareTonic, TunedTonic]
+            }
+            Self::Upload64kib | Self::Upload1mib => &[Ours, BareTonic, TunedTonic, Tcp],
+            Self::Multiply1 | Self::Multiply64 => &[Ours, Rest, JsonRpc],
+        }
+    }
+
+    /// How many connections, and how many calls at once on each.
+    pub(crate) const fn in_flight(self) -> (usize, usize) {
+        match self {
+            Self::Unary64 | Self::Multiply64 => (1, 64),
+            // A server has 100 streams for a connection.
+            Self::Unary512 => (8, 64),
+            _ => (1, 1),
+        }
+    }
+
+    /// The payload of a message, in bytes.
+    pub(crate) const fn message(self) -> usize {
+        match self {
+            Self::Upload64kib => 64 << 10,
+            Self::Upload1mib => 1 << 20,
+            _ => 32,
+        }
+    }
+}
+
+impl fmt::Display for Contestant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ours => f.write_str("server"),
+            other => f.write_str(&name(*other)),
+        }
+    }
+}
+
+/// As on the command line.
+pub(crate) fn name(value: impl ValueEnum) -> String {
+    value.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
+}
