@@ -16,8 +16,9 @@ use crate::config::{Config, Data, Limits, Retention, TlsFiles, Tokens, UploadLim
 /// A server for gRPC's four communication modes.
 ///
 /// Health (grpc.health.v1), reflection (v1 and v1alpha), probes
-/// (fourmodes.v1.ProbeService) and the interop service (grpc.testing.TestService)
-/// are served with every mode, all of it also by gRPC-Web. The first line on stdout is the address; the log goes to
+/// (fourmodes.v1.ProbeService), measuring (fourmodes.v1.MeasureService) and the
+/// interop service (grpc.testing.TestService) are served with every mode, all of
+/// it also by gRPC-Web. The first line on stdout is the address; the log goes to
 /// stderr, each message at RUST_LOG=debug.
 #[derive(Debug, Parser)]
 #[command(version, about, max_term_width = 100, after_help = EXIT_CODES)]

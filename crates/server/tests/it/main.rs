@@ -16,6 +16,7 @@ mod interop;
 mod limits;
 #[cfg(unix)]
 mod logs;
+mod measure;
 mod metrics;
 mod modes;
 mod probe;

@@ -54,7 +54,8 @@ macro_rules! version {
 version!(v1);
 version!(v1alpha);
 
-const ALWAYS: [&str; 5] = [
+const ALWAYS: [&str; 6] = [
+    "fourmodes.v1.MeasureService",
     "fourmodes.v1.ProbeService",
     "grpc.health.v1.Health",
     "grpc.reflection.v1.ServerReflection",
@@ -87,8 +88,8 @@ fn reflection_lists_exactly_what_is_served() {
             }
         }
         let server = Server::start().await;
-        assert_eq!(v1::services(&server).await.len(), 12);
-        assert_eq!(v1alpha::services(&server).await.len(), 12);
+        assert_eq!(v1::services(&server).await.len(), 13);
+        assert_eq!(v1alpha::services(&server).await.len(), 13);
     });
 }
 
