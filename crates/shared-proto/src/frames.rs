@@ -37,6 +37,11 @@ impl Frames {
                 seen(Part::Data(data));
                 chunk = rest;
                 self.missing -= take as u32;
+            } else if let Some(([flag, length @ ..], rest)) = chunk.split_first_chunk::<5>()
+                && self.have == 0
+            {
+                chunk = rest;
+                self.begin(*flag, *length, &mut seen);
             } else {
                 let take = chunk.len().min(self.prefix.len() - self.have);
                 let (data, rest) = chunk.split_at(take);
@@ -46,15 +51,19 @@ impl Frames {
                 if self.have < self.prefix.len() {
                     return;
                 }
-                let [flag, length @ ..] = self.prefix;
                 self.have = 0;
-                self.missing = u32::from_be_bytes(length);
-                seen(Part::Begin { compressed: flag != 0, length: self.missing });
+                let [flag, length @ ..] = self.prefix;
+                self.begin(flag, length, &mut seen);
             }
             if self.missing == 0 {
                 seen(Part::End);
             }
         }
+    }
+
+    fn begin<'a>(&mut self, flag: u8, length: [u8; 4], seen: &mut impl FnMut(Part<'a>)) {
+        self.missing = u32::from_be_bytes(length);
+        seen(Part::Begin { compressed: flag != 0, length: self.missing });
     }
 }
 

@@ -32,6 +32,11 @@ impl Mode {
         }
     }
 
+    /// Whether the client may send more than one message.
+    pub const fn has_many_requests(self) -> bool {
+        matches!(self, Self::ClientStreaming | Self::BidiStreaming)
+    }
+
     /// The mode of an RPC.
     pub fn of(method: &MethodDescriptor) -> Self {
         match (method.is_client_streaming(), method.is_server_streaming()) {

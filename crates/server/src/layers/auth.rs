@@ -18,7 +18,7 @@ use tracing::Span;
 
 use super::{
     ending::{Request, Response, ResponseFuture},
-    methods::{Methods, is_about_the_server},
+    methods::{is_about_the_server, mode},
 };
 use crate::{
     error::{mode_not_allowed, token_missing, token_unknown},
@@ -27,14 +27,13 @@ use crate::{
 
 #[derive(Clone)]
 pub(crate) struct Auth {
-    pub(crate) methods: Arc<Methods>,
     pub(crate) callers: watch::Receiver<Callers>,
     pub(crate) open_reflection: bool,
 }
 
 #[derive(Clone)]
 pub(crate) struct AuthService<S> {
-    layer: Auth,
+    layer: Arc<Auth>,
     inner: S,
 }
 
@@ -42,7 +41,7 @@ impl<S> Layer<S> for Auth {
     type Service = AuthService<S>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        AuthService { layer: self.clone(), inner }
+        AuthService { layer: Arc::new(self.clone()), inner }
     }
 }
 
@@ -60,7 +59,7 @@ where
     }
 
     fn call(&mut self, mut request: Request) -> Self::Future {
-        match self.layer.allow(request.uri().path(), request.headers()) {
+        match self.layer.allow(&request) {
             Ok(()) => {
                 // Nobody further in needs it, and nobody there can log it. A probe
                 // says that there was one.
@@ -75,18 +74,19 @@ where
 }
 
 impl Auth {
-    fn allow(&self, path: &str, headers: &HeaderMap) -> Result<(), Status> {
+    fn allow(&self, request: &Request) -> Result<(), Status> {
+        let path = request.uri().path();
         let is_open = path.starts_with("/grpc.health.v1.")
             || self.open_reflection && path.starts_with("/grpc.reflection.");
         if is_open {
             return Ok(());
         }
-        let token = bearer(headers).ok_or_else(token_missing)?;
+        let token = bearer(request.headers()).ok_or_else(token_missing)?;
         let callers = self.callers.borrow();
         let (name, modes) = callers.find(token).ok_or_else(token_unknown)?;
         Span::current().record("caller", name);
         // Reflection, and methods that nobody knows, are for every caller.
-        match self.methods.mode(path) {
+        match mode(request) {
             Some(mode) if !is_about_the_server(path) && !modes.contains(&mode) => {
                 Err(mode_not_allowed(name, mode, modes))
             }

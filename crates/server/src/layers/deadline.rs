@@ -18,20 +18,19 @@ use tower::{Layer, Service};
 
 use super::{
     ending::{Moved, Request, Response, ResponseFuture, until},
-    methods::Methods,
+    methods::mode,
 };
 use crate::error::{bad_timeout, deadline_exceeded};
 
 #[derive(Clone)]
 pub(crate) struct Deadline {
-    pub(crate) methods: Arc<Methods>,
     /// Of a unary call whose client has sent none.
     pub(crate) unary: Duration,
 }
 
 #[derive(Clone)]
 pub(crate) struct DeadlineService<S> {
-    layer: Deadline,
+    layer: Arc<Deadline>,
     inner: S,
 }
 
@@ -39,7 +38,7 @@ impl<S> Layer<S> for Deadline {
     type Service = DeadlineService<S>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        DeadlineService { layer: self.clone(), inner }
+        DeadlineService { layer: Arc::new(self.clone()), inner }
     }
 }
 
@@ -61,13 +60,15 @@ where
             Some(None) => return Box::pin(std::future::ready(Ok(bad_timeout().into_http()))),
             given => given.flatten(),
         };
-        let is_unary = self.layer.methods.mode(request.uri().path()) == Some(Mode::Unary);
-        let Some(timeout) = given.or_else(|| is_unary.then_some(self.layer.unary)) else {
+        let mode = mode(&request);
+        let by_default = (mode == Some(Mode::Unary)).then_some(self.layer.unary);
+        let Some(timeout) = given.or(by_default) else {
             return Box::pin(self.inner.call(request));
         };
         // Begins before tonic's own timer does, and is asked before it.
         let timer = tokio::time::sleep(timeout);
-        until(&mut self.inner, request, Moved::default(), async move {
+        let many = mode.is_some_and(Mode::has_many_requests);
+        until(&mut self.inner, request, many, Moved::default(), async move {
             timer.await;
             deadline_exceeded(timeout)
         })

@@ -63,10 +63,12 @@ impl Drop for Excuse {
     }
 }
 
-/// Calls `inner`, and ends the call when `end` has a reason.
+/// Calls `inner`, and ends the call when `end` has a reason. With `many` the
+/// client may send more than one message.
 pub(super) fn until<S>(
     inner: &mut S,
     request: Request,
+    many: bool,
     moved: Moved,
     end: impl Future<Output = Status> + Send + 'static,
 ) -> ResponseFuture
@@ -77,19 +79,24 @@ where
     // A handler may read the requests in a task of its own, which would hold
     // the stream open after its response has ended. They end with the
     // response, not with the reason: that task, once its requests fail, ends
-    // the response with OK, and may be quicker than `Ending`.
-    let over = CancellationToken::new();
-    let requests_end = Box::pin(over.clone().cancelled_owned());
-    let over = over.drop_guard();
-    let seen = moved.clone();
-    let request = request.map(|body| Body::new(Requests { body, moved: seen, end: Some(requests_end) }));
+    // the response with OK, and may be quicker than `Ending`. One request was
+    // read before the handler had it.
+    let over = many.then(CancellationToken::new);
+    let request = match &over {
+        Some(over) => {
+            let (end, moved) = (Some(Box::pin(over.clone().cancelled_owned())), moved.clone());
+            request.map(|body| Body::new(Requests { body, moved, end }))
+        }
+        None => request,
+    };
+    let over = over.map(CancellationToken::drop_guard);
     let response = inner.call(request);
     let mut end: Pin<Box<dyn Future<Output = Status> + Send>> = Box::pin(end);
     Box::pin(async move {
         tokio::select! {
             biased;
             response = response => response.map(|response| {
-                response.map(|body| Body::new(Ending { body, moved, end: End::Pending(end), _over: over }))
+                response.map(|body| Body::new(Ending { body, moved, unasked: 0, end: End::Pending(end), _over: over }))
             }),
             status = &mut end => Ok(status.into_http()),
         }
@@ -115,16 +122,17 @@ impl http_body::Body for Requests {
     ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
         let this = &mut *self;
         let Some(end) = &mut this.end else { return Poll::Ready(None) };
-        if end.as_mut().poll(cx).is_ready() {
-            this.end = None;
-            this.body = Body::empty();
-            return Poll::Ready(Some(Err(Status::cancelled("the call is over"))));
-        }
         let frame = Pin::new(&mut this.body).poll_frame(cx);
         if frame.is_ready() {
             this.moved.frame();
         }
-        frame
+        // Data is data; only what looks like the end of it may be something else.
+        if matches!(frame, Poll::Ready(Some(_))) || end.as_mut().poll(cx).is_pending() {
+            return frame;
+        }
+        this.end = None;
+        this.body = Body::empty();
+        Poll::Ready(Some(Err(Status::cancelled("the call is over"))))
     }
 
     fn is_end_stream(&self) -> bool {
@@ -140,10 +148,16 @@ impl http_body::Body for Requests {
 struct Ending {
     body: Body,
     moved: Moved,
+    /// Frames that went out since the reason was last asked for.
+    unasked: u8,
     end: End,
     /// Fails the requests when this is dropped.
-    _over: DropGuard,
+    _over: Option<DropGuard>,
 }
+
+/// So many frames that are ready go out without a look at the reason: a unary
+/// call is over by then, and a stream has few for each look at its timers.
+const UNASKED: u8 = 16;
 
 enum End {
     Pending(Pin<Box<dyn Future<Output = Status> + Send>>),
@@ -163,12 +177,16 @@ impl http_body::Body for Ending {
     ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
         let this = &mut *self;
         if let End::Pending(end) = &mut this.end {
-            let end = end.as_mut().poll(cx);
             let frame = Pin::new(&mut this.body).poll_frame(cx);
             if frame.is_ready() {
                 this.moved.frame();
+                if this.unasked < UNASKED {
+                    this.unasked += 1;
+                    return frame;
+                }
             }
-            match end {
+            this.unasked = 0;
+            match end.as_mut().poll(cx) {
                 Poll::Ready(status) => this.end = End::Due(status),
                 Poll::Pending => return frame,
             }

@@ -22,7 +22,7 @@ use tower::{Layer, Service};
 
 use super::{
     ending::{Moved, Request, Response, ResponseFuture, until},
-    methods::{Methods, is_about_the_server},
+    methods::{is_about_the_server, mode},
 };
 use crate::{
     error::{idle_for_too_long, open_for_too_long, shutting_down},
@@ -31,7 +31,6 @@ use crate::{
 
 #[derive(Clone)]
 pub(crate) struct Lifetime {
-    pub(crate) methods: Arc<Methods>,
     pub(crate) shutdown: CancellationToken,
     pub(crate) idle: Duration,
     pub(crate) age: Duration,
@@ -40,7 +39,7 @@ pub(crate) struct Lifetime {
 
 #[derive(Clone)]
 pub(crate) struct LifetimeService<S> {
-    layer: Lifetime,
+    layer: Arc<Lifetime>,
     inner: S,
 }
 
@@ -48,14 +47,13 @@ impl<S> Layer<S> for Lifetime {
     type Service = LifetimeService<S>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        LifetimeService { layer: self.clone(), inner }
+        LifetimeService { layer: Arc::new(self.clone()), inner }
     }
 }
 
 impl<S> Service<Request> for LifetimeService<S>
 where
-    S: Service<Request, Response = Response, Error = Infallible>,
-    S::Future: Send + 'static,
+    S: Service<Request, Response = Response, Error = Infallible, Future = ResponseFuture>,
 {
     type Response = Response;
     type Error = Infallible;
@@ -66,19 +64,17 @@ where
     }
 
     fn call(&mut self, mut request: Request) -> Self::Future {
-        let path = request.uri().path();
-        let mode = self.layer.methods.mode(path);
-        if mode.is_none_or(|mode| mode == Mode::Unary) {
-            return Box::pin(self.inner.call(request));
-        }
-        let Lifetime { shutdown, idle, age, metrics, .. } = self.layer.clone();
+        let Some(mode) = mode(&request).filter(|mode| *mode != Mode::Unary) else {
+            return self.inner.call(request);
+        };
+        let Lifetime { shutdown, idle, age, metrics } = (*self.layer).clone();
         // Who watches the health hears nothing as long as all is well.
-        let may_be_quiet = is_about_the_server(path);
+        let may_be_quiet = is_about_the_server(request.uri().path());
         let moved = Moved::default();
         let seen = moved.clone();
         request.extensions_mut().insert(moved.clone());
         let age_here = age.mul_f64(0.9 + 0.2 * fastrand::f64());
-        until(&mut self.inner, request, moved, async move {
+        until(&mut self.inner, request, mode.has_many_requests(), moved, async move {
             tokio::select! {
                 biased;
                 () = shutdown.cancelled() => shutting_down(),

@@ -20,7 +20,7 @@ use tower::{Layer, Service};
 
 use super::{
     ending::{Request, Response, ResponseFuture},
-    methods::Methods,
+    methods::mode,
 };
 use crate::{
     config,
@@ -30,7 +30,6 @@ use crate::{
 
 #[derive(Clone)]
 pub(crate) struct Limits {
-    methods: Arc<Methods>,
     places: Arc<Semaphore>,
     calls: usize,
     message: u32,
@@ -39,15 +38,15 @@ pub(crate) struct Limits {
 }
 
 impl Limits {
-    pub(crate) fn new(limits: &config::Limits, methods: Arc<Methods>, metrics: Arc<Metrics>) -> Self {
+    pub(crate) fn new(limits: &config::Limits, metrics: Arc<Metrics>) -> Self {
         let config::Limits { calls, message, command, .. } = *limits;
-        Self { methods, places: Arc::new(Semaphore::new(calls)), calls, message, command, metrics }
+        Self { places: Arc::new(Semaphore::new(calls)), calls, message, command, metrics }
     }
 }
 
 #[derive(Clone)]
 pub(crate) struct LimitsService<S> {
-    layer: Limits,
+    layer: Arc<Limits>,
     inner: S,
 }
 
@@ -55,7 +54,7 @@ impl<S> Layer<S> for Limits {
     type Service = LimitsService<S>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        LimitsService { layer: self.clone(), inner }
+        LimitsService { layer: Arc::new(self.clone()), inner }
     }
 }
 
@@ -77,10 +76,9 @@ where
             self.layer.metrics.refused("max_calls");
             return Box::pin(std::future::ready(Ok(too_many_calls(self.layer.calls).into_http())));
         };
-        let path = request.uri().path();
         // The tests of interoperability have larger ones than any command.
         let is_command =
-            self.layer.methods.mode(path) == Some(Mode::Unary) && !path.starts_with("/grpc.testing.");
+            mode(&request) == Some(Mode::Unary) && !request.uri().path().starts_with("/grpc.testing.");
         let most = if is_command { self.layer.command } else { self.layer.message };
         let metrics = self.layer.metrics.clone();
         let request = request.map(|body| Body::new(Sized { body, frames: Frames::default(), most, metrics }));

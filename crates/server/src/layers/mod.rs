@@ -63,24 +63,17 @@ pub(crate) fn stack(
 ) -> Layers {
     let limits = &config.limits;
     let asked_for = config.metrics.is_some().then(|| metrics.clone());
-    let auth = config.tokens.as_ref().map(|tokens| Auth {
-        methods: methods.clone(),
-        callers: tokens.callers(),
-        open_reflection: config.open_reflection,
-    });
+    let auth = config
+        .tokens
+        .as_ref()
+        .map(|tokens| Auth { callers: tokens.callers(), open_reflection: config.open_reflection });
     ServiceBuilder::new()
         .layer(Web::new(&config.grpc_web_origins))
         .layer(Trace { methods: methods.clone(), activity, metrics: asked_for })
-        .layer(Limits::new(limits, methods.clone(), metrics.clone()))
+        .layer(Limits::new(limits, metrics.clone()))
         .layer(option_layer(auth))
-        .layer(Lifetime {
-            methods: methods.clone(),
-            shutdown,
-            idle: limits.idle,
-            age: limits.age,
-            metrics: metrics.clone(),
-        })
-        .layer(Deadline { methods: methods.clone(), unary: limits.unary_deadline })
+        .layer(Lifetime { shutdown, idle: limits.idle, age: limits.age, metrics: metrics.clone() })
+        .layer(Deadline { unary: limits.unary_deadline })
         .layer(option_layer(config.allow_faults.then_some(Faults)))
         .into_inner()
 }

@@ -45,7 +45,7 @@ pub(crate) struct Trace {
 
 #[derive(Clone)]
 pub(crate) struct TraceService<S> {
-    layer: Trace,
+    layer: Arc<Trace>,
     inner: S,
 }
 
@@ -53,7 +53,7 @@ impl<S> Layer<S> for Trace {
     type Service = TraceService<S>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        TraceService { layer: self.clone(), inner }
+        TraceService { layer: Arc::new(self.clone()), inner }
     }
 }
 
@@ -72,8 +72,12 @@ where
         self.inner.poll_ready(cx)
     }
 
-    fn call(&mut self, request: http::Request<Body>) -> Self::Future {
-        let call = Arc::new(Call::begin(&self.layer, &request));
+    fn call(&mut self, mut request: http::Request<Body>) -> Self::Future {
+        let mode = self.layer.methods.mode(request.uri().path());
+        if let Some(mode) = mode {
+            request.extensions_mut().insert(mode);
+        }
+        let call = Arc::new(Call::begin(&self.layer, mode, &request));
         let request = request.map(|body| Observed::wrap(body, Direction::Received, call.clone()));
         let response = call.span.in_scope(|| self.inner.call(request)).instrument(call.span.clone());
         Box::pin(async move {
@@ -100,9 +104,8 @@ struct Call {
 }
 
 impl Call {
-    fn begin(layer: &Trace, request: &http::Request<Body>) -> Self {
+    fn begin(layer: &Trace, mode: Option<Mode>, request: &http::Request<Body>) -> Self {
         let path = request.uri().path();
-        let mode = layer.methods.mode(path);
         let peer = request.extensions().get::<Arc<Connection>>().and_then(|connection| connection.peer);
         let span = span(path, peer);
         if let Some(id) = request.headers().get("traceparent").and_then(trace_id) {
@@ -166,9 +169,9 @@ impl Drop for Call {
             metrics.call_ended(code, self.begun);
         }
         let code = code_name(code);
-        let elapsed_ms = self.begun.elapsed().as_micros() as f64 / 1e3;
+        let elapsed_ms = || self.begun.elapsed().as_micros() as f64 / 1e3;
         let mode = self.mode.map_or("unknown method", Mode::name);
-        tracing::info!(parent: &self.span, %code, received, sent, elapsed_ms, "{mode} ended");
+        tracing::info!(parent: &self.span, %code, received, sent, elapsed_ms = elapsed_ms(), "{mode} ended");
     }
 }
 
