@@ -3,7 +3,7 @@
 
 use prost::Message as _;
 
-const PROTOS: [&str; 9] = [
+const PROTOS: [&str; 10] = [
     "fourmodes/v1/task.proto",
     "fourmodes/v1/unary.proto",
     "fourmodes/v1/server_streaming.proto",
@@ -11,8 +11,23 @@ const PROTOS: [&str; 9] = [
     "fourmodes/v1/bidi_streaming.proto",
     "fourmodes/v1/probe.proto",
     "google/bytestream/bytestream.proto",
+    "grpc/testing/test.proto",
     "tutorial/greeter.proto",
     "tutorial/streaming_demo.proto",
+];
+
+/// What stays in the buffer it arrived in, or is sent many times.
+const BYTES: [&str; 10] = [
+    ".google.bytestream",
+    ".grpc.testing.Payload",
+    ".fourmodes.v1.UnaryRequest",
+    ".fourmodes.v1.UnaryResponse",
+    ".fourmodes.v1.ServerStreamingRequest",
+    ".fourmodes.v1.ServerStreamingResponse",
+    ".fourmodes.v1.ClientStreamingRequest",
+    ".fourmodes.v1.ClientStreamingResponse",
+    ".fourmodes.v1.BidiStreamingRequest",
+    ".fourmodes.v1.BidiStreamingResponse",
 ];
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -21,7 +36,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let descriptors = protox::compile(PROTOS, [root])?;
     let out = std::path::PathBuf::from(std::env::var("OUT_DIR")?);
     std::fs::write(out.join("descriptors.bin"), descriptors.encode_to_vec())?;
-    // What a file is made of stays in the buffer it arrived in.
-    tonic_prost_build::configure().bytes(".google.bytestream").compile_fds(descriptors)?;
+    BYTES
+        .iter()
+        .fold(tonic_prost_build::configure(), |builder, path| builder.bytes(path))
+        .compile_fds(descriptors)?;
     Ok(())
 }

@@ -14,8 +14,9 @@ use shared_process::Signals;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    check,
     cli::Cli,
-    config::{Config, Job},
+    config::{self, Config, Job},
     failure::Failure,
     modes::{
         bidi_streaming::{chat, sync},
@@ -38,6 +39,9 @@ pub async fn run(cli: Cli) -> ExitCode {
         Ok(config) => config,
         Err(usage) => usage.exit(),
     };
+    if let Job::Check(wanted) = &config.job {
+        return check(&config, wanted).await;
+    }
     let (outcome, timeline) = match Timeline::new(&config) {
         Ok(timeline) => (outcome(&config, &timeline).await, Some(timeline)),
         Err(failure) => (Outcome::new(&config.job, &Nothing {}, Err(failure)), None),
@@ -47,11 +51,35 @@ pub async fn run(cli: Cli) -> ExitCode {
         timeline.failure()
     });
     match outcome.failure.or(unwritten) {
-        Some(failure) => {
-            let servers: Vec<_> = config.servers.iter().map(ToString::to_string).collect();
-            failure.report(&format!("{} at {}", config.job, servers.join(", ")))
-        }
+        Some(failure) => failure.report(&config.tried()),
         None => ExitCode::SUCCESS,
+    }
+}
+
+/// Until it is done, the time is over, or the user has had enough.
+async fn check(config: &Config, wanted: &config::Check) -> ExitCode {
+    let deadline = async {
+        match config.deadline {
+            Some(deadline) => {
+                tokio::time::sleep(deadline).await;
+                Failure::deadline(deadline)
+            }
+            None => std::future::pending().await,
+        }
+    };
+    let ended = match interrupted() {
+        Ok(interrupted) => tokio::select! {
+            biased;
+            () = interrupted.cancelled() => Err(Failure::interrupted()),
+            failure = deadline => Err(failure),
+            ended = check::run(config, wanted) => ended,
+        },
+        Err(error) => Err(Failure::signals(&error)),
+    };
+    match ended {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(failure) => failure.report(&config.tried()),
     }
 }
 
@@ -139,6 +167,8 @@ async fn outcome(config: &Config, timeline: &Timeline) -> Outcome {
             task.run(async |session, report| tour::demonstrate(session, *mode, report).await).await
         }
         Job::Tour => task.run(tour::tour).await,
+        // It has renderers of its own.
+        Job::Check(_) => Outcome::new(&config.job, &Nothing {}, Ok(())),
     }
 }
 

@@ -28,6 +28,12 @@ pub mod bytestream {
     tonic::include_proto!("google.bytestream");
 }
 
+/// `grpc.testing`: the service of gRPC's interoperability tests.
+#[allow(missing_docs, reason = "as above")]
+pub mod testing {
+    tonic::include_proto!("grpc.testing");
+}
+
 /// The services of the tutorials that people start from.
 #[allow(missing_docs, reason = "as above")]
 pub mod tutorial {
