@@ -6,8 +6,9 @@
 use std::{
     any::Any,
     io,
+    net::SocketAddr,
     pin::{Pin, pin},
-    sync::Arc,
+    sync::{Arc, OnceLock},
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -22,7 +23,7 @@ use tonic::transport::server::{Connected, TcpConnectInfo};
 
 use crate::{
     metrics::Metrics,
-    tls::{Acceptor, Link},
+    tls::{Acceptor, Facts, Link},
 };
 
 /// The client's preface and the frame of its settings: what every client sends
@@ -51,9 +52,13 @@ impl Guard {
         let places = Arc::new(Semaphore::new(self.most));
         async_stream::stream! {
             let mut accepted = pin!(accepted);
+            let mut number = 0;
             while let Some(connection) = accepted.next().await {
                 match (connection, places.clone().try_acquire_owned()) {
-                    (Ok(connection), Ok(place)) => yield Ok(Guarded::new(connection, place, &self)),
+                    (Ok(connection), Ok(place)) => {
+                        number += 1;
+                        yield Ok(Guarded::new(connection, number, place, &self));
+                    }
                     (Ok(_), Err(_)) => {
                         self.metrics.refused("max_connections");
                         tracing::warn!(most = self.most, "a connection too many is closed");
@@ -69,10 +74,22 @@ impl Guard {
     }
 }
 
+/// What is known of a connection; every call on it has this in its extensions.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    /// From 1, of those that had a place.
+    pub(crate) number: u64,
+    /// Unknown of what is no TCP.
+    pub(crate) peer: Option<SocketAddr>,
+    pub(crate) local: Option<SocketAddr>,
+    /// Set when its handshake is complete.
+    pub(crate) tls: OnceLock<Facts>,
+}
+
 /// A connection that has a place among those that are open.
 pub(crate) struct Guarded<C: Connected> {
     link: Link<Timed<C>>,
-    info: C::ConnectInfo,
+    info: Arc<Connection>,
     /// How much there is to come until the handshake of HTTP/2 is complete.
     missing: usize,
     _place: OwnedSemaphorePermit,
@@ -86,14 +103,20 @@ impl<C: Connected> Drop for Guarded<C> {
 }
 
 impl<C: AsyncRead + AsyncWrite + Connected + Unpin> Guarded<C> {
-    fn new(connection: C, place: OwnedSemaphorePermit, guard: &Guard) -> Self {
-        let info = connection.connect_info();
+    fn new(connection: C, number: u64, place: OwnedSemaphorePermit, guard: &Guard) -> Self {
+        let tcp = connection.connect_info();
+        let tcp: Option<&TcpConnectInfo> = (&tcp as &dyn Any).downcast_ref();
+        let info = Arc::new(Connection {
+            number,
+            peer: tcp.and_then(TcpConnectInfo::remote_addr),
+            local: tcp.and_then(TcpConnectInfo::local_addr),
+            tls: OnceLock::new(),
+        });
         let due = Box::pin(sleep(guard.first_byte));
         let metrics = guard.metrics.clone();
         metrics.connections.inc();
         let clock = Some(Clock { due, handshake: Some(guard.handshake), metrics: metrics.clone() });
-        let peer = (&info as &dyn Any).downcast_ref().and_then(TcpConnectInfo::remote_addr);
-        let link = Link::new(Timed { connection, clock }, guard.tls.as_ref(), peer);
+        let link = Link::new(Timed { connection, clock }, guard.tls.as_ref(), info.clone());
         Self { link, info, missing: HANDSHAKE, _place: place, metrics }
     }
 }
@@ -227,7 +250,7 @@ impl<C: AsyncRead + AsyncWrite + Connected + Unpin> AsyncWrite for Guarded<C> {
 }
 
 impl<C: Connected> Connected for Guarded<C> {
-    type ConnectInfo = C::ConnectInfo;
+    type ConnectInfo = Arc<Connection>;
 
     fn connect_info(&self) -> Self::ConnectInfo {
         self.info.clone()

@@ -280,6 +280,13 @@ pub(crate) fn no_log_root() -> Status {
     with_reason(Code::FailedPrecondition, message.to_owned(), "NO_LOG_ROOT", [])
 }
 
+/// NOT_FOUND: nothing is known of a call with that id.
+pub(crate) fn no_observation(call_id: &str) -> Status {
+    let message =
+        format!("no probe with the call_id {call_id} came to this server, or 1,024 others have come since");
+    not_found("probe", call_id, message)
+}
+
 fn not_found(kind: &str, name: &str, message: String) -> Status {
     let details = ErrorDetails::with_resource_info(kind, name, "", message.as_str());
     Status::with_error_details(Code::NotFound, message, details)

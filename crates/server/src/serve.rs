@@ -9,7 +9,7 @@ use shared_proto::{
     bytestream::byte_stream_server::ByteStreamServer,
     fourmodes::v1::{
         bidi_streaming_service_server::BidiStreamingServiceServer,
-        client_streaming_service_server::ClientStreamingServiceServer,
+        client_streaming_service_server::ClientStreamingServiceServer, probe_service_server,
         server_streaming_service_server::ServerStreamingServiceServer,
         unary_service_server::UnaryServiceServer,
     },
@@ -41,6 +41,8 @@ use tonic_health::{
 };
 use tonic_reflection::server as reflection;
 
+use uuid::Uuid;
+
 use crate::{
     activity::Activity,
     config::{Config, Limits},
@@ -54,7 +56,7 @@ use crate::{
         tasks::{OpenResource, Tasks},
         uploads::Uploads,
     },
-    extra::{byte_stream::ByteStreams, not_served::NotServed, tutorial::Tutorial},
+    extra::{byte_stream::ByteStreams, not_served::NotServed, probe, tutorial::Tutorial},
     layers::{self, Methods},
     metrics::{self, Metrics},
     modes::{
@@ -129,7 +131,9 @@ where
     let tasks = Tasks::open(state.store.clone(), uploaded_files(uploads.clone()), stop_tasks)
         .await
         .context("the tasks cannot be taken up again")?;
-    let services = Services::new(&config, activity, &state, tasks, uploads)?;
+    let mut services = Services::new(&config, activity, &state, tasks, uploads)?;
+    let instance_id: Arc<str> = Uuid::new_v4().to_string().into();
+    services.routes.add_service(probe::service(instance_id, config.limits, methods));
     let names = services.names.clone();
     let routes = services.with_health_and_reflection(&health).await?;
 
@@ -190,7 +194,8 @@ const WHOLE_SERVER: &str = "";
 const UNLIMITED: usize = usize::MAX;
 
 /// Served with every mode.
-const OWN_TO_EVERY_SERVER: [&str; 3] = [
+const OWN_TO_EVERY_SERVER: [&str; 4] = [
+    probe_service_server::SERVICE_NAME,
     tonic_health::pb::health_server::SERVICE_NAME,
     tonic_reflection::pb::v1::server_reflection_server::SERVICE_NAME,
     tonic_reflection::pb::v1alpha::server_reflection_server::SERVICE_NAME,

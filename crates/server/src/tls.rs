@@ -3,7 +3,6 @@
 
 use std::{
     io,
-    net::SocketAddr,
     path::Path,
     pin::Pin,
     sync::Arc,
@@ -19,15 +18,16 @@ use tokio::{
 use tokio_rustls::{
     TlsAcceptor,
     rustls::{
-        RootCertStore, ServerConfig,
+        ProtocolVersion, RootCertStore, ServerConfig, ServerConnection,
         crypto::ring,
         pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
         server::WebPkiClientVerifier,
     },
     server::{FallibleAccept, TlsStream},
 };
+use x509_parser::prelude::{FromDer as _, X509Certificate};
 
-use crate::config::TlsFiles;
+use crate::{config::TlsFiles, connections::Connection};
 
 /// How often the files are looked at.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -150,12 +150,44 @@ fn certificates(path: &Path, pem: &[u8]) -> anyhow::Result<Vec<CertificateDer<'s
 #[derive(Debug, Clone)]
 pub(crate) struct Acceptor(watch::Receiver<Arc<ServerConfig>>);
 
+/// What two sides have agreed on in a handshake.
+#[derive(Debug)]
+pub(crate) struct Facts {
+    pub(crate) version: String,
+    pub(crate) cipher_suite: String,
+    pub(crate) alpn: String,
+    /// The name that the client asked for, or nothing.
+    pub(crate) server_name: String,
+    /// Subject of the client's certificate, or nothing.
+    pub(crate) client_certificate: String,
+}
+
+impl Facts {
+    fn of(connection: &ServerConnection) -> Self {
+        let version = match connection.protocol_version() {
+            Some(ProtocolVersion::TLSv1_2) => "TLSv1.2".to_owned(),
+            Some(ProtocolVersion::TLSv1_3) => "TLSv1.3".to_owned(),
+            other => other.map(|version| format!("{version:?}")).unwrap_or_default(),
+        };
+        let suite = connection.negotiated_cipher_suite();
+        let certificate = connection.peer_certificates().and_then(<[_]>::first);
+        let subject = certificate.and_then(|certificate| X509Certificate::from_der(certificate).ok());
+        Self {
+            version,
+            cipher_suite: suite.and_then(|suite| suite.suite().as_str()).unwrap_or_default().to_owned(),
+            alpn: connection.alpn_protocol().map(String::from_utf8_lossy).unwrap_or_default().into_owned(),
+            server_name: connection.server_name().unwrap_or_default().to_owned(),
+            client_certificate: subject.map(|(_, it)| it.subject().to_string()).unwrap_or_default(),
+        }
+    }
+}
+
 /// A connection with or without TLS. The handshake takes place when it is first
 /// read or written, and so in the task that serves it: whoever accepts never
 /// waits for one.
 pub(crate) enum Link<S> {
     Plain(S),
-    Accepting(Box<FallibleAccept<S>>, Option<SocketAddr>),
+    Accepting(Box<FallibleAccept<S>>, Arc<Connection>),
     Tls(Box<TlsStream<S>>),
     /// The handshake failed, and the peer is told.
     Refused(S, io::Error),
@@ -163,12 +195,12 @@ pub(crate) enum Link<S> {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
-    pub(crate) fn new(stream: S, acceptor: Option<&Acceptor>, peer: Option<SocketAddr>) -> Self {
+    pub(crate) fn new(stream: S, acceptor: Option<&Acceptor>, info: Arc<Connection>) -> Self {
         match acceptor {
             Some(Acceptor(config)) => {
                 let config = config.borrow().clone();
                 let accepting = TlsAcceptor::from(config).accept(stream).into_fallible();
-                Self::Accepting(Box::new(accepting), peer)
+                Self::Accepting(Box::new(accepting), info)
             }
             None => Self::Plain(stream),
         }
@@ -184,11 +216,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
     }
 
     fn poll_open(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<&mut dyn ReadWrite>> {
-        if let Self::Accepting(accepting, peer) = self {
+        if let Self::Accepting(accepting, info) = self {
             *self = match ready!(Pin::new(&mut **accepting).poll(cx)) {
-                Ok(stream) => Self::Tls(Box::new(stream)),
+                Ok(stream) => {
+                    // The first and only time.
+                    let _ = info.tls.set(Facts::of(stream.get_ref().1));
+                    Self::Tls(Box::new(stream))
+                }
                 Err((error, stream)) => {
-                    let peer = peer.map(tracing::field::display);
+                    let peer = info.peer.map(tracing::field::display);
                     match error.kind() {
                         // Who only looks whether there is somebody does this as well.
                         io::ErrorKind::UnexpectedEof => tracing::debug!(peer, %error, "no TLS handshake"),

@@ -2,4 +2,5 @@
 
 pub(crate) mod byte_stream;
 pub(crate) mod not_served;
+pub(crate) mod probe;
 pub(crate) mod tutorial;

@@ -17,7 +17,7 @@ use tracing::Span;
 
 use super::{
     ending::{Request, Response, ResponseFuture},
-    methods::Methods,
+    methods::{Methods, is_about_the_server},
 };
 use crate::{
     error::{mode_not_allowed, token_missing, token_unknown},
@@ -82,7 +82,7 @@ impl Auth {
         Span::current().record("caller", name);
         // Reflection, and methods that nobody knows, are for every caller.
         match self.methods.mode(path) {
-            Some(mode) if !path.starts_with("/grpc.") && !modes.contains(&mode) => {
+            Some(mode) if !is_about_the_server(path) && !modes.contains(&mode) => {
                 Err(mode_not_allowed(name, mode, modes))
             }
             _ => Ok(()),

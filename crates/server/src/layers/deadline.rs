@@ -75,7 +75,7 @@ where
 }
 
 /// At most eight digits and a unit, as gRPC over HTTP/2 has it.
-fn timeout(value: &HeaderValue) -> Option<Duration> {
+pub(crate) fn timeout(value: &HeaderValue) -> Option<Duration> {
     let (digits, unit) = value.to_str().ok()?.split_at_checked(value.len().checked_sub(1)?)?;
     let is_number = (1..=8).contains(&digits.len()) && digits.bytes().all(|digit| digit.is_ascii_digit());
     let amount: u64 = digits.parse().ok().filter(|_| is_number)?;

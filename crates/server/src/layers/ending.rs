@@ -8,7 +8,7 @@ use std::{
     pin::Pin,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU32, Ordering::Relaxed},
     },
     task::{Context, Poll},
 };
@@ -23,8 +23,45 @@ pub(super) type Request = http::Request<Body>;
 pub(super) type Response = http::Response<Body>;
 pub(super) type ResponseFuture = Pin<Box<dyn Future<Output = Result<Response, Infallible>> + Send>>;
 
-/// Set by every frame of a call, in either direction.
-pub(super) type Moved = Arc<AtomicBool>;
+/// Whether something moves on a call: told by every frame, in either direction.
+///
+/// In the extensions of a stream's request, for a handler that is silent because
+/// the client wants it so.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Moved(Arc<Motion>);
+
+#[derive(Debug, Default)]
+struct Motion {
+    frame: AtomicBool,
+    excuses: AtomicU32,
+}
+
+impl Moved {
+    fn frame(&self) {
+        self.0.frame.store(true, Relaxed);
+    }
+
+    /// Whether anything did since the last time, or need not.
+    pub(super) fn since(&self) -> bool {
+        self.0.frame.swap(false, Relaxed) || self.0.excuses.load(Relaxed) > 0
+    }
+
+    /// Until what it returns is dropped, nothing need move.
+    pub(crate) fn excuse(&self) -> Excuse {
+        self.0.excuses.fetch_add(1, Relaxed);
+        Excuse(self.clone())
+    }
+}
+
+/// From [`Moved::excuse`].
+#[derive(Debug)]
+pub(crate) struct Excuse(Moved);
+
+impl Drop for Excuse {
+    fn drop(&mut self) {
+        self.0.0.excuses.fetch_sub(1, Relaxed);
+    }
+}
 
 /// Calls `inner`, and ends the call when `end` has a reason.
 pub(super) fn until<S>(
@@ -85,7 +122,7 @@ impl http_body::Body for Requests {
         }
         let frame = Pin::new(&mut this.body).poll_frame(cx);
         if frame.is_ready() {
-            this.moved.store(true, Relaxed);
+            this.moved.frame();
         }
         frame
     }
@@ -129,7 +166,7 @@ impl http_body::Body for Ending {
             let end = end.as_mut().poll(cx);
             let frame = Pin::new(&mut this.body).poll_frame(cx);
             if frame.is_ready() {
-                this.moved.store(true, Relaxed);
+                this.moved.frame();
             }
             match end {
                 Poll::Ready(status) => this.end = End::Due(status),

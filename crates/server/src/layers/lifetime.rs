@@ -10,7 +10,7 @@
 
 use std::{
     convert::Infallible,
-    sync::{Arc, atomic::Ordering::Relaxed},
+    sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
@@ -22,7 +22,7 @@ use tower::{Layer, Service};
 
 use super::{
     ending::{Moved, Request, Response, ResponseFuture, until},
-    methods::Methods,
+    methods::{Methods, is_about_the_server},
 };
 use crate::{
     error::{idle_for_too_long, open_for_too_long, shutting_down},
@@ -65,7 +65,7 @@ where
         self.inner.poll_ready(cx)
     }
 
-    fn call(&mut self, request: Request) -> Self::Future {
+    fn call(&mut self, mut request: Request) -> Self::Future {
         let path = request.uri().path();
         let mode = self.layer.methods.mode(path);
         if mode.is_none_or(|mode| mode == Mode::Unary) {
@@ -73,9 +73,10 @@ where
         }
         let Lifetime { shutdown, idle, age, metrics, .. } = self.layer.clone();
         // Who watches the health hears nothing as long as all is well.
-        let may_be_quiet = path.starts_with("/grpc.");
+        let may_be_quiet = is_about_the_server(path);
         let moved = Moved::default();
         let seen = moved.clone();
+        request.extensions_mut().insert(moved.clone());
         let age_here = age.mul_f64(0.9 + 0.2 * fastrand::f64());
         until(&mut self.inner, request, moved, async move {
             tokio::select! {
@@ -100,6 +101,6 @@ async fn nothing_moves(moved: &Moved, idle: Duration) {
     let mut quiet = 0;
     while quiet < 4 {
         sleep(idle / 4).await;
-        quiet = if moved.swap(false, Relaxed) { 0 } else { quiet + 1 };
+        quiet = if moved.since() { 0 } else { quiet + 1 };
     }
 }

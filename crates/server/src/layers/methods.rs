@@ -38,6 +38,11 @@ impl Methods {
     }
 }
 
+/// Of health or reflection: it is about the server, and not one of its jobs.
+pub(crate) fn is_about_the_server(path: &str) -> bool {
+    path.starts_with("/grpc.health.") || path.starts_with("/grpc.reflection.")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -34,9 +34,13 @@ use tower::{
     util::{Either, option_layer},
 };
 
-pub(crate) use self::methods::Methods;
 use self::{
     auth::Auth, deadline::Deadline, faults::Faults, lifetime::Lifetime, limits::Limits, trace::Trace,
+};
+pub(crate) use self::{
+    deadline::timeout,
+    ending::{Excuse, Moved},
+    methods::Methods,
 };
 use crate::{activity::Activity, config::Config, metrics::Metrics};
 

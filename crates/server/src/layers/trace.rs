@@ -24,13 +24,14 @@ use shared_proto::{
     Mode, code_name,
     frames::{Frames, Part},
 };
-use tonic::{Code, body::Body, transport::server::TcpConnectInfo};
+use tonic::{Code, body::Body};
 use tower::{Layer, Service};
 use tracing::{Instrument as _, Span, field::Empty};
 
 use super::methods::Methods;
 use crate::{
     activity::{Activity, Counters},
+    connections::Connection,
     metrics::{MethodMetrics, Metrics},
 };
 
@@ -102,7 +103,7 @@ impl Call {
     fn begin(layer: &Trace, request: &http::Request<Body>) -> Self {
         let path = request.uri().path();
         let mode = layer.methods.mode(path);
-        let peer = request.extensions().get::<TcpConnectInfo>().and_then(TcpConnectInfo::remote_addr);
+        let peer = request.extensions().get::<Arc<Connection>>().and_then(|connection| connection.peer);
         let span = span(path, peer);
         if let Some(id) = request.headers().get("traceparent").and_then(trace_id) {
             span.record("trace_id", id);

@@ -16,6 +16,7 @@ mod limits;
 mod logs;
 mod metrics;
 mod modes;
+mod probe;
 mod proxy;
 mod quotes;
 mod reflection;

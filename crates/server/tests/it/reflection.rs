@@ -54,7 +54,8 @@ macro_rules! version {
 version!(v1);
 version!(v1alpha);
 
-const ALWAYS: [&str; 3] = [
+const ALWAYS: [&str; 4] = [
+    "fourmodes.v1.ProbeService",
     "grpc.health.v1.Health",
     "grpc.reflection.v1.ServerReflection",
     "grpc.reflection.v1alpha.ServerReflection",
@@ -85,8 +86,8 @@ fn reflection_lists_exactly_what_is_served() {
             }
         }
         let server = Server::start().await;
-        assert_eq!(v1::services(&server).await.len(), 10);
-        assert_eq!(v1alpha::services(&server).await.len(), 10);
+        assert_eq!(v1::services(&server).await.len(), 11);
+        assert_eq!(v1alpha::services(&server).await.len(), 11);
     });
 }
 

@@ -404,9 +404,17 @@ impl RawCall {
         Status::from_header_map(&trailers).expect("no status")
     }
 
+    pub(crate) fn send(&mut self, message: &impl Message, last: bool) {
+        self.request.send_data(frame(message).into(), last).unwrap();
+    }
+
     /// Resets the stream, which is what a client that cancels does.
-    pub(crate) fn cancel(mut self) {
-        self.request.send_reset(h2::Reason::CANCEL);
+    pub(crate) fn cancel(self) {
+        self.reset(h2::Reason::CANCEL);
+    }
+
+    pub(crate) fn reset(mut self, reason: h2::Reason) {
+        self.request.send_reset(reason);
     }
 }
 

@@ -1,0 +1,288 @@
+//! Sees a probe from below gRPC, where a handler does not: the head of a call as
+//! it came, whether the client ended its half or gave up, how far the response
+//! got; and does to the response what a handler cannot.
+
+use std::{
+    convert::Infallible,
+    error::Error as _,
+    pin::Pin,
+    sync::{Arc, OnceLock},
+    task::{Context, Poll, ready},
+};
+
+use bytes::Bytes;
+use h2::Reason;
+use http::{HeaderMap, Version, header::CONTENT_TYPE};
+use http_body::{Body as _, Frame};
+use shared_proto::Mode;
+use tokio::sync::oneshot;
+use tonic::{Code, Status, body::Body, server::NamedService};
+use tower::Service;
+
+use super::{
+    observation::Call,
+    script::{Ending, Script},
+};
+use crate::{
+    config::Limits,
+    layers::{Excuse, Methods, Moved},
+};
+
+type Request = http::Request<Body>;
+type Response = http::Response<Body>;
+
+/// In the extensions of a probe's request.
+#[derive(Debug, Clone)]
+pub(super) struct Watched {
+    pub(super) call: Arc<Call>,
+    plan: Arc<OnceLock<Plan>>,
+    moved: Option<Moved>,
+}
+
+/// What becomes of a response on its way out.
+#[derive(Debug, Clone, Default)]
+struct Plan {
+    initial: HeaderMap,
+    trailing: HeaderMap,
+    /// What OK is replaced by: OK with a message.
+    status: Option<Status>,
+    reset: Option<Reason>,
+}
+
+impl Watched {
+    /// The script is known from here on.
+    pub(super) fn plan(&self, script: &mut Script) {
+        let (status, reset) = match &script.ending {
+            Ending::Status(status) if status.code() == Code::Ok => (Some(status.clone()), None),
+            Ending::Reset(reason) => (None, Some(*reason)),
+            _ => (None, None),
+        };
+        let initial = std::mem::take(&mut script.initial_metadata);
+        let trailing = std::mem::take(&mut script.trailing_metadata);
+        // Each call has one script.
+        let _ = self.plan.set(Plan { initial, trailing, status, reset });
+    }
+
+    /// As long as it is there, silence is what the client wants.
+    pub(super) fn excuse(&self) -> Option<Excuse> {
+        self.moved.as_ref().map(Moved::excuse)
+    }
+}
+
+/// The service of the probes, watched.
+#[derive(Debug, Clone)]
+pub(crate) struct Watch<S> {
+    pub(super) inner: S,
+    pub(super) instance_id: Arc<str>,
+    pub(super) limits: Limits,
+    pub(super) methods: Arc<Methods>,
+}
+
+impl<S: NamedService> NamedService for Watch<S> {
+    const NAME: &'static str = S::NAME;
+}
+
+impl<S> Service<Request> for Watch<S>
+where
+    S: Service<Request, Response = Response, Error = Infallible>,
+    S::Future: Send + 'static,
+{
+    type Response = Response;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Response, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, mut request: Request) -> Self::Future {
+        let is_unary = self.methods.mode(request.uri().path()) == Some(Mode::Unary);
+        let call = Arc::new(Call::begin(&request, &self.instance_id, &self.limits, is_unary));
+        if request.body().is_end_stream() {
+            call.half_closed();
+        }
+        let moved = request.extensions().get().cloned();
+        let watched = Watched { call: call.clone(), plan: Arc::default(), moved };
+        let plan = watched.plan.clone();
+        request.extensions_mut().insert(watched);
+        let is_http2 = request.version() == Version::HTTP_2;
+        let arriving = call.clone();
+        let request = request.map(|body| Body::new(Arriving { body, is_http2, call: arriving, over: false }));
+        let life = Life(call);
+        let response = self.inner.call(request);
+        Box::pin(async move { response.await.map(|response| leave(response, plan, life)) })
+    }
+}
+
+/// Ends a call with what holds it.
+#[derive(Debug)]
+struct Life(Arc<Call>);
+
+impl Drop for Life {
+    fn drop(&mut self) {
+        self.0.dropped();
+    }
+}
+
+/// A request body that tells how it ends. A handler cannot tell the end from a
+/// reset: to it, both are the end of the stream.
+struct Arriving {
+    body: Body,
+    is_http2: bool,
+    call: Arc<Call>,
+    over: bool,
+}
+
+impl Arriving {
+    fn end(&mut self, how: impl Fn(&Call)) {
+        self.over = true;
+        how(&self.call);
+    }
+}
+
+impl http_body::Body for Arriving {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        let this = &mut *self;
+        if this.over {
+            return Poll::Ready(None);
+        }
+        let frame = ready!(Pin::new(&mut this.body).poll_frame(cx));
+        match &frame {
+            Some(Ok(frame)) if frame.is_data() => {}
+            // A stream that was reset without an error has not ended.
+            None if this.is_http2 && !this.body.is_end_stream() => this.end(Call::cancelled),
+            None | Some(Ok(_)) => this.end(Call::half_closed),
+            // What has a source is from the connection, and not from a layer.
+            Some(Err(status)) if status.source().is_some() => this.end(Call::cancelled),
+            Some(Err(_)) => this.over = true,
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        // Whoever is told so does not ask for the end any more.
+        self.over
+    }
+
+    fn size_hint(&self) -> http_body::SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// Gives a response what the script has for it.
+fn leave(response: Response, plan: Arc<OnceLock<Plan>>, life: Life) -> Response {
+    let plan = Arc::try_unwrap(plan).unwrap_or_else(|plan| plan.as_ref().clone());
+    // Unset when the script was refused.
+    let plan = plan.into_inner().unwrap_or_default();
+    let (mut head, body) = response.into_parts();
+    let state = match head.headers.contains_key("grpc-status") {
+        // A status and nothing else.
+        true if plan.initial.is_empty() => {
+            add(&mut head.headers, &plan.trailing);
+            life.0.ended();
+            return Response::from_parts(head, body);
+        }
+        true => {
+            let content_type = head.headers.remove(CONTENT_TYPE);
+            let trailers = std::mem::take(&mut head.headers);
+            head.headers.extend(content_type.map(|value| (CONTENT_TYPE, value)));
+            State::Trailers(trailers)
+        }
+        false => State::Open(body),
+    };
+    add(&mut head.headers, &plan.initial);
+    Response::from_parts(head, Body::new(Leaving { state, plan, life }))
+}
+
+fn add(headers: &mut HeaderMap, more: &HeaderMap) {
+    for (name, value) in more {
+        headers.append(name, value.clone());
+    }
+}
+
+/// A response body whose end is as the script wants it.
+struct Leaving {
+    state: State,
+    plan: Plan,
+    life: Life,
+}
+
+enum State {
+    Open(Body),
+    /// There is nothing else.
+    Trailers(HeaderMap),
+    /// Until all before it is written: a reset throws away what is not.
+    Resetting(Reason, oneshot::Receiver<Infallible>),
+    Over,
+}
+
+/// Data of no length. When it is dropped, what went before it is written.
+struct Mark {
+    _written: oneshot::Sender<Infallible>,
+}
+
+impl AsRef<[u8]> for Mark {
+    fn as_ref(&self) -> &[u8] {
+        &[]
+    }
+}
+
+impl Leaving {
+    fn over<T>(&mut self, last: T) -> Poll<T> {
+        self.state = State::Over;
+        self.life.0.ended();
+        Poll::Ready(last)
+    }
+}
+
+impl http_body::Body for Leaving {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        let this = &mut *self;
+        let mut trailers = match &mut this.state {
+            State::Over => return Poll::Ready(None),
+            State::Resetting(reason, written) => {
+                let reset = h2::Error::from(*reason);
+                let _ = ready!(Pin::new(written).poll(cx));
+                // The code of the reset is that of the first error of HTTP/2
+                // among the sources of this one.
+                return this.over(Some(Err(reset.into())));
+            }
+            State::Trailers(trailers) => std::mem::take(trailers),
+            State::Open(body) => match ready!(Pin::new(body).poll_frame(cx)) {
+                Some(Ok(frame)) => match frame.into_trailers() {
+                    Ok(trailers) => trailers,
+                    Err(frame) => return Poll::Ready(Some(Ok(frame))),
+                },
+                end => return this.over(end),
+            },
+        };
+        let is_ok = trailers.get("grpc-status").is_some_and(|code| code == "0");
+        if let Some(reason) = this.plan.reset.filter(|_| is_ok) {
+            let (sender, written) = oneshot::channel();
+            this.state = State::Resetting(reason, written);
+            let mark = Bytes::from_owner(Mark { _written: sender });
+            return Poll::Ready(Some(Ok(Frame::data(mark))));
+        }
+        if let Some(status) = this.plan.status.as_ref().filter(|_| is_ok) {
+            status.add_header(&mut trailers)?;
+        }
+        add(&mut trailers, &this.plan.trailing);
+        this.over(Some(Ok(Frame::trailers(trailers))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        matches!(self.state, State::Over)
+    }
+}
