@@ -10,7 +10,7 @@ use super::{
     Check, Group,
     modes::milliseconds,
     outcome::{Checked, Outcome},
-    path::{Path, seen},
+    path::{Path, SERVER_STREAMING, seen},
     remedies, script,
     wire::{Lost, reason_name},
 };
@@ -67,7 +67,10 @@ async fn cancel(path: &Path) -> Checked {
         ending: script::stall(Duration::from_secs(60)),
         ..script::steps([script::payload(16)])
     };
-    let mut call = path.server_streaming(script).await?;
+    // The connection stays: its end would say the same.
+    let wire = path.open().await?;
+    let mut call = wire.call::<_, pb::ServerStreamingResponse>(SERVER_STREAMING, HeaderMap::new()).await?;
+    call.ask(&pb::ServerStreamingRequest { script: Some(script), ..Default::default() }).await?;
     call.next().await?;
     let begun = Instant::now();
     drop(call);

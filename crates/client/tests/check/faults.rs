@@ -26,7 +26,12 @@ const TABLE: &[Row] = &[
     (Fault::Delay(Duration::from_millis(300)), "connect", &[], &["round-trip"]),
     (Fault::DropTrailers, "modes", &["unary", "server-streaming"], &[]),
     (Fault::BufferResponse, "modes", &["server-streaming", "full-duplex", "head-first"], &[]),
-    (Fault::BufferRequest, "modes", &["client-streaming", "full-duplex", "server-ends-first", "early-answer"], &[]),
+    (
+        Fault::BufferRequest,
+        "modes",
+        &["client-streaming", "full-duplex", "server-ends-first", "early-answer"],
+        &[],
+    ),
     (Fault::DelayEnd(Duration::from_secs(1)), "modes", &["client-ends-first"], &[]),
     (Fault::EndAfterRequest, "modes", &["server-ends-first"], &[]),
     (Fault::HoldHead, "modes", &["head-first"], &[]),
@@ -51,7 +56,9 @@ const TABLE: &[Row] = &[
     (Fault::SwallowCancels, "control", &["cancel"], &[]),
     (Fault::ResetIsEnd, "control", &["reset"], &[]),
     (Fault::ResetIsInternal, "control", &[], &["reset"]),
-    (Fault::LimitBody(512 << 10), "flow", &["1-mib-up", "4-mib-up", "16-mib-up", "long-upload", "slow-server"], &[]),
+    (Fault::LimitBody(512 << 10), "flow", &["1-mib-up", "4-mib-up", "long-upload"], &[]),
+    // That is refused, by a status.
+    (Fault::RewriteStatus, "flow", &["16-mib-up"], &[]),
     (Fault::LimitBody(8 << 20), "flow", &["long-upload"], &[]),
     (Fault::CutAfter(512 << 10), "flow", &["1-mib-down", "4-mib-down", "16-mib-down", "long-download"], &[]),
     (Fault::CutAfter(8 << 20), "flow", &["16-mib-down", "long-download"], &[]),
@@ -176,7 +183,10 @@ fn a_balancer_of_connections_is_told_from_one_of_calls() {
     let path = Path::to_each(&[&servers[0], &servers[1]], Fault::None);
     let found = outcomes(check(&path.url, "--only balance"));
     assert_eq!(found["balance/connections"]["outcome"], "pass", "{found:#?}");
-    assert!(found["balance/connections"]["figure"].as_str().unwrap().starts_with("2 instances"), "{found:#?}");
+    assert!(
+        found["balance/connections"]["figure"].as_str().unwrap().starts_with("2 instances"),
+        "{found:#?}"
+    );
     assert_eq!(found["balance/calls"]["outcome"], "warn", "{found:#?}");
     assert!(found["balance/calls"]["cause"].as_str().unwrap().contains("L4"), "{found:#?}");
 }
@@ -219,7 +229,11 @@ fn a_certificate_that_ends_soon_is_told() {
         let server = over_tls(&certificates);
         let client = check(&server.url, "--only connect").arg("--ca").arg(certificates.path().join("ca.pem"));
         let found = outcomes(client);
-        assert_eq!(found["connect/tls"]["figure"].as_str().unwrap().split(',').next(), Some("TLSv1.3"), "{found:#?}");
+        assert_eq!(
+            found["connect/tls"]["figure"].as_str().unwrap().split(',').next(),
+            Some("TLSv1.3"),
+            "{found:#?}"
+        );
         assert_eq!(found["connect/certificate"]["outcome"], verdict, "{found:#?}");
         assert_eq!(found["connect/http2"]["figure"], "ALPN h2", "{found:#?}");
     }

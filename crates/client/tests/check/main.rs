@@ -24,17 +24,21 @@ type Outcomes = BTreeMap<String, Value>;
 fn outcomes(client: Client) -> Outcomes {
     let ended = client.args("--output json").run();
     assert_eq!(ended.stderr, "", "{ended:?}");
-    let (result, checks) = ended.json().split_last().map(|(last, rest)| (last.clone(), rest.to_vec())).unwrap();
+    let (result, checks) =
+        ended.json().split_last().map(|(last, rest)| (last.clone(), rest.to_vec())).unwrap();
     assert_eq!((&result["type"], &result["scenario"]), (&"result".into(), &"check".into()));
     let mut outcomes = Outcomes::new();
     for check in checks {
-        let text = |field: &str| check[field].as_str().unwrap_or_else(|| panic!("no {field} in {check}")).to_owned();
+        let text =
+            |field: &str| check[field].as_str().unwrap_or_else(|| panic!("no {field} in {check}")).to_owned();
         assert_eq!(text("type"), "check");
         let (cause, remedy) = (text("cause"), text("remedy"));
         match text("outcome").as_str() {
             "pass" => assert!(cause.is_empty() && remedy.is_empty(), "{check}"),
             "skip" => assert!(!cause.is_empty(), "{check}"),
-            "warn" | "fail" => assert!(!text("figure").is_empty() && !cause.is_empty() && !remedy.is_empty(), "{check}"),
+            "warn" | "fail" => {
+                assert!(!text("figure").is_empty() && !cause.is_empty() && !remedy.is_empty(), "{check}")
+            }
             other => panic!("{other} is no outcome: {check}"),
         }
         let name = format!("{}/{}", text("group"), text("name"));

@@ -25,7 +25,11 @@ fn a_server_without_anything_before_it_passes() {
 fn a_standard_server_passes_without_what_only_the_probe_tells() {
     let server = Server::start();
     let found = outcomes(check(&server.url, "--standard --idle 1s"));
-    assert_eq!([with(&found, "fail"), with(&found, "warn")], [Vec::<String>::new(), Vec::new()], "{found:#?}");
+    assert_eq!(
+        [with(&found, "fail"), with(&found, "warn")],
+        [Vec::<String>::new(), Vec::new()],
+        "{found:#?}"
+    );
     assert!(with(&found, "pass").len() > 25, "{found:#?}");
 }
 
@@ -64,7 +68,11 @@ fn a_run_is_text_for_people() {
     let server = Server::start();
     let ended = check(&server.url, "--only connect").run().ok();
     assert!(ended.stdout.starts_with(&server.url), "{}", ended.stdout);
-    assert!(ended.stdout.contains("\npass  connect   http2              prior knowledge\n"), "{}", ended.stdout);
+    assert!(
+        ended.stdout.contains("\npass  connect   http2              prior knowledge\n"),
+        "{}",
+        ended.stdout
+    );
     let (address, _sockets) = deaf_address();
     let ended = check(&format!("http://{address}"), "--only connect -q").run().failed(1, &[]);
     assert!(ended.stdout.contains("FAIL  connect   tcp "), "{}", ended.stdout);
@@ -77,7 +85,11 @@ fn a_report_is_junit_s() {
     let (address, _sockets) = deaf_address();
     let ended = check(&format!("http://{address}"), "--output junit").run().failed(1, &[]);
     let count = ended.stdout.matches("<testcase ").count();
-    assert!(ended.stdout.starts_with("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuites>"), "{}", ended.stdout);
+    assert!(
+        ended.stdout.starts_with("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuites>"),
+        "{}",
+        ended.stdout
+    );
     assert!(ended.stdout.contains(&format!("tests=\"{count}\" failures=\"1\"")), "{}", ended.stdout);
     assert!(ended.stdout.contains("<failure message="), "{}", ended.stdout);
     assert_eq!(ended.stdout.matches("<skipped ").count(), count - 2, "{}", ended.stdout);

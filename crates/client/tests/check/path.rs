@@ -13,11 +13,7 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
-use h2::{
-    Reason, RecvStream, SendStream,
-    client::SendRequest,
-    server::SendResponse,
-};
+use h2::{Reason, RecvStream, SendStream, client::SendRequest, server::SendResponse};
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header, request};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream},
@@ -87,7 +83,7 @@ pub(crate) enum Fault {
     /// Has fewer of them wait.
     FewStreams(u32),
     SwallowPings,
-    /// Ends a connection with PINGs by ENHANCE_YOUR_CALM.
+    /// Ends a connection with more than two PINGs by ENHANCE_YOUR_CALM.
     Calm,
     /// The connection is gone after so many calls.
     HangUpAfter(usize),
@@ -97,7 +93,7 @@ pub(crate) enum Fault {
     // What answers.
     /// A page of HTML instead.
     BadGateway,
-    /// Every second connection leads nowhere.
+    /// Every fifth connection leads nowhere.
     DeadInstance,
     /// UNIMPLEMENTED for paths that begin with this.
     Unimplemented(&'static str),
@@ -117,8 +113,10 @@ impl Path {
 
     /// Connections go to the servers in turn.
     pub(crate) fn to_each(servers: &[&Server], fault: Fault) -> Self {
-        let servers: Vec<SocketAddr> =
-            servers.iter().map(|server| server.url.strip_prefix("http://").unwrap().parse().unwrap()).collect();
+        let servers: Vec<SocketAddr> = servers
+            .iter()
+            .map(|server| server.url.strip_prefix("http://").unwrap().parse().unwrap())
+            .collect();
         let runtime = Runtime::new().unwrap();
         let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
@@ -126,7 +124,7 @@ impl Path {
             for number in 0.. {
                 let (client, _) = listener.accept().await.unwrap();
                 let server = servers[number % servers.len()];
-                if fault == Fault::DeadInstance && number % 2 == 1 {
+                if fault == Fault::DeadInstance && number % 5 == 4 {
                     continue;
                 }
                 tokio::spawn(async move {
@@ -209,18 +207,21 @@ fn frames(client: TcpStream, fault: Fault) -> DuplexStream {
         let (mut from, mut to) = client.into_split();
         let (mut far_read, mut far_write) = tokio::io::split(far);
         let up = async {
+            // Ends with the connection, or with a PING that is too much.
             let mut preface = [0; 24];
             from.read_exact(&mut preface).await?;
             far_write.write_all(&preface).await?;
+            let mut pings = 0;
             loop {
                 let mut head = [0; 9];
                 from.read_exact(&mut head).await?;
                 let mut body = vec![0; u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize];
                 from.read_exact(&mut body).await?;
                 let is_ping = head[3] == 6 && head[4] & 1 == 0;
+                pings += u32::from(is_ping);
                 match fault {
                     Fault::SwallowPings if is_ping => continue,
-                    Fault::Calm if is_ping => return Err::<(), _>(io::Error::other("a flood of PINGs")),
+                    Fault::Calm if pings > 2 => return Err::<(), _>(io::Error::other("a flood of PINGs")),
                     _ => {}
                 }
                 far_write.write_all(&head).await?;
@@ -231,11 +232,13 @@ fn frames(client: TcpStream, fault: Fault) -> DuplexStream {
             tokio::io::copy(&mut far_read, &mut to).await?;
             to.shutdown().await
         };
-        tokio::pin!(up, down);
-        let calmed = tokio::select! {
-            up = &mut up => fault == Fault::Calm && up.is_err_and(|error| error.kind() == io::ErrorKind::Other),
-            _ = &mut down => false,
+        let up_and_down = async {
+            tokio::select! {
+                up = up => up.is_err_and(|error| error.kind() == io::ErrorKind::Other),
+                _ = down => false,
+            }
         };
+        let calmed = up_and_down.await;
         if calmed {
             // GOAWAY: no stream was the last, ENHANCE_YOUR_CALM.
             let _ = to.write_all(&[0, 0, 8, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 11]).await;
