@@ -14,6 +14,7 @@ use shared_proto::{
         unary_service_server::UnaryServiceServer,
     },
     limits,
+    testing::test_service_server,
     tutorial::{
         greeter::greeter_server::GreeterServer, streaming_demo::stream_service_server::StreamServiceServer,
     },
@@ -56,7 +57,7 @@ use crate::{
         tasks::{OpenResource, Tasks},
         uploads::Uploads,
     },
-    extra::{byte_stream::ByteStreams, not_served::NotServed, probe, tutorial::Tutorial},
+    extra::{byte_stream::ByteStreams, interop, not_served::NotServed, probe, tutorial::Tutorial},
     layers::{self, Methods},
     metrics::{self, Metrics},
     modes::{
@@ -133,6 +134,7 @@ where
         .context("the tasks cannot be taken up again")?;
     let mut services = Services::new(&config, activity, &state, tasks, uploads)?;
     let instance_id: Arc<str> = Uuid::new_v4().to_string().into();
+    services.routes.add_service(interop::service(instance_id.clone(), config.limits.message));
     services.routes.add_service(probe::service(instance_id, config.limits, methods));
     let names = services.names.clone();
     let routes = services.with_health_and_reflection(&health).await?;
@@ -194,8 +196,9 @@ const WHOLE_SERVER: &str = "";
 const UNLIMITED: usize = usize::MAX;
 
 /// Served with every mode.
-const OWN_TO_EVERY_SERVER: [&str; 4] = [
+const OWN_TO_EVERY_SERVER: [&str; 5] = [
     probe_service_server::SERVICE_NAME,
+    test_service_server::SERVICE_NAME,
     tonic_health::pb::health_server::SERVICE_NAME,
     tonic_reflection::pb::v1::server_reflection_server::SERVICE_NAME,
     tonic_reflection::pb::v1alpha::server_reflection_server::SERVICE_NAME,

@@ -77,8 +77,11 @@ where
             self.layer.metrics.refused("max_calls");
             return Box::pin(std::future::ready(Ok(too_many_calls(self.layer.calls).into_http())));
         };
-        let is_unary = self.layer.methods.mode(request.uri().path()) == Some(Mode::Unary);
-        let most = if is_unary { self.layer.command } else { self.layer.message };
+        let path = request.uri().path();
+        // The tests of interoperability have larger ones than any command.
+        let is_command =
+            self.layer.methods.mode(path) == Some(Mode::Unary) && !path.starts_with("/grpc.testing.");
+        let most = if is_command { self.layer.command } else { self.layer.message };
         let metrics = self.layer.metrics.clone();
         let request = request.map(|body| Body::new(Sized { body, frames: Frames::default(), most, metrics }));
         let response = self.inner.call(request);

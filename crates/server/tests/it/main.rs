@@ -11,6 +11,7 @@ mod deadline;
 mod faults;
 mod freed;
 mod health;
+mod interop;
 mod limits;
 #[cfg(unix)]
 mod logs;

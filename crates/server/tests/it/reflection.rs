@@ -54,11 +54,12 @@ macro_rules! version {
 version!(v1);
 version!(v1alpha);
 
-const ALWAYS: [&str; 4] = [
+const ALWAYS: [&str; 5] = [
     "fourmodes.v1.ProbeService",
     "grpc.health.v1.Health",
     "grpc.reflection.v1.ServerReflection",
     "grpc.reflection.v1alpha.ServerReflection",
+    "grpc.testing.TestService",
 ];
 
 /// Its RPCs are of two modes.
@@ -86,8 +87,8 @@ fn reflection_lists_exactly_what_is_served() {
             }
         }
         let server = Server::start().await;
-        assert_eq!(v1::services(&server).await.len(), 11);
-        assert_eq!(v1alpha::services(&server).await.len(), 11);
+        assert_eq!(v1::services(&server).await.len(), 12);
+        assert_eq!(v1alpha::services(&server).await.len(), 12);
     });
 }
 

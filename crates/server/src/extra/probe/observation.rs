@@ -6,11 +6,15 @@ use std::{
     time::Duration,
 };
 
+use base64::{
+    Engine as _, alphabet,
+    engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig},
+};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use prost::Message as _;
 use shared_proto::fourmodes::v1 as pb;
 use tokio::time::Instant;
-use tonic::{body::Body, metadata::BinaryMetadataValue};
+use tonic::body::Body;
 use uuid::Uuid;
 
 use crate::{config::Limits, connections::Connection, layers::timeout};
@@ -20,6 +24,12 @@ const ARRIVALS: usize = 1024;
 
 /// How many calls are remembered.
 const REMEMBERED: usize = 1024;
+
+/// Of binary metadata: gRPC takes it with padding and without.
+const BASE64: GeneralPurpose = GeneralPurpose::new(
+    &alphabet::STANDARD,
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
+);
 
 /// One call. Times count from its head.
 #[derive(Debug)]
@@ -186,11 +196,9 @@ fn metadata(headers: &HeaderMap) -> Vec<pb::MetadataEntry> {
             // Several values of a key may come as one.
             for value in value.as_bytes().split(|byte| *byte == b',') {
                 let value = value.trim_ascii();
-                let decoded =
-                    BinaryMetadataValue::try_from(value).ok().and_then(|value| value.to_bytes().ok());
-                let (text, binary) = match decoded {
-                    Some(binary) => (String::new(), binary.into()),
-                    None => (text(value), Vec::new()),
+                let (text, binary) = match BASE64.decode(value) {
+                    Ok(binary) => (String::new(), binary),
+                    Err(_) => (text(value), Vec::new()),
                 };
                 entries.push(pb::MetadataEntry { key: name.to_string(), text, binary });
             }

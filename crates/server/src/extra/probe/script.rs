@@ -141,7 +141,7 @@ fn steps(wire: Vec<pb::Step>) -> Result<Vec<Step>, Status> {
     if wire.len() > MOST_STEPS {
         return Err(wrong("steps", &format!("are {}, and {MOST_STEPS} at most", wire.len())));
     }
-    let (mut messages, mut bytes) = (0, 0);
+    let (mut messages, mut bytes) = (0_u64, 0_u64);
     let mut steps = Vec::with_capacity(wire.len());
     for (place, step) in wire.into_iter().enumerate() {
         let field = |name| format!("steps[{place}].{name}");
@@ -153,7 +153,8 @@ fn steps(wire: Vec<pb::Step>) -> Result<Vec<Step>, Status> {
             return Err(wrong(&field("echo"), "and a payload of its own exclude each other"));
         }
         messages += u64::from(repeat);
-        bytes += u64::from(repeat) * u64::from(step.payload_bytes);
+        let length = u64::from(step.payload_bytes);
+        bytes = bytes.saturating_add(u64::from(repeat).saturating_mul(length));
         steps.push(Step {
             repeat,
             delay: duration(step.delay, &field("delay"))?,
