@@ -86,7 +86,7 @@ async fn reflection_v1alpha(path: &Path) -> Checked {
 /// One question on a stream of them.
 async fn ask<Q: Message, R: Message + Default>(method: &str, path: &Path, request: &Q) -> Result<R, Lost> {
     let mut call = path.alone(method, HeaderMap::new()).await?;
-    call.ask(request).await?;
+    call.ask(request).await;
     match call.next().await? {
         Some(answer) => Ok(answer),
         None => {

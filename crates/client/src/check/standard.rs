@@ -58,7 +58,7 @@ fn wanted(sizes: &[u32], interval: Duration) -> StreamingOutputCallRequest {
 
 async fn output(path: &Path, request: &StreamingOutputCallRequest) -> Result<Duplex, Lost> {
     let mut call = path.alone(STREAMING_OUTPUT_CALL, HeaderMap::new()).await?;
-    call.ask(request).await?;
+    call.ask(request).await;
     Ok(call)
 }
 
@@ -134,7 +134,7 @@ pub(super) async fn full_duplex(path: &Path) -> Checked {
 
 pub(super) async fn client_ends_first(path: &Path) -> Checked {
     let mut call = duplex(path).await?;
-    call.ask(&wanted(&[16; 3], BEAT)).await?;
+    call.ask(&wanted(&[16; 3], BEAT)).await;
     let (mut count, mut last) = (0, Duration::ZERO);
     while call.next().await?.is_some() {
         count += 1;
@@ -175,7 +175,7 @@ async fn refused(path: &Path, code: Code, message: &str) -> Result<Status, Lost>
     let status = EchoStatus { code: code as i32, message: message.to_owned() };
     let request = SimpleRequest { response_status: Some(status), ..SimpleRequest::default() };
     let mut call = path.alone::<_, SimpleResponse>(UNARY_CALL, HeaderMap::new()).await?;
-    call.ask(&request).await?;
+    call.ask(&request).await;
     Ok(call.end().await?.0)
 }
 
@@ -188,16 +188,13 @@ pub(super) async fn message(path: &Path) -> Checked {
 }
 
 pub(super) async fn after_messages(path: &Path) -> Checked {
-    let request = StreamingOutputCallRequest {
-        response_status: ending(Code::Aborted, "as asked").response_status,
-        ..wanted(&[100; 3], Duration::ZERO)
-    };
     let mut call = duplex(path).await?;
-    call.ask(&request).await?;
+    call.send(&wanted(&[100; 3], Duration::ZERO)).await?;
     let mut count = 0;
-    while call.next().await?.is_some() {
+    while count < 3 && call.next().await?.is_some() {
         count += 1;
     }
+    call.ask(&ending(Code::Aborted, "as asked")).await;
     three_then_aborted(count, &call.end().await?.0)
 }
 

@@ -37,7 +37,7 @@ async fn codes(path: &Path) -> Checked {
     changed_codes(async |code| {
         let script = pb::Script { ending: script::status(code, "as asked"), ..pb::Script::default() };
         let mut call = wire.call::<_, pb::UnaryResponse>(UNARY, http::HeaderMap::new()).await?;
-        call.ask(&pb::UnaryRequest { script: Some(script), ..pb::UnaryRequest::default() }).await?;
+        call.ask(&pb::UnaryRequest { script: Some(script), ..pb::UnaryRequest::default() }).await;
         Ok(call.end().await?.0)
     })
     .await
@@ -120,7 +120,7 @@ async fn trailers_only(path: &Path) -> Checked {
         ..pb::Script::default()
     };
     let mut call = path.alone::<_, pb::UnaryResponse>(UNARY, http::HeaderMap::new()).await?;
-    call.ask(&pb::UnaryRequest { script: Some(script), ..pb::UnaryRequest::default() }).await?;
+    call.ask(&pb::UnaryRequest { script: Some(script), ..pb::UnaryRequest::default() }).await;
     let (status, trailers) = call.end().await?;
     let figure = match call.is_trailers_only() {
         true => "as head and trailers in one",
@@ -183,6 +183,6 @@ async fn trailing_metadata(path: &Path) -> Checked {
 async fn refused(path: &Path, ending: Option<pb::Ending>) -> Result<Status, Lost> {
     let mut call = path.alone::<_, pb::UnaryResponse>(UNARY, http::HeaderMap::new()).await?;
     let script = pb::Script { ending, ..pb::Script::default() };
-    call.ask(&pb::UnaryRequest { script: Some(script), ..pb::UnaryRequest::default() }).await?;
+    call.ask(&pb::UnaryRequest { script: Some(script), ..pb::UnaryRequest::default() }).await;
     Ok(call.end().await?.0)
 }

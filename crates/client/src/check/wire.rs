@@ -282,7 +282,7 @@ impl Wire {
         request: &impl Message,
     ) -> Result<Unary<R>, Lost> {
         let mut call = self.call::<_, R>(method, metadata).await?;
-        call.ask(request).await?;
+        call.ask(request).await;
         let message = call.next().await?;
         let (status, trailers) = call.end().await?;
         if status.code() != Code::Ok {
@@ -417,10 +417,12 @@ impl<Q, R: Message + Default> Call<Q, R> {
 }
 
 impl<Q: Message, R: Message + Default> Call<Q, R> {
-    /// Sends the only request.
-    pub(super) async fn ask(&mut self, request: &Q) -> Result<(), Lost> {
-        self.send(request).await?;
-        self.half_close()
+    /// Sends the only request. A server may have answered before it has it, so
+    /// what became of it is for the answer to tell.
+    pub(super) async fn ask(&mut self, request: &Q) {
+        if self.send(request).await.is_ok() {
+            let _ = self.half_close();
+        }
     }
 }
 
