@@ -8,14 +8,16 @@ use std::{
 
 use clap::{Args, Parser, Subcommand};
 use etcetera::{BaseStrategy as _, choose_base_strategy};
+use http::{HeaderValue, Uri};
 use shared_proto::Mode;
 
 use crate::config::{Config, Data, Limits, Retention, TlsFiles, Tokens, UploadLimits};
 
 /// A server for gRPC's four communication modes.
 ///
-/// Health (grpc.health.v1) and reflection (v1 and v1alpha) are served with
-/// every mode. The first line on stdout is the address; the log goes to
+/// Health (grpc.health.v1), reflection (v1 and v1alpha), probes
+/// (fourmodes.v1.ProbeService) and the interop service (grpc.testing.TestService)
+/// are served with every mode, all of it also by gRPC-Web. The first line on stdout is the address; the log goes to
 /// stderr, each message at RUST_LOG=debug.
 #[derive(Debug, Parser)]
 #[command(version, about, max_term_width = 100, after_help = EXIT_CODES)]
@@ -101,6 +103,20 @@ pub struct Cli {
     #[arg(long, env = "FOURMODES_METRICS", hide_env_values = true, value_name = "ADDRESS", global = true)]
     pub metrics: Option<SocketAddr>,
 
+    /// A page of this origin, such as https://example.com, may call by gRPC-Web;
+    /// may be given several times, `*` lets in every page [default: none but
+    /// those of the server's own origin]
+    #[arg(
+        long,
+        env = "FOURMODES_GRPC_WEB_ORIGINS",
+        hide_env_values = true,
+        value_name = "ORIGIN",
+        value_delimiter = ',',
+        value_parser = origin,
+        global = true
+    )]
+    pub grpc_web_origin: Vec<HeaderValue>,
+
     /// What a peer may take
     #[command(flatten)]
     pub limits: LimitOptions,
@@ -178,7 +194,7 @@ pub struct LimitOptions {
     #[arg(long, env = "FOURMODES_FIRST_BYTE_TIMEOUT", hide_env_values = true, default_value = "5s", value_name = "DURATION", value_parser = duration, global = true)]
     pub first_byte_timeout: Duration,
 
-    /// How long its handshakes may take then
+    /// How long its handshakes may take then, or the head of a request over HTTP/1.1
     #[arg(long, env = "FOURMODES_HANDSHAKE_TIMEOUT", hide_env_values = true, default_value = "5s", value_name = "DURATION", value_parser = duration, global = true)]
     pub handshake_timeout: Duration,
 
@@ -287,6 +303,7 @@ impl Config {
             open_reflection: cli.open_reflection,
             allow_faults: cli.allow_faults,
             metrics: cli.metrics,
+            grpc_web_origins: cli.grpc_web_origin,
             listen: cli.listen,
             grace: cli.grace,
             quotes_seed: cli.quotes_seed,
@@ -329,6 +346,20 @@ fn duration(text: &str) -> Result<Duration, String> {
     match humantime::parse_duration(text).map_err(|error| error.to_string())? {
         Duration::ZERO => Err("it has to be more than nothing".to_owned()),
         duration => Ok(duration),
+    }
+}
+
+/// A scheme and a host, as a browser sends them: compared byte by byte.
+fn origin(text: &str) -> Result<HeaderValue, String> {
+    let is_origin = |uri: &Uri| {
+        uri.scheme().zip(uri.authority()).is_some_and(|(scheme, host)| text == format!("{scheme}://{host}"))
+    };
+    match text {
+        "*" => Ok(HeaderValue::from_static("*")),
+        text if text.parse().is_ok_and(|uri| is_origin(&uri)) => {
+            HeaderValue::from_str(text).map_err(|error| error.to_string())
+        }
+        _ => Err("it has to be a scheme and a host, such as https://example.com, or *".to_owned()),
     }
 }
 

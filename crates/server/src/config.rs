@@ -2,6 +2,7 @@
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
+use http::HeaderValue;
 use shared_proto::{Mode, limits};
 
 pub use crate::{domain::feed::Retention, tokens::Tokens};
@@ -35,6 +36,9 @@ pub struct Config {
     pub allow_faults: bool,
     /// Where metrics are to be had; nowhere, when unset.
     pub metrics: Option<SocketAddr>,
+    /// The origins whose pages may call by gRPC-Web, besides the server's own; `*`
+    /// is all of them.
+    pub grpc_web_origins: Vec<HeaderValue>,
     /// TLS; without it connections are in the clear.
     pub tls: Option<TlsFiles>,
     /// The modes to serve; the others answer UNIMPLEMENTED and say so.
@@ -151,6 +155,7 @@ impl Default for Config {
             open_reflection: false,
             allow_faults: false,
             metrics: None,
+            grpc_web_origins: Vec::new(),
             tls: None,
             modes: Mode::ALL.to_vec(),
         }

@@ -26,9 +26,10 @@ use crate::{
     tls::{Acceptor, Facts, Link},
 };
 
-/// The client's preface and the frame of its settings: what every client sends
-/// first, in bytes.
-const HANDSHAKE: usize = 24 + 9;
+/// What every client of HTTP/2 sends first, and after it the frame of its
+/// settings, of which this many bytes are a head.
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+const SETTINGS: usize = 9;
 
 /// How connections are guarded.
 #[derive(Debug, Clone)]
@@ -38,8 +39,13 @@ pub(crate) struct Guard {
     pub(crate) most: usize,
     /// Until the first byte.
     pub(crate) first_byte: Duration,
-    /// Until the handshakes are complete.
+    /// Until the handshakes are complete; of HTTP/1.1, until the head of the
+    /// request is.
     pub(crate) handshake: Duration,
+    /// The head of a request of HTTP/1.1, in bytes. HTTP/2 has its own limit.
+    pub(crate) headers: u32,
+    /// How long a peer of HTTP/1.1 may read nothing. HTTP/2 asks by pings.
+    pub(crate) idle: Duration,
     pub(crate) tls: Option<Acceptor>,
     pub(crate) metrics: Arc<Metrics>,
 }
@@ -90,8 +96,9 @@ pub(crate) struct Connection {
 pub(crate) struct Guarded<C: Connected> {
     link: Link<Timed<C>>,
     info: Arc<Connection>,
-    /// How much there is to come until the handshake of HTTP/2 is complete.
-    missing: usize,
+    opening: Opening,
+    headers: u32,
+    idle: Duration,
     _place: OwnedSemaphorePermit,
     metrics: Arc<Metrics>,
 }
@@ -116,18 +123,57 @@ impl<C: AsyncRead + AsyncWrite + Connected + Unpin> Guarded<C> {
         let metrics = guard.metrics.clone();
         metrics.connections.inc();
         let clock = Some(Clock { due, handshake: Some(guard.handshake), metrics: metrics.clone() });
-        let link = Link::new(Timed { connection, clock }, guard.tls.as_ref(), info.clone());
-        Self { link, info, missing: HANDSHAKE, _place: place, metrics }
+        let timed = Timed { connection, clock, stuck: None };
+        let link = Link::new(timed, guard.tls.as_ref(), info.clone());
+        let Guard { headers, idle, .. } = *guard;
+        Self { link, info, opening: Opening::Http2(0), headers, idle, _place: place, metrics }
     }
 }
 
 /// Nothing in it is pinned, whatever is known of the peer.
 impl<C: Connected> Unpin for Guarded<C> {}
 
+/// How far a peer is with what it says first.
+#[derive(Debug)]
+enum Opening {
+    /// So many bytes of what HTTP/2 begins with.
+    Http2(usize),
+    /// It is the head of a request of HTTP/1.1: so many bytes, and so many ends
+    /// of a line at the end of them.
+    Http1(u32, u8),
+    Complete {
+        is_http1: bool,
+    },
+}
+
+impl Opening {
+    fn feed(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            *self = match *self {
+                Self::Http2(have) if PREFACE.get(have).is_some_and(|expected| expected != byte) => {
+                    Self::Http1(have as u32 + 1, u8::from(*byte == b'\n'))
+                }
+                Self::Http2(have) if have + 1 == PREFACE.len() + SETTINGS => {
+                    Self::Complete { is_http1: false }
+                }
+                Self::Http2(have) => Self::Http2(have + 1),
+                Self::Http1(_, 1) if *byte == b'\n' => Self::Complete { is_http1: true },
+                Self::Http1(length, _) if *byte == b'\n' => Self::Http1(length + 1, 1),
+                Self::Http1(length, newlines) if *byte == b'\r' => Self::Http1(length + 1, newlines),
+                Self::Http1(length, _) => Self::Http1(length + 1, 0),
+                Self::Complete { .. } => return,
+            }
+        }
+    }
+}
+
 /// What is below TLS, with the time that the handshakes have.
 struct Timed<C> {
     connection: C,
     clock: Option<Clock>,
+    /// How long it may take until something can be written, and since when that
+    /// is so.
+    stuck: Option<(Duration, Option<Pin<Box<Sleep>>>)>,
 }
 
 struct Clock {
@@ -155,6 +201,17 @@ impl<C> Timed<C> {
             _ => done,
         }
     }
+
+    /// Ends what is not read for too long.
+    fn in_motion<T>(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        let Some((limit, since)) = &mut self.stuck else { return written };
+        if written.is_ready() {
+            *since = None;
+            return written;
+        }
+        ready!(since.get_or_insert_with(|| Box::pin(sleep(*limit))).as_mut().poll(cx));
+        Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "nobody reads")))
+    }
 }
 
 impl<C: AsyncRead + Unpin> AsyncRead for Timed<C> {
@@ -177,6 +234,7 @@ impl<C: AsyncRead + Unpin> AsyncRead for Timed<C> {
 impl<C: AsyncWrite + Unpin> AsyncWrite for Timed<C> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.connection).poll_write(cx, buf);
+        let written = self.in_motion(cx, written);
         self.in_time(cx, written)
     }
 
@@ -198,6 +256,7 @@ impl<C: AsyncWrite + Unpin> AsyncWrite for Timed<C> {
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.connection).poll_write_vectored(cx, bufs);
+        let written = self.in_motion(cx, written);
         self.in_time(cx, written)
     }
 }
@@ -211,13 +270,23 @@ impl<C: AsyncRead + AsyncWrite + Connected + Unpin> AsyncRead for Guarded<C> {
         let this = &mut *self;
         let before = buf.filled().len();
         let read = Pin::new(&mut this.link).poll_read(cx, buf);
-        if this.missing > 0 {
-            this.missing = this.missing.saturating_sub(buf.filled().len() - before);
-            if this.missing == 0
-                && let Some(timed) = this.link.inner()
-            {
-                timed.clock = None;
+        if let Opening::Complete { .. } = this.opening {
+            return read;
+        }
+        this.opening.feed(&buf.filled()[before..]);
+        match this.opening {
+            Opening::Complete { is_http1 } => {
+                if let Some(timed) = this.link.inner() {
+                    timed.clock = None;
+                    timed.stuck = is_http1.then_some((this.idle, None));
+                }
             }
+            Opening::Http1(length, _) if length > this.headers => {
+                this.metrics.refused("max_headers");
+                let error = "the head of a request is too long";
+                return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, error)));
+            }
+            Opening::Http1(..) | Opening::Http2(_) => {}
         }
         read
     }
@@ -254,5 +323,30 @@ impl<C: Connected> Connected for Guarded<C> {
 
     fn connect_info(&self) -> Self::ConnectInfo {
         self.info.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_opening_is_complete_when_its_last_byte_is_there() {
+        let settings = [PREFACE, &[0; SETTINGS]].concat();
+        for (said, is_http1) in [
+            (settings.as_slice(), false),
+            (b"GET / HTTP/1.1\r\nhost: x\r\n\r\n", true),
+            (b"PRI / HTTP/1.1\n\n", true),
+            (b"P\r\n\r\n", true),
+        ] {
+            for size in 1..=said.len() {
+                let mut opening = Opening::Http2(0);
+                let (all_but_one, last) = said.split_at(said.len() - 1);
+                all_but_one.chunks(size).for_each(|chunk| opening.feed(chunk));
+                assert!(!matches!(opening, Opening::Complete { .. }), "{said:?}");
+                opening.feed(&[last, b"more"].concat());
+                assert!(matches!(opening, Opening::Complete { is_http1: it } if it == is_http1), "{said:?}");
+            }
+        }
     }
 }

@@ -376,6 +376,13 @@ pub(crate) fn deadline_exceeded(timeout: Duration) -> Status {
     Status::deadline_exceeded(format!("the call took longer than the {} it had", format_duration(timeout)))
 }
 
+/// INTERNAL: gRPC by a protocol that has no streams.
+pub(crate) fn http2_needed() -> Status {
+    let message = "this call came by HTTP/1.1, and gRPC needs HTTP/2 all the way: a proxy before this server has to \
+        speak HTTP/2 to it";
+    with_reason(Code::Internal, message.to_owned(), "HTTP2_NEEDED", [])
+}
+
 /// INVALID_ARGUMENT for a header that is not as gRPC has it.
 pub(crate) fn bad_timeout() -> Status {
     bad_request(

@@ -140,8 +140,9 @@ where
     let routes = services.with_health_and_reflection(&health).await?;
 
     let Limits { connections: most, first_byte, handshake, streams, headers, .. } = config.limits;
-    let Limits { keepalive_interval, keepalive_timeout, .. } = config.limits;
+    let Limits { keepalive_interval, keepalive_timeout, idle, .. } = config.limits;
     let serving = Server::builder()
+        .accept_http1(true)
         .initial_stream_window_size(limits::STREAM_WINDOW)
         .initial_connection_window_size(limits::CONNECTION_WINDOW)
         .max_frame_size(limits::FRAME_SIZE)
@@ -155,7 +156,8 @@ where
         .layer(stack)
         .add_routes(routes)
         .serve_with_incoming_shutdown(
-            Guard { most, first_byte, handshake, tls: acceptor, metrics }.connections(connections),
+            Guard { most, first_byte, handshake, headers, idle, tls: acceptor, metrics }
+                .connections(connections),
             draining.clone().cancelled_owned(),
         );
     tracing::info!(modes = %mode_names(&config.modes), "serving");

@@ -129,7 +129,8 @@ impl Contents {
         let mut config = builder.with_single_cert(certificates, key).with_context(|| {
             format!("{} and {} do not go together", files.certificate.display(), files.key.display())
         })?;
-        config.alpn_protocols = vec![b"h2".to_vec()];
+        // The second for gRPC-Web alone.
+        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         Ok(Arc::new(config))
     }
 }

@@ -1,15 +1,18 @@
 //! The stack that every call passes, health and reflection included, from the
 //! outside in:
 //!
-//! 1. [`trace`]: outermost, so that what a layer below refuses is seen as well,
-//!    in the log and in the metrics. Both count the same frames, so they are one.
-//! 2. [`limits`]: a call that is too much is refused before anything is done for
+//! 1. [`web`]: translates gRPC-Web, so that everything further in sees gRPC. What
+//!    is gRPC passes it by.
+//! 2. [`trace`]: outside of all that can refuse a call, so that this is seen as
+//!    well, in the log and in the metrics. Both count the same frames, so they are
+//!    one.
+//! 3. [`limits`]: a call that is too much is refused before anything is done for
 //!    it.
-//! 3. [`auth`]: nobody further in works for who may not call.
-//! 4. [`lifetime`]: ends streams, on shutdown among others. Around the deadline,
+//! 4. [`auth`]: nobody further in works for who may not call.
+//! 5. [`lifetime`]: ends streams, on shutdown among others. Around the deadline,
 //!    so that one that is waited out is not cut short.
-//! 5. [`deadline`]: the time that the handler has, and nobody else.
-//! 6. [`faults`]: innermost, so that everything around sees them as it would see
+//! 6. [`deadline`]: the time that the handler has, and nobody else.
+//! 7. [`faults`]: innermost, so that everything around sees them as it would see
 //!    those of a handler.
 //!
 //! A layer answers with a `Status`, never with an error: an error would reach
@@ -24,6 +27,7 @@ mod lifetime;
 mod limits;
 mod methods;
 mod trace;
+mod web;
 
 use std::sync::Arc;
 
@@ -36,6 +40,7 @@ use tower::{
 
 use self::{
     auth::Auth, deadline::Deadline, faults::Faults, lifetime::Lifetime, limits::Limits, trace::Trace,
+    web::Web,
 };
 pub(crate) use self::{
     deadline::timeout,
@@ -46,7 +51,7 @@ use crate::{activity::Activity, config::Config, metrics::Metrics};
 
 type Optional<L> = Either<L, Identity>;
 type Within<S, L> = Stack<L, S>;
-type Guarded = Within<Within<Within<Identity, Trace>, Limits>, Optional<Auth>>;
+type Guarded = Within<Within<Within<Within<Identity, Web>, Trace>, Limits>, Optional<Auth>>;
 type Layers = Within<Within<Within<Guarded, Lifetime>, Deadline>, Optional<Faults>>;
 
 pub(crate) fn stack(
@@ -64,6 +69,7 @@ pub(crate) fn stack(
         open_reflection: config.open_reflection,
     });
     ServiceBuilder::new()
+        .layer(Web::new(&config.grpc_web_origins))
         .layer(Trace { methods: methods.clone(), activity, metrics: asked_for })
         .layer(Limits::new(limits, methods.clone(), metrics.clone()))
         .layer(option_layer(auth))

@@ -143,6 +143,74 @@ fn handshakes_byte_by_byte() {
 }
 
 #[test]
+fn heads_of_http_1_1_byte_by_byte() {
+    run(async {
+        let victim = Victim::start(&["--first-byte-timeout", "1s", "--handshake-timeout", "1s"]).await;
+        let address = victim.address;
+        victim
+            .survives(async {
+                let slow = (0..200).map(|_| async move {
+                    let mut peer = TcpStream::connect(address).await.unwrap();
+                    let begun = format!("POST {MULTIPLY} HTTP/1.1\r\nhost: x\r\nx-slow: ");
+                    peer.write_all(begun.as_bytes()).await.unwrap();
+                    for _ in 0..100 {
+                        if peer.write_all(b"x").await.is_err() {
+                            return;
+                        }
+                        tokio::time::sleep(Duration::from_millis(200)).await;
+                    }
+                    panic!("nobody minded");
+                });
+                let slow: Vec<_> = slow.map(tokio::spawn).collect();
+                for peer in slow {
+                    peer.await.unwrap();
+                }
+                // Nor is one taken that never ends.
+                let mut peer = TcpStream::connect(address).await.unwrap();
+                let line = format!("x-long: {}\r\n", "x".repeat(1000));
+                peer.write_all(b"POST / HTTP/1.1\r\n").await.unwrap();
+                let mut sent = 0;
+                while sent < 100_000 && peer.write_all(line.as_bytes()).await.is_ok() {
+                    sent += 1;
+                }
+                assert!(sent < 100_000, "nobody minded");
+            })
+            .await;
+    });
+}
+
+/// A few bytes on the wire, and more in memory than there may be.
+#[test]
+fn bombs_in_gzip() {
+    run(async {
+        let victim = Victim::start(&[]).await;
+        let address = victim.address;
+        let mut bomb = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+        // The field of a payload of half a gigabyte.
+        std::io::Write::write_all(&mut bomb, &[0x12, 0x80, 0x80, 0x80, 0x80, 0x02]).unwrap();
+        for _ in 0..512 {
+            std::io::Write::write_all(&mut bomb, &[0; 1 << 20]).unwrap();
+        }
+        let bomb = bomb.finish().unwrap();
+        let message = Bytes::from([&[1], &(bomb.len() as u32).to_be_bytes()[..], &bomb].concat());
+        victim
+            .survives(async {
+                for path in [
+                    "/fourmodes.v1.ProbeService/ClientStreaming",
+                    "/grpc.testing.TestService/StreamingInputCall",
+                ] {
+                    for _ in 0..10 {
+                        let mut call = victim::raw_call(address, path, &[("grpc-encoding", "gzip")]).await;
+                        call.send(message.clone());
+                        assert_eq!(call.code().await, Some(Code::ResourceExhausted), "{path}");
+                    }
+                }
+            })
+            .await;
+    });
+}
+
+#[test]
 fn calls_that_are_wrong_each_have_their_answer() {
     run(async {
         let victim = Victim::start(&[]).await;

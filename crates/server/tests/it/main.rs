@@ -10,6 +10,7 @@ mod client_streaming;
 mod deadline;
 mod faults;
 mod freed;
+mod grpc_web;
 mod health;
 mod interop;
 mod limits;

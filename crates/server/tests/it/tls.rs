@@ -8,7 +8,8 @@ use server::{
     config::{Config, Limits, TlsFiles},
 };
 use shared_proto::fourmodes::v1::{
-    JoinRoom, MultiplyRequest, chat_request::Action, unary_service_client::UnaryServiceClient,
+    JoinRoom, MultiplyRequest, UnaryRequest, chat_request::Action, probe_service_client::ProbeServiceClient,
+    unary_service_client::UnaryServiceClient,
 };
 use tempfile::TempDir;
 use tokio::{
@@ -120,6 +121,45 @@ fn only_who_has_a_certificate_of_the_right_ca_is_let_in() {
         // Trusts the server, and has a certificate of somebody else.
         std::fs::copy(certs.path("ca.pem"), others.path("ca.pem")).unwrap();
         assert!(!answers(mutual.address, others.client(true)).await);
+    });
+}
+
+#[test]
+fn a_probe_sees_what_the_handshake_agreed_on() {
+    run(async {
+        let certs = Certs::new();
+        let server = with(certs.mutual(), Limits::default()).await;
+        let mut client = ProbeServiceClient::new(channel(server.address, certs.client(true)));
+        let answer = within(client.unary(UnaryRequest::default())).await.unwrap().into_inner();
+        let tls = answer.observation.unwrap().tls.expect("no TLS");
+        assert_eq!((tls.version.as_str(), tls.alpn.as_str()), ("TLSv1.3", "h2"));
+        assert!(tls.cipher_suite.starts_with("TLS13_"), "{tls:?}");
+        assert_eq!((tls.server_name.as_str(), tls.client_certificate.as_str()), ("localhost", "CN=Four Modes client"));
+        let open = with(certs.server(), Limits::default()).await;
+        let mut client = ProbeServiceClient::new(channel(open.address, certs.client(false)));
+        let answer = within(client.unary(UnaryRequest::default())).await.unwrap().into_inner();
+        assert_eq!(answer.observation.unwrap().tls.unwrap().client_certificate, "");
+    });
+}
+
+/// By which gRPC-Web comes where there is no HTTP/2.
+#[test]
+fn http_1_1_is_agreed_to_if_that_is_all_there_is() {
+    run(async {
+        let certs = Certs::new();
+        let server = with(certs.server(), Limits::default()).await;
+        for (offered, agreed) in [(vec!["http/1.1"], "http/1.1"), (vec!["http/1.1", "h2"], "h2")] {
+            let mut config = ClientConfig::clone(certs.client(false).config());
+            config.alpn_protocols = offered.iter().map(|name| name.as_bytes().to_vec()).collect();
+            let mut stream = handshake(server.address, TlsConnector::from(Arc::new(config))).await.unwrap();
+            assert_eq!(stream.get_ref().1.alpn_protocol(), Some(agreed.as_bytes()));
+            if agreed == "http/1.1" {
+                stream.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+                let mut answer = String::new();
+                within(stream.read_to_string(&mut answer)).await.unwrap();
+                assert!(answer.starts_with("HTTP/1.1 415 "), "{answer}");
+            }
+        }
     });
 }
 
