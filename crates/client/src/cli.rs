@@ -245,17 +245,15 @@ pub(crate) enum Command {
             value_name = "GROUP"
         )]
         only: Vec<Group>,
-        /// Look as well whether a stream lives for so long: one that is silent, and
-        /// one that is not
+        /// Look as well whether a stream lives for so long, such as 60s: one that is
+        /// silent, and one that is not
         #[arg(
             long,
             env = "FOURMODES_IDLE",
             hide_env_values = true,
             value_name = "DURATION",
             value_parser = deadline,
-            allow_hyphen_values = true,
-            num_args = 0..=1,
-            default_missing_value = "60s"
+            allow_hyphen_values = true
         )]
         idle: Option<Duration>,
         /// Call `grpc.testing.TestService` alone, which servers in every language

@@ -73,6 +73,12 @@ fn a_run_is_text_for_people() {
         "{}",
         ended.stdout
     );
+    let path = Path::to(&server, Fault::BufferResponse);
+    let ended = check(&path.url, "--only modes").run().failed(1, &[]);
+    assert!(ended.stdout.contains("FAIL  modes     server-streaming   5 messages over "), "{}", ended.stdout);
+    // What helps is told once.
+    assert_eq!(ended.stdout.matches("`grpc_pass` instead of `proxy_pass`").count(), 1, "{}", ended.stdout);
+    assert_eq!(ended.stdout.matches("remedy  as for modes/").count(), 2, "{}", ended.stdout);
     let (address, _sockets) = deaf_address();
     let ended = check(&format!("http://{address}"), "--only connect -q").run().failed(1, &[]);
     assert!(ended.stdout.contains("FAIL  connect   tcp "), "{}", ended.stdout);

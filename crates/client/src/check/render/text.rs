@@ -1,6 +1,9 @@
 //! For people: a line for each check, and what to do about it.
 
-use std::io::{self, Write};
+use std::{
+    collections::HashMap,
+    io::{self, Write},
+};
 
 use console::Style;
 use http::Uri;
@@ -21,13 +24,23 @@ pub(super) struct Text<W> {
     colour: bool,
     progress: ProgressBar,
     begun: bool,
+    /// Each remedy once, with the first check that it is for.
+    remedies: HashMap<String, String>,
 }
 
 impl<W: Write> Text<W> {
     pub(super) fn new(out: W, server: &Uri, quiet: bool, terminal: bool) -> Self {
         let colour = terminal && console::colors_enabled();
         let progress = if quiet { ProgressBar::hidden() } else { bar::of_checks() };
-        Self { out, server: server.to_string(), quiet, colour, progress, begun: false }
+        Self {
+            out,
+            server: server.to_string(),
+            quiet,
+            colour,
+            progress,
+            begun: false,
+            remedies: HashMap::new(),
+        }
     }
 
     /// One paragraph, indented, after a word that says what it is.
@@ -80,7 +93,10 @@ impl<W: Write + Send> Renderer for Text<W> {
             writeln!(self.out, "{}", line.trim_end())?;
             if matches!(outcome.verdict, Verdict::Warn | Verdict::Fail) {
                 self.paragraph("cause", &outcome.cause)?;
-                self.paragraph("remedy", &outcome.remedy)?;
+                let first = self.remedies.get(&outcome.remedy).map(|first| format!("as for {first}"));
+                self.paragraph("remedy", first.as_ref().unwrap_or(&outcome.remedy))?;
+                let name = || format!("{}/{name}", group.name());
+                self.remedies.entry(outcome.remedy.clone()).or_insert_with(name);
             }
             self.out.flush()
         })
