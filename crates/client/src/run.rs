@@ -4,6 +4,7 @@ use std::{
     fmt::Display,
     io::{self, Write as _},
     process::ExitCode,
+    time::Duration,
 };
 
 use clap::CommandFactory as _;
@@ -58,28 +59,32 @@ pub async fn run(cli: Cli) -> ExitCode {
 
 /// Until it is done, the time is over, or the user has had enough.
 async fn check(config: &Config, wanted: &config::Check) -> ExitCode {
-    let deadline = async {
-        match config.deadline {
-            Some(deadline) => {
-                tokio::time::sleep(deadline).await;
-                Failure::deadline(deadline)
-            }
-            None => std::future::pending().await,
+    let interrupted = match interrupted() {
+        Ok(interrupted) => interrupted,
+        Err(error) => return Failure::signals(&error).report(&config.tried()),
+    };
+    let stop = async {
+        tokio::select! {
+            biased;
+            () = interrupted.cancelled() => Failure::interrupted(),
+            failure = over(config.deadline) => failure,
         }
     };
-    let ended = match interrupted() {
-        Ok(interrupted) => tokio::select! {
-            biased;
-            () = interrupted.cancelled() => Err(Failure::interrupted()),
-            failure = deadline => Err(failure),
-            ended = check::run(config, wanted) => ended,
-        },
-        Err(error) => Err(Failure::signals(&error)),
-    };
-    match ended {
+    match check::run(config, wanted, stop).await {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(failure) => failure.report(&config.tried()),
+    }
+}
+
+/// When the deadline has passed; never, without one.
+async fn over(deadline: Option<Duration>) -> Failure {
+    match deadline {
+        Some(deadline) => {
+            tokio::time::sleep(deadline).await;
+            Failure::deadline(deadline)
+        }
+        None => std::future::pending().await,
     }
 }
 
@@ -190,15 +195,6 @@ impl Task<'_> {
             Ok(interrupted) => interrupted,
             Err(error) => return Outcome::new(&config.job, &report, Err(Failure::signals(&error))),
         };
-        let deadline = async {
-            match config.deadline {
-                Some(deadline) => {
-                    tokio::time::sleep(deadline).await;
-                    Failure::deadline(deadline)
-                }
-                None => std::future::pending().await,
-            }
-        };
         let mut opened = false;
         let scenario = async {
             let session = Session::open(config, timeline).await?;
@@ -209,7 +205,7 @@ impl Task<'_> {
             biased;
             () = interrupted.cancelled() => Err(Failure::interrupted()),
             () = timeline.broken() => Ok(()),
-            failure = deadline => Err(failure),
+            failure = over(config.deadline) => Err(failure),
             ended = scenario => ended,
         };
         let ended = ended.map_err(|failure| Failure { stage: timeline.stage(), ..failure });

@@ -70,8 +70,16 @@ async fn certificate(path: &Path) -> Checked {
         return Ok(Outcome::skip(PLAIN));
     }
     let certificate = shake(path).await?.certificate;
-    let (_, certificate) = X509Certificate::from_der(&certificate)
-        .map_err(|error| Lost::Malformed(format!("the certificate cannot be read: {error}")))?;
+    let (_, certificate) = match X509Certificate::from_der(&certificate) {
+        Ok(read) => read,
+        Err(error) => {
+            return Ok(Outcome::warn(
+                error.to_string(),
+                "the certificate cannot be read",
+                "have it made anew",
+            ));
+        }
+    };
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     let days = (certificate.validity().not_after.timestamp() - now as i64) / DAY;
     let figure = format!("{days} days left, {}", certificate.subject());
@@ -105,7 +113,12 @@ async fn http2(path: &Path) -> Checked {
         },
         false => "prior knowledge",
     };
-    let wire = path.open().await.map_err(|lost| fails(lost.to_string()))?;
+    let wire = match path.open().await {
+        Ok(wire) => wire,
+        // That has a reason of its own, such as a client without a certificate.
+        Err(lost @ Lost::Unconnected(..)) => return Err(lost.into()),
+        Err(lost) => return Ok(fails(lost.to_string())),
+    };
     // What answers otherwise shows it now; that PINGs are answered is another
     // matter.
     match within(Duration::from_secs(1), wire.ping()).await {

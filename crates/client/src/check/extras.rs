@@ -21,7 +21,11 @@ use super::{
     remedies, script, standard,
     wire::Lost,
 };
-use crate::{failure::Failure, words::counted};
+use crate::{
+    failure::{Connect, Failure, Kind},
+    tls::Trouble,
+    words::counted,
+};
 
 pub(super) const CHECKS: [Check; 5] = [
     Check::new(Group::Extras, "health", |path| Box::pin(health(path))).anywhere(),
@@ -196,7 +200,13 @@ async fn by_http1(
         let io: Box<dyn Io> = match path.tls().map_err(|lost| lost.to_string())? {
             Some(tls) => {
                 let shaken = tls.offering(&[b"http/1.1"]).shake(socket).await;
-                Box::new(shaken.map_err(|error| Failure::from_transport(&error).message)?.stream)
+                match shaken.map_err(|error| Failure::from_transport(&error)) {
+                    Ok(shaken) => Box::new(shaken.stream),
+                    Err(Failure { kind: Kind::Connect(Connect::Tls(Trouble::NoHttp2)), .. }) => {
+                        return Err("no HTTP/1.1 by ALPN".to_owned());
+                    }
+                    Err(failure) => return Err(failure.message),
+                }
             }
             None => Box::new(socket),
         };

@@ -52,12 +52,7 @@ async fn up(path: &Path, size: u32) -> Checked {
     let begun = Instant::now();
     let mut call = path.client_streaming(pb::Script::default()).await?;
     let message = pb::ClientStreamingRequest { script: None, payload: zeros(size - AROUND) };
-    // What is refused is known from the answer.
-    let sent = async {
-        call.send(&message).await?;
-        call.half_close()
-    }
-    .await;
+    call.ask(&message).await;
     let (answer, ended) = answer_and_end(&mut call).await;
     let size = Size(size.into());
     match ended {
@@ -67,7 +62,7 @@ async fn up(path: &Path, size: u32) -> Checked {
         }
         Ok(status) if size.0 > limit && is_over_limit(status.code()) => Ok(over_limit(size, limit)),
         Ok(status) => Ok(refused(size, Lost::Status(Box::new(status)))),
-        Err(lost) => Ok(refused(size, sent.err().unwrap_or(lost))),
+        Err(lost) => Ok(refused(size, lost)),
     }
 }
 
@@ -149,7 +144,7 @@ async fn long_upload(path: &Path) -> Checked {
         Some(seen) => seen.bytes_received,
         None => u64::from(count) * u64::from(PIECE),
     };
-    whole(bytes, sent.and(ended), begun.elapsed())
+    whole(bytes, heard(sent, ended), begun.elapsed())
 }
 
 async fn long_download(path: &Path) -> Checked {
@@ -165,6 +160,17 @@ async fn long_download(path: &Path) -> Checked {
         }
     };
     whole(bytes, ended, begun.elapsed())
+}
+
+/// A refusal says more than that nothing more is taken.
+pub(super) fn heard(
+    sent: Result<(), Lost>,
+    ended: Result<tonic::Status, Lost>,
+) -> Result<tonic::Status, Lost> {
+    match ended {
+        Ok(status) if status.code() == Code::Ok => sent.map(|()| status),
+        ended => ended,
+    }
 }
 
 pub(super) fn whole(bytes: u64, ended: Result<tonic::Status, Lost>, time: Duration) -> Checked {

@@ -166,14 +166,24 @@ struct Ended {
 /// How many checks may measure at the same time.
 const SIDE_BY_SIDE: usize = 6;
 
-/// Looks at the path. Whether nothing failed.
+/// Looks at the path, but not longer than until `stop`. Whether nothing failed.
 ///
 /// # Errors
 ///
-/// When stdout takes no more.
-pub(crate) async fn run(config: &Config, wanted: &config::Check) -> Result<bool, Failure> {
+/// What `stop` says, or that stdout takes no more.
+pub(crate) async fn run(
+    config: &Config,
+    wanted: &config::Check,
+    stop: impl Future<Output = Failure>,
+) -> Result<bool, Failure> {
     // One at least, and no other one for this.
     let server = config.servers.first().cloned().unwrap_or_default();
+    let mut run = Running {
+        renderer: render::for_output(config, &server),
+        counts: [0; 4],
+        begun: Instant::now(),
+        only: &wanted.only,
+    };
     let path = Path {
         server,
         tls: config.tls.clone(),
@@ -182,30 +192,12 @@ pub(crate) async fn run(config: &Config, wanted: &config::Check) -> Result<bool,
         standard: wanted.standard,
         known: OnceLock::new(),
     };
-    let mut run = Running {
-        renderer: render::for_output(config, &path.server),
-        counts: [0; 4],
-        begun: Instant::now(),
-        only: &wanted.only,
+    let ended = tokio::select! {
+        biased;
+        failure = stop => Err(failure),
+        ended = run.look(path) => ended,
     };
-    let stuck = run.connect(&path).await?;
-    let groups = [
-        &modes::CHECKS[..],
-        &status::CHECKS,
-        &metadata::CHECKS,
-        &control::CHECKS,
-        &flow::CHECKS,
-        &life::CHECKS,
-        &balance::CHECKS,
-        &extras::CHECKS,
-    ];
-    let checks = groups.concat().into_iter().filter(|check| run.is_wanted(check.group)).collect();
-    match stuck {
-        Some(name) => run.skip(checks, name)?,
-        // One thread for all, so that a check need not be one that can move.
-        None => LocalSet::new().run_until(run.all(checks, Rc::new(path))).await?,
-    }
-    run.finish()
+    run.finish(ended)
 }
 
 struct Running<'a> {
@@ -219,6 +211,25 @@ struct Running<'a> {
 impl Running<'_> {
     fn is_wanted(&self, group: Group) -> bool {
         self.only.is_empty() || self.only.contains(&group)
+    }
+
+    async fn look(&mut self, path: Path) -> Result<(), Failure> {
+        let groups = [
+            &modes::CHECKS[..],
+            &status::CHECKS,
+            &metadata::CHECKS,
+            &control::CHECKS,
+            &flow::CHECKS,
+            &life::CHECKS,
+            &balance::CHECKS,
+            &extras::CHECKS,
+        ];
+        let checks = groups.concat().into_iter().filter(|check| self.is_wanted(check.group)).collect();
+        match self.connect(&path).await? {
+            Some(stuck) => self.skip(checks, stuck),
+            // One thread for all, so that a check need not be one that can move.
+            None => LocalSet::new().run_until(self.all(checks, Rc::new(path))).await,
+        }
     }
 
     /// One after the other, as each needs the one before. Returns the one that
@@ -299,10 +310,15 @@ impl Running<'_> {
         self.renderer.ended(ended).map_err(|error| Failure::unwritten(&error))
     }
 
-    fn finish(mut self) -> Result<bool, Failure> {
-        let summary = Summary { counts: self.counts, time: self.begun.elapsed() };
-        self.renderer.finish(&summary).map_err(|error| Failure::unwritten(&error))?;
-        Ok(summary.count(Verdict::Fail) == 0)
+    /// What was found out by then counts, however it ended.
+    fn finish(mut self, ended: Result<(), Failure>) -> Result<bool, Failure> {
+        let summary = Summary { counts: self.counts, time: self.begun.elapsed(), failure: ended.err() };
+        let told = self.renderer.finish(&summary).map_err(|error| Failure::unwritten(&error));
+        let ok = summary.is_ok();
+        match summary.failure {
+            Some(failure) => Err(failure),
+            None => told.map(|()| ok),
+        }
     }
 }
 
@@ -314,9 +330,15 @@ fn nothing_after(name: &str) -> String {
 struct Summary {
     counts: [u64; 4],
     time: Duration,
+    /// Why it was not looked at everything.
+    failure: Option<Failure>,
 }
 
 impl Summary {
+    fn is_ok(&self) -> bool {
+        self.count(Verdict::Fail) == 0 && self.failure.is_none()
+    }
+
     fn count(&self, verdict: Verdict) -> u64 {
         self.counts[verdict as usize]
     }

@@ -264,7 +264,7 @@ pub(super) async fn long_upload(path: &Path) -> Checked {
         Some(StreamingInputCallResponse { aggregated_payload_size }) => aggregated_payload_size as u64,
         None => u64::from(count) * u64::from(PIECE),
     };
-    flow::whole(bytes, sent.and(ended), begun.elapsed())
+    flow::whole(bytes, flow::heard(sent, ended), begun.elapsed())
 }
 
 pub(super) async fn long_download(path: &Path) -> Checked {

@@ -208,7 +208,7 @@ fn a_name_that_is_none_is_told() {
     assert_eq!(with(&found, "fail"), ["connect/resolve"]);
 }
 
-fn certificates(days: u64) -> tempfile::TempDir {
+pub(crate) fn certificates(days: u64) -> tempfile::TempDir {
     let directory = tempfile::tempdir().unwrap();
     let until = SystemTime::now() + Duration::from_secs(days * 24 * 3600);
     let request = Request { until, ..Request::for_a_year(Vec::new()) };
@@ -216,7 +216,7 @@ fn certificates(days: u64) -> tempfile::TempDir {
     directory
 }
 
-fn over_tls(certificates: &tempfile::TempDir) -> Server {
+pub(crate) fn over_tls(certificates: &tempfile::TempDir) -> Server {
     let file = |name| certificates.path().join(name);
     let tls = TlsFiles { certificate: file("server.pem"), key: file("server-key.pem"), client_ca: None };
     Server::with(Config { tls: Some(tls), ..Config::default() })

@@ -4,7 +4,9 @@ use server::config::Config;
 use shared_proto::Mode;
 
 use crate::{
-    check, outcomes,
+    check,
+    faults::{certificates, over_tls},
+    outcomes,
     path::{Fault, Path},
     support::{Server, client, deaf_address, listener},
     with,
@@ -19,6 +21,15 @@ fn a_server_without_anything_before_it_passes() {
     assert_eq!(with(&found, "skip"), not_over_tls, "{found:#?}");
     assert_eq!(with(&found, "pass").len(), found.len() - not_over_tls.len(), "{found:#?}");
     insta::assert_snapshot!(found.keys().cloned().collect::<Vec<_>>().join("\n"));
+}
+
+#[test]
+fn a_server_with_tls_passes() {
+    let certificates = certificates(100);
+    let server = over_tls(&certificates);
+    let client = check(&server.url, "--idle 1s").arg("--ca").arg(certificates.path().join("ca.pem"));
+    let found = outcomes(client);
+    assert_eq!(with(&found, "pass").len(), found.len(), "{found:#?}");
 }
 
 #[test]
@@ -134,11 +145,21 @@ fn what_makes_no_sense_is_wrong_usage() {
 #[test]
 fn ctrl_c_ends_it() {
     let (listener, address) = listener();
-    let mut running = client("check").arg(format!("http://{address}")).spawn();
+    let mut running = check(&format!("http://{address}"), "--output json").spawn();
     // It is under way once it has connected.
     let _connection = listener.accept().unwrap();
     running.signal("INT");
-    running.wait().failed(130, &["interrupted"]);
+    let ended = running.wait().failed(130, &["interrupted"]);
+    let result = ended.result();
+    assert_eq!((&result["ok"], &result["error"]["code"]), (&false.into(), &"INTERRUPTED".into()));
+}
+
+#[test]
+fn a_deadline_is_for_all_of_it() {
+    let (_listener, address) = listener();
+    let ended = check(&format!("http://{address}"), "--deadline 100ms --output json").run();
+    let ended = ended.failed(1, &["DEADLINE_EXCEEDED"]);
+    assert_eq!(ended.result()["value"]["pass"], 2, "{ended:?}");
 }
 
 #[test]

@@ -44,7 +44,21 @@ impl<W: Write + Send> Renderer for Json<W> {
             value[verdict.name()] = summary.count(verdict).into();
         }
         value["seconds"] = summary.time.as_secs_f64().into();
-        let ok = summary.count(Verdict::Fail) == 0;
-        self.write(&json!({ "type": "result", "mode": "all", "scenario": "check", "ok": ok, "value": value }))
+        let mut line = json!({
+            "type": "result",
+            "mode": "all",
+            "scenario": "check",
+            "ok": summary.is_ok(),
+            "value": value,
+        });
+        if let Some(failure) = &summary.failure {
+            line["error"] = json!({
+                "code": failure.code(),
+                "message": failure.message,
+                "details": failure.details,
+                "sources": failure.sources,
+            });
+        }
+        self.write(&line)
     }
 }
