@@ -175,7 +175,10 @@ fn lost_call(path: &Path, dialect: Dialect, lost: Lost) -> Checked {
     let is_refused = lost.status().is_some_and(|status| {
         matches!(status.code(), Code::Unauthenticated | Code::PermissionDenied | Code::Unavailable)
     });
-    if is_refused || matches!(lost, Lost::Silent(_) | Lost::Http { .. } | Lost::Unconnected(..)) {
+    if is_refused
+        || lost.needs_http2()
+        || matches!(lost, Lost::Silent(_) | Lost::Http { .. } | Lost::Unconnected(..))
+    {
         return Err(lost.into());
     }
     Ok(know(path, dialect, None, lost.into()))

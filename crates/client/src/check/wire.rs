@@ -26,6 +26,7 @@ use tokio::{
 };
 use tokio_util::task::AbortOnDropHandle;
 use tonic::{Code, Status};
+use tonic_types::StatusExt;
 
 use super::remedies;
 use crate::{
@@ -98,6 +99,9 @@ impl Lost {
             },
             Self::NoStatus => ("something on the path drops the trailers", remedies::TRAILERS),
             Self::Malformed(_) => ("something on the path changes what is sent", remedies::UPSTREAM),
+            Self::Status(_) if self.needs_http2() => {
+                ("something on the path speaks HTTP/1.1 to the server", remedies::HTTP2)
+            }
             Self::Status(status) => match status.code() {
                 Code::Unauthenticated | Code::PermissionDenied => (
                     "the server wants to know who calls",
@@ -118,6 +122,12 @@ impl Lost {
                 ("something on the path holds the call back, or swallows it", remedies::BUFFERING)
             }
         }
+    }
+
+    /// Whether it is what our server says of a call that came by HTTP/1.1.
+    pub(super) fn needs_http2(&self) -> bool {
+        let info = self.status().and_then(StatusExt::get_details_error_info);
+        info.is_some_and(|info| info.reason == "HTTP2_NEEDED")
     }
 
     /// The status, if it is one.

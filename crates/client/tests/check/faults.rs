@@ -23,6 +23,7 @@ type Row = (Fault, &'static str, &'static [&'static str], &'static [&'static str
 const TABLE: &[Row] = &[
     (Fault::Http1, "connect", &["http2"], &[]),
     (Fault::BadGateway, "connect", &["call"], &[]),
+    (Fault::Http1Upstream, "connect", &["call"], &[]),
     (Fault::Delay(Duration::from_millis(300)), "connect", &[], &["round-trip"]),
     (Fault::DropTrailers, "modes", &["unary", "server-streaming"], &[]),
     (Fault::BufferResponse, "modes", &["server-streaming", "full-duplex", "head-first"], &[]),
@@ -175,6 +176,16 @@ fn a_connection_that_is_replaced_in_order_loses_no_call() {
     let calls = &found["life/1200-calls"];
     assert_eq!(calls["outcome"], "pass", "{calls}");
     assert!(calls["figure"].as_str().unwrap().ends_with("3 connections"), "{calls}");
+}
+
+#[test]
+fn http1_to_the_server_is_told_by_name() {
+    let server = Server::start();
+    let path = Path::to(&server, Fault::Http1Upstream);
+    let found = outcomes(check(&path.url, "--only connect"));
+    let call = &found["connect/call"];
+    assert!(call["cause"].as_str().unwrap().contains("HTTP/1.1 to the server"), "{call}");
+    assert!(call["remedy"].as_str().unwrap().contains("`grpc_pass`"), "{call}");
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! What a user gets to see.
 
-use server::config::Config;
+use server::config::{Config, Tokens};
 use shared_proto::Mode;
 
 use crate::{
@@ -30,6 +30,25 @@ fn a_server_with_tls_passes() {
     let client = check(&server.url, "--idle 1s").arg("--ca").arg(certificates.path().join("ca.pem"));
     let found = outcomes(client);
     assert_eq!(with(&found, "pass").len(), found.len(), "{found:#?}");
+}
+
+#[test]
+fn a_server_that_wants_a_token_is_told_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("tokens.txt");
+    std::fs::write(&file, "ana d0c04f4b1951e4aeaaec8223ed2039e542f3aae805a6fa7f6d794e5afff5d272 all\n")
+        .unwrap();
+    let tokens = Some(Tokens::read(&file).unwrap());
+    let server = Server::with(Config { tokens, open_reflection: true, ..Config::default() });
+    let found = outcomes(check(&server.url, ""));
+    assert_eq!(with(&found, "fail"), ["connect/call"]);
+    assert!(found["connect/call"]["remedy"].as_str().unwrap().contains("FOURMODES_TOKEN"), "{found:#?}");
+    let found = outcomes(check(&server.url, "").env("FOURMODES_TOKEN", "sesame"));
+    assert_eq!(
+        [with(&found, "fail"), with(&found, "warn")],
+        [Vec::<String>::new(), Vec::new()],
+        "{found:#?}"
+    );
 }
 
 #[test]

@@ -15,6 +15,9 @@ use std::{
 use bytes::{Bytes, BytesMut};
 use h2::{Reason, RecvStream, SendStream, client::SendRequest, server::SendResponse};
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header, request};
+use http_body_util::{BodyExt as _, Full};
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream},
     net::{TcpListener, TcpStream},
@@ -99,6 +102,8 @@ pub(crate) enum Fault {
     Unimplemented(&'static str),
     /// No more than HTTP/1.1.
     Http1,
+    /// HTTP/1.1 to the server.
+    Http1Upstream,
 }
 
 pub(crate) struct Path {
@@ -142,7 +147,7 @@ type Passed<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
 async fn connection(client: TcpStream, server: SocketAddr, fault: Fault) -> Passed<()> {
     client.set_nodelay(true)?;
     if fault == Fault::Http1 {
-        return http1(client).await;
+        return only_http1(client).await;
     }
     let socket = TcpStream::connect(server).await?;
     socket.set_nodelay(true)?;
@@ -174,7 +179,10 @@ async fn connection(client: TcpStream, server: SocketAddr, fault: Fault) -> Pass
         let (to, open) = (to.clone(), open.clone());
         open.fetch_add(1, SeqCst);
         tokio::spawn(async move {
-            call(request, respond, to, open.load(SeqCst), fault).await;
+            match fault {
+                Fault::Http1Upstream => drop(by_http1(request, respond, server).await),
+                _ => call(request, respond, to, open.load(SeqCst), fault).await,
+            }
             open.fetch_sub(1, SeqCst);
         });
     }
@@ -191,13 +199,37 @@ impl<T> Drop for Aborting<T> {
     }
 }
 
-async fn http1(mut client: TcpStream) -> Passed<()> {
+async fn only_http1(mut client: TcpStream) -> Passed<()> {
     let mut some = [0; 256];
     let _ = client.read(&mut some).await?;
     client.write_all(b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\nconnection: close\r\n\r\n").await?;
     // So that it arrives before the connection is reset for what was not read.
     while client.read(&mut some).await? > 0 {}
     Ok(())
+}
+
+/// As a proxy does that knows nothing of gRPC.
+async fn by_http1(
+    request: Request<RecvStream>,
+    mut respond: SendResponse<Bytes>,
+    server: SocketAddr,
+) -> Passed<()> {
+    let (head, body) = request.into_parts();
+    let Part::Data(body) = Source::Direct(body).whole().await? else { return Ok(()) };
+    let (mut send, connection) = http1::handshake(TokioIo::new(TcpStream::connect(server).await?)).await?;
+    let _connection = Aborting(tokio::spawn(async move { drop(connection.await) }));
+    let mut request = Request::post(head.uri.path()).header(header::HOST, server.to_string());
+    for name in [header::CONTENT_TYPE, header::USER_AGENT] {
+        request = request.header(&name, &head.headers[&name]);
+    }
+    let (mut head, body) = send.send_request(request.body(Full::new(body))?).await?.into_parts();
+    let body = body.collect().await?.to_bytes();
+    head.version = http::Version::HTTP_2;
+    head.headers.remove(header::CONNECTION);
+    head.headers.remove(header::TRANSFER_ENCODING);
+    let mut send = respond.send_response(Response::from_parts(head, ()), false)?;
+    forward(&mut send, body).await?;
+    Ok(send.send_data(Bytes::new(), true)?)
 }
 
 /// The client's connection, on which single frames can be left out.
@@ -249,11 +281,20 @@ fn frames(client: TcpStream, fault: Fault) -> DuplexStream {
 }
 
 /// Why a call is not passed on to its end.
+#[derive(Debug)]
 enum Stop {
     Reset(Reason),
     TooLarge,
     Cancelled,
 }
+
+impl std::fmt::Display for Stop {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{self:?}")
+    }
+}
+
+impl std::error::Error for Stop {}
 
 impl From<h2::Error> for Stop {
     fn from(error: h2::Error) -> Self {

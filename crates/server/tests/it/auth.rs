@@ -4,7 +4,8 @@ use std::io::Write as _;
 
 use server::config::{Config, Tokens};
 use shared_proto::fourmodes::v1::{
-    MultiplyRequest, MultiplyResponse, RecordReadingsRequest, WatchQuotesRequest,
+    MultiplyRequest, MultiplyResponse, RecordReadingsRequest, ServerStreamingRequest, UnaryRequest,
+    WatchQuotesRequest, probe_service_client::ProbeServiceClient,
 };
 use tempfile::NamedTempFile;
 use tonic::{Code, Request, Response, Status};
@@ -124,5 +125,27 @@ fn the_log_has_the_caller_and_never_the_token() {
         unary(server.address).multiply(request).await.unwrap();
         until(async || server.logged(&["unary ended", "caller=ana", &format!("trace_id={trace}")])).await;
         assert!(!server.logged(&["foo"]) && !server.logged(&[hash]));
+    });
+}
+
+#[test]
+fn a_token_is_seen_by_nobody_further_in() {
+    run(async {
+        let server = start().await;
+        let mut probe = ProbeServiceClient::new(channel(server.address));
+        let answer = probe.unary(with("Bearer ana's", UnaryRequest::default())).await.unwrap().into_inner();
+        let metadata = answer.observation.unwrap().metadata;
+        let shown: Vec<_> = metadata.into_iter().filter(|entry| entry.key == "authorization").collect();
+        assert!(matches!(&shown[..], [one] if one.text.is_empty() && one.binary.is_empty()), "{shown:?}");
+        // A mode is a mode, also of services that every server has.
+        let refused = probe
+            .server_streaming(with("Bearer ben's", ServerStreamingRequest::default()))
+            .await
+            .unwrap_err();
+        assert_eq!(reason(&refused), "MODE_NOT_ALLOWED");
+        let path = "/grpc.testing.TestService/FullDuplexCall";
+        let headers = [("authorization", "Bearer ben's")];
+        let refused = RawCall::status(server.address, path, &headers, None::<&UnaryRequest>).await;
+        assert_eq!(reason(&refused), "MODE_NOT_ALLOWED");
     });
 }

@@ -134,7 +134,10 @@ fn a_probe_sees_what_the_handshake_agreed_on() {
         let tls = answer.observation.unwrap().tls.expect("no TLS");
         assert_eq!((tls.version.as_str(), tls.alpn.as_str()), ("TLSv1.3", "h2"));
         assert!(tls.cipher_suite.starts_with("TLS13_"), "{tls:?}");
-        assert_eq!((tls.server_name.as_str(), tls.client_certificate.as_str()), ("localhost", "CN=Four Modes client"));
+        assert_eq!(
+            (tls.server_name.as_str(), tls.client_certificate.as_str()),
+            ("localhost", "CN=Four Modes client")
+        );
         let open = with(certs.server(), Limits::default()).await;
         let mut client = ProbeServiceClient::new(channel(open.address, certs.client(false)));
         let answer = within(client.unary(UnaryRequest::default())).await.unwrap().into_inner();

@@ -5,6 +5,7 @@ mod bounds;
 mod endings;
 mod observed;
 mod performed;
+mod readme;
 
 use std::{net::SocketAddr, time::Duration};
 
