@@ -112,7 +112,7 @@ enum Kind {
 
 impl Check {
     const fn new(group: Group, name: &'static str, run: Run) -> Self {
-        let time = Duration::from_secs(10);
+        let time = Duration::from_secs(20);
         Self { group, name, run, standard: None, is_anywhere: false, kind: Kind::Light, time }
     }
 

@@ -49,6 +49,8 @@ const TABLE: &[Row] = &[
     (Fault::DropBinary, "metadata", &["binary"], &[]),
     (Fault::LastOfRepeated, "metadata", &["repeated"], &[]),
     (Fault::LimitHeaders(8 << 10), "metadata", &["8-kib"], &[]),
+    (Fault::Remove("x-check-7"), "metadata", &["8-kib"], &[]),
+    (Fault::RemoveFromResponse("x-check-7"), "metadata", &["8-kib"], &[]),
     (Fault::Remove("te"), "metadata", &[], &["changes"]),
     (Fault::Replace("user-agent", "proxy"), "metadata", &[], &["changes"]),
     (Fault::Remove("grpc-timeout"), "control", &["deadline"], &[]),
@@ -166,6 +168,19 @@ fn a_path_without_a_fault_passes() {
     let found = outcomes(check(&path.url, "--idle 1s"));
     assert_eq!(with(&found, "fail"), Vec::<String>::new(), "{found:#?}");
     assert_eq!(with(&found, "warn"), ["extras/grpc-web", "extras/http1"], "{found:#?}");
+}
+
+/// Times are compared with times that took the same way.
+#[test]
+fn a_slow_path_is_only_slow() {
+    let server = Server::start();
+    let path = Path::to(&server, Fault::Delay(Duration::from_millis(150)));
+    let found = outcomes(check(&path.url, "--only connect,modes,status,metadata,control,flow,balance"));
+    assert_eq!(
+        [with(&found, "fail"), with(&found, "warn")],
+        [Vec::<String>::new(), Vec::new()],
+        "{found:#?}"
+    );
 }
 
 #[test]
