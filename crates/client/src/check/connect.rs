@@ -101,7 +101,7 @@ async fn shake(path: &Path) -> Result<Handshake, Outcome> {
 }
 
 async fn http2(path: &Path) -> Checked {
-    let remedy = "let HTTP/2 in: `http2 on` in nginx, `alpn h2` on the `bind` line (without TLS `proto h2`) in \
+    let remedy = "let HTTP/2 in: `listen … http2` (or `http2 on`) in nginx, `alpn h2` on the `bind` line (without TLS `proto h2`) in \
                   HAProxy, `codec_type` AUTO or HTTP2 in Envoy, `protocols h1 h2 h2c` in Caddy, a listener by HTTPS \
                   in AWS ALB";
     let fails = |figure: String| Outcome::fail(figure, "what answers does not speak HTTP/2 here", remedy);

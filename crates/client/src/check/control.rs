@@ -1,6 +1,9 @@
 //! Whether both sides stay in control of a call.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
 
 use http::{HeaderMap, HeaderValue};
 use shared_proto::fourmodes::v1 as pb;
@@ -93,19 +96,23 @@ async fn cancel(path: &Path) -> Checked {
 /// arrives as what it was.
 async fn reset(path: &Path) -> Checked {
     const CODES: [u32; 5] = [1, 2, 7, 8, 11];
-    let (mut changed, mut lost_ends) = (Vec::new(), Vec::new());
+    // By what came, those that were sent.
+    let mut changed = BTreeMap::<String, Vec<String>>::new();
+    let mut lost_ends = Vec::new();
     for code in CODES {
         let script = pb::Script { ending: script::reset(code), ..script::steps([script::payload(16)]) };
         let mut call = path.server_streaming(script).await?;
         let sent = h2::Reason::from(code);
-        match call.end().await {
-            Err(Lost::Reset(reason)) if reason == sent => {}
-            Ok((status, _)) if status.code() == tonic::Code::Ok => lost_ends.push(reason_name(sent)),
-            Ok((status, _)) => {
-                changed.push(format!("{} as {}", reason_name(sent), Lost::Status(Box::new(status))))
+        let came = match call.end().await {
+            Err(Lost::Reset(reason)) if reason == sent => continue,
+            Err(lost) => lost.to_string(),
+            Ok((status, _)) if status.code() == tonic::Code::Ok => {
+                lost_ends.push(reason_name(sent));
+                continue;
             }
-            Err(lost) => changed.push(format!("{} as {lost}", reason_name(sent))),
-        }
+            Ok((status, _)) => Lost::Status(Box::new(status)).to_string(),
+        };
+        changed.entry(came).or_default().push(reason_name(sent));
     }
     if !lost_ends.is_empty() {
         return Ok(Outcome::fail(
@@ -117,7 +124,11 @@ async fn reset(path: &Path) -> Checked {
     match changed.is_empty() {
         true => Ok(Outcome::pass(format!("{} of {} codes as they were sent", CODES.len(), CODES.len()))),
         false => Ok(Outcome::warn(
-            changed.join(", "),
+            changed
+                .iter()
+                .map(|(came, sent)| format!("{}: {came}", sent.join(", ")))
+                .collect::<Vec<_>>()
+                .join("; "),
             "something on the path has a reason of its own for a call that was reset: what may be tried again \
              cannot be told",
             "it is so with most proxies; have servers end calls with a status (UNAVAILABLE), which passes",

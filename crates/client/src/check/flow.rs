@@ -230,8 +230,14 @@ async fn streams(path: &Path) -> Checked {
     }
     let figure = format!("{at_once} at once, the server allows {allowed}");
     if let Some(lost) = lost {
-        let cause = "something on the path refuses a stream that should wait until there is room";
-        return Ok(Outcome::fail(format!("{figure}; one ended with {lost}"), cause, remedies::STREAMS));
+        let (cause, remedy) = match lost {
+            Lost::Reset(_) | Lost::Status(_) => (
+                "something on the path refuses a stream that should wait until there is room",
+                remedies::STREAMS,
+            ),
+            _ => lost.advice(),
+        };
+        return Ok(Outcome::fail(format!("{figure}; one ended with {lost}"), cause, remedy));
     }
     match at_once {
         fewer if fewer < allowed => Ok(Outcome::warn(
@@ -286,7 +292,15 @@ async fn slow_server(path: &Path) -> Checked {
         match within(STILL, call.send(&message)).await {
             Ok(()) => sent += 1,
             Err(Lost::Silent(_)) => break,
-            Err(lost) => return Err(lost.into()),
+            // Who takes nothing more has answered, most likely.
+            Err(lost) => {
+                let (_, ended) = answer_and_end(&mut call).await;
+                return Err(match ended {
+                    Ok(status) if status.code() == Code::Ok => lost.into(),
+                    Ok(status) => Lost::Status(Box::new(status)).into(),
+                    Err(answer) => answer.into(),
+                });
+            }
         }
     }
     held(u64::from(sent) * u64::from(CHUNK), "the client")

@@ -198,7 +198,7 @@ impl Path {
         enough: impl Fn(&pb::Observation) -> bool,
     ) -> Result<Option<pb::Observation>, Lost> {
         const PAUSE: Duration = Duration::from_millis(20);
-        let wire = self.open().await?;
+        let mut wire = self.open().await?;
         let begun = std::time::Instant::now();
         let mut seen = None;
         loop {
@@ -206,7 +206,10 @@ impl Path {
             let asked = wire.unary::<pb::GetObservationResponse>(GET_OBSERVATION, HeaderMap::new(), &request);
             match within(SOON, asked).await {
                 Ok(response) => seen = response.message.observation.or(seen),
-                Err(lost) if lost.status().is_some_and(|status| status.code() == Code::NotFound) => {}
+                // The next connection may be to another instance.
+                Err(lost) if lost.status().is_some_and(|status| status.code() == Code::NotFound) => {
+                    wire = self.open().await?;
+                }
                 Err(lost) => return Err(lost),
             }
             if seen.as_ref().is_some_and(&enough) || begun.elapsed() >= time {

@@ -89,6 +89,9 @@ impl Lost {
                 StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE => {
                     ("a proxy does not reach the server, or not by HTTP/2", remedies::UPSTREAM)
                 }
+                StatusCode::REQUEST_TIMEOUT => {
+                    ("a proxy waits for the end of the request before it passes it on", remedies::BUFFERING)
+                }
                 StatusCode::GATEWAY_TIMEOUT => ("a proxy waits no longer for the server", remedies::IDLE),
                 StatusCode::NOT_FOUND => (
                     "what answers knows no such path",
