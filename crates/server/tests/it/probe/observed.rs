@@ -82,26 +82,28 @@ fn the_metadata_as_it_came_without_secrets() {
 fn when_each_message_arrived_and_the_half_ended() {
     run(async {
         let server = Server::start().await;
+        let address = server.address;
         let (sender, receiver) = mpsc::channel(1);
         let call = tokio::spawn(async move {
-            let mut probe = probe(server.address);
+            let mut probe = probe(address);
             probe.client_streaming(ReceiverStream::new(receiver)).await.unwrap().into_inner()
         });
-        let pause = Duration::from_millis(150);
-        for _ in 0..3 {
-            sender
-                .send(ClientStreamingRequest { script: None, payload: Bytes::from_static(b"ab") })
-                .await
-                .unwrap();
+        let pause = Duration::from_millis(50);
+        let id = new_id();
+        let mut script = Some(Script { call_id: id.clone(), ..Script::default() });
+        for number in 1..=3 {
+            let request =
+                ClientStreamingRequest { script: script.take(), payload: Bytes::from_static(b"ab") };
+            sender.send(request).await.unwrap();
+            observed(address, &id, |seen| seen.messages_received == number).await;
             tokio::time::sleep(pause).await;
         }
         drop(sender);
         let seen = within(call).await.unwrap().observation.unwrap();
         let arrivals: Vec<_> = seen.arrivals.iter().map(|at| time(Some(*at))).collect();
         assert_eq!((seen.messages_received, seen.bytes_received, arrivals.len()), (3, 6, 3));
-        let half = pause / 2;
-        assert!(arrivals[1] >= arrivals[0] + half && arrivals[2] >= arrivals[1] + half, "{arrivals:?}");
-        assert!(time(seen.half_closed) >= arrivals[2] + half);
+        assert!(arrivals[1] >= arrivals[0] + pause && arrivals[2] >= arrivals[1] + pause, "{arrivals:?}");
+        assert!(time(seen.half_closed) >= arrivals[2] + pause);
         assert_eq!(seen.cancelled, None);
     });
 }
