@@ -288,22 +288,15 @@ async fn slow_server(path: &Path) -> Checked {
     let mut call = path.client_streaming(script).await?;
     let message = pb::ClientStreamingRequest { script: None, payload: zeros(CHUNK) };
     let mut sent = 0;
-    while sent < FLOOD {
-        match within(STILL, call.send(&message)).await {
-            Ok(()) => sent += 1,
-            Err(Lost::Silent(_)) => break,
-            // Who takes nothing more has answered, most likely.
-            Err(lost) => {
-                let (_, ended) = answer_and_end(&mut call).await;
-                return Err(match ended {
-                    Ok(status) if status.code() == Code::Ok => lost.into(),
-                    Ok(status) => Lost::Status(Box::new(status)).into(),
-                    Err(answer) => answer.into(),
-                });
-            }
-        }
+    while sent < FLOOD && within(STILL, call.send(&message)).await.is_ok() {
+        sent += 1;
     }
-    held(u64::from(sent) * u64::from(CHUNK), "the client")
+    // It has no answer yet; who gives one has something against so much.
+    match within(STILL, call.end()).await {
+        Err(Lost::Silent(_)) => held(u64::from(sent) * u64::from(CHUNK), "the client"),
+        Err(lost) => Err(lost.into()),
+        Ok((status, _)) => Err(Lost::Status(Box::new(status)).into()),
+    }
 }
 
 /// How much was sent to somebody who did not read.

@@ -59,7 +59,7 @@ const TABLE: &[Row] = &[
     (Fault::SwallowCancels, "control", &["cancel"], &[]),
     (Fault::ResetIsEnd, "control", &["reset"], &[]),
     (Fault::ResetIsInternal, "control", &[], &["reset"]),
-    (Fault::LimitBody(512 << 10), "flow", &["1-mib-up", "4-mib-up", "long-upload"], &[]),
+    (Fault::LimitBody(512 << 10), "flow", &["1-mib-up", "4-mib-up", "long-upload", "slow-server"], &[]),
     // That is refused, by a status.
     (Fault::RewriteStatus, "flow", &["16-mib-up"], &[]),
     (Fault::LimitBody(8 << 20), "flow", &["long-upload"], &[]),
@@ -207,7 +207,7 @@ fn http1_to_the_server_is_told_by_name() {
 fn a_balancer_of_connections_is_told_from_one_of_calls() {
     let servers = [Server::start(), Server::start()];
     let path = Path::to_each(&[&servers[0], &servers[1]], Fault::None);
-    let found = outcomes(check(&path.url, "--only balance"));
+    let found = outcomes(check(&path.url, "--only balance,control"));
     assert_eq!(found["balance/connections"]["outcome"], "pass", "{found:#?}");
     assert!(
         found["balance/connections"]["figure"].as_str().unwrap().starts_with("2 instances"),
@@ -215,6 +215,8 @@ fn a_balancer_of_connections_is_told_from_one_of_calls() {
     );
     assert_eq!(found["balance/calls"]["outcome"], "warn", "{found:#?}");
     assert!(found["balance/calls"]["cause"].as_str().unwrap().contains("L4"), "{found:#?}");
+    // The right one of them is found, to be asked what it saw.
+    assert_eq!(found["control/cancel"]["outcome"], "pass", "{found:#?}");
 }
 
 #[test]
