@@ -190,7 +190,7 @@ pub(super) async fn after_messages(path: &Path) -> Checked {
     let mut call = duplex(path).await?;
     call.send(&wanted(&[100; 3], Duration::ZERO)).await?;
     let mut count = 0;
-    while count < 3 && call.next().await?.is_some() {
+    while count < 3 && within(ANSWER, call.next()).await?.is_some() {
         count += 1;
     }
     call.ask(&ending(Code::Aborted, "as asked")).await;

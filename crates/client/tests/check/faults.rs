@@ -88,18 +88,27 @@ const TABLE: &[Row] = &[
 const ELSEWHERE: [&str; 5] =
     ["connect/resolve", "connect/tcp", "connect/tls", "connect/certificate", "balance/calls"];
 
-#[track_caller]
+/// Several at a time: most of it is waiting.
 fn each_of(group: &str) {
     let server = Server::start();
-    for (fault, _, failing, warning) in TABLE.iter().filter(|row| row.1 == group) {
-        let path = Path::to(&server, *fault);
-        // Long enough for what is cut, whatever is looked at.
-        let found = outcomes(check(&path.url, &format!("--only {group} --idle 2s")));
-        for (names, verdict) in [(failing, "fail"), (warning, "warn")] {
-            for name in *names {
-                let found = &found[&format!("{group}/{name}")];
-                assert_eq!(found["outcome"], verdict, "{fault:?}: {found}");
+    let rows: Vec<_> = TABLE.iter().filter(|row| row.1 == group).collect();
+    for some in rows.chunks(4) {
+        std::thread::scope(|scope| {
+            for row in some {
+                scope.spawn(|| is_found(&server, row));
             }
+        });
+    }
+}
+
+fn is_found(server: &Server, (fault, group, failing, warning): &Row) {
+    let path = Path::to(server, *fault);
+    // Long enough for what is cut, whatever is looked at.
+    let found = outcomes(check(&path.url, &format!("--only {group} --idle 2s")));
+    for (names, verdict) in [(failing, "fail"), (warning, "warn")] {
+        for name in *names {
+            let found = &found[&format!("{group}/{name}")];
+            assert_eq!(found["outcome"], verdict, "{fault:?}: {found}");
         }
     }
 }

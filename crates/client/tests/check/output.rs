@@ -66,19 +66,24 @@ fn a_standard_server_passes_without_what_only_the_probe_tells() {
 #[test]
 fn a_standard_server_behind_a_fault_does_not() {
     let server = Server::start();
-    for (fault, name) in [
-        (Fault::BufferResponse, "modes/server-streaming"),
-        (Fault::BufferRequest, "modes/full-duplex"),
-        (Fault::DropTrailers, "modes/unary"),
-        (Fault::EndAfterRequest, "modes/server-ends-first"),
-        (Fault::RewriteStatus, "status/codes"),
-        (Fault::RewriteMessage, "status/message"),
-        (Fault::DropTrailingMetadata, "status/trailing-metadata"),
-    ] {
-        let path = Path::to(&server, fault);
-        let found = outcomes(check(&path.url, "--standard --only modes,status"));
-        assert_eq!(found[name]["outcome"], "fail", "{fault:?}: {found:#?}");
-    }
+    std::thread::scope(|scope| {
+        for (fault, name) in [
+            (Fault::BufferResponse, "modes/server-streaming"),
+            (Fault::BufferRequest, "modes/full-duplex"),
+            (Fault::DropTrailers, "modes/unary"),
+            (Fault::EndAfterRequest, "modes/server-ends-first"),
+            (Fault::RewriteStatus, "status/codes"),
+            (Fault::RewriteMessage, "status/message"),
+            (Fault::DropTrailingMetadata, "status/trailing-metadata"),
+        ] {
+            let server = &server;
+            scope.spawn(move || {
+                let path = Path::to(server, fault);
+                let found = outcomes(check(&path.url, "--standard --only modes,status"));
+                assert_eq!(found[name]["outcome"], "fail", "{fault:?}: {found:#?}");
+            });
+        }
+    });
 }
 
 /// The path has a gRPC server at its end, and no more is known of it.
