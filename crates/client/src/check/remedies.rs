@@ -18,8 +18,8 @@ pub(super) const BACKPRESSURE: &str = "bound what is kept on the way: `grpc_pass
 pub(super) const BODY: &str = "raise what limits a body: `client_max_body_size 0` in nginx, \
     `max_request_bytes` of `envoy.filters.http.buffer` in Envoy, `request_body max_size` in Caddy";
 
-pub(super) const MESSAGE: &str = "raise what limits a message, in the server (`--max-message-size` and its like) \
-    and on the way: `client_max_body_size` in nginx, `max_request_bytes` of `envoy.filters.http.buffer` in Envoy, \
+pub(super) const MESSAGE: &str = "raise what limits a message, in the server (`--max-message` of ours) and on \
+    the way: `client_max_body_size` in nginx, `max_request_bytes` of `envoy.filters.http.buffer` in Envoy, \
     `request_body max_size` in Caddy";
 
 pub(super) const HEADERS: &str = "raise what limits headers: `large_client_header_buffers` for requests and \
@@ -28,11 +28,11 @@ pub(super) const HEADERS: &str = "raise what limits headers: `large_client_heade
 
 pub(super) const IDLE: &str = "raise what ends silent streams: `grpc_read_timeout`, `grpc_send_timeout` and \
     `client_body_timeout` in nginx, `stream_idle_timeout` and the route's `timeout: 0s` in Envoy, `timeout client` \
-    and `timeout server` in HAProxy, the idle timeout of AWS ALB; or let the stream say something now and then";
+    and `timeout server` in HAProxy, the idle timeout of AWS ALB, `--idle-timeout` of our server; or let the stream say something now and then";
 
 pub(super) const STREAMS: &str = "raise what limits streams: `http2_max_concurrent_streams` in nginx, \
     `max_concurrent_streams` and the cluster's circuit breaker `max_requests` in Envoy, \
-    `tune.h2.fe.max-concurrent-streams` in HAProxy; in AWS ALB it is 128; or use several connections";
+    `tune.h2.max-concurrent-streams` in HAProxy; in AWS ALB it is 128; or use several connections";
 
 pub(super) const RESET: &str = "look at the log of the proxy at this time, and at what ends its streams: \
     `grpc_read_timeout`, `grpc_send_timeout` and `client_max_body_size` in nginx, the route's `timeout` and \
@@ -96,6 +96,6 @@ pub(super) const SLOW: &str = "look for the hop that takes the time (`traceroute
 pub(super) const SERVICE: &str = "serve it, or route it: `/grpc.` needs a `location` in nginx, a route in Envoy, a \
     `use_backend` in HAProxy and a rule in AWS ALB as the other services do";
 
-pub(super) const AGE: &str = "raise what ends long calls: the route's `timeout: 0s` (15 s by default) and \
-    `max_stream_duration` in Envoy, `grpc_read_timeout` in nginx only for silent ones, `read_timeout` and \
-    `stream_timeout` in Caddy";
+pub(super) const AGE: &str = "raise what ends long calls: the route's `timeout` (15 s unless it is 0s) and \
+    `max_stream_duration` in Envoy, `stream_timeout` in Caddy; nginx, HAProxy and AWS ALB end silent ones alone; our \
+    server has `--max-stream-age`";
