@@ -1,7 +1,6 @@
 //! Performs a script: makes the messages, reads those of the client, ends.
 
-use std::pin::pin;
-use std::{sync::Arc, time::Duration};
+use std::{pin::pin, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use shared_proto::fourmodes::v1 as pb;

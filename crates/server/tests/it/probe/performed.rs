@@ -189,24 +189,30 @@ fn an_upload_is_answered_after_the_half_close_or_before() {
 fn what_is_not_read_yet_waits_with_the_client() {
     run(async {
         let server = Server::start().await;
-        let (sender, receiver) = mpsc::channel(1);
-        let script = Some(Script { read_delay: wire(Duration::from_secs(3600)), ..Script::default() });
-        let first = ClientStreamingRequest { script, payload: Bytes::new() };
-        let mut probe = probe(server.address);
-        let call = tokio::spawn(async move { probe.client_streaming(ReceiverStream::new(receiver)).await });
-        sender.send(first).await.unwrap();
-        let message = ClientStreamingRequest { script: None, payload: vec![0; 1 << 20].into() };
-        let mut sent = 0;
-        let stuck = async {
-            while sender.send(message.clone()).await.is_ok() {
-                sent += 1;
-            }
-        };
-        // Long enough for a gigabyte, if anybody took it.
-        let stopped = tokio::time::timeout(Duration::from_secs(2), stuck).await;
-        assert!(stopped.is_err(), "the call is over");
-        assert!(sent < 32, "{sent} MiB went out");
-        call.abort();
+        let hour = wire(Duration::from_secs(3600));
+        let unread = Script { read_delay: hour, ..Script::default() };
+        // What it is to return is read ahead, as much of it as may be kept.
+        let unreturned = Script { steps: vec![Step { delay: hour, ..echo(1000) }], ..Script::default() };
+        for script in [unread, unreturned] {
+            let (sender, receiver) = mpsc::channel(1);
+            let first = ClientStreamingRequest { script: Some(script), payload: Bytes::new() };
+            let mut probe = probe(server.address);
+            let call =
+                tokio::spawn(async move { probe.client_streaming(ReceiverStream::new(receiver)).await });
+            sender.send(first).await.unwrap();
+            let message = ClientStreamingRequest { script: None, payload: vec![0; 1 << 20].into() };
+            let mut sent = 0;
+            let stuck = async {
+                while sender.send(message.clone()).await.is_ok() {
+                    sent += 1;
+                }
+            };
+            // Long enough for a gigabyte, if anybody took it.
+            let stopped = tokio::time::timeout(Duration::from_secs(2), stuck).await;
+            assert!(stopped.is_err(), "the call is over");
+            assert!(sent < 32, "{sent} MiB went out");
+            call.abort();
+        }
     });
 }
 
