@@ -34,15 +34,17 @@ pub(super) const CHECKS: [Check; 7] = [
 const PLAIN: &str = "the URL begins with http://, which is without TLS";
 
 async fn resolve(path: &Path) -> Checked {
-    let remedy = "check the spelling, and ask the resolver (`getent hosts NAME`); in nginx an `upstream` name needs \
-                  `resolver` as well";
     let found = match timeout(SOON, path.resolve()).await {
         Ok(Ok(found)) if !found.is_empty() => found,
-        Ok(Ok(_)) => return Ok(Outcome::fail(path.host(), "the name has no address", remedy)),
+        Ok(Ok(_)) => return Ok(Outcome::fail(path.host(), "the name has no address", remedies::NAME)),
         Ok(Err(error)) => {
-            return Ok(Outcome::fail(error.to_string(), "the name of the host cannot be resolved", remedy));
+            return Ok(Outcome::fail(
+                error.to_string(),
+                "the name of the host cannot be resolved",
+                remedies::NAME,
+            ));
         }
-        Err(_) => return Ok(Outcome::fail(path.host(), "the resolver does not answer", remedy)),
+        Err(_) => return Ok(Outcome::fail(path.host(), "the resolver does not answer", remedies::NAME)),
     };
     let addresses: Vec<_> = found.iter().map(|address| address.ip().to_string()).collect();
     Ok(Outcome::pass(addresses.join(", ")))
@@ -101,10 +103,8 @@ async fn shake(path: &Path) -> Result<Handshake, Outcome> {
 }
 
 async fn http2(path: &Path) -> Checked {
-    let remedy = "let HTTP/2 in: `listen … http2` (or `http2 on`) in nginx, `alpn h2` on the `bind` line (without TLS `proto h2`) in \
-                  HAProxy, `codec_type` AUTO or HTTP2 in Envoy, `protocols h1 h2 h2c` in Caddy, a listener by HTTPS \
-                  in AWS ALB";
-    let fails = |figure: String| Outcome::fail(figure, "what answers does not speak HTTP/2 here", remedy);
+    let fails =
+        |figure: String| Outcome::fail(figure, "what answers does not speak HTTP/2 here", remedies::LISTEN);
     let how = match path.is_tls() {
         true => match shake(path).await?.protocol.as_deref() {
             Some(b"h2") => "ALPN h2",

@@ -1,6 +1,12 @@
 //! What to change, by the names of the settings. A product that is not named has
 //! no setting for it, or none that is known here.
 
+pub(super) const NAME: &str = "check the spelling, and ask the resolver by itself (`getent hosts NAME`)";
+
+pub(super) const LISTEN: &str = "let HTTP/2 in: `listen … http2` (or `http2 on`) in nginx, `alpn h2` on the `bind` \
+    line (without TLS `proto h2`) in HAProxy, `codec_type` AUTO or HTTP2 in Envoy, `protocols h1 h2 h2c` in Caddy, \
+    a listener by HTTPS in AWS ALB";
+
 pub(super) const HTTP2: &str = "speak HTTP/2 to the server: `grpc_pass` instead of `proxy_pass` in nginx, \
     `http2_protocol_options` on the cluster in Envoy, `proto h2` (with TLS `alpn h2`) on the `server` line in \
     HAProxy, an `h2c://` upstream or `versions h2c 2` in Caddy, a target group with protocol version GRPC in AWS ALB";

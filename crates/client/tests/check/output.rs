@@ -181,7 +181,7 @@ fn ctrl_c_ends_it() {
 #[test]
 fn a_deadline_is_for_all_of_it() {
     let (_listener, address) = listener();
-    let ended = check(&format!("http://{address}"), "--deadline 100ms --output json").run();
+    let ended = check(&format!("http://{address}"), "--deadline 1s --output json").run();
     let ended = ended.failed(1, &["DEADLINE_EXCEEDED"]);
     assert_eq!(ended.result()["value"]["pass"], 2, "{ended:?}");
 }

@@ -238,8 +238,8 @@ fn frames(client: TcpStream, fault: Fault) -> DuplexStream {
     tokio::spawn(async move {
         let (mut from, mut to) = client.into_split();
         let (mut far_read, mut far_write) = tokio::io::split(far);
+        // Ends with the connection, or with a PING that is too much.
         let up = async {
-            // Ends with the connection, or with a PING that is too much.
             let mut preface = [0; 24];
             from.read_exact(&mut preface).await?;
             far_write.write_all(&preface).await?;
@@ -264,14 +264,14 @@ fn frames(client: TcpStream, fault: Fault) -> DuplexStream {
             tokio::io::copy(&mut far_read, &mut to).await?;
             to.shutdown().await
         };
-        let up_and_down = async {
+        // Both are gone after it, so that `to` is free.
+        let either = async {
             tokio::select! {
                 up = up => up.is_err_and(|error| error.kind() == io::ErrorKind::Other),
                 _ = down => false,
             }
         };
-        let calmed = up_and_down.await;
-        if calmed {
+        if either.await {
             // GOAWAY: no stream was the last, ENHANCE_YOUR_CALM.
             let _ = to.write_all(&[0, 0, 8, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 11]).await;
             let _ = to.shutdown().await;
@@ -323,14 +323,13 @@ async fn call(
     let Ok(mut to) = to.ready().await else { return };
     let Ok((response, send)) = to.send_request(Request::from_parts(head, ()), false) else { return };
     let mut upload = Aborting(tokio::spawn(upload(body, send, fault)));
-    let stop = download(response, &mut respond, &mut upload, fault);
-    let stop = match fault {
-        Fault::CutOld(time) => timeout(time, stop).await.unwrap_or(Err(Stop::Reset(Reason::CANCEL))),
-        _ => stop.await,
+    let stopped = download(response, &mut respond, &mut upload, fault);
+    let stopped = match fault {
+        Fault::CutOld(time) => timeout(time, stopped).await.unwrap_or(Err(Stop::Reset(Reason::CANCEL))),
+        _ => stopped.await,
     };
-    match stop {
-        Ok(()) => {}
-        Err(Stop::Cancelled) => {}
+    match stopped {
+        Ok(()) | Err(Stop::Cancelled) => {}
         Err(Stop::TooLarge) => drop(respond.send_response(status(StatusCode::PAYLOAD_TOO_LARGE), true)),
         Err(Stop::Reset(reason)) => respond.send_reset(reason),
     }

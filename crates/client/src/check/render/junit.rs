@@ -9,7 +9,10 @@ use std::{
 use http::Uri;
 
 use super::Renderer;
-use crate::check::{Ended, Summary, outcome::Verdict};
+use crate::{
+    check::{Ended, Summary, outcome::Verdict},
+    words::printable,
+};
 
 pub(super) struct Junit<W> {
     out: W,
@@ -68,17 +71,16 @@ impl<W: Write + Send> Renderer for Junit<W> {
     }
 }
 
-/// Characters that XML has no way to write are left out.
+/// What cannot be seen is shown by its number: XML has no way to write most of it.
 fn xml(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
-    for c in text.chars() {
+    for c in printable(text).chars() {
         match c {
             '&' => escaped.push_str("&amp;"),
             '<' => escaped.push_str("&lt;"),
             '>' => escaped.push_str("&gt;"),
             '"' => escaped.push_str("&quot;"),
-            '\n' | '\t' => escaped.push(' '),
-            c if c.is_control() || matches!(c, '\u{fffe}' | '\u{ffff}') => escaped.push('\u{fffd}'),
+            '\u{fffe}' | '\u{ffff}' => escaped.push('\u{fffd}'),
             c => escaped.push(c),
         }
     }
@@ -91,6 +93,6 @@ mod tests {
 
     #[test]
     fn what_a_peer_says_does_not_become_xml() {
-        assert_eq!(xml("<a b=\"c\">\u{1}&\n"), "&lt;a b=&quot;c&quot;&gt;\u{fffd}&amp; ");
+        assert_eq!(xml("<a b=\"c\">\u{1}&\n"), r"&lt;a b=&quot;c&quot;&gt;\u{1}&amp;\n");
     }
 }
