@@ -103,7 +103,7 @@ pub struct Cli {
     #[arg(long, env = "FOURMODES_METRICS", hide_env_values = true, value_name = "ADDRESS", global = true)]
     pub metrics: Option<SocketAddr>,
 
-    /// A page of this origin, such as https://example.com, may call by gRPC-Web;
+    /// A page of this origin, such as `https://example.com`, may call by gRPC-Web;
     /// may be given several times, `*` lets in every page [default: none but
     /// those of the server's own origin]
     #[arg(
