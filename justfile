@@ -63,6 +63,12 @@ bidi-streaming *scenario: ready
 tour *options: ready
     @exec {{ bin }}/client tour "$@"
 
+# Does the path to a server carry all four modes? `just check`, `just check http://proxy:8080 --idle 60s`.
+[group("see")]
+[no-cd, no-exit-message, positional-arguments]
+check *options: ready
+    @exec {{ bin }}/client check "$@"
+
 # The same, without a word when there is nothing to do.
 [private]
 ready:

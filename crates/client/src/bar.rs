@@ -1,6 +1,9 @@
-//! The progress bar, for work of known length.
+//! Progress, for work that takes a while.
 
-use std::io::{self, IsTerminal as _};
+use std::{
+    io::{self, IsTerminal as _},
+    time::Duration,
+};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
@@ -16,4 +19,17 @@ pub(crate) fn of_bytes(progress: &ProgressBar, total: u64) {
     if let Ok(style) = style {
         progress.set_style(style);
     }
+}
+
+/// Counts what is done. Shown on a terminal alone.
+pub(crate) fn of_checks() -> ProgressBar {
+    if !io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let progress = ProgressBar::new_spinner();
+    if let Ok(style) = ProgressStyle::with_template("{spinner} {pos} checks in {elapsed}") {
+        progress.set_style(style);
+    }
+    progress.enable_steady_tick(Duration::from_millis(100));
+    progress
 }

@@ -8,7 +8,7 @@ use shared_proto::{code_name, limits::CHUNK_BYTES};
 use tonic::Code;
 use uuid::Uuid;
 
-use crate::retry::MOST_ATTEMPTS;
+use crate::{check::Group, retry::MOST_ATTEMPTS};
 
 /// Shows gRPC's four communication modes at work.
 ///
@@ -54,7 +54,8 @@ pub(crate) struct Options {
     #[arg(long, env = "FOURMODES_KEY", hide_env_values = true, value_name = "FILE", global = true)]
     pub(crate) key: Option<PathBuf>,
 
-    /// What stdout gets: a diagram for people or JSON lines for programs
+    /// What stdout gets: text for people, JSON lines for programs, or, of `check`
+    /// alone, a report as JUnit has it
     #[arg(
         long,
         env = "FOURMODES_OUTPUT",
@@ -207,6 +208,7 @@ pub(crate) struct Delay {
 pub(crate) enum Output {
     Text,
     Json,
+    Junit,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -249,6 +251,45 @@ pub(crate) enum Command {
     },
     /// All four modes, one after the other, explained
     Tour,
+    /// Look whether the path to a server carries all four modes, and say what to change
+    ///
+    /// One line a check, as it ends. What the path does shows best with a Four
+    /// Modes server at its end; it serves the probes that the checks call.
+    /// Nothing is tried again, and every check ends in bounded time.
+    Check {
+        /// The server, or what is before it [default: the one of --server]
+        #[arg(value_name = "URL", value_parser = trimmed)]
+        url: Option<String>,
+        /// Only the checks of this group; may be given several times
+        #[arg(
+            long,
+            env = "FOURMODES_ONLY",
+            hide_env_values = true,
+            value_delimiter = ',',
+            value_name = "GROUP"
+        )]
+        only: Vec<Group>,
+        /// Look as well whether a stream lives for so long, such as 60s: one that is
+        /// silent, and one that is not
+        #[arg(
+            long,
+            env = "FOURMODES_IDLE",
+            hide_env_values = true,
+            value_name = "DURATION",
+            value_parser = deadline,
+            allow_hyphen_values = true
+        )]
+        idle: Option<Duration>,
+        /// Call `grpc.testing.TestService` alone, which servers in every language
+        /// have; what it cannot tell is left out
+        #[arg(
+            long,
+            env = "FOURMODES_STANDARD",
+            hide_env_values = true,
+            value_parser = clap::builder::FalseyValueParser::new()
+        )]
+        standard: bool,
+    },
     /// Print a completion script for a shell
     Completions {
         /// The shell
@@ -564,8 +605,8 @@ const AFTERWORD: &str = "Several servers:
   do not know its tasks, rooms and files.
 
 Exit status:
-    0  done
-    1  the call failed, or the output could not be written
+    0  done; of `check`: nothing failed
+    1  the call failed, or a check did, or the output could not be written
     2  wrong usage
     3  the input file could not be used
   130  interrupted

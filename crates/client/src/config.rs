@@ -11,6 +11,7 @@ use uuid::Uuid;
 pub(crate) use crate::cli::Delivery;
 use crate::{
     attached::Attached,
+    check::Group,
     cli::{self, Cli, Command, Options, Output, Place, Work},
 };
 
@@ -82,6 +83,20 @@ pub(crate) enum Job {
     Sync { file: PathBuf, document: String, once: bool },
     Demonstration(Mode),
     Tour,
+    Check(Check),
+}
+
+/// What is asked of a path.
+#[derive(Debug)]
+pub(crate) struct Check {
+    /// Instead of the server that every command has.
+    pub(crate) url: Option<String>,
+    /// All, when it is empty.
+    pub(crate) only: Vec<Group>,
+    /// How long a stream is to live, if that is to be known.
+    pub(crate) idle: Option<Duration>,
+    /// Whether `grpc.testing.TestService` is to be called.
+    pub(crate) standard: bool,
 }
 
 /// Which quotes to watch, and how.
@@ -124,7 +139,7 @@ impl Job {
             Self::Readings { .. } | Self::Upload { .. } => Mode::ClientStreaming.name(),
             Self::Chat { .. } | Self::Sync { .. } => Mode::BidiStreaming.name(),
             Self::Demonstration(mode) => mode.name(),
-            Self::Tour => "all",
+            Self::Tour | Self::Check(_) => "all",
         }
     }
 
@@ -147,6 +162,7 @@ impl Job {
             Self::Sync { .. } => "sync",
             Self::Demonstration(_) => "demonstration",
             Self::Tour => "tour",
+            Self::Check(_) => "check",
         }
     }
 }
@@ -155,7 +171,7 @@ impl Job {
 impl fmt::Display for Job {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Tour => f.write_str(self.scenario()),
+            Self::Tour | Self::Check(_) => f.write_str(self.scenario()),
             Self::Demonstration(mode) => f.write_str(mode.name()),
             _ => write!(f, "{} {}", self.mode(), self.scenario()),
         }
@@ -170,7 +186,25 @@ impl Config {
         let wrong = |message| Cli::command().error(clap::error::ErrorKind::ValueValidation, message);
         let server =
             |text: &String| server_uri(text).map_err(|reason| wrong(format!("--server {text}: {reason}")));
-        let servers: Vec<Uri> = options.servers.iter().map(server).collect::<Result<_, _>>()?;
+        let url = match &job {
+            Job::Check(Check { url, .. }) => url.as_ref().map(std::slice::from_ref),
+            _ => None,
+        };
+        let servers: Vec<Uri> =
+            url.unwrap_or(&options.servers).iter().map(server).collect::<Result<_, _>>()?;
+        match &job {
+            Job::Check(_) if servers.len() > 1 => {
+                return Err(wrong("check looks at one path: name one server".to_owned()));
+            }
+            Job::Check(_) if options.diagram.is_some() => {
+                return Err(wrong("check draws no diagram: leave --diagram out".to_owned()));
+            }
+            Job::Check(_) => {}
+            _ if options.output == Output::Junit => {
+                return Err(wrong("--output junit is for check alone; use json".to_owned()));
+            }
+            _ => {}
+        }
         let attached = Attached::new(&options).map_err(wrong)?;
         let is_https = servers.iter().any(|server| server.scheme_str() == Some("https"));
         let tls = tls_files(options.ca, options.cert, options.key, is_https).map_err(wrong)?;
@@ -194,6 +228,14 @@ impl Config {
             attached,
             job,
         })
+    }
+}
+
+impl Config {
+    /// For people: what was done, and where.
+    pub(crate) fn tried(&self) -> String {
+        let servers: Vec<_> = self.servers.iter().map(ToString::to_string).collect();
+        format!("{} at {}", self.job, servers.join(", "))
     }
 }
 
@@ -246,6 +288,7 @@ impl TryFrom<Command> for Job {
                 None => Self::Demonstration(Mode::BidiStreaming),
             },
             Command::Tour => Self::Tour,
+            Command::Check { url, only, idle, standard } => Self::Check(Check { url, only, idle, standard }),
             Command::Completions { shell } => return Err(shell),
         })
     }

@@ -7,6 +7,7 @@
 
 mod attached;
 mod bar;
+mod check;
 mod cli;
 mod config;
 mod connect;

@@ -4,6 +4,7 @@ use std::{
     fmt::Display,
     io::{self, Write as _},
     process::ExitCode,
+    time::Duration,
 };
 
 use clap::CommandFactory as _;
@@ -14,8 +15,9 @@ use shared_process::Signals;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    check,
     cli::Cli,
-    config::{Config, Job},
+    config::{self, Config, Job},
     failure::Failure,
     modes::{
         bidi_streaming::{chat, sync},
@@ -38,6 +40,9 @@ pub async fn run(cli: Cli) -> ExitCode {
         Ok(config) => config,
         Err(usage) => usage.exit(),
     };
+    if let Job::Check(wanted) = &config.job {
+        return check(&config, wanted).await;
+    }
     let (outcome, timeline) = match Timeline::new(&config) {
         Ok(timeline) => (outcome(&config, &timeline).await, Some(timeline)),
         Err(failure) => (Outcome::new(&config.job, &Nothing {}, Err(failure)), None),
@@ -47,11 +52,39 @@ pub async fn run(cli: Cli) -> ExitCode {
         timeline.failure()
     });
     match outcome.failure.or(unwritten) {
-        Some(failure) => {
-            let servers: Vec<_> = config.servers.iter().map(ToString::to_string).collect();
-            failure.report(&format!("{} at {}", config.job, servers.join(", ")))
-        }
+        Some(failure) => failure.report(&config.tried()),
         None => ExitCode::SUCCESS,
+    }
+}
+
+/// Until it is done, the time is over, or the user has had enough.
+async fn check(config: &Config, wanted: &config::Check) -> ExitCode {
+    let interrupted = match interrupted() {
+        Ok(interrupted) => interrupted,
+        Err(error) => return Failure::signals(&error).report(&config.tried()),
+    };
+    let stop = async {
+        tokio::select! {
+            biased;
+            () = interrupted.cancelled() => Failure::interrupted(),
+            failure = over(config.deadline) => failure,
+        }
+    };
+    match check::run(config, wanted, stop).await {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(failure) => failure.report(&config.tried()),
+    }
+}
+
+/// When the deadline has passed; never, without one.
+async fn over(deadline: Option<Duration>) -> Failure {
+    match deadline {
+        Some(deadline) => {
+            tokio::time::sleep(deadline).await;
+            Failure::deadline(deadline)
+        }
+        None => std::future::pending().await,
     }
 }
 
@@ -139,6 +172,8 @@ async fn outcome(config: &Config, timeline: &Timeline) -> Outcome {
             task.run(async |session, report| tour::demonstrate(session, *mode, report).await).await
         }
         Job::Tour => task.run(tour::tour).await,
+        // It has renderers of its own.
+        Job::Check(_) => Outcome::new(&config.job, &Nothing {}, Ok(())),
     }
 }
 
@@ -160,15 +195,6 @@ impl Task<'_> {
             Ok(interrupted) => interrupted,
             Err(error) => return Outcome::new(&config.job, &report, Err(Failure::signals(&error))),
         };
-        let deadline = async {
-            match config.deadline {
-                Some(deadline) => {
-                    tokio::time::sleep(deadline).await;
-                    Failure::deadline(deadline)
-                }
-                None => std::future::pending().await,
-            }
-        };
         let mut opened = false;
         let scenario = async {
             let session = Session::open(config, timeline).await?;
@@ -179,7 +205,7 @@ impl Task<'_> {
             biased;
             () = interrupted.cancelled() => Err(Failure::interrupted()),
             () = timeline.broken() => Ok(()),
-            failure = deadline => Err(failure),
+            failure = over(config.deadline) => Err(failure),
             ended = scenario => ended,
         };
         let ended = ended.map_err(|failure| Failure { stage: timeline.stage(), ..failure });

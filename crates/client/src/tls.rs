@@ -19,7 +19,7 @@ use tokio_rustls::{
     TlsConnector,
     client::TlsStream,
     rustls::{
-        self, AlertDescription, CertificateError, ClientConfig, RootCertStore,
+        self, AlertDescription, CertificateError, ClientConfig, ProtocolVersion, RootCertStore,
         crypto::ring,
         pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject as _},
     },
@@ -174,8 +174,40 @@ impl Error for Refused {
 
 /// What it takes to reach one server.
 pub(crate) struct Tls {
-    connector: TlsConnector,
+    config: ClientConfig,
     name: ServerName<'static>,
+}
+
+/// What a handshake showed.
+pub(crate) struct Handshake {
+    pub(crate) stream: TlsStream<TcpStream>,
+    /// As in `TLSv1.3`.
+    pub(crate) version: &'static str,
+    pub(crate) cipher_suite: &'static str,
+    /// The server's, in DER.
+    pub(crate) certificate: Vec<u8>,
+    /// By ALPN, if there was one.
+    pub(crate) protocol: Option<Vec<u8>>,
+}
+
+impl Handshake {
+    fn of(stream: TlsStream<TcpStream>) -> Self {
+        let connection = stream.get_ref().1;
+        let version = match connection.protocol_version() {
+            Some(ProtocolVersion::TLSv1_3) => "TLSv1.3",
+            // There is no other.
+            _ => "TLSv1.2",
+        };
+        let suite = connection.negotiated_cipher_suite().and_then(|suite| suite.suite().as_str());
+        let certificate = connection.peer_certificates().and_then(<[_]>::first);
+        Self {
+            version,
+            cipher_suite: suite.unwrap_or_default(),
+            certificate: certificate.map(|certificate| certificate.to_vec()).unwrap_or_default(),
+            protocol: connection.alpn_protocol().map(<[u8]>::to_vec),
+            stream,
+        }
+    }
 }
 
 impl Tls {
@@ -203,14 +235,31 @@ impl Tls {
         let host = server.host().unwrap_or_default();
         let name = ServerName::try_from(host.trim_matches(['[', ']']).to_owned())
             .map_err(|_| Failure::tls(format!("{host} is no name that a certificate can have")))?;
-        Ok(Self { connector: TlsConnector::from(Arc::new(config)), name })
+        Ok(Self { config, name })
+    }
+
+    /// Says by ALPN that it speaks these, instead of HTTP/2 alone.
+    pub(crate) fn offering(mut self, protocols: &[&[u8]]) -> Self {
+        self.config.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
+        self
     }
 
     async fn connect(self, socket: TcpStream) -> io::Result<TlsStream<TcpStream>> {
-        let refused = |trouble, error| Err(io::Error::other(Refused(trouble, error)));
-        match self.connector.connect(self.name, socket).await {
-            Ok(stream) if stream.get_ref().1.alpn_protocol() == Some(b"h2") => Ok(stream),
-            Ok(_) => refused(Trouble::NoHttp2, None),
+        let shaken = self.shake(socket).await?;
+        match shaken.protocol.as_deref() {
+            Some(b"h2") => Ok(shaken.stream),
+            _ => Err(io::Error::other(Refused(Trouble::NoHttp2, None))),
+        }
+    }
+
+    /// A handshake, whatever is spoken after it.
+    ///
+    /// # Errors
+    ///
+    /// With the [`Trouble`] among those below it.
+    pub(crate) async fn shake(self, socket: TcpStream) -> io::Result<Handshake> {
+        match TlsConnector::from(Arc::new(self.config)).connect(self.name, socket).await {
+            Ok(stream) => Ok(Handshake::of(stream)),
             Err(error) => {
                 let trouble = match error.kind() {
                     io::ErrorKind::UnexpectedEof
@@ -218,7 +267,7 @@ impl Tls {
                     | io::ErrorKind::BrokenPipe => Trouble::Closed,
                     _ => Trouble::told_by(&error).unwrap_or(Trouble::Other),
                 };
-                refused(trouble, Some(error))
+                Err(io::Error::other(Refused(trouble, Some(error))))
             }
         }
     }

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use indicatif::HumanCount;
+use serde_json::Value;
 use shared_proto::is_unseen;
 
 /// `1 quote`, `1,000 quotes`.
@@ -22,6 +23,20 @@ pub(crate) fn printable(text: &str) -> Cow<'_, str> {
         if is_unseen(c) { safe.extend(c.escape_default()) } else { safe.push(c) }
     }
     Cow::Owned(safe)
+}
+
+/// A value as a line of JSON. What is unseen in a string would act on a terminal;
+/// JSON itself escapes only a part of it.
+pub(crate) fn json_line(value: &Value) -> String {
+    let mut line = String::new();
+    for c in value.to_string().chars() {
+        match c {
+            c if is_unseen(c) => line.push_str(&format!("\\u{:04x}", u32::from(c))),
+            c => line.push(c),
+        }
+    }
+    line.push('\n');
+    line
 }
 
 #[cfg(test)]

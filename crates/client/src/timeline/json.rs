@@ -8,10 +8,10 @@ use std::{
 
 use http::HeaderMap;
 use serde_json::{Map, Value, json};
-use shared_proto::{code_name, is_unseen};
+use shared_proto::code_name;
 
 use super::{Event, Kind, Outcome, Renderer, Side};
-use crate::failure::details;
+use crate::{failure::details, words::json_line};
 
 pub(super) struct Json<W> {
     out: W,
@@ -24,17 +24,7 @@ impl<W: Write> Json<W> {
     }
 
     fn write(&mut self, value: &Value) -> io::Result<()> {
-        // What is unseen in a string would act on a terminal; JSON itself
-        // escapes only a part of it.
-        let mut line = String::new();
-        for c in value.to_string().chars() {
-            match c {
-                c if is_unseen(c) => line.push_str(&format!("\\u{:04x}", u32::from(c))),
-                c => line.push(c),
-            }
-        }
-        line.push('\n');
-        self.out.write_all(line.as_bytes())?;
+        self.out.write_all(json_line(value).as_bytes())?;
         self.out.flush()
     }
 }

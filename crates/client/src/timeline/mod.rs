@@ -145,7 +145,7 @@ impl Timeline {
         let stdout = AboveProgress { out: io::stdout(), progress: progress.clone() };
         let mut renderers: Vec<Box<dyn Renderer>> = vec![match config.output {
             Output::Text => Box::new(text::Text::to_stdout(stdout, config.quiet)),
-            Output::Json => Box::new(json::Json::new(stdout, config.quiet)),
+            Output::Json | Output::Junit => Box::new(json::Json::new(stdout, config.quiet)),
         }];
         if let Some(path) = &config.diagram {
             let file = std::fs::File::create(path)

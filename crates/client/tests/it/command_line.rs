@@ -32,6 +32,7 @@ fn help_of_each_scenario() {
         "client-streaming readings",
         "client-streaming upload",
         "bidi-streaming chat",
+        "check",
     ] {
         let name = scenario.replace(' ', "_");
         insta::assert_snapshot!(format!("help_of_{name}"), help(&format!("{scenario} --help")));

@@ -1,0 +1,256 @@
+//! The way to a server: what a check works on.
+
+use std::{
+    net::SocketAddr,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::{HeaderMap, Uri};
+use prost::Message;
+use shared_proto::{fourmodes::v1 as pb, limits};
+use tokio::{net::TcpStream, time::timeout};
+use tonic::Code;
+use uuid::Uuid;
+
+use super::{
+    outcome::Outcome,
+    wire::{Call, Lost, Unary, Wire, within},
+};
+use crate::{attached::Attached, config::TlsFiles, tls::Tls};
+
+pub(super) const UNARY: &str = "/fourmodes.v1.ProbeService/Unary";
+pub(super) const SERVER_STREAMING: &str = "/fourmodes.v1.ProbeService/ServerStreaming";
+pub(super) const CLIENT_STREAMING: &str = "/fourmodes.v1.ProbeService/ClientStreaming";
+pub(super) const BIDI_STREAMING: &str = "/fourmodes.v1.ProbeService/BidiStreaming";
+const GET_OBSERVATION: &str = "/fourmodes.v1.ProbeService/GetObservation";
+
+/// How long a connection may take, and the first call on it.
+pub(super) const SOON: Duration = Duration::from_secs(5);
+
+/// What the server understands, of what the checks need.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Dialect {
+    /// `fourmodes.v1.ProbeService`.
+    Probe,
+    /// `grpc.testing.TestService`.
+    Standard,
+    /// Neither.
+    Other,
+}
+
+/// The way to one server, and what is known of it.
+pub(super) struct Path {
+    pub(super) server: Uri,
+    pub(super) tls: TlsFiles,
+    pub(super) attached: Arc<Attached>,
+    /// How long an idle stream is to live, if that is to be known.
+    pub(super) idle: Option<Duration>,
+    /// Whether `grpc.testing.TestService` is to be used.
+    pub(super) standard: bool,
+    /// What the first call told; unset, calls do not get through.
+    pub(super) known: OnceLock<Known>,
+}
+
+/// What is known of a server.
+pub(super) struct Known {
+    pub(super) dialect: Dialect,
+    pub(super) limits: Option<pb::ServerLimits>,
+}
+
+impl Path {
+    pub(super) fn dialect(&self) -> Option<Dialect> {
+        self.known.get().map(|known| known.dialect)
+    }
+
+    /// What the server bears, or what ours does where it has not said it.
+    pub(super) fn limits(&self) -> pb::ServerLimits {
+        let told = self.known.get().and_then(|known| known.limits);
+        told.unwrap_or(pb::ServerLimits {
+            max_concurrent_streams: 100,
+            max_unary_message_bytes: limits::COMMAND_BYTES,
+            max_stream_message_bytes: limits::MESSAGE_BYTES,
+            max_header_list_bytes: 16 << 10,
+        })
+    }
+
+    pub(super) fn host(&self) -> &str {
+        self.server.host().unwrap_or_default().trim_matches(['[', ']'])
+    }
+
+    pub(super) fn port(&self) -> u16 {
+        let default = if self.is_tls() { 443 } else { 80 };
+        self.server.port_u16().unwrap_or(default)
+    }
+
+    pub(super) fn is_tls(&self) -> bool {
+        self.server.scheme_str() == Some("https")
+    }
+
+    pub(super) async fn resolve(&self) -> std::io::Result<Vec<SocketAddr>> {
+        Ok(tokio::net::lookup_host((self.host(), self.port())).await?.collect())
+    }
+
+    /// A TCP connection to the first address that takes one.
+    pub(super) async fn dial(&self) -> Result<TcpStream, Lost> {
+        let refused = |error: std::io::Error| {
+            let (cause, remedy) = match error.kind() {
+                std::io::ErrorKind::ConnectionRefused => (
+                    "nothing listens at that address",
+                    "start the server or the proxy, and check the port: `listen` in nginx and in AWS ALB, \
+                     `bind` in HAProxy, `socket_address` in Envoy",
+                ),
+                std::io::ErrorKind::TimedOut => (
+                    "the host is away, or a firewall swallows the connection",
+                    "check the address, and let the port through the firewall or the security group",
+                ),
+                _ => ("the network refuses the connection", "check the address and the port"),
+            };
+            Lost::Unconnected(error.to_string(), cause, remedy)
+        };
+        let dialled = timeout(SOON, TcpStream::connect((self.host(), self.port()))).await;
+        let socket = dialled.unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into())).map_err(refused)?;
+        socket.set_nodelay(true).map_err(refused)?;
+        // Where nobody listens a client of the same machine may be given that
+        // port itself, and reaches itself.
+        match (socket.local_addr(), socket.peer_addr()) {
+            (Ok(here), Ok(there)) if here == there => {
+                Err(refused(std::io::ErrorKind::ConnectionRefused.into()))
+            }
+            _ => Ok(socket),
+        }
+    }
+
+    /// TLS, when the path has it.
+    pub(super) fn tls(&self) -> Result<Option<Tls>, Lost> {
+        Ok(self.is_tls().then(|| Tls::load(&self.server, &self.tls)).transpose()?)
+    }
+
+    /// A connection of its own, so that no check is in the way of another.
+    pub(super) async fn open(&self) -> Result<Wire, Lost> {
+        Wire::on(self.dial().await?, self.tls()?, &self.server, &self.attached).await
+    }
+
+    /// A unary call of the probe, on a connection of its own.
+    pub(super) async fn unary(&self, script: pb::Script) -> Result<Unary<pb::UnaryResponse>, Lost> {
+        self.unary_with(HeaderMap::new(), script).await
+    }
+
+    pub(super) async fn unary_with(
+        &self,
+        metadata: HeaderMap,
+        script: pb::Script,
+    ) -> Result<Unary<pb::UnaryResponse>, Lost> {
+        let request = pb::UnaryRequest { script: Some(script), payload: Bytes::new() };
+        self.open().await?.unary(UNARY, metadata, &request).await
+    }
+
+    /// A server-streaming call of the probe that has been asked.
+    pub(super) async fn server_streaming(
+        &self,
+        script: pb::Script,
+    ) -> Result<Alone<pb::ServerStreamingRequest, pb::ServerStreamingResponse>, Lost> {
+        let mut call = self.alone(SERVER_STREAMING, HeaderMap::new()).await?;
+        let request = pb::ServerStreamingRequest { script: Some(script), payload: Bytes::new() };
+        call.ask(&request).await;
+        Ok(call)
+    }
+
+    /// A client-streaming call of the probe that has its script.
+    pub(super) async fn client_streaming(
+        &self,
+        script: pb::Script,
+    ) -> Result<Alone<pb::ClientStreamingRequest, pb::ClientStreamingResponse>, Lost> {
+        let mut call = self.alone(CLIENT_STREAMING, HeaderMap::new()).await?;
+        call.send(&pb::ClientStreamingRequest { script: Some(script), payload: Bytes::new() }).await?;
+        Ok(call)
+    }
+
+    /// A bidirectional call of the probe that has its script.
+    pub(super) async fn bidi_streaming(
+        &self,
+        script: pb::Script,
+    ) -> Result<Alone<pb::BidiStreamingRequest, pb::BidiStreamingResponse>, Lost> {
+        let mut call = self.alone(BIDI_STREAMING, HeaderMap::new()).await?;
+        call.send(&pb::BidiStreamingRequest { script: Some(script), payload: Bytes::new() }).await?;
+        Ok(call)
+    }
+
+    /// Any call, on a connection of its own.
+    pub(super) async fn alone<Q: Message, R: Message + Default>(
+        &self,
+        method: &str,
+        metadata: HeaderMap,
+    ) -> Result<Alone<Q, R>, Lost> {
+        let wire = self.open().await?;
+        let call = wire.call(method, metadata).await?;
+        Ok(Alone { call, _wire: wire })
+    }
+
+    /// Asks what the server has seen of a call until that is `enough`, or `time`
+    /// is over. Where several servers answer it asks until it gets to the right
+    /// one; none, when it did not.
+    pub(super) async fn observe(
+        &self,
+        id: Uuid,
+        time: Duration,
+        enough: impl Fn(&pb::Observation) -> bool,
+    ) -> Result<Option<pb::Observation>, Lost> {
+        const PAUSE: Duration = Duration::from_millis(20);
+        let mut wire = self.open().await?;
+        let begun = std::time::Instant::now();
+        let mut seen = None;
+        loop {
+            let request = pb::GetObservationRequest { call_id: id.to_string() };
+            let asked = wire.unary::<pb::GetObservationResponse>(GET_OBSERVATION, HeaderMap::new(), &request);
+            match within(SOON, asked).await {
+                Ok(response) => seen = response.message.observation.or(seen),
+                // The next connection may be to another instance.
+                Err(lost) if lost.status().is_some_and(|status| status.code() == Code::NotFound) => {
+                    wire = self.open().await?;
+                }
+                Err(lost) => return Err(lost),
+            }
+            if seen.as_ref().is_some_and(&enough) || begun.elapsed() >= time {
+                return Ok(seen);
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+
+    /// Why a check that needs `ProbeService` has to be left out, if it has to.
+    pub(super) fn without_probe(&self) -> Outcome {
+        Outcome::skip(match self.dialect() {
+            Some(Dialect::Standard) => {
+                "grpc.testing.TestService cannot tell it; it takes fourmodes.v1.ProbeService"
+            }
+            _ => "the server has no fourmodes.v1.ProbeService",
+        })
+    }
+}
+
+/// A call with the connection that is for it alone.
+pub(super) struct Alone<Q, R> {
+    call: Call<Q, R>,
+    _wire: Wire,
+}
+
+impl<Q, R> std::ops::Deref for Alone<Q, R> {
+    type Target = Call<Q, R>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.call
+    }
+}
+
+impl<Q, R> std::ops::DerefMut for Alone<Q, R> {
+    fn deref_mut(&mut self) -> &mut Self::Target {
+        &mut self.call
+    }
+}
+
+/// The observation in an answer; without it the answer is none of the probe's.
+pub(super) fn seen(observation: Option<pb::Observation>) -> Result<pb::Observation, Lost> {
+    observation.ok_or_else(|| Lost::Malformed("an answer of the probe without what it observed".to_owned()))
+}
