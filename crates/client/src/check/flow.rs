@@ -320,7 +320,7 @@ async fn compressed(path: &Path, encoding: CompressionEncoding) -> Checked {
         CompressionEncoding::Gzip => "gzip",
         _ => "zstd",
     };
-    let channel = connect(&path.server, &path.tls).await?;
+    let channel = connect(&path.server, &path.connection).await?;
     let attached = path.attached.clone();
     let mut client = ProbeServiceClient::with_interceptor(channel, move |mut request: tonic::Request<()>| {
         let mut headers = http::Request::new(());

@@ -186,7 +186,7 @@ pub(crate) async fn run(
     };
     let path = Path {
         server,
-        tls: config.tls.clone(),
+        connection: config.connection.clone(),
         attached: Arc::new(config.attached.clone()),
         idle: wanted.idle,
         standard: wanted.standard,

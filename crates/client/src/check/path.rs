@@ -18,7 +18,7 @@ use super::{
     outcome::Outcome,
     wire::{Call, Lost, Unary, Wire, within},
 };
-use crate::{attached::Attached, config::TlsFiles, tls::Tls};
+use crate::{attached::Attached, config::Connection, tls::Tls};
 
 pub(super) const UNARY: &str = "/fourmodes.v1.ProbeService/Unary";
 pub(super) const SERVER_STREAMING: &str = "/fourmodes.v1.ProbeService/ServerStreaming";
@@ -43,7 +43,7 @@ pub(super) enum Dialect {
 /// The way to one server, and what is known of it.
 pub(super) struct Path {
     pub(super) server: Uri,
-    pub(super) tls: TlsFiles,
+    pub(super) connection: Connection,
     pub(super) attached: Arc<Attached>,
     /// How long an idle stream is to live, if that is to be known.
     pub(super) idle: Option<Duration>,
@@ -124,7 +124,7 @@ impl Path {
 
     /// TLS, when the path has it.
     pub(super) fn tls(&self) -> Result<Option<Tls>, Lost> {
-        Ok(self.is_tls().then(|| Tls::load(&self.server, &self.tls)).transpose()?)
+        Ok(self.is_tls().then(|| Tls::load(&self.server, &self.connection.tls)).transpose()?)
     }
 
     /// A connection of its own, so that no check is in the way of another.
