@@ -162,6 +162,12 @@ proxies *cases: build
 proxies-table:
     python3 interop/proxies/run.py --table docs/proxies.md
 
+# The server beside others, in one run: `just bench`, `just bench --only unary64 --against h2`.
+[group("measure")]
+bench *options:
+    cargo build --release --workspace
+    {{ target }}/release/bench run {{ options }}
+
 # All that CI runs.
 [group("develop")]
 ci: lint deny test simulate demo interop proxies

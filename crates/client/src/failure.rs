@@ -287,10 +287,15 @@ impl Failure {
             Code::DeadlineExceeded => {
                 ("the work takes longer than it was given", "give it more with --deadline")
             }
-            _ if self.message.contains("mapped from HTTP status code") => (
-                "what answers there is no gRPC server, or a proxy that does not pass gRPC on",
-                "name a gRPC server with --server",
-            ),
+            // The page of a proxy, in either of the words that tonic has for it.
+            _ if self.message.contains("mapped from HTTP status code")
+                || self.message.contains("while receiving response with status: 5") =>
+            {
+                (
+                    "what answers there is no gRPC server, or a proxy that does not pass gRPC on",
+                    "name a gRPC server with --server",
+                )
+            }
             Code::InvalidArgument if is_reason("REQUEST_ID_REUSED") => {
                 ("that id was used for another task", "leave --request-id out to get a new one")
             }

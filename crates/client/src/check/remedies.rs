@@ -13,7 +13,7 @@ pub(super) const HTTP2: &str = "speak HTTP/2 to the server: `grpc_pass` instead 
 
 pub(super) const BUFFERING: &str = "pass on at once what comes: `grpc_pass` instead of `proxy_pass` in nginx, no \
     `envoy.filters.http.buffer` on the route in Envoy, no `option http-buffer-request` and no `wait-for-body` in \
-    HAProxy, `flush_interval -1` and no `request_buffers` or `response_buffers` in Caddy, a target group with \
+    HAProxy, no `request_buffers` and no `response_buffers` in Caddy, a target group with \
     protocol version GRPC in AWS ALB";
 
 pub(super) const BACKPRESSURE: &str = "bound what is kept on the way: `grpc_pass` (or `proxy_buffering off` and \
@@ -67,7 +67,8 @@ pub(super) const DEADLINE: &str = "let `grpc-timeout` pass as it is: `max_stream
     nginx, no `http-request set-header grpc-timeout` in HAProxy";
 
 pub(super) const CANCEL: &str = "end what nobody waits for: `option abortonclose` in HAProxy, no \
-    `proxy_ignore_client_abort` in nginx (`grpc_pass` passes a cancel on); Envoy passes it on by itself";
+    `proxy_ignore_client_abort` in nginx (`grpc_pass` passes a cancel on), no `flush_interval -1` in Caddy; Envoy \
+    passes it on by itself";
 
 pub(super) const CALM: &str = "send PING less often, or allow it: in a server of gRPC's C core \
     `GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS`, in Go `keepalive.EnforcementPolicy`, in Java \

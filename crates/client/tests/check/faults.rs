@@ -74,7 +74,7 @@ const TABLE: &[Row] = &[
     (Fault::CutIdle(Duration::from_millis(800)), "life", &["idle"], &[]),
     (Fault::CutOld(Duration::from_secs(1)), "life", &["idle", "lasting"], &[]),
     (Fault::SwallowPings, "life", &["keepalive"], &[]),
-    (Fault::Calm, "life", &["keepalive"], &[]),
+    (Fault::Calm, "life", &[], &["keepalive"]),
     (Fault::HangUpAfter(500), "life", &["1200-calls"], &[]),
     (Fault::DeadInstance, "balance", &["connections"], &[]),
     (Fault::Unimplemented("/grpc.health.v1."), "extras", &[], &["health"]),
