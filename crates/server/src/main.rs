@@ -1,6 +1,6 @@
 //! The `server` binary: parse, tracing, run, exit code.
 
-use std::{io::Write as _, process::ExitCode};
+use std::{io::Write as _, num::NonZero, process::ExitCode};
 
 use anyhow::Context as _;
 use server::{
@@ -9,17 +9,20 @@ use server::{
     config::Config,
     serve, shutdown,
 };
-use tokio::net::TcpListener;
+use tokio::{
+    net::TcpListener,
+    runtime::{Builder, Runtime},
+};
 use tracing_subscriber::filter::LevelFilter;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-#[tokio::main]
-async fn main() -> ExitCode {
+fn main() -> ExitCode {
     let cli = Cli::of_this_process();
     shared_process::log_to_stderr(LevelFilter::INFO);
-    match run(cli).await {
+    let runtime = runtime().context("the runtime cannot be started");
+    match runtime.and_then(|runtime| runtime.block_on(run(cli))) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             // Not by way of the log, which may be off.
@@ -27,6 +30,15 @@ async fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// A worker for each core. A single one needs nobody to share its work with.
+fn runtime() -> std::io::Result<Runtime> {
+    let mut builder = match std::thread::available_parallelism() {
+        Ok(NonZero::<usize>::MIN) => Builder::new_current_thread(),
+        _ => Builder::new_multi_thread(),
+    };
+    builder.enable_all().build()
 }
 
 async fn run(cli: Cli) -> anyhow::Result<()> {
