@@ -7,6 +7,7 @@ use std::{
 
 use serde::Serialize;
 use shared_proto::Mode;
+use tokio::time::timeout;
 use tonic::Code;
 
 use super::{bidi_streaming, client_streaming, server_streaming, unary};
@@ -62,15 +63,23 @@ pub(crate) fn expect_code(
     }
 }
 
+/// Each takes a few seconds.
+const PATIENCE: Duration = Duration::from_secs(60);
+const STUCK: &str = "nothing more came for a minute: all calls of a demonstration have to reach one and the same \
+    server, and a balancer on the way keeps them apart";
+
 pub(crate) async fn demonstrate(session: &Session, mode: Mode, report: &mut Tour) -> Result<(), Failure> {
     let begun = Instant::now();
     let mut steps = Vec::new();
-    let ended = match mode {
-        Mode::Unary => unary::demonstrate(session, &mut steps).await,
-        Mode::ServerStreaming => server_streaming::demonstrate(session, &mut steps).await,
-        Mode::ClientStreaming => client_streaming::demonstrate(session, &mut steps).await,
-        Mode::BidiStreaming => bidi_streaming::demonstrate(session, &mut steps).await,
+    let demonstrated = async {
+        match mode {
+            Mode::Unary => unary::demonstrate(session, &mut steps).await,
+            Mode::ServerStreaming => server_streaming::demonstrate(session, &mut steps).await,
+            Mode::ClientStreaming => client_streaming::demonstrate(session, &mut steps).await,
+            Mode::BidiStreaming => bidi_streaming::demonstrate(session, &mut steps).await,
+        }
     };
+    let ended = timeout(PATIENCE, demonstrated).await.unwrap_or_else(|_| Err(Failure::answer(STUCK)));
     let milliseconds = begun.elapsed().as_micros() as f64 / 1e3;
     let error = ended.as_ref().err().map(|failure| format!("{}: {}", failure.code(), failure.message));
     report.modes.push(Demonstration { mode: mode.name(), ok: ended.is_ok(), steps, milliseconds, error });
