@@ -61,6 +61,28 @@ impl Frames {
         }
     }
 
+    /// [`feed`](Self::feed) for who wants no more than to know how many messages
+    /// begin in the chunk, and how long the longest of them is, in bytes.
+    pub fn begun(&mut self, mut chunk: &[u8]) -> (u64, u32) {
+        let (mut count, mut longest) = (0, 0);
+        if self.have == 0 {
+            // Whole messages, which are most: a step each.
+            while let Some(rest) = chunk.get(self.missing as usize..)
+                && let Some(([_, length @ ..], rest)) = rest.split_first_chunk::<5>()
+            {
+                self.missing = u32::from_be_bytes(*length);
+                (count, longest) = (count + 1, self.missing.max(longest));
+                chunk = rest;
+            }
+        }
+        self.feed(chunk, |part| {
+            if let Part::Begin { length, .. } = part {
+                (count, longest) = (count + 1, length.max(longest));
+            }
+        });
+        (count, longest)
+    }
+
     fn begin<'a>(&mut self, flag: u8, length: [u8; 4], seen: &mut impl FnMut(Part<'a>)) {
         self.missing = u32::from_be_bytes(length);
         seen(Part::Begin { compressed: flag != 0, length: self.missing });
@@ -88,6 +110,26 @@ mod tests {
             let expected = [(false, b"hi".to_vec()), (false, vec![]), (true, b"abc".to_vec())];
             assert_eq!(messages, expected, "in chunks of {size}");
             assert_eq!(ended, 3, "in chunks of {size}");
+        }
+    }
+
+    #[test]
+    fn messages_are_counted_whatever_the_chunks() {
+        let messages = [3_u32, 0, 300, 1, 0, 0, 70_000, 4, 5];
+        let body: Vec<u8> = messages
+            .iter()
+            .flat_map(|length| [&[0][..], &length.to_be_bytes(), &vec![7; *length as usize]].concat())
+            .collect();
+        for size in (1..=20).chain([299, 300, 310, 4096, 70_000, body.len()]) {
+            let mut frames = Frames::default();
+            let mut begun: Vec<_> = body.chunks(size).map(|chunk| frames.begun(chunk)).collect();
+            assert_eq!(begun.iter().map(|(count, _)| count).sum::<u64>(), 9, "in chunks of {size}");
+            begun.retain(|(count, _)| *count > 0);
+            let longest = begun.iter().map(|(_, longest)| longest).max();
+            assert_eq!(longest, Some(&70_000), "in chunks of {size}");
+            if size == 1 {
+                assert_eq!(begun.iter().map(|(_, longest)| *longest).collect::<Vec<_>>(), messages);
+            }
         }
     }
 }

@@ -10,10 +10,7 @@ use std::{
 
 use bytes::Bytes;
 use http_body::Frame;
-use shared_proto::{
-    Mode,
-    frames::{Frames, Part},
-};
+use shared_proto::{Mode, frames::Frames};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::{Status, body::Body};
 use tower::{Layer, Service};
@@ -111,12 +108,7 @@ impl http_body::Body for Sized {
         if let Some(Ok(frame)) = &frame
             && let Some(data) = frame.data_ref()
         {
-            let mut longest = 0;
-            this.frames.feed(data, |part| {
-                if let Part::Begin { length, .. } = part {
-                    longest = longest.max(length);
-                }
-            });
+            let (_, longest) = this.frames.begun(data);
             if longest > this.most {
                 this.body = Body::empty();
                 this.metrics.refused("max_message");

@@ -26,7 +26,7 @@ use shared_proto::{
 };
 use tonic::{Code, body::Body};
 use tower::{Layer, Service};
-use tracing::{Instrument as _, Span, field::Empty};
+use tracing::{Instrument as _, Level, Span, enabled, field::Empty};
 
 use super::methods::Methods;
 use crate::{
@@ -202,16 +202,20 @@ impl Observed {
         };
         let before = counter.load(Relaxed);
         let mut count = before;
-        frames.feed(chunk, |part| {
-            if let Part::Begin { length: bytes, .. } = part {
-                count += 1;
-                tracing::debug!(parent: &call.span, bytes, "message {count} {verb}");
-            }
-        });
-        counter.store(count, Relaxed);
+        if enabled!(Level::DEBUG) {
+            frames.feed(chunk, |part| {
+                if let Part::Begin { length: bytes, .. } = part {
+                    count += 1;
+                    tracing::debug!(parent: &call.span, bytes, "message {count} {verb}");
+                }
+            });
+        } else {
+            count += frames.begun(chunk).0;
+        }
         if count == before {
             return;
         }
+        counter.store(count, Relaxed);
         if let Some(mode) = call.mode {
             add(call.activity.of(mode), count - before);
         }
