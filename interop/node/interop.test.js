@@ -240,8 +240,8 @@ describe("gRPC-Web", () => {
   test("server streaming", async () => {
     const quotes = [];
     const request = { symbols: ["ACME"], count: 5n };
-    for await (const { response } of client("fourmodes.v1.ServerStreamingService").watchQuotes(request)) {
-      quotes.push(response.value.symbol);
+    for await (const { event } of client("fourmodes.v1.ServerStreamingService").watchQuotes(request)) {
+      quotes.push(event.value.symbol);
     }
     assert.deepEqual(quotes, Array(5).fill("ACME"));
   });
