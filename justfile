@@ -18,10 +18,17 @@ demo: build
     {{ bin }}/server --listen 127.0.0.1:0 --data-dir :memory: all >"$dir/stdout" 2>"$dir/log" &
     server=$!
     stop() {
+        status=$?
         kill "$server" 2>/dev/null || true
-        wait "$server" || { cat "$dir/log" >&2; exit 1; }
+        # Interrupted, it was so as well: twice is cut, and no failure.
+        if ! wait "$server" && [ "$status" != 130 ]; then
+            cat "$dir/log" >&2
+            status=1
+        fi
         rm -r "$dir"
+        exit "$status"
     }
+    trap 'exit 130' INT TERM
     trap stop EXIT
     # The server's first line is `listening on http://ADDRESS`.
     read -r _ _ url <"$dir/stdout"
@@ -29,9 +36,9 @@ demo: build
 
 # The server, for the first terminal: `just server`, `just server unary`, `just server certs --dir certs`.
 [group("see")]
-[no-exit-message]
+[no-cd, no-exit-message, positional-arguments]
 server mode="all" *options: ready
-    @exec {{ bin }}/server {{ mode }} {{ options }}
+    @exec {{ bin }}/server "$@"
 
 # One request, one response: `just unary multiply 6 7`, `just unary status`.
 [group("see")]

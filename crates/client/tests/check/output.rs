@@ -184,6 +184,11 @@ fn a_deadline_is_for_all_of_it() {
     let ended = check(&format!("http://{address}"), "--deadline 1s --output json").run();
     let ended = ended.failed(1, &["DEADLINE_EXCEEDED"]);
     assert_eq!(ended.result()["value"]["pass"], 2, "{ended:?}");
+    // Who reads a report alone is not to take it for a good one.
+    let ended = check(&format!("http://{address}"), "--deadline 1s --output junit").run();
+    let ended = ended.failed(1, &["DEADLINE_EXCEEDED"]);
+    assert!(ended.stdout.contains("tests=\"5\" failures=\"0\" errors=\"1\""), "{ended:?}");
+    assert!(ended.stdout.contains("<error message=") && well_formed(&ended.stdout), "{ended:?}");
 }
 
 #[test]

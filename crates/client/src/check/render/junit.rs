@@ -55,11 +55,20 @@ impl<W: Write + Send> Renderer for Junit<W> {
     }
 
     fn finish(&mut self, summary: &Summary) -> io::Result<()> {
-        let tests: u64 = summary.counts.iter().sum();
+        let (mut tests, mut errors) = (summary.counts.iter().sum::<u64>(), 0);
+        if let Some(failure) = &summary.failure {
+            (tests, errors) = (tests + 1, 1);
+            let message = xml(&failure.message);
+            writeln!(
+                self.cases,
+                "    <testcase classname=\"check\" name=\"all\"><error message=\"{message}\"/></testcase>"
+            )
+            .map_err(io::Error::other)?;
+        }
         writeln!(
             self.out,
             "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuites>\n  <testsuite name=\"check {}\" \
-             tests=\"{tests}\" failures=\"{}\" errors=\"0\" skipped=\"{}\" time=\"{:.3}\">\n{}  \
+             tests=\"{tests}\" failures=\"{}\" errors=\"{errors}\" skipped=\"{}\" time=\"{:.3}\">\n{}  \
              </testsuite>\n</testsuites>",
             xml(&self.server),
             summary.count(Verdict::Fail),
