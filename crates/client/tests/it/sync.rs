@@ -315,9 +315,10 @@ fn files_are_equal_after_the_server_was_killed_while_both_were_edited() {
     let data = files.directory.path().join("data");
     let (mut server, url) = Process::start(&data, "127.0.0.1:0");
     let listen = url.trim_start_matches("http://").to_owned();
-    fs::write(&files.ana, "").unwrap();
+    fs::write(&files.ana, "of both\n").unwrap();
     let _clients: [Running; 2] = [keeps(&url, &files.ana).spawn(), keeps(&url, &files.ben).spawn()];
-    eventually(|| files.ben.exists(), "the file is not written");
+    // Both are there: who has no connection yet when the server dies is told so.
+    eventually_has(&files.ben, &["of both\n"]);
     for round in 0..4 {
         // One edit before the kill, one after it.
         let add = |file: &Path, line: &str| {
