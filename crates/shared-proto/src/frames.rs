@@ -37,11 +37,6 @@ impl Frames {
                 seen(Part::Data(data));
                 chunk = rest;
                 self.missing -= take as u32;
-            } else if let Some(([flag, length @ ..], rest)) = chunk.split_first_chunk::<5>()
-                && self.have == 0
-            {
-                chunk = rest;
-                self.begin(*flag, *length, &mut seen);
             } else {
                 let take = chunk.len().min(self.prefix.len() - self.have);
                 let (data, rest) = chunk.split_at(take);
@@ -51,9 +46,10 @@ impl Frames {
                 if self.have < self.prefix.len() {
                     return;
                 }
-                self.have = 0;
                 let [flag, length @ ..] = self.prefix;
-                self.begin(flag, length, &mut seen);
+                self.have = 0;
+                self.missing = u32::from_be_bytes(length);
+                seen(Part::Begin { compressed: flag != 0, length: self.missing });
             }
             if self.missing == 0 {
                 seen(Part::End);
@@ -81,11 +77,6 @@ impl Frames {
             }
         });
         (count, longest)
-    }
-
-    fn begin<'a>(&mut self, flag: u8, length: [u8; 4], seen: &mut impl FnMut(Part<'a>)) {
-        self.missing = u32::from_be_bytes(length);
-        seen(Part::Begin { compressed: flag != 0, length: self.missing });
     }
 }
 

@@ -130,31 +130,49 @@ async fn long_upload(path: &Path) -> Checked {
     let begun = Instant::now();
     let mut call = path.client_streaming(pb::Script::default()).await?;
     let message = pb::ClientStreamingRequest { script: None, payload: zeros(PIECE - AROUND) };
-    let mut count = 0;
-    let sent = async {
-        while count < LONG {
-            call.send(&message).await?;
-            count += 1;
-        }
-        call.half_close()
-    }
-    .await;
-    let (answer, ended) = answer_and_end(&mut call).await;
-    let bytes = match answer.and_then(|answer: pb::ClientStreamingResponse| answer.observation) {
-        Some(seen) => seen.bytes_received,
-        None => u64::from(count) * u64::from(PIECE),
-    };
-    whole(bytes, heard(sent, ended), begun.elapsed())
+    let arrived = |answer: pb::ClientStreamingResponse| Some(answer.observation?.bytes_received);
+    send_all(&mut call, &message, arrived, begun).await
 }
 
 async fn long_download(path: &Path) -> Checked {
     let message = script::payload(PIECE - AROUND);
     let begun = Instant::now();
     let mut call = path.server_streaming(script::steps([pb::Step { repeat: LONG, ..message }])).await?;
+    take_all(&mut call, |message| message.payload.len() as u64 + u64::from(AROUND), begun).await
+}
+
+/// Sends a message [`LONG`] times. `arrived` is what the answer says of it, in
+/// bytes; without one it is what was sent.
+pub(super) async fn send_all<Q: prost::Message, R: prost::Message + Default>(
+    call: &mut Call<Q, R>,
+    message: &Q,
+    arrived: impl FnOnce(R) -> Option<u64>,
+    begun: Instant,
+) -> Checked {
+    let mut count = 0;
+    let sent = async {
+        while count < LONG {
+            call.send(message).await?;
+            count += 1;
+        }
+        call.half_close()
+    }
+    .await;
+    let (answer, ended) = answer_and_end(call).await;
+    let bytes = answer.and_then(arrived).unwrap_or_else(|| u64::from(count) * u64::from(PIECE));
+    whole(bytes, heard(sent, ended), begun.elapsed())
+}
+
+/// Takes messages until their end, each of `length` bytes.
+pub(super) async fn take_all<Q, R: prost::Message + Default>(
+    call: &mut Call<Q, R>,
+    length: impl Fn(R) -> u64,
+    begun: Instant,
+) -> Checked {
     let mut bytes = 0;
     let ended = loop {
         match call.next().await {
-            Ok(Some(message)) => bytes += message.payload.len() as u64 + u64::from(AROUND),
+            Ok(Some(message)) => bytes += length(message),
             Ok(None) => break call.end().await.map(|(status, _)| status),
             Err(lost) => break Err(lost),
         }
@@ -163,17 +181,14 @@ async fn long_download(path: &Path) -> Checked {
 }
 
 /// A refusal says more than that nothing more is taken.
-pub(super) fn heard(
-    sent: Result<(), Lost>,
-    ended: Result<tonic::Status, Lost>,
-) -> Result<tonic::Status, Lost> {
+fn heard(sent: Result<(), Lost>, ended: Result<tonic::Status, Lost>) -> Result<tonic::Status, Lost> {
     match ended {
         Ok(status) if status.code() == Code::Ok => sent.map(|()| status),
         ended => ended,
     }
 }
 
-pub(super) fn whole(bytes: u64, ended: Result<tonic::Status, Lost>, time: Duration) -> Checked {
+fn whole(bytes: u64, ended: Result<tonic::Status, Lost>, time: Duration) -> Checked {
     let all = Size(u64::from(LONG) * u64::from(PIECE));
     let lost = match ended {
         Ok(status) if status.code() == Code::Ok => {

@@ -250,35 +250,14 @@ pub(super) async fn long_upload(path: &Path) -> Checked {
     let begun = Instant::now();
     let mut call = path.alone(STREAMING_INPUT_CALL, HeaderMap::new()).await?;
     let message = StreamingInputCallRequest { payload: payload(PIECE), ..Default::default() };
-    let mut count = 0;
-    let sent = async {
-        while count < LONG {
-            call.send(&message).await?;
-            count += 1;
-        }
-        call.half_close()
-    }
-    .await;
-    let (answer, ended) = flow::answer_and_end(&mut call).await;
-    let bytes = match answer {
-        Some(StreamingInputCallResponse { aggregated_payload_size }) => aggregated_payload_size as u64,
-        None => u64::from(count) * u64::from(PIECE),
-    };
-    flow::whole(bytes, flow::heard(sent, ended), begun.elapsed())
+    let arrived = |answer: StreamingInputCallResponse| Some(answer.aggregated_payload_size as u64);
+    flow::send_all(&mut call, &message, arrived, begun).await
 }
 
 pub(super) async fn long_download(path: &Path) -> Checked {
     let begun = Instant::now();
     let mut call = output(path, &wanted(&[PIECE; LONG as usize], Duration::ZERO)).await?;
-    let mut bytes = 0;
-    let ended = loop {
-        match call.next().await {
-            Ok(Some(message)) => bytes += message.payload.unwrap_or_default().body.len() as u64,
-            Ok(None) => break call.end().await.map(|(status, _)| status),
-            Err(lost) => break Err(lost),
-        }
-    };
-    flow::whole(bytes, ended, begun.elapsed())
+    flow::take_all(&mut call, |message| message.payload.unwrap_or_default().body.len() as u64, begun).await
 }
 
 pub(super) async fn idle(path: &Path) -> Checked {

@@ -7,7 +7,6 @@
 
 use std::{
     convert::Infallible,
-    sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
@@ -30,7 +29,7 @@ pub(crate) struct Deadline {
 
 #[derive(Clone)]
 pub(crate) struct DeadlineService<S> {
-    layer: Arc<Deadline>,
+    layer: Deadline,
     inner: S,
 }
 
@@ -38,7 +37,7 @@ impl<S> Layer<S> for Deadline {
     type Service = DeadlineService<S>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        DeadlineService { layer: Arc::new(self.clone()), inner }
+        DeadlineService { layer: self.clone(), inner }
     }
 }
 
