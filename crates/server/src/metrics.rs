@@ -3,13 +3,7 @@
 //! Every label has values from a list: a method that nobody knows, of which
 //! there may be a million, counts as `unknown`.
 
-use std::{
-    collections::HashMap,
-    convert::Infallible,
-    net::SocketAddr,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{collections::HashMap, convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
 
 use http::{Method, Request, Response, StatusCode, header::CONTENT_TYPE};
 use hyper::server::conn::http1;
@@ -26,8 +20,8 @@ use tonic::Code;
 #[derive(Debug)]
 pub(crate) struct Metrics {
     registry: Registry,
-    methods: HashMap<String, MethodMetrics>,
-    unknown: MethodMetrics,
+    methods: HashMap<String, Arc<MethodMetrics>>,
+    unknown: Arc<MethodMetrics>,
     /// Open now.
     pub(crate) connections: Gauge,
     refused: Family<Refused, Counter>,
@@ -36,7 +30,7 @@ pub(crate) struct Metrics {
 }
 
 /// Of one method.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(crate) struct MethodMetrics {
     labels: MethodLabels,
     handled: Family<Handled, Counter>,
@@ -96,7 +90,7 @@ impl Metrics {
                 grpc_service: service.to_owned(),
                 grpc_method: method.to_owned(),
             };
-            MethodMetrics {
+            Arc::new(MethodMetrics {
                 handled: families.handled.clone(),
                 started: families.started.get_or_create_owned(&labels),
                 open: families.open.get_or_create_owned(&labels),
@@ -104,7 +98,7 @@ impl Metrics {
                 sent: families.sent.get_or_create_owned(&labels),
                 seconds: seconds.get_or_create_owned(&labels),
                 labels,
-            }
+            })
         };
         let methods = methods.map(|(path, mode)| (path.to_owned(), of(path, Some(mode)))).collect();
         let unknown = of("", None);
@@ -124,7 +118,7 @@ impl Metrics {
         Self { registry, methods, unknown, connections, refused, commits }
     }
 
-    pub(crate) fn of(&self, path: &str) -> &MethodMetrics {
+    pub(crate) fn of(&self, path: &str) -> &Arc<MethodMetrics> {
         self.methods.get(path).unwrap_or(&self.unknown)
     }
 
@@ -145,9 +139,9 @@ impl MethodMetrics {
         self.open.inc();
     }
 
-    pub(crate) fn call_ended(&self, code: Code, begun: Instant) {
+    pub(crate) fn call_ended(&self, code: Code, took: Duration) {
         self.open.dec();
-        self.seconds.observe(begun.elapsed().as_secs_f64());
+        self.seconds.observe(took.as_secs_f64());
         let MethodLabels { grpc_type, grpc_service, grpc_method } = self.labels.clone();
         let labels = Handled { grpc_type, grpc_service, grpc_method, grpc_code: code_label(code) };
         self.handled.get_or_create(&labels).inc();

@@ -37,6 +37,11 @@ impl Mode {
         matches!(self, Self::ClientStreaming | Self::BidiStreaming)
     }
 
+    /// Whether the server may send more than one message.
+    pub const fn has_many_responses(self) -> bool {
+        matches!(self, Self::ServerStreaming | Self::BidiStreaming)
+    }
+
     /// The mode of an RPC.
     pub fn of(method: &MethodDescriptor) -> Self {
         match (method.is_client_streaming(), method.is_server_streaming()) {

@@ -30,7 +30,9 @@ pub(super) async fn tuned(listener: TcpListener) -> anyhow::Result<()> {
     let settings = Server::builder()
         .initial_stream_window_size(limits::STREAM_WINDOW)
         .initial_connection_window_size(limits::CONNECTION_WINDOW)
-        .max_frame_size(limits::FRAME_SIZE);
+        .max_frame_size(limits::FRAME_SIZE)
+        .http2_keepalive_interval(Some(limits::KEEPALIVE_INTERVAL))
+        .http2_keepalive_timeout(Some(limits::KEEPALIVE_TIMEOUT));
     serve(settings, listener).await
 }
 

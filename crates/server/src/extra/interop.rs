@@ -34,7 +34,7 @@ use tonic::{
 };
 use tower::Service;
 
-use crate::{error::bad_request, layers::Moved};
+use crate::{error::bad_request, layers::Call};
 
 const ECHO_INITIAL: HeaderName = HeaderName::from_static("x-grpc-test-echo-initial");
 const ECHO_TRAILING: HeaderName = HeaderName::from_static("x-grpc-test-echo-trailing-bin");
@@ -208,13 +208,13 @@ struct Messages {
 #[derive(Debug, Clone)]
 struct OnCall {
     messages: Arc<Messages>,
-    moved: Option<Moved>,
+    call: Option<Arc<Call>>,
 }
 
 impl OnCall {
     fn of<T>(request: &Request<T>) -> Self {
         let extensions = request.extensions();
-        Self { messages: extensions.get().cloned().unwrap_or_default(), moved: extensions.get().cloned() }
+        Self { messages: extensions.get().cloned().unwrap_or_default(), call: extensions.get().cloned() }
     }
 
     /// A message of a kind that may say how it came.
@@ -240,7 +240,7 @@ impl OnCall {
     /// A silence that the client wants is not idle.
     async fn pause(&self, time: Duration) {
         if !time.is_zero() {
-            let _silent = self.moved.as_ref().map(Moved::excuse);
+            let _silent = self.call.as_ref().map(Call::excuse);
             tokio::time::sleep(time).await;
         }
     }

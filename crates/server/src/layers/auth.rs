@@ -27,7 +27,8 @@ use crate::{
 
 #[derive(Clone)]
 pub(crate) struct Auth {
-    pub(crate) callers: watch::Receiver<Callers>,
+    /// Unset, everyone is let in.
+    pub(crate) callers: Option<watch::Receiver<Callers>>,
     pub(crate) open_reflection: bool,
 }
 
@@ -47,8 +48,7 @@ impl<S> Layer<S> for Auth {
 
 impl<S> Service<Request> for AuthService<S>
 where
-    S: Service<Request, Response = Response, Error = Infallible>,
-    S::Future: Send + 'static,
+    S: Service<Request, Response = Response, Error = Infallible, Future = ResponseFuture>,
 {
     type Response = Response;
     type Error = Infallible;
@@ -59,14 +59,15 @@ where
     }
 
     fn call(&mut self, mut request: Request) -> Self::Future {
-        match self.layer.allow(&request) {
+        let Some(callers) = &self.layer.callers else { return self.inner.call(request) };
+        match self.layer.allow(callers, &request) {
             Ok(()) => {
                 // Nobody further in needs it, and nobody there can log it. A probe
                 // says that there was one.
                 if let Some(token) = request.headers_mut().get_mut(AUTHORIZATION) {
                     *token = HeaderValue::from_static("");
                 }
-                Box::pin(self.inner.call(request))
+                self.inner.call(request)
             }
             Err(refused) => Box::pin(std::future::ready(Ok(refused.into_http()))),
         }
@@ -74,7 +75,7 @@ where
 }
 
 impl Auth {
-    fn allow(&self, request: &Request) -> Result<(), Status> {
+    fn allow(&self, callers: &watch::Receiver<Callers>, request: &Request) -> Result<(), Status> {
         let path = request.uri().path();
         let is_open = path.starts_with("/grpc.health.v1.")
             || self.open_reflection && path.starts_with("/grpc.reflection.");
@@ -82,7 +83,7 @@ impl Auth {
             return Ok(());
         }
         let token = bearer(request.headers()).ok_or_else(token_missing)?;
-        let callers = self.callers.borrow();
+        let callers = callers.borrow();
         let (name, modes) = callers.find(token).ok_or_else(token_unknown)?;
         Span::current().record("caller", name);
         // Reflection, and methods that nobody knows, are for every caller.

@@ -11,15 +11,18 @@ use std::{
     time::Duration,
 };
 
-use http::HeaderValue;
+use http::{HeaderName, HeaderValue};
 use shared_proto::Mode;
+use tokio::time::sleep_until;
 use tower::{Layer, Service};
 
 use super::{
-    ending::{Moved, Request, Response, ResponseFuture, until},
-    methods::mode,
+    call::Call,
+    ending::{Request, Response, ResponseFuture, until},
 };
 use crate::error::{bad_timeout, deadline_exceeded};
+
+static GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 
 #[derive(Clone)]
 pub(crate) struct Deadline {
@@ -55,19 +58,20 @@ where
     }
 
     fn call(&mut self, request: Request) -> Self::Future {
-        let given = match request.headers().get("grpc-timeout").map(timeout) {
+        let Some(call) = Call::of(&request) else { return Box::pin(self.inner.call(request)) };
+        let given = match request.headers().get(&GRPC_TIMEOUT).map(timeout) {
             Some(None) => return Box::pin(std::future::ready(Ok(bad_timeout().into_http()))),
             given => given.flatten(),
         };
-        let mode = mode(&request);
+        let mode = call.mode;
         let by_default = (mode == Some(Mode::Unary)).then_some(self.layer.unary);
         let Some(timeout) = given.or(by_default) else {
             return Box::pin(self.inner.call(request));
         };
-        // Begins before tonic's own timer does, and is asked before it.
-        let timer = tokio::time::sleep(timeout);
-        let many = mode.is_some_and(Mode::has_many_requests);
-        until(&mut self.inner, request, many, Moved::default(), async move {
+        // Tonic's own timer begins later, and is asked after this one.
+        let timer = sleep_until(call.begun + timeout);
+        let many = mode.is_some_and(Mode::has_many_responses);
+        until(&mut self.inner, request, many, async move {
             timer.await;
             deadline_exceeded(timeout)
         })

@@ -6,16 +6,11 @@
 use std::{
     convert::Infallible,
     pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU32, Ordering::Relaxed},
-    },
     task::{Context, Poll},
 };
 
 use bytes::Bytes;
 use http_body::Frame;
-use tokio_util::sync::{CancellationToken, DropGuard, WaitForCancellationFutureOwned};
 use tonic::{Status, body::Body};
 use tower::Service;
 
@@ -23,140 +18,50 @@ pub(super) type Request = http::Request<Body>;
 pub(super) type Response = http::Response<Body>;
 pub(super) type ResponseFuture = Pin<Box<dyn Future<Output = Result<Response, Infallible>> + Send>>;
 
-/// Whether something moves on a call: told by every frame, in either direction.
-///
-/// In the extensions of a stream's request, for a handler that is silent because
-/// the client wants it so.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Moved(Arc<Motion>);
-
-#[derive(Debug, Default)]
-struct Motion {
-    frame: AtomicBool,
-    excuses: AtomicU32,
-}
-
-impl Moved {
-    fn frame(&self) {
-        self.0.frame.store(true, Relaxed);
-    }
-
-    /// Whether anything did since the last time, or need not.
-    pub(super) fn since(&self) -> bool {
-        self.0.frame.swap(false, Relaxed) || self.0.excuses.load(Relaxed) > 0
-    }
-
-    /// Until what it returns is dropped, nothing need move.
-    pub(crate) fn excuse(&self) -> Excuse {
-        self.0.excuses.fetch_add(1, Relaxed);
-        Excuse(self.clone())
-    }
-}
-
-/// From [`Moved::excuse`].
-#[derive(Debug)]
-pub(crate) struct Excuse(Moved);
-
-impl Drop for Excuse {
-    fn drop(&mut self) {
-        self.0.0.excuses.fetch_sub(1, Relaxed);
-    }
-}
-
-/// Calls `inner`, and ends the call when `end` has a reason. With `many` the
-/// client may send more than one message.
+/// Calls `inner`, and ends the call when `end` has a reason. With `many` there
+/// may be more than one response; a single one is complete with its head.
 pub(super) fn until<S>(
     inner: &mut S,
     request: Request,
     many: bool,
-    moved: Moved,
     end: impl Future<Output = Status> + Send + 'static,
 ) -> ResponseFuture
 where
     S: Service<Request, Response = Response, Error = Infallible>,
     S::Future: Send + 'static,
 {
-    // A handler may read the requests in a task of its own, which would hold
-    // the stream open after its response has ended. They end with the
-    // response, not with the reason: that task, once its requests fail, ends
-    // the response with OK, and may be quicker than `Ending`. One request was
-    // read before the handler had it.
-    let over = many.then(CancellationToken::new);
-    let request = match &over {
-        Some(over) => {
-            let (end, moved) = (Some(Box::pin(over.clone().cancelled_owned())), moved.clone());
-            request.map(|body| Body::new(Requests { body, moved, end }))
-        }
-        None => request,
-    };
-    let over = over.map(CancellationToken::drop_guard);
     let response = inner.call(request);
+    if !many {
+        return Box::pin(async move {
+            tokio::select! {
+                biased;
+                response = response => response,
+                status = end => Ok(status.into_http()),
+            }
+        });
+    }
     let mut end: Pin<Box<dyn Future<Output = Status> + Send>> = Box::pin(end);
     Box::pin(async move {
         tokio::select! {
             biased;
             response = response => response.map(|response| {
-                response.map(|body| Body::new(Ending { body, moved, unasked: 0, end: End::Pending(end), _over: over }))
+                response.map(|body| Body::new(Ending { body, unasked: 0, end: End::Pending(end) }))
             }),
             status = &mut end => Ok(status.into_http()),
         }
     })
 }
 
-/// A request body that fails when the response is over: its end would look as
-/// if the client were done.
-struct Requests {
-    body: Body,
-    moved: Moved,
-    /// `None` once it has failed.
-    end: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
-}
-
-impl http_body::Body for Requests {
-    type Data = Bytes;
-    type Error = Status;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
-        let this = &mut *self;
-        let Some(end) = &mut this.end else { return Poll::Ready(None) };
-        let frame = Pin::new(&mut this.body).poll_frame(cx);
-        if frame.is_ready() {
-            this.moved.frame();
-        }
-        // Data is data; only what looks like the end of it may be something else.
-        if matches!(frame, Poll::Ready(Some(_))) || end.as_mut().poll(cx).is_pending() {
-            return frame;
-        }
-        this.end = None;
-        this.body = Body::empty();
-        Poll::Ready(Some(Err(Status::cancelled("the call is over"))))
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> http_body::SizeHint {
-        self.body.size_hint()
-    }
-}
-
 /// A response body that may end early.
 struct Ending {
     body: Body,
-    moved: Moved,
     /// Frames that went out since the reason was last asked for.
     unasked: u8,
     end: End,
-    /// Fails the requests when this is dropped.
-    _over: Option<DropGuard>,
 }
 
-/// So many frames that are ready go out without a look at the reason: a unary
-/// call is over by then, and a stream has few for each look at its timers.
+/// So many frames that are ready go out without a look at the reason: a look
+/// asks several timers.
 const UNASKED: u8 = 16;
 
 enum End {
@@ -178,12 +83,9 @@ impl http_body::Body for Ending {
         let this = &mut *self;
         if let End::Pending(end) = &mut this.end {
             let frame = Pin::new(&mut this.body).poll_frame(cx);
-            if frame.is_ready() {
-                this.moved.frame();
-                if this.unasked < UNASKED {
-                    this.unasked += 1;
-                    return frame;
-                }
+            if frame.is_ready() && this.unasked < UNASKED {
+                this.unasked += 1;
+                return frame;
             }
             this.unasked = 0;
             match end.as_mut().poll(cx) {

@@ -21,8 +21,9 @@ use tokio_util::sync::CancellationToken;
 use tower::{Layer, Service};
 
 use super::{
-    ending::{Moved, Request, Response, ResponseFuture, until},
-    methods::{is_about_the_server, mode},
+    call::Call,
+    ending::{Request, Response, ResponseFuture, until},
+    methods::is_about_the_server,
 };
 use crate::{
     error::{idle_for_too_long, open_for_too_long, shutting_down},
@@ -63,18 +64,16 @@ where
         self.inner.poll_ready(cx)
     }
 
-    fn call(&mut self, mut request: Request) -> Self::Future {
-        let Some(mode) = mode(&request).filter(|mode| *mode != Mode::Unary) else {
+    fn call(&mut self, request: Request) -> Self::Future {
+        let Some(call) = Call::of(&request).cloned() else { return self.inner.call(request) };
+        let Some(mode) = call.mode.filter(|mode| *mode != Mode::Unary) else {
             return self.inner.call(request);
         };
         let Lifetime { shutdown, idle, age, metrics } = (*self.layer).clone();
         // Who watches the health hears nothing as long as all is well.
         let may_be_quiet = is_about_the_server(request.uri().path());
-        let moved = Moved::default();
-        let seen = moved.clone();
-        request.extensions_mut().insert(moved.clone());
         let age_here = age.mul_f64(0.9 + 0.2 * fastrand::f64());
-        until(&mut self.inner, request, mode.has_many_requests(), moved, async move {
+        until(&mut self.inner, request, mode.has_many_responses(), async move {
             tokio::select! {
                 biased;
                 () = shutdown.cancelled() => shutting_down(),
@@ -82,7 +81,7 @@ where
                     metrics.refused("max_stream_age");
                     open_for_too_long(age)
                 }
-                () = nothing_moves(&seen, idle), if !may_be_quiet => {
+                () = nothing_moves(&call, idle), if !may_be_quiet => {
                     metrics.refused("idle_timeout");
                     idle_for_too_long(idle)
                 }
@@ -93,10 +92,10 @@ where
 
 /// Completes when there was no frame for that long, or up to a quarter longer:
 /// so a frame costs no look at the clock.
-async fn nothing_moves(moved: &Moved, idle: Duration) {
+async fn nothing_moves(call: &Call, idle: Duration) {
     let mut quiet = 0;
     while quiet < 4 {
         sleep(idle / 4).await;
-        quiet = if moved.since() { 0 } else { quiet + 1 };
+        quiet = if call.moved() { 0 } else { quiet + 1 };
     }
 }

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use prost_reflect::{DescriptorError, DescriptorPool};
 use shared_proto::Mode;
 
-use super::ending::Request;
+use super::{call::Call, ending::Request};
 
 #[derive(Debug)]
 pub(crate) struct Methods(HashMap<String, Mode>);
@@ -43,7 +43,7 @@ impl Methods {
 /// The mode of the method that a request names, as the outermost layer found it;
 /// `None` for a path that names no method of this server.
 pub(super) fn mode(request: &Request) -> Option<Mode> {
-    request.extensions().get().copied()
+    Call::of(request).and_then(|call| call.mode)
 }
 
 /// Of health or reflection: it is about the server, and not one of its jobs.

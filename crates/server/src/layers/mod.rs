@@ -20,6 +20,7 @@
 //! the whole life of a call, not only until the head of its response.
 
 mod auth;
+mod call;
 mod deadline;
 mod ending;
 mod faults;
@@ -43,15 +44,15 @@ use self::{
     web::Web,
 };
 pub(crate) use self::{
+    call::{Call, Excuse},
     deadline::timeout,
-    ending::{Excuse, Moved},
     methods::Methods,
 };
-use crate::{activity::Activity, config::Config, metrics::Metrics};
+use crate::{activity::Activity, config::Config, metrics::Metrics, tokens::Tokens};
 
 type Optional<L> = Either<L, Identity>;
 type Within<S, L> = Stack<L, S>;
-type Guarded = Within<Within<Within<Within<Identity, Web>, Trace>, Limits>, Optional<Auth>>;
+type Guarded = Within<Within<Within<Within<Identity, Web>, Trace>, Limits>, Auth>;
 type Layers = Within<Within<Within<Guarded, Lifetime>, Deadline>, Optional<Faults>>;
 
 pub(crate) fn stack(
@@ -62,16 +63,20 @@ pub(crate) fn stack(
     shutdown: CancellationToken,
 ) -> Layers {
     let limits = &config.limits;
-    let asked_for = config.metrics.is_some().then(|| metrics.clone());
-    let auth = config
-        .tokens
-        .as_ref()
-        .map(|tokens| Auth { callers: tokens.callers(), open_reflection: config.open_reflection });
+    let auth = Auth {
+        callers: config.tokens.as_ref().map(Tokens::callers),
+        open_reflection: config.open_reflection,
+    };
     ServiceBuilder::new()
         .layer(Web::new(&config.grpc_web_origins))
-        .layer(Trace { methods: methods.clone(), activity, metrics: asked_for })
+        .layer(Trace {
+            methods: methods.clone(),
+            activity,
+            metrics: metrics.clone(),
+            of_methods: config.metrics.is_some(),
+        })
         .layer(Limits::new(limits, metrics.clone()))
-        .layer(option_layer(auth))
+        .layer(auth)
         .layer(Lifetime { shutdown, idle: limits.idle, age: limits.age, metrics: metrics.clone() })
         .layer(Deadline { unary: limits.unary_deadline })
         .layer(option_layer(config.allow_faults.then_some(Faults)))

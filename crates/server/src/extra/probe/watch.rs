@@ -25,7 +25,7 @@ use super::{
 };
 use crate::{
     config::Limits,
-    layers::{Excuse, Methods, Moved},
+    layers::{self, Excuse, Methods},
 };
 
 type Request = http::Request<Body>;
@@ -36,7 +36,8 @@ type Response = http::Response<Body>;
 pub(super) struct Watched {
     pub(super) call: Arc<Call>,
     plan: Arc<OnceLock<Plan>>,
-    moved: Option<Moved>,
+    /// As the layers have it.
+    outside: Option<Arc<layers::Call>>,
 }
 
 /// What becomes of a response on its way out.
@@ -65,7 +66,7 @@ impl Watched {
 
     /// As long as it is there, silence is what the client wants.
     pub(super) fn excuse(&self) -> Option<Excuse> {
-        self.moved.as_ref().map(Moved::excuse)
+        self.outside.as_ref().map(layers::Call::excuse)
     }
 }
 
@@ -101,8 +102,8 @@ where
         if request.body().is_end_stream() {
             call.half_closed();
         }
-        let moved = request.extensions().get().cloned();
-        let watched = Watched { call: call.clone(), plan: Arc::default(), moved };
+        let outside = request.extensions().get().cloned();
+        let watched = Watched { call: call.clone(), plan: Arc::default(), outside };
         let plan = watched.plan.clone();
         request.extensions_mut().insert(watched);
         let is_http2 = request.version() == Version::HTTP_2;

@@ -1,0 +1,339 @@
+//! One call, from its first header to its last trailer: in the extensions of its
+//! request for the layers and the handlers that want something of it, and in
+//! both its bodies.
+//!
+//! Layers want the same things of the frames of a call: how many messages there
+//! are, how long, whether anything moves, how it ends. So one body in each
+//! direction looks at them, once, for all layers: a body for each of them would
+//! cost small messages more than their handlers do.
+
+use std::{
+    pin::Pin,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering::Relaxed},
+    },
+    task::{Context, Poll, ready},
+};
+
+use bytes::Bytes;
+use http::HeaderName;
+use http_body::Frame;
+use shared_proto::{
+    Mode, code_name,
+    frames::{Frames, Part},
+};
+use tokio::{sync::OwnedSemaphorePermit, time::Instant};
+use tokio_util::sync::{CancellationToken, DropGuard, WaitForCancellationFutureOwned};
+use tonic::{Code, Status, body::Body};
+use tracing::{Level, Span, enabled};
+
+use super::ending::Request;
+use crate::{
+    activity::Activity,
+    error::message_too_long,
+    metrics::{MethodMetrics, Metrics},
+};
+
+static GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
+
+/// One call. Both bodies hold it, so it is dropped when the call is over on
+/// both sides, however it ended.
+#[derive(Debug)]
+pub(crate) struct Call {
+    pub(super) span: Span,
+    pub(super) begun: Instant,
+    /// `None` for a path that names no method of this server.
+    pub(super) mode: Option<Mode>,
+    activity: Arc<Activity>,
+    metrics: Arc<Metrics>,
+    /// Unset, nobody asks for them.
+    of_method: Option<Arc<MethodMetrics>>,
+    received: AtomicU64,
+    sent: AtomicU64,
+    /// The status that was sent; before that, the one of a call whose client
+    /// went away.
+    code: AtomicI32,
+    /// How long a message of the client may be, in bytes.
+    longest: AtomicU32,
+    /// Among the calls that are open.
+    place: OnceLock<OwnedSemaphorePermit>,
+    /// Whether there was a frame, in either direction, since it was last asked.
+    moved: AtomicBool,
+    excuses: AtomicU32,
+}
+
+impl Call {
+    /// Begins it: what nobody has said yet has no limit.
+    pub(super) fn begin(
+        span: Span,
+        mode: Option<Mode>,
+        activity: Arc<Activity>,
+        metrics: Arc<Metrics>,
+        of_method: Option<Arc<MethodMetrics>>,
+    ) -> Self {
+        if let Some(of_method) = &of_method {
+            of_method.call_started();
+        }
+        if let Some(mode) = mode {
+            activity.of(mode).call_started();
+            if mode != Mode::Unary {
+                tracing::info!(parent: &span, "{mode} began");
+            }
+        }
+        Self {
+            span,
+            begun: Instant::now(),
+            mode,
+            activity,
+            metrics,
+            of_method,
+            received: AtomicU64::new(0),
+            sent: AtomicU64::new(0),
+            code: AtomicI32::new(Code::Cancelled as i32),
+            longest: AtomicU32::new(u32::MAX),
+            place: OnceLock::new(),
+            moved: AtomicBool::new(false),
+            excuses: AtomicU32::new(0),
+        }
+    }
+
+    /// The call that a request belongs to; the outermost layer has put it there.
+    pub(super) fn of(request: &Request) -> Option<&Arc<Self>> {
+        request.extensions().get()
+    }
+
+    /// Holds the client to messages of so many bytes, and keeps the place of the
+    /// call for as long as it is open.
+    pub(super) fn bound(&self, longest: u32, place: OwnedSemaphorePermit) {
+        self.longest.store(longest, Relaxed);
+        // It is bound once.
+        let _ = self.place.set(place);
+    }
+
+    /// Whether anything moved since the last time, or need not.
+    pub(super) fn moved(&self) -> bool {
+        self.moved.swap(false, Relaxed) || self.excuses.load(Relaxed) > 0
+    }
+
+    /// Until what it returns is dropped, nothing need move: for a handler that is
+    /// silent because the client wants it so.
+    pub(crate) fn excuse(self: &Arc<Self>) -> Excuse {
+        self.excuses.fetch_add(1, Relaxed);
+        Excuse(self.clone())
+    }
+
+    pub(super) fn note_status(&self, headers: &http::HeaderMap) {
+        if let Some(status) = headers.get(&GRPC_STATUS) {
+            self.code.store(Code::from_bytes(status.as_bytes()) as i32, Relaxed);
+        }
+    }
+
+    /// Counts the messages that begin in a chunk, and tells how long the longest
+    /// of them is, in bytes.
+    fn note(&self, direction: Direction, frames: &mut Frames, chunk: &[u8]) -> u32 {
+        self.moved.store(true, Relaxed);
+        let counter = match direction {
+            Direction::Received => &self.received,
+            Direction::Sent => &self.sent,
+        };
+        let before = counter.load(Relaxed);
+        let (mut count, mut longest) = (0, 0);
+        if enabled!(Level::DEBUG) {
+            frames.feed(chunk, |part| {
+                if let Part::Begin { length: bytes, .. } = part {
+                    (count, longest) = (count + 1, bytes.max(longest));
+                    let (number, verb) = (before + count, direction.verb());
+                    tracing::debug!(parent: &self.span, bytes, "message {number} {verb}");
+                }
+            });
+        } else {
+            (count, longest) = frames.begun(chunk);
+        }
+        if count > 0 {
+            counter.store(before + count, Relaxed);
+            self.add(direction, count);
+        }
+        longest
+    }
+
+    /// To what everybody's calls come to.
+    fn add(&self, direction: Direction, messages: u64) {
+        if let Some(mode) = self.mode {
+            let counters = self.activity.of(mode);
+            match direction {
+                Direction::Received => counters.messages_received(messages),
+                Direction::Sent => counters.messages_sent(messages),
+            }
+        }
+        if let Some(of_method) = &self.of_method {
+            match direction {
+                Direction::Received => of_method.received.inc_by(messages),
+                Direction::Sent => of_method.sent.inc_by(messages),
+            };
+        }
+    }
+}
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        let (received, sent) = (self.received.load(Relaxed), self.sent.load(Relaxed));
+        if let Some(mode) = self.mode {
+            self.activity.of(mode).call_ended();
+        }
+        let code = Code::from_i32(self.code.load(Relaxed));
+        if let Some(of_method) = &self.of_method {
+            of_method.call_ended(code, self.begun.elapsed());
+        }
+        let code = code_name(code);
+        let elapsed_ms = || self.begun.elapsed().as_micros() as f64 / 1e3;
+        let mode = self.mode.map_or("unknown method", Mode::name);
+        tracing::info!(parent: &self.span, %code, received, sent, elapsed_ms = elapsed_ms(), "{mode} ended");
+    }
+}
+
+/// From [`Call::excuse`].
+#[derive(Debug)]
+pub(crate) struct Excuse(Arc<Call>);
+
+impl Drop for Excuse {
+    fn drop(&mut self) {
+        self.0.excuses.fetch_sub(1, Relaxed);
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Direction {
+    Received,
+    Sent,
+}
+
+impl Direction {
+    fn verb(self) -> &'static str {
+        match self {
+            Self::Received => "received",
+            Self::Sent => "sent",
+        }
+    }
+}
+
+/// Of the requests of a call: when it is dropped, the call is over.
+pub(super) type Over = Option<DropGuard>;
+
+/// The body of the requests.
+pub(super) struct Requests {
+    body: Body,
+    frames: Frames,
+    call: Arc<Call>,
+    /// Of a call whose client may send many: its requests fail when it is over.
+    /// A handler may read them in a task of its own, which would hold the stream
+    /// open, and their end would look to it as if the client were done.
+    over: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
+    failed: bool,
+}
+
+impl Requests {
+    /// Whoever holds the second of the two holds the requests.
+    pub(super) fn wrap(body: Body, call: Arc<Call>) -> (Body, Over) {
+        let many = call.mode.is_some_and(Mode::has_many_requests);
+        let token = many.then(CancellationToken::new);
+        let over = token.clone().map(|token| Box::pin(token.cancelled_owned()));
+        let requests = Self { body, frames: Frames::default(), call, over, failed: false };
+        (Body::new(requests), token.map(CancellationToken::drop_guard))
+    }
+
+    fn fail<T>(&mut self, status: Status) -> Poll<Option<Result<T, Status>>> {
+        self.failed = true;
+        self.body = Body::empty();
+        Poll::Ready(Some(Err(status)))
+    }
+}
+
+impl http_body::Body for Requests {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        let this = &mut *self;
+        if this.failed {
+            return Poll::Ready(None);
+        }
+        let _entered = this.call.span.clone().entered();
+        let frame = Pin::new(&mut this.body).poll_frame(cx);
+        if let Poll::Ready(Some(Ok(frame))) = &frame
+            && let Some(data) = frame.data_ref()
+        {
+            let (longest, most) = (
+                this.call.note(Direction::Received, &mut this.frames, data),
+                this.call.longest.load(Relaxed),
+            );
+            if longest > most {
+                this.call.metrics.refused("max_message");
+                return this.fail(message_too_long(longest, most));
+            }
+        }
+        // Data is data; only what looks like the end of it may be something else.
+        match &mut this.over {
+            Some(over) if !matches!(frame, Poll::Ready(Some(_))) => match over.as_mut().poll(cx) {
+                Poll::Ready(()) => this.fail(Status::cancelled("the call is over")),
+                Poll::Pending => frame,
+            },
+            _ => frame,
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> http_body::SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// The body of the responses.
+pub(super) struct Responses {
+    body: Body,
+    frames: Frames,
+    call: Arc<Call>,
+    _over: Over,
+}
+
+impl Responses {
+    pub(super) fn wrap(body: Body, call: Arc<Call>, over: Over) -> Body {
+        Body::new(Self { body, frames: Frames::default(), call, _over: over })
+    }
+}
+
+impl http_body::Body for Responses {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        let this = &mut *self;
+        let _entered = this.call.span.clone().entered();
+        let frame = ready!(Pin::new(&mut this.body).poll_frame(cx));
+        if let Some(Ok(frame)) = &frame {
+            if let Some(data) = frame.data_ref() {
+                this.call.note(Direction::Sent, &mut this.frames, data);
+            } else if let Some(trailers) = frame.trailers_ref() {
+                this.call.note_status(trailers);
+            }
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> http_body::SizeHint {
+        self.body.size_hint()
+    }
+}
