@@ -2,7 +2,9 @@
 
 use std::{
     net::SocketAddr,
+    num::NonZero,
     path::{Path, PathBuf},
+    thread::available_parallelism,
     time::Duration,
 };
 
@@ -63,6 +65,11 @@ pub struct Cli {
         global = true
     )]
     pub quotes_seed: u64,
+
+    /// How many threads serve connections; a connection stays on one of them
+    /// [default: one for each core]
+    #[arg(long, env = "FOURMODES_WORKERS", hide_env_values = true, value_name = "N", value_parser = at_least_one, global = true)]
+    pub workers: Option<usize>,
 
     /// A directory whose files may be followed with `log`: all that it contains,
     /// and nothing else [default: none may]
@@ -300,7 +307,7 @@ const EXIT_CODES: &str = "Exit status:
   0  stopped by a signal, every call ended or the grace period over
   1  could not start, or could not make the certificates
   2  wrong usage
-A second signal ends the process at once.";
+  130  a second signal: what was open is cut";
 
 impl Config {
     /// What `cli` says about serving `modes`.
@@ -328,6 +335,7 @@ impl Config {
             grace: cli.grace,
             quotes_seed: cli.quotes_seed,
             data: data(cli.data_dir)?,
+            workers: cli.workers.unwrap_or_else(|| available_parallelism().map_or(1, NonZero::get)),
             log_root: cli.log_root,
             tls: cli.tls.files()?,
             modes: match modes {

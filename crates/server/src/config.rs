@@ -41,6 +41,8 @@ pub struct Config {
     pub grpc_web_origins: Vec<HeaderValue>,
     /// TLS; without it connections are in the clear.
     pub tls: Option<TlsFiles>,
+    /// How many threads serve connections. With one, that is the caller's runtime.
+    pub workers: usize,
     /// The modes to serve; the others answer UNIMPLEMENTED and say so.
     pub modes: Vec<Mode>,
 }
@@ -157,6 +159,7 @@ impl Default for Config {
             metrics: None,
             grpc_web_origins: Vec::new(),
             tls: None,
+            workers: 1,
             modes: Mode::ALL.to_vec(),
         }
     }

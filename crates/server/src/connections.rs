@@ -34,9 +34,6 @@ const SETTINGS: usize = 9;
 /// How connections are guarded.
 #[derive(Debug, Clone)]
 pub(crate) struct Guard {
-    /// How many there may be. What comes on top is closed at once: who waits in
-    /// a queue learns nothing.
-    pub(crate) most: usize,
     /// Until the first byte.
     pub(crate) first_byte: Duration,
     /// Until the handshakes are complete; of HTTP/1.1, until the head of the
@@ -50,30 +47,49 @@ pub(crate) struct Guard {
     pub(crate) metrics: Arc<Metrics>,
 }
 
-impl Guard {
-    pub(crate) fn connections<C: AsyncRead + AsyncWrite + Connected + Unpin>(
-        self,
-        accepted: impl Stream<Item = io::Result<C>>,
-    ) -> impl Stream<Item = io::Result<Guarded<C>>> {
-        let places = Arc::new(Semaphore::new(self.most));
-        async_stream::stream! {
-            let mut accepted = pin!(accepted);
-            let mut number = 0;
-            while let Some(connection) = accepted.next().await {
-                match (connection, places.clone().try_acquire_owned()) {
-                    (Ok(connection), Ok(place)) => {
-                        number += 1;
-                        yield Ok(Guarded::new(connection, number, place, &self));
-                    }
-                    (Ok(_), Err(_)) => {
-                        self.metrics.refused("max_connections");
-                        tracing::warn!(most = self.most, "a connection too many is closed");
-                    }
-                    (Err(error), _) => {
-                        // Such as too many open files: the next one may do.
-                        tracing::warn!(%error, "a connection is not accepted");
-                        sleep(Duration::from_millis(10)).await;
-                    }
+/// A connection that has a place among those that are open.
+#[derive(Debug)]
+pub(crate) struct Admitted<C> {
+    connection: C,
+    /// From 1.
+    number: u64,
+    place: OwnedSemaphorePermit,
+    /// Kept as long as the connection is there.
+    pub(crate) kept: Option<Arc<()>>,
+}
+
+impl<C> Admitted<C> {
+    pub(crate) fn map<D>(self, change: impl FnOnce(C) -> io::Result<D>) -> io::Result<Admitted<D>> {
+        let Self { connection, number, place, kept } = self;
+        Ok(Admitted { connection: change(connection)?, number, place, kept })
+    }
+}
+
+/// Gives places to at most `most` connections. What comes on top is closed at
+/// once: who waits in a queue learns nothing.
+pub(crate) fn admit<C>(
+    most: usize,
+    metrics: Arc<Metrics>,
+    accepted: impl Stream<Item = io::Result<C>>,
+) -> impl Stream<Item = Admitted<C>> {
+    let places = Arc::new(Semaphore::new(most));
+    async_stream::stream! {
+        let mut accepted = pin!(accepted);
+        let mut number = 0;
+        while let Some(connection) = accepted.next().await {
+            match (connection, places.clone().try_acquire_owned()) {
+                (Ok(connection), Ok(place)) => {
+                    number += 1;
+                    yield Admitted { connection, number, place, kept: None };
+                }
+                (Ok(_), Err(_)) => {
+                    metrics.refused("max_connections");
+                    tracing::warn!(most, "a connection too many is closed");
+                }
+                (Err(error), _) => {
+                    // Such as too many open files: the next one may do.
+                    tracing::warn!(%error, "a connection is not accepted");
+                    sleep(Duration::from_millis(10)).await;
                 }
             }
         }
@@ -92,7 +108,7 @@ pub(crate) struct Connection {
     pub(crate) tls: OnceLock<Facts>,
 }
 
-/// A connection that has a place among those that are open.
+/// A connection that is watched until it may make calls.
 pub(crate) struct Guarded<C: Connected> {
     link: Link<Timed<C>>,
     info: Arc<Connection>,
@@ -100,6 +116,7 @@ pub(crate) struct Guarded<C: Connected> {
     headers: u32,
     idle: Duration,
     _place: OwnedSemaphorePermit,
+    _kept: Option<Arc<()>>,
     metrics: Arc<Metrics>,
 }
 
@@ -110,7 +127,8 @@ impl<C: Connected> Drop for Guarded<C> {
 }
 
 impl<C: AsyncRead + AsyncWrite + Connected + Unpin> Guarded<C> {
-    fn new(connection: C, number: u64, place: OwnedSemaphorePermit, guard: &Guard) -> Self {
+    pub(crate) fn new(admitted: Admitted<C>, guard: &Guard) -> Self {
+        let Admitted { connection, number, place, kept } = admitted;
         let tcp = connection.connect_info();
         let tcp: Option<&TcpConnectInfo> = (&tcp as &dyn Any).downcast_ref();
         let info = Arc::new(Connection {
@@ -126,7 +144,7 @@ impl<C: AsyncRead + AsyncWrite + Connected + Unpin> Guarded<C> {
         let timed = Timed { connection, clock, stuck: None };
         let link = Link::new(timed, guard.tls.as_ref(), info.clone());
         let Guard { headers, idle, .. } = *guard;
-        Self { link, info, opening: Opening::Http2(0), headers, idle, _place: place, metrics }
+        Self { link, info, opening: Opening::Http2(0), headers, idle, _place: place, _kept: kept, metrics }
     }
 }
 

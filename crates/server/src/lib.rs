@@ -21,6 +21,7 @@ pub mod shutdown;
 mod store;
 mod tls;
 mod tokens;
+mod workers;
 
 /// What `fuzz/` calls.
 #[cfg(feature = "fuzzing")]
@@ -29,4 +30,4 @@ pub mod fuzzing {
 }
 #[cfg(feature = "simulation")]
 pub use machine::simulated;
-pub use serve::{serve, serve_connections};
+pub use serve::{Ready, serve};

@@ -1,18 +1,16 @@
 //! The `server` binary: parse, tracing, run, exit code.
 
-use std::{io::Write as _, num::NonZero, process::ExitCode};
+use std::{io::Write as _, process::ExitCode};
 
 use anyhow::Context as _;
 use server::{
+    Ready,
     certs::Request,
-    cli::{Cli, Command},
+    cli::{Cli, Command, Unusable},
     config::Config,
-    serve, shutdown,
+    shutdown,
 };
-use tokio::{
-    net::TcpListener,
-    runtime::{Builder, Runtime},
-};
+use tokio::{net::TcpListener, runtime::Builder};
 use tracing_subscriber::filter::LevelFilter;
 
 #[global_allocator]
@@ -21,24 +19,17 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 fn main() -> ExitCode {
     let cli = Cli::of_this_process();
     shared_process::log_to_stderr(LevelFilter::INFO);
-    let runtime = runtime().context("the runtime cannot be started");
+    // What serves connections has threads of its own, if there are several.
+    let runtime = Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.context("the runtime cannot be started");
     match runtime.and_then(|runtime| runtime.block_on(run(cli))) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             // Not by way of the log, which may be off.
             let _ = writeln!(std::io::stderr(), "error: {error:#}");
-            ExitCode::FAILURE
+            if error.is::<Unusable>() { ExitCode::from(2) } else { ExitCode::FAILURE }
         }
     }
-}
-
-/// A worker for each core. A single one needs nobody to share its work with.
-fn runtime() -> std::io::Result<Runtime> {
-    let mut builder = match std::thread::available_parallelism() {
-        Ok(NonZero::<usize>::MIN) => Builder::new_current_thread(),
-        _ => Builder::new_multi_thread(),
-    };
-    builder.enable_all().build()
 }
 
 async fn run(cli: Cli) -> anyhow::Result<()> {
@@ -68,7 +59,8 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
     // goes to stdout, and a reader that has gone away is no reason to stop.
     let address = listener.local_addr().context("the listener has no address")?;
     let scheme = if config.tls.is_some() { "https" } else { "http" };
+    let ready = Ready::open(config).await?;
     let mut stdout = std::io::stdout();
     let _ = writeln!(stdout, "listening on {scheme}://{address}").and_then(|()| stdout.flush());
-    serve(listener, config, shutdown).await
+    ready.serve(listener, shutdown).await
 }

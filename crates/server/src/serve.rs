@@ -24,15 +24,18 @@ use tokio::{
     net::TcpListener,
     runtime::Handle,
 };
-use tokio_stream::Stream;
-use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
+use tokio_stream::{Stream, StreamExt as _};
+use tokio_util::{
+    sync::{CancellationToken, DropGuard},
+    task::AbortOnDropHandle,
+};
 use tonic::{
     body::Body,
     server::NamedService,
     service::{Routes, RoutesBuilder},
     transport::{
         Server,
-        server::{Connected, TcpIncoming},
+        server::{self as transport, TcpIncoming},
     },
 };
 use tonic_health::{
@@ -47,7 +50,7 @@ use uuid::Uuid;
 use crate::{
     activity::Activity,
     config::{Config, Limits},
-    connections::Guard,
+    connections::{Admitted, Guard, Guarded, admit},
     domain::{
         collector::Collector,
         documents::Documents,
@@ -58,7 +61,7 @@ use crate::{
         uploads::Uploads,
     },
     extra::{byte_stream::ByteStreams, interop, measure, not_served::NotServed, probe, tutorial::Tutorial},
-    layers::{self, Methods},
+    layers::{self, Layers, Methods},
     metrics::{self, Metrics},
     modes::{
         bidi_streaming::BidiStreaming, client_streaming::ClientStreaming, server_streaming::ServerStreaming,
@@ -66,6 +69,7 @@ use crate::{
     },
     store::{State, Timed},
     tls::Tls,
+    workers::Workers,
 };
 
 /// Serves `config.modes` on `listener` until `shutdown` completes and every
@@ -76,123 +80,217 @@ use crate::{
 ///
 /// # Errors
 ///
-/// When the state or the TLS files cannot be used, or the services cannot be put together. What goes wrong on a connection
-/// ends that connection only.
+/// Those of [`Ready::open`] and [`Ready::serve`].
 pub async fn serve(
     listener: TcpListener,
     config: Config,
     shutdown: impl Future<Output = ()>,
 ) -> anyhow::Result<()> {
-    let connections = TcpIncoming::from(listener).with_nodelay(Some(true));
-    serve_connections(connections, config, shutdown).await
+    Ready::open(config).await?.serve(listener, shutdown).await
 }
 
-/// [`serve`], on connections of any kind.
-///
-/// # Errors
-///
-/// Likewise.
-pub async fn serve_connections<C>(
-    connections: impl Stream<Item = io::Result<C>>,
+/// A server that may begin: its files were read and its state is open.
+pub struct Ready {
     config: Config,
-    shutdown: impl Future<Output = ()>,
-) -> anyhow::Result<()>
-where
-    C: AsyncRead + AsyncWrite + Connected + Unpin + Send + 'static,
-{
-    let tls = config.tls.as_ref().map(Tls::load).transpose().context("TLS cannot be used")?;
-    let acceptor = tls.as_ref().map(Tls::acceptor);
-    let activity = Arc::new(Activity::new());
-    let draining = CancellationToken::new();
-    let methods = Arc::new(Methods::load().context("the descriptors are damaged")?);
-    let metrics = Arc::new(Metrics::new(methods.iter()));
-    let stack = layers::stack(&config, &methods, activity.clone(), &metrics, draining.clone());
-    let _scraped = match config.metrics {
-        Some(address) => {
-            let listening = metrics::listen(address, metrics.clone()).await;
-            let answering = listening.with_context(|| format!("metrics: cannot listen on {address}"))?;
-            Some(AbortOnDropHandle::new(tokio::spawn(answering)))
+    connected: Connected,
+    health: HealthReporter,
+    /// The services that health knows.
+    names: Vec<&'static str>,
+    tls: Option<Tls>,
+    /// What is not kept is removed with it.
+    _state: State,
+    _scraped: Option<AbortOnDropHandle<()>>,
+    /// What is left of the tasks when this is dropped goes on after the next
+    /// start.
+    _stopped: DropGuard,
+}
+
+impl Ready {
+    /// Reads the files, opens the state and puts the services together.
+    ///
+    /// # Errors
+    ///
+    /// When one of them cannot be used, or nothing can listen for those who ask
+    /// for metrics.
+    pub async fn open(config: Config) -> anyhow::Result<Self> {
+        let tls = config.tls.as_ref().map(Tls::load).transpose().context("TLS cannot be used")?;
+        let activity = Arc::new(Activity::new());
+        let draining = CancellationToken::new();
+        let methods = Arc::new(Methods::load().context("the descriptors are damaged")?);
+        let metrics = Arc::new(Metrics::new(methods.iter()));
+        let stack = layers::stack(&config, &methods, activity.clone(), &metrics, draining.clone());
+        let scraped = match config.metrics {
+            Some(address) => {
+                let listening = metrics::listen(address, metrics.clone()).await;
+                let answering = listening.with_context(|| format!("metrics: cannot listen on {address}"))?;
+                Some(AbortOnDropHandle::new(tokio::spawn(answering)))
+            }
+            None => None,
+        };
+        let health = HealthReporter::new();
+        let mut state = State::open(&config.data)?;
+        if config.metrics.is_some() {
+            state.store = Arc::new(Timed { store: state.store, commits: metrics.commits.clone() });
         }
-        None => None,
-    };
-    let health = HealthReporter::new();
-    let mut state = State::open(&config.data)?;
-    if config.metrics.is_some() {
-        state.store = Arc::new(Timed { store: state.store, commits: metrics.commits.clone() });
+        let uploads = Uploads::open(state.store.clone(), state.files(), config.uploads).await;
+        let uploads = uploads.context("the uploads of an earlier run cannot be read; see --data-dir")?;
+        let stop_tasks = draining.child_token();
+        let stopped = stop_tasks.clone().drop_guard();
+        let tasks = Tasks::open(state.store.clone(), uploaded_files(uploads.clone()), stop_tasks)
+            .await
+            .context("the tasks cannot be taken up again")?;
+        let mut services = Services::new(&config, activity, &state, tasks, uploads)?;
+        let instance_id: Arc<str> = Uuid::new_v4().to_string().into();
+        services.routes.add_service(interop::service(instance_id.clone(), config.limits.message));
+        services.routes.add_service(measure::service());
+        services.routes.add_service(probe::service(instance_id, config.limits, methods));
+        let names = services.names.clone();
+        let routes = services.with_health_and_reflection(&health).await?;
+        let Limits { first_byte, handshake, headers, idle, .. } = config.limits;
+        let tls_of_connections = tls.as_ref().map(Tls::acceptor);
+        let guard = Guard { first_byte, handshake, headers, idle, tls: tls_of_connections, metrics };
+        let connected = Connected { limits: config.limits, guard, stack, routes, draining };
+        Ok(Self {
+            config,
+            connected,
+            health,
+            names,
+            tls,
+            _state: state,
+            _scraped: scraped,
+            _stopped: stopped,
+        })
     }
-    let uploads = Uploads::open(state.store.clone(), state.files(), config.uploads).await;
-    let uploads = uploads.context("the uploads of an earlier run cannot be read; see --data-dir")?;
-    // What is left of it when this future ends or is dropped goes on after the
-    // next start.
-    let stop_tasks = draining.child_token();
-    let _stopped = stop_tasks.clone().drop_guard();
-    let tasks = Tasks::open(state.store.clone(), uploaded_files(uploads.clone()), stop_tasks)
-        .await
-        .context("the tasks cannot be taken up again")?;
-    let mut services = Services::new(&config, activity, &state, tasks, uploads)?;
-    let instance_id: Arc<str> = Uuid::new_v4().to_string().into();
-    services.routes.add_service(interop::service(instance_id.clone(), config.limits.message));
-    services.routes.add_service(measure::service());
-    services.routes.add_service(probe::service(instance_id, config.limits, methods));
-    let names = services.names.clone();
-    let routes = services.with_health_and_reflection(&health).await?;
 
-    let Limits { connections: most, first_byte, handshake, streams, headers, .. } = config.limits;
-    let Limits { keepalive_interval, keepalive_timeout, idle, .. } = config.limits;
-    let serving = Server::builder()
-        .accept_http1(true)
-        .initial_stream_window_size(limits::STREAM_WINDOW)
-        .initial_connection_window_size(limits::CONNECTION_WINDOW)
-        .max_frame_size(limits::FRAME_SIZE)
-        .max_concurrent_streams(streams)
-        .http2_max_header_list_size(headers)
-        // Unset, both are without a limit.
-        .http2_max_pending_accept_reset_streams(Some(20))
-        .http2_max_local_error_reset_streams(Some(1024))
-        .http2_keepalive_interval(Some(keepalive_interval))
-        .http2_keepalive_timeout(Some(keepalive_timeout))
-        .layer(stack)
-        .add_routes(routes)
-        .serve_with_incoming_shutdown(
-            Guard { most, first_byte, handshake, headers, idle, tls: acceptor, metrics }
-                .connections(connections),
-            draining.clone().cancelled_owned(),
-        );
-    tracing::info!(modes = %mode_names(&config.modes), "serving");
+    /// Serves on `listener`, by `config.workers`, until `shutdown` completes and
+    /// every call has ended or `config.grace` is over.
+    ///
+    /// # Errors
+    ///
+    /// When the listener fails. What goes wrong on a connection ends that
+    /// connection only.
+    pub async fn serve(
+        self,
+        listener: TcpListener,
+        shutdown: impl Future<Output = ()>,
+    ) -> anyhow::Result<()> {
+        let connections = TcpIncoming::from(listener).with_nodelay(Some(true));
+        if self.config.workers == 1 {
+            return self.serve_connections(connections, shutdown).await;
+        }
+        let connected = self.connected.clone();
+        let workers =
+            Workers::start(self.config.workers, move |connections| connected.clone().serve(connections));
+        let workers = workers.context("the workers cannot be started")?;
+        let serving = workers.serve(self.connected.admit(connections), self.connected.draining.clone());
+        self.until(serving, shutdown).await
+    }
 
-    let shutdown = async {
-        shutdown.await;
-        tracing::info!(grace = ?config.grace, "shutting down: streams end, unary calls finish");
-        // First, so that who watches the health learns it before the watch ends.
-        for name in names.into_iter().chain([WHOLE_SERVER]) {
-            health.set_service_status(name, ServingStatus::NotServing).await;
-        }
-        draining.cancel();
-        tokio::time::sleep(config.grace).await;
-    };
-    let renewal = async {
-        let certificates = async {
-            if let Some(tls) = tls {
-                tls.follow_files().await;
+    /// [`serve`](Self::serve), on connections of any kind, in this task's runtime.
+    ///
+    /// # Errors
+    ///
+    /// Likewise.
+    pub async fn serve_connections<C>(
+        self,
+        connections: impl Stream<Item = io::Result<C>>,
+        shutdown: impl Future<Output = ()>,
+    ) -> anyhow::Result<()>
+    where
+        C: AsyncRead + AsyncWrite + transport::Connected + Unpin + Send + 'static,
+    {
+        let serving = self.connected.clone().serve(self.connected.admit(connections));
+        self.until(serving, shutdown).await
+    }
+
+    async fn until(
+        self,
+        serving: impl Future<Output = anyhow::Result<()>>,
+        shutdown: impl Future<Output = ()>,
+    ) -> anyhow::Result<()> {
+        let Self { config, connected, health, names, tls, _state, _scraped, _stopped } = self;
+        tracing::info!(modes = %mode_names(&config.modes), workers = config.workers, "serving");
+        let shutdown = async {
+            shutdown.await;
+            tracing::info!(grace = ?config.grace, "shutting down: streams end, unary calls finish");
+            // First, so that who watches the health learns it before the watch ends.
+            for name in names.into_iter().chain([WHOLE_SERVER]) {
+                health.set_service_status(name, ServingStatus::NotServing).await;
             }
+            connected.draining.cancel();
+            tokio::time::sleep(config.grace).await;
         };
-        let tokens = async {
-            if let Some(tokens) = config.tokens.clone() {
-                tokens.follow_file().await;
+        let renewal = async {
+            let certificates = async {
+                if let Some(tls) = tls {
+                    tls.follow_files().await;
+                }
+            };
+            let tokens = async {
+                if let Some(tokens) = config.tokens.clone() {
+                    tokens.follow_file().await;
+                }
+            };
+            tokio::join!(certificates, tokens, std::future::pending())
+        };
+        tokio::select! {
+            ((), (), ()) = renewal => Ok(()),
+            served = serving => {
+                tracing::info!("stopped: every call has ended");
+                served
             }
-        };
-        tokio::join!(certificates, tokens, std::future::pending())
-    };
-    tokio::select! {
-        ((), (), ()) = renewal => Ok(()),
-        served = serving => {
-            tracing::info!("stopped: every call has ended");
-            served.context("the listener failed")
+            () = shutdown => {
+                tracing::warn!("the grace period is over: what is still open is cut");
+                Ok(())
+            }
         }
-        () = shutdown => {
-            tracing::warn!("the grace period is over: what is still open is cut");
-            Ok(())
-        }
+    }
+}
+
+/// What every connection is connected to.
+#[derive(Clone)]
+struct Connected {
+    limits: Limits,
+    guard: Guard,
+    stack: Layers,
+    routes: Routes,
+    draining: CancellationToken,
+}
+
+impl Connected {
+    fn admit<C, S>(&self, accepted: S) -> impl Stream<Item = Admitted<C>> + use<C, S>
+    where
+        S: Stream<Item = io::Result<C>>,
+    {
+        admit(self.limits.connections, self.guard.metrics.clone(), accepted)
+    }
+
+    /// Until it is draining and every call on these connections has ended.
+    async fn serve<C>(self, connections: impl Stream<Item = Admitted<C>>) -> anyhow::Result<()>
+    where
+        C: AsyncRead + AsyncWrite + transport::Connected + Unpin + Send + 'static,
+    {
+        let Self { limits, guard, stack, routes, draining } = self;
+        Server::builder()
+            .accept_http1(true)
+            .initial_stream_window_size(limits::STREAM_WINDOW)
+            .initial_connection_window_size(limits::CONNECTION_WINDOW)
+            .max_frame_size(limits::FRAME_SIZE)
+            .max_concurrent_streams(limits.streams)
+            .http2_max_header_list_size(limits.headers)
+            // Unset, both are without a limit.
+            .http2_max_pending_accept_reset_streams(Some(20))
+            .http2_max_local_error_reset_streams(Some(1024))
+            .http2_keepalive_interval(Some(limits.keepalive_interval))
+            .http2_keepalive_timeout(Some(limits.keepalive_timeout))
+            .layer(stack)
+            .add_routes(routes)
+            .serve_with_incoming_shutdown(
+                connections.map(|admitted| Ok::<_, io::Error>(Guarded::new(admitted, &guard))),
+                draining.cancelled_owned(),
+            )
+            .await
+            .context("the listener failed")
     }
 }
 

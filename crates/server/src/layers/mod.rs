@@ -53,7 +53,8 @@ use crate::{activity::Activity, config::Config, metrics::Metrics, tokens::Tokens
 type Optional<L> = Either<L, Identity>;
 type Within<S, L> = Stack<L, S>;
 type Guarded = Within<Within<Within<Within<Identity, Web>, Trace>, Limits>, Auth>;
-type Layers = Within<Within<Within<Guarded, Lifetime>, Deadline>, Optional<Faults>>;
+/// The stack, to be put around the routes.
+pub(crate) type Layers = Within<Within<Within<Guarded, Lifetime>, Deadline>, Optional<Faults>>;
 
 pub(crate) fn stack(
     config: &Config,

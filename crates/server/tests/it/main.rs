@@ -36,3 +36,4 @@ mod tutorial;
 mod unary;
 mod unwelcome;
 mod upload;
+mod workers;

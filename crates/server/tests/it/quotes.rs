@@ -78,7 +78,9 @@ fn a_history_that_is_lost_is_another_epoch_and_not_a_gap() {
 #[test]
 fn what_is_not_kept_is_said_with_the_first_that_is() {
     run(async {
-        let retention = Retention { bytes: 10_000, ..Retention::default() };
+        // Less than is made between two looks at it, and more than is on its way to
+        // a reader.
+        let retention = Retention { bytes: 500_000, ..Retention::default() };
         let server = Server::with(Config { retention, ..Config::default() }).await;
         // Enough for the feed to have a look at what it keeps.
         let mut stream = watch(server.address, WatchQuotesRequest::default()).await.unwrap();

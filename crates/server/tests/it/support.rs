@@ -323,6 +323,12 @@ pub(crate) async fn silent_peer(address: SocketAddr) -> TcpStream {
 pub(crate) async fn multiplication_that_waits(
     address: SocketAddr,
 ) -> (oneshot::Sender<MultiplyRequest>, JoinHandle<Result<MultiplyResponse, Status>>) {
+    let mut client = unary(address);
+    let mut started = async || {
+        let status = client.get_status(GetStatusRequest {}).await.unwrap().into_inner();
+        status.modes[Mode::Unary as usize].calls_started
+    };
+    let before = started().await;
     let (sender, request) = oneshot::channel();
     let answer = tokio::spawn(async move {
         let mut grpc = Grpc::new(channel(address));
@@ -337,12 +343,10 @@ pub(crate) async fn multiplication_that_waits(
         let answer = grpc.client_streaming(Request::new(request), path, codec).await;
         answer.map(Response::into_inner)
     });
-    let mut client = unary(address);
     let mut asked = 0;
     until(async || {
         asked += 1;
-        let status = client.get_status(GetStatusRequest {}).await.unwrap().into_inner();
-        status.modes[Mode::Unary as usize].calls_started == asked + 1
+        started().await == before + asked + 1
     })
     .await;
     (sender, answer)

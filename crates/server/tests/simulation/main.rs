@@ -178,7 +178,10 @@ fn run(seed: u64, mutant: Mutant, story: &Story) -> Result<()> {
     sim.host(SERVER, || async {
         let uploads = UploadLimits { checkpoint: 16 << 10, ..UploadLimits::default() };
         let config = Config { data: Data::Directory("/state".into()), uploads, ..Config::default() };
-        let served = server::serve_connections(connections().await?, config, std::future::pending()).await;
+        let served = server::Ready::open(config)
+            .await?
+            .serve_connections(connections().await?, std::future::pending())
+            .await;
         Ok(served?)
     });
     let ended = simulate(&mut sim, &mut Rng::with_seed(seed), mutant, story);
