@@ -17,6 +17,7 @@ mod machine;
 mod metrics;
 mod modes;
 mod serve;
+mod services;
 pub mod shutdown;
 mod store;
 mod tls;
