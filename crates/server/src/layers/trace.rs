@@ -9,16 +9,17 @@
 use std::{
     convert::Infallible,
     net::SocketAddr,
+    pin::Pin,
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
 use http::{HeaderName, HeaderValue};
 use tower::{Layer, Service};
-use tracing::{Instrument as _, Span, field::Empty};
+use tracing::{Span, field::Empty};
 
 use super::{
-    call::{Call, Requests, Responses},
+    call::{Call, Over, Requests, Responses},
     ending::{Request, Response, ResponseFuture},
     methods::Methods,
 };
@@ -51,12 +52,11 @@ impl<S> Layer<S> for Trace {
 
 impl<S> Service<Request> for TraceService<S>
 where
-    S: Service<Request, Response = Response, Error = Infallible>,
-    S::Future: Send + 'static,
+    S: Service<Request, Response = Response, Error = Infallible, Future = ResponseFuture>,
 {
     type Response = Response;
     type Error = Infallible;
-    type Future = ResponseFuture;
+    type Future = Traced;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         self.inner.poll_ready(cx)
@@ -68,12 +68,27 @@ where
         let (head, body) = request.into_parts();
         let (body, over) = Requests::wrap(body, call.clone());
         let request = Request::from_parts(head, body);
-        let response = call.span.in_scope(|| self.inner.call(request)).instrument(call.span.clone());
-        Box::pin(async move {
-            let response = response.await?;
-            call.note_status(response.headers());
-            Ok(response.map(|body| Responses::wrap(body, call, over)))
-        })
+        let response = call.span.in_scope(|| self.inner.call(request));
+        Traced { response, call, over }
+    }
+}
+
+/// The response to a call, until its head is there.
+pub(crate) struct Traced {
+    response: ResponseFuture,
+    call: Arc<Call>,
+    over: Over,
+}
+
+impl Future for Traced {
+    type Output = Result<Response, Infallible>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let Self { response, call, over } = &mut *self;
+        let _entered = call.span.enter();
+        let response = ready!(response.as_mut().poll(cx))?;
+        call.note_status(response.headers());
+        Poll::Ready(Ok(response.map(|body| Responses::wrap(body, call.clone(), over.take()))))
     }
 }
 

@@ -7,6 +7,7 @@
 
 use std::{
     convert::Infallible,
+    pin::Pin,
     sync::Arc,
     task::{Context, Poll},
     time::Duration,
@@ -83,14 +84,14 @@ impl<S> Layer<S> for Web {
 
 impl<S> Service<Request> for WebService<S>
 where
-    S: Service<Request, Response = Response, Error = Infallible, Future = ResponseFuture>
+    S: Service<Request, Response = Response, Error = Infallible, Future: Send + Unpin>
         + Clone
         + Send
         + 'static,
 {
     type Response = Response;
     type Error = Infallible;
-    type Future = ResponseFuture;
+    type Future = Translated<S::Future>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         self.inner.poll_ready(cx)
@@ -102,26 +103,42 @@ where
             Kind::Web => self.web(request),
             Kind::Preflight if self.layer.cors.is_some() => self.web(request),
             Kind::Preflight => answer(text(StatusCode::FORBIDDEN, OWN_PAGES)),
-            Kind::Other if is_http2 => return self.inner.call(request),
-            Kind::Grpc if is_http2 => return self.inner.call(request),
+            Kind::Other | Kind::Grpc if is_http2 => return Translated::As(self.inner.call(request)),
             Kind::Grpc => answer(http2_needed().into_http()),
             Kind::Other => answer(text(StatusCode::UNSUPPORTED_MEDIA_TYPE, SPEAKS)),
         };
         if is_http2 {
-            return response;
+            return Translated::To(response);
         }
-        Box::pin(async {
+        Translated::To(Box::pin(async {
             let mut response = response.await?;
             // What a further request might cost has no limit here.
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             Ok(response)
-        })
+        }))
+    }
+}
+
+/// The response as it came, or to what it was translated.
+pub(crate) enum Translated<F> {
+    As(F),
+    To(ResponseFuture),
+}
+
+impl<F: Future<Output = Result<Response, Infallible>> + Unpin> Future for Translated<F> {
+    type Output = F::Output;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        match &mut *self {
+            Self::As(response) => Pin::new(response).poll(cx),
+            Self::To(response) => response.as_mut().poll(cx),
+        }
     }
 }
 
 impl<S> WebService<S>
 where
-    S: Service<Request, Response = Response, Error = Infallible, Future = ResponseFuture>
+    S: Service<Request, Response = Response, Error = Infallible, Future: Send + Unpin>
         + Clone
         + Send
         + 'static,
