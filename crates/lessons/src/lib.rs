@@ -8,14 +8,30 @@ pub mod serve;
 mod teach;
 
 // In the order in which they are taught.
+pub mod cancelled_commit;
+pub mod endless_shutdown;
 pub mod eof_is_not_commit;
+pub mod lost_in_lag;
+pub mod one_channel;
+pub mod retry_twice;
+pub mod unbounded;
+pub mod wrong_mode;
 
 use std::{fmt::Display, pin::Pin, time::Duration};
 
 pub use teach::{index, markdown, teach};
 
 /// All lessons, in order.
-pub static LESSONS: [&Lesson; 1] = [&eof_is_not_commit::LESSON];
+pub static LESSONS: [&Lesson; 8] = [
+    &eof_is_not_commit::LESSON,
+    &endless_shutdown::LESSON,
+    &one_channel::LESSON,
+    &retry_twice::LESSON,
+    &lost_in_lag::LESSON,
+    &wrong_mode::LESSON,
+    &unbounded::LESSON,
+    &cancelled_commit::LESSON,
+];
 
 /// After this long without a word, where one would come within milliseconds, a
 /// lesson says that something hangs.

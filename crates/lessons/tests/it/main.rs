@@ -2,8 +2,15 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "in a test a panic is the report")]
 
+mod cancelled_commit;
 mod docs;
+mod endless_shutdown;
 mod eof_is_not_commit;
+mod lost_in_lag;
+mod one_channel;
+mod retry_twice;
+mod unbounded;
+mod wrong_mode;
 
 use std::{io, time::Duration};
 
