@@ -122,14 +122,14 @@ pub struct Price {
 impl fmt::Display for Price {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { delivered: Delivered { requests, answers, recorded }, bytes, time, cpu } = self;
-        let readings = recorded.max(&1);
-        let [time, cpu] = [time, cpu].map(|time| time.as_micros() as f64 / *readings as f64);
-        let (bytes, s) = (bytes / readings, if *answers == 1 { "" } else { "s" });
-        write!(
-            f,
-            "{requests} requests and {answers} answer{s}, and a reading costs {bytes} bytes, {time:.1} µs, "
-        )?;
-        write!(f, "and {cpu:.1} µs of CPU")
+        let each = |time: &Duration| time.as_micros() as f64 / *recorded as f64;
+        let (time, cpu) = (each(time), each(cpu));
+        write!(f, "{requests} requests and {answers} {}", if *answers == 1 { "answer" } else { "answers" })?;
+        write!(f, "; a reading costs {} bytes, {time:.1} µs and ", bytes / recorded.max(&1))?;
+        match cpu {
+            0.0..1.0 => write!(f, "less than 1 µs of CPU"),
+            _ => write!(f, "{cpu:.0} µs of CPU"),
+        }
     }
 }
 
