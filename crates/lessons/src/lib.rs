@@ -3,19 +3,36 @@
 //! run. They share a server on a free port ([`serve`]), four small services
 //! ([`proto`]) and the client's diagram of what passes on the wire.
 
+pub mod network;
 pub mod proto;
 pub mod serve;
 mod teach;
 
-// In the order in which they are taught.
+// The lessons.
+pub mod bidi_deadlock;
+pub mod deadline_ends_nothing;
+pub mod early_answer;
 pub mod eof_is_not_commit;
+pub mod hot_reconnect;
+pub mod reconnect_gap;
+pub mod silent_peer;
+pub mod small_messages;
 
 use std::{fmt::Display, pin::Pin, time::Duration};
 
 pub use teach::{index, markdown, teach};
 
 /// All lessons, in order.
-pub static LESSONS: [&Lesson; 1] = [&eof_is_not_commit::LESSON];
+pub static LESSONS: [&Lesson; 8] = [
+    &eof_is_not_commit::LESSON,
+    &small_messages::LESSON,
+    &bidi_deadlock::LESSON,
+    &deadline_ends_nothing::LESSON,
+    &silent_peer::LESSON,
+    &reconnect_gap::LESSON,
+    &early_answer::LESSON,
+    &hot_reconnect::LESSON,
+];
 
 /// After this long without a word, where one would come within milliseconds, a
 /// lesson says that something hangs.
@@ -40,7 +57,8 @@ pub struct Lesson {
     pub cure: &'static str,
 }
 
-/// Half of a lesson while it runs; then, what was lost or hung, or was not.
+/// Half of a lesson while it runs; then, what was lost or hung, or was not. It
+/// fails when it cannot be run on this machine.
 pub type Half = Pin<Box<dyn Future<Output = anyhow::Result<String>>>>;
 
 /// A half whose outcome is a value of its own.

@@ -2,8 +2,15 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "in a test a panic is the report")]
 
+mod bidi_deadlock;
+mod deadline_ends_nothing;
 mod docs;
+mod early_answer;
 mod eof_is_not_commit;
+mod hot_reconnect;
+mod reconnect_gap;
+mod silent_peer;
+mod small_messages;
 
 use std::{io, time::Duration};
 
