@@ -22,7 +22,7 @@ use crate::{
 /// The trap, and the way around it.
 pub static LESSON: Lesson = Lesson {
     name: "cancelled-commit",
-    line: "a handler cancelled in the middle of its commit",
+    line: "a client that goes away cuts the handler's commit in half",
     broken: |diagram| half(broken(diagram)),
     fixed: |diagram| half(fixed(diagram)),
     why: "A client that goes away (Ctrl-C, a deadline, a lost connection) has the handler's future dropped at \

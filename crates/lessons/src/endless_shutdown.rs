@@ -29,7 +29,7 @@ use crate::{
 /// The trap, and the way around it.
 pub static LESSON: Lesson = Lesson {
     name: "endless-shutdown",
-    line: "graceful shutdown that waits for ever",
+    line: "a graceful shutdown that waits for ever: for an open stream, for a peer that says nothing",
     broken: |diagram| half(broken(diagram)),
     fixed: |diagram| half(fixed(diagram)),
     why: "`serve_with_shutdown` takes no new calls and then waits until every connection has ended: an open \

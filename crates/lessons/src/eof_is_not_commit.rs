@@ -106,20 +106,12 @@ impl fmt::Display for Outcome {
 }
 
 /// Stores what was cancelled.
-///
-/// # Errors
-///
-/// When the lesson cannot be run.
 pub async fn broken(diagram: Diagram) -> anyhow::Result<Outcome> {
     let (store, events) = Store::new(&diagram);
     two_uploads(UploadServiceServer::new(Broken(store)), events, diagram).await
 }
 
 /// Stores what was finished.
-///
-/// # Errors
-///
-/// When the lesson cannot be run.
 pub async fn fixed(diagram: Diagram) -> anyhow::Result<Outcome> {
     let (store, events) = Store::new(&diagram);
     two_uploads(UploadServiceServer::new(Fixed(store)), events, diagram).await

@@ -3,17 +3,25 @@
 //! run. They share a server on a free port ([`serve`]), four small services
 //! ([`proto`]) and the client's diagram of what passes on the wire.
 
+pub mod network;
 pub mod proto;
 pub mod serve;
 mod teach;
 
-// In the order in which they are taught.
+// The lessons.
+pub mod bidi_deadlock;
 pub mod cancelled_commit;
+pub mod deadline_ends_nothing;
+pub mod early_answer;
 pub mod endless_shutdown;
 pub mod eof_is_not_commit;
+pub mod hot_reconnect;
 pub mod lost_in_lag;
 pub mod one_channel;
+pub mod reconnect_gap;
 pub mod retry_twice;
+pub mod silent_peer;
+pub mod small_messages;
 pub mod unbounded;
 pub mod wrong_mode;
 
@@ -22,13 +30,20 @@ use std::{fmt::Display, pin::Pin, time::Duration};
 pub use teach::{index, markdown, teach};
 
 /// All lessons, in order.
-pub static LESSONS: [&Lesson; 8] = [
+pub static LESSONS: [&Lesson; 15] = [
     &eof_is_not_commit::LESSON,
+    &small_messages::LESSON,
+    &bidi_deadlock::LESSON,
+    &deadline_ends_nothing::LESSON,
     &endless_shutdown::LESSON,
+    &silent_peer::LESSON,
     &one_channel::LESSON,
     &retry_twice::LESSON,
     &lost_in_lag::LESSON,
+    &reconnect_gap::LESSON,
+    &early_answer::LESSON,
     &wrong_mode::LESSON,
+    &hot_reconnect::LESSON,
     &unbounded::LESSON,
     &cancelled_commit::LESSON,
 ];
@@ -56,7 +71,8 @@ pub struct Lesson {
     pub cure: &'static str,
 }
 
-/// Half of a lesson while it runs; then, what was lost or hung, or was not.
+/// Half of a lesson while it runs; then, what was lost or hung, or was not. It
+/// fails when it cannot be run on this machine.
 pub type Half = Pin<Box<dyn Future<Output = anyhow::Result<String>>>>;
 
 /// A half whose outcome is a value of its own.

@@ -24,7 +24,7 @@ use crate::{
 /// The trap, and the way around it.
 pub static LESSON: Lesson = Lesson {
     name: "lost-in-lag",
-    line: "a broadcast channel that skips what a slow reader missed",
+    line: "a broadcast channel that skips what a slow reader missed, without a word",
     broken: |diagram| half(broken(diagram)),
     fixed: |diagram| half(fixed(diagram)),
     why: "`tokio::sync::broadcast` keeps only the last few events for all its readers: one whose client is \

@@ -22,7 +22,7 @@ use crate::{
 /// The trap, and the way around it.
 pub static LESSON: Lesson = Lesson {
     name: "one-channel",
-    line: "three unread streams starve every call",
+    line: "three streams that nobody reads starve every other call of their channel",
     broken: |diagram| half(broken(diagram)),
     fixed: |diagram| half(fixed(diagram)),
     why: "All calls of a `Channel` share one connection and its window for bytes that were not read yet \

@@ -24,7 +24,7 @@ use crate::{
 /// The trap, and the way around it.
 pub static LESSON: Lesson = Lesson {
     name: "retry-twice",
-    line: "a retried command that happens twice",
+    line: "a command that is made again after a lost answer, and happens twice",
     broken: |diagram| half(broken(diagram)),
     fixed: |diagram| half(fixed(diagram)),
     why: "An error at the client does not say that nothing happened: the answer can be lost, or be too late, \

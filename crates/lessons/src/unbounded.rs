@@ -27,7 +27,7 @@ use crate::{
 /// The trap, and the way around it.
 pub static LESSON: Lesson = Lesson {
     name: "unbounded",
-    line: "a server with no limits under a burst, its memory beside a bounded one's",
+    line: "a server without limits keeps whatever a burst of clients brings",
     broken: |diagram| half(broken(diagram)),
     fixed: |diagram| half(fixed(diagram)),
     why: "By default tonic takes as many connections as come and as many calls as each of them makes, and a \

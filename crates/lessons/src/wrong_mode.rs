@@ -35,7 +35,7 @@ use crate::{
 /// The trap, and the way around it.
 pub static LESSON: Lesson = Lesson {
     name: "wrong-mode",
-    line: "the same work in the wrong mode, with its measured price",
+    line: "a call for each of ten thousand readings, and what it costs beside a stream and beside columns",
     broken: |diagram| half(broken(diagram)),
     fixed: |diagram| half(fixed(diagram)),
     why: "A call has a price of its own, however small its message: headers and a status both ways, a stream \

@@ -2,7 +2,7 @@
 
 use std::{
     io::{self, Write},
-    sync::Arc,
+    sync::{Arc, atomic::Ordering::Relaxed},
 };
 
 use indicatif::ProgressBar;
@@ -59,6 +59,11 @@ impl Diagram {
     /// Something that the server does by itself.
     pub fn at_server(&self, text: &str) {
         self.timeline.draw(|renderer, now| renderer.aside(now, Side::Server, text));
+    }
+
+    /// Leaves out the calls that begin from now on, or draws them again.
+    pub fn hush(&self, hushed: bool) {
+        self.timeline.shared.hushed.store(hushed, Relaxed);
     }
 
     /// Draws what was held back of a long run of messages, and nothing after

@@ -126,6 +126,8 @@ struct Shared {
     begun: Instant,
     /// Whether events are drawn at all, or only the outcome.
     drawn: bool,
+    /// Whether calls that begin now are left out.
+    hushed: AtomicBool,
     /// What the messages of a call are.
     pool: DescriptorPool,
     progress: ProgressBar,
@@ -177,6 +179,7 @@ impl Timeline {
             shared: Arc::new(Shared {
                 begun: Instant::now(),
                 drawn,
+                hushed: AtomicBool::new(false),
                 pool,
                 progress,
                 connected: AtomicBool::new(false),
@@ -216,7 +219,7 @@ impl Timeline {
 
     /// Whether there is any use in looking at what passes.
     fn is_drawn(&self) -> bool {
-        self.shared.drawn
+        self.shared.drawn && !self.shared.hushed.load(Relaxed)
     }
 
     fn note_answer(&self) {

@@ -2,13 +2,20 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "in a test a panic is the report")]
 
+mod bidi_deadlock;
 mod cancelled_commit;
+mod deadline_ends_nothing;
 mod docs;
+mod early_answer;
 mod endless_shutdown;
 mod eof_is_not_commit;
+mod hot_reconnect;
 mod lost_in_lag;
 mod one_channel;
+mod reconnect_gap;
 mod retry_twice;
+mod silent_peer;
+mod small_messages;
 mod unbounded;
 mod wrong_mode;
 

@@ -1,0 +1,149 @@
+//! Thousands of attempts in a second without backoff.
+
+use std::{
+    fmt,
+    net::Ipv4Addr,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use client::{Diagram, Tap};
+use tokio::{
+    net::TcpListener,
+    time::{Instant, sleep},
+};
+use tokio_stream::{StreamExt as _, wrappers::TcpListenerStream};
+use tonic::{Request, Response, Status, transport::Server};
+
+use crate::{
+    Lesson, half,
+    proto::{
+        OrderRequest, OrderResponse,
+        order_service_client::OrderServiceClient,
+        order_service_server::{OrderService, OrderServiceServer},
+    },
+    serve::endpoint,
+};
+
+/// The trap, and the way around it.
+pub static LESSON: Lesson = Lesson {
+    name: "hot-reconnect",
+    line: "a client that tries again at once, thousands of times in a second",
+    broken: |diagram| half(broken(diagram)),
+    fixed: |diagram| half(fixed(diagram)),
+    why: "A channel of tonic connects anew for the next call, at once and without the backoff that gRPC's other \
+          implementations have, so a loop around a call goes as fast as connections fail.",
+    recognise: "When a server restarts, its accept rate, its load balancer's log and its clients' CPUs go up \
+                steeply, and the restart takes longer the more clients there are.",
+    cure: "Wait before each further attempt, twice as long as the last time up to a limit, and a random part of \
+           that, so that those who lost the same server do not come back together.",
+};
+
+async fn order_broken(mut client: OrderServiceClient<Tap>) -> OrderResponse {
+    loop {
+        match client.order(request()).await {
+            Ok(response) => return response.into_inner(),
+            // The trap: nothing makes this wait.
+            Err(_) => {}
+        }
+    }
+}
+
+async fn order_fixed(mut client: OrderServiceClient<Tap>) -> OrderResponse {
+    let mut pause = Duration::from_millis(50);
+    loop {
+        match client.order(request()).await {
+            Ok(response) => return response.into_inner(),
+            Err(_) => sleep(pause.mul_f64(fastrand::f64())).await,
+        }
+        pause = Duration::from_millis(500).min(pause * 2);
+    }
+}
+
+/// The same each time, with its id: the server can tell that it has it.
+fn request() -> OrderRequest {
+    OrderRequest { item: "tea".to_owned(), request_id: "92a5b8ee".to_owned() }
+}
+
+/// What it took to place an order with a server that hangs up for a second.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Outcome {
+    /// How many connections it was asked for.
+    pub attempts: u64,
+    /// Of the order that was placed in the end.
+    pub number: u64,
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // So much is the same each time.
+        let attempts = match self.attempts {
+            ..20 => "fewer than 20".to_owned(),
+            more => format!("more than {}", 10_u64.pow(more.ilog10())),
+        };
+        write!(
+            f,
+            "the server hung up for {DOWN:?}, and had {attempts} attempts by this one client in that time"
+        )
+    }
+}
+
+const DOWN: Duration = Duration::from_secs(1);
+/// So many attempts are drawn.
+const DRAWN: u64 = 3;
+
+/// By a client that tries again at once.
+pub async fn broken(diagram: Diagram) -> anyhow::Result<Outcome> {
+    order_while_down(order_broken, diagram).await
+}
+
+/// By a client that waits for longer and longer.
+pub async fn fixed(diagram: Diagram) -> anyhow::Result<Outcome> {
+    order_while_down(order_fixed, diagram).await
+}
+
+async fn order_while_down(
+    order: impl AsyncFnOnce(OrderServiceClient<Tap>) -> OrderResponse,
+    diagram: Diagram,
+) -> anyhow::Result<Outcome> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+    let address = listener.local_addr()?;
+    let attempts = Arc::new(AtomicU64::new(0));
+    let is_up = is_up(attempts.clone(), diagram.clone());
+    let connections = TcpListenerStream::new(listener).filter(is_up);
+    let router = Server::builder().add_service(OrderServiceServer::new(Shop));
+    let server = tokio::spawn(router.serve_with_incoming(connections));
+
+    let channel = endpoint(address)?.connect_lazy();
+    let response = order(OrderServiceClient::new(diagram.watch(channel))).await;
+    server.abort();
+    Ok(Outcome { attempts: attempts.load(Relaxed), number: response.number })
+}
+
+/// What becomes of a connection: in the first second it is dropped, and counted.
+fn is_up<T>(attempts: Arc<AtomicU64>, diagram: Diagram) -> impl FnMut(&T) -> bool {
+    let up = Instant::now() + DOWN;
+    move |_| {
+        let is_up = Instant::now() >= up;
+        let attempt = attempts.fetch_add(1, Relaxed) + 1;
+        match attempt {
+            _ if is_up => diagram.at_server("is up again, and takes the order"),
+            DRAWN => diagram.hush(true),
+            _ if attempt == DRAWN + 1 => diagram.at_client("and so on"),
+            _ => {}
+        }
+        is_up
+    }
+}
+
+struct Shop;
+
+#[tonic::async_trait]
+impl OrderService for Shop {
+    async fn order(&self, _: Request<OrderRequest>) -> Result<Response<OrderResponse>, Status> {
+        Ok(Response::new(OrderResponse { number: 1 }))
+    }
+}

@@ -1,0 +1,100 @@
+//! A network on 127.0.0.1 for a lesson that needs a bad one.
+
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    pin::pin,
+};
+
+use anyhow::Context as _;
+use tokio::{
+    io::copy_bidirectional,
+    net::{TcpListener, TcpStream},
+    select,
+    sync::watch,
+    task::JoinHandle,
+};
+
+/// The way to a server. Dropped, there is none.
+#[derive(Debug)]
+pub struct Network {
+    /// Where it begins: what a client connects to.
+    pub address: SocketAddr,
+    state: watch::Sender<State>,
+    task: JoinHandle<()>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct State {
+    cuts: u32,
+    up: bool,
+    silent: bool,
+}
+
+impl Network {
+    /// Lays a way to a server.
+    ///
+    /// # Errors
+    ///
+    /// When there is no free port.
+    pub async fn to(server: SocketAddr) -> anyhow::Result<Self> {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.context("cannot listen")?;
+        let address = listener.local_addr()?;
+        let (state, seen) = watch::channel(State { cuts: 0, up: true, silent: false });
+        let task = tokio::spawn(async move {
+            while let Ok((client, _)) = listener.accept().await {
+                tokio::spawn(carry(client, server, seen.clone()));
+            }
+        });
+        Ok(Self { address, state, task })
+    }
+
+    /// Swallows everything from now on, and tells nobody.
+    pub fn fall_silent(&self) {
+        self.state.send_modify(|state| state.silent = true);
+    }
+
+    /// Ends all connections; new ones get nowhere until it is [up](Self::go_up)
+    /// again.
+    pub fn go_down(&self) {
+        self.state.send_modify(|state| {
+            state.cuts += 1;
+            state.up = false;
+        });
+    }
+
+    /// Is as it was.
+    pub fn go_up(&self) {
+        self.state.send_modify(|state| {
+            state.up = true;
+            state.silent = false;
+        });
+    }
+}
+
+impl Drop for Network {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// Carries a connection as long as the network does.
+async fn carry(mut client: TcpStream, server: SocketAddr, mut seen: watch::Receiver<State>) {
+    let Ok(State { cuts, .. }) = seen.wait_for(|state| state.up).await.map(|state| *state) else { return };
+    let Ok(mut server) = TcpStream::connect(server).await else { return };
+    if client.set_nodelay(true).and_then(|()| server.set_nodelay(true)).is_err() {
+        return;
+    }
+    {
+        let mut copy = pin!(copy_bidirectional(&mut client, &mut server));
+        select! {
+            _ = &mut copy => return,
+            changed = seen.wait_for(|state| state.silent || state.cuts != cuts) => {
+                if changed.is_err() {
+                    return;
+                }
+            }
+        }
+    }
+    // Neither side is read any more, and neither is told.
+    let _ = seen.wait_for(|state| state.cuts != cuts).await;
+}
