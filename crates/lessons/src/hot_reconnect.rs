@@ -44,10 +44,9 @@ pub static LESSON: Lesson = Lesson {
 
 async fn order_broken(mut client: OrderServiceClient<Tap>) -> OrderResponse {
     loop {
-        match client.order(request()).await {
-            Ok(response) => return response.into_inner(),
-            // The trap: nothing makes this wait.
-            Err(_) => {}
+        // The trap: nothing makes this wait when it fails.
+        if let Ok(response) = client.order(request()).await {
+            return response.into_inner();
         }
     }
 }
@@ -55,10 +54,10 @@ async fn order_broken(mut client: OrderServiceClient<Tap>) -> OrderResponse {
 async fn order_fixed(mut client: OrderServiceClient<Tap>) -> OrderResponse {
     let mut pause = Duration::from_millis(50);
     loop {
-        match client.order(request()).await {
-            Ok(response) => return response.into_inner(),
-            Err(_) => sleep(pause.mul_f64(fastrand::f64())).await,
+        if let Ok(response) = client.order(request()).await {
+            return response.into_inner();
         }
+        sleep(pause.mul_f64(fastrand::f64())).await;
         pause = Duration::from_millis(500).min(pause * 2);
     }
 }

@@ -133,13 +133,13 @@ async fn two_losses(
         seen.until(1).await;
         feed.publish(2);
         seen.until(2).await;
-        network.go_down();
+        network.go_down().await;
         diagram.at_server("while the network is down, there are events 3, 4 and 5");
         feed.publish(5);
         network.go_up();
         seen.until(5).await;
         let calls = feed.calls();
-        network.go_down();
+        network.go_down().await;
         diagram.at_server("the network is down again, and there is nothing new");
         network.go_up();
         feed.until_call(calls + 1).await;
