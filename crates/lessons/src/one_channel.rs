@@ -31,8 +31,9 @@ pub static LESSON: Lesson = Lesson {
     recognise: "Every call of one client hangs or runs into its deadline while the server is idle and other \
                 clients are well; it begins when somebody is slow to read a stream, and a restart of the \
                 client cures it.",
-    cure: "Give long streams a channel of their own, with a window for the connection that is several times \
-           that of a stream, and read promptly, into a queue that has a bound.",
+    cure: "Give long streams a channel of their own, so that calls go on whatever becomes of them; let its window \
+           for the connection be several times that of a stream, so that one that stands does not hold up the \
+           others; and read promptly, into a queue that has a bound.",
 };
 
 /// What the client has to look after: three feeds, and an order now and then.
