@@ -11,12 +11,17 @@ use std::{
 };
 
 use client::{Diagram, Tap};
+use hyper_util::rt::TokioIo;
 use tokio::{
-    net::TcpListener,
-    time::{Instant, sleep},
+    net::{TcpListener, TcpStream},
+    time::{Instant, sleep_until},
 };
 use tokio_stream::{StreamExt as _, wrappers::TcpListenerStream};
-use tonic::{Request, Response, Status, transport::Server};
+use tonic::{
+    Request, Response, Status,
+    transport::{Channel, Endpoint, Server, Uri},
+};
+use tower::service_fn;
 
 use crate::{
     Lesson, half,
@@ -34,31 +39,49 @@ pub static LESSON: Lesson = Lesson {
     line: "a client that tries again at once, thousands of times in a second",
     broken: |diagram| half(broken(diagram)),
     fixed: |diagram| half(fixed(diagram)),
-    why: "A channel of tonic connects anew for the next call, at once and without the backoff that gRPC's other \
-          implementations have, so a loop around a call goes as fast as connections fail.",
+    why: "A channel of tonic has no backoff, unlike those of gRPC's other implementations: it connects anew for \
+          the next call at once, and with a peer that accepts and hangs up, which a load balancer without servers \
+          does, even within a call.",
     recognise: "When a server restarts, its accept rate, its load balancer's log and its clients' CPUs go up \
                 steeply, and the restart takes longer the more clients there are.",
-    cure: "Wait before each further attempt, twice as long as the last time up to a limit, and a random part of \
-           that, so that those who lost the same server do not come back together.",
+    cure: "Have the connector wait before each further attempt, twice as long as the last time up to a limit, and \
+           a random part of that, so that those who lost the same server do not come back together.",
 };
 
-async fn order_broken(mut client: OrderServiceClient<Tap>) -> OrderResponse {
-    loop {
-        // The trap: nothing makes this wait when it fails.
-        if let Ok(response) = client.order(request()).await {
-            return response.into_inner();
-        }
-    }
+fn connect_broken(endpoint: Endpoint) -> Channel {
+    // The trap: what has failed is tried again at once, by the next call or by the
+    // channel itself.
+    endpoint.connect_lazy()
 }
 
-async fn order_fixed(mut client: OrderServiceClient<Tap>) -> OrderResponse {
-    let mut pause = Duration::from_millis(50);
+fn connect_fixed(endpoint: Endpoint) -> Channel {
+    let (mut pause, mut last) = (Duration::ZERO, None::<Instant>);
+    endpoint.connect_with_connector_lazy(service_fn(move |server: Uri| {
+        pause = match last {
+            Some(last) if last.elapsed() < 2 * LONGEST => (2 * pause).clamp(FIRST, LONGEST),
+            // After a good while it is not a further attempt, but a first one.
+            _ => Duration::ZERO,
+        };
+        let at = Instant::now() + pause.mul_f64(fastrand::f64());
+        last = Some(at);
+        async move {
+            sleep_until(at).await;
+            let address = server.authority().map_or("", |authority| authority.as_str());
+            TcpStream::connect(address).await.map(TokioIo::new)
+        }
+    }))
+}
+
+/// The first pause.
+const FIRST: Duration = Duration::from_millis(50);
+/// The longest, which is short here for those who watch: a minute is usual.
+const LONGEST: Duration = Duration::from_millis(500);
+
+async fn order(mut client: OrderServiceClient<Tap>) -> OrderResponse {
     loop {
         if let Ok(response) = client.order(request()).await {
             return response.into_inner();
         }
-        sleep(pause.mul_f64(fastrand::f64())).await;
-        pause = Duration::from_millis(500).min(pause * 2);
     }
 }
 
@@ -94,20 +117,17 @@ const DOWN: Duration = Duration::from_secs(1);
 /// So many attempts are drawn.
 const DRAWN: u64 = 3;
 
-/// By a client that tries again at once.
+/// By a channel that tries again at once.
 pub async fn broken(diagram: Diagram) -> anyhow::Result<Outcome> {
-    order_while_down(order_broken, diagram).await
+    order_while_down(connect_broken, diagram).await
 }
 
-/// By a client that waits for longer and longer.
+/// By a channel that waits for longer and longer.
 pub async fn fixed(diagram: Diagram) -> anyhow::Result<Outcome> {
-    order_while_down(order_fixed, diagram).await
+    order_while_down(connect_fixed, diagram).await
 }
 
-async fn order_while_down(
-    order: impl AsyncFnOnce(OrderServiceClient<Tap>) -> OrderResponse,
-    diagram: Diagram,
-) -> anyhow::Result<Outcome> {
+async fn order_while_down(connect: fn(Endpoint) -> Channel, diagram: Diagram) -> anyhow::Result<Outcome> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
     let address = listener.local_addr()?;
     let attempts = Arc::new(AtomicU64::new(0));
@@ -116,7 +136,7 @@ async fn order_while_down(
     let router = Server::builder().add_service(OrderServiceServer::new(Shop));
     let server = tokio::spawn(router.serve_with_incoming(connections));
 
-    let channel = endpoint(address)?.connect_lazy();
+    let channel = connect(endpoint(address)?);
     let response = order(OrderServiceClient::new(diagram.watch(channel))).await;
     server.abort();
     Ok(Outcome { attempts: attempts.load(Relaxed), number: response.number })

@@ -1,6 +1,6 @@
 //! The traps that a first gRPC service in Rust falls into: each one a file, with
 //! the code that does and the code that does not beside each other, both to be
-//! run. They share a server on a free port ([`serve`]), four small services
+//! run. They share a server on a free port ([`serve`]), some small services
 //! ([`proto`]) and the client's diagram of what passes on the wire.
 
 pub mod network;

@@ -1,4 +1,4 @@
-//! What the lessons speak: one service for each mode, and what is in them.
+//! What the lessons speak: small services, and what is in them.
 
 #![allow(missing_docs, reason = "the comments of the proto stand where there is something to say")]
 

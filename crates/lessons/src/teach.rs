@@ -44,7 +44,7 @@ pub fn index(out: &mut impl Write) -> io::Result<()> {
 /// When it cannot be run on this machine, or not be written.
 pub async fn teach(lesson: &Lesson) -> anyhow::Result<()> {
     let out = &mut io::stdout();
-    writeln!(out, "{}: {}\n{}\n", style(lesson.name).bold(), lesson.line, style(lesson.source()).dim())?;
+    writeln!(out, "{}: {}\n{}\n", style(lesson.name).bold(), lesson.line, style(place(lesson)).dim())?;
 
     writeln!(out, "{}", style("broken").red().bold())?;
     let diagram = Diagram::on_stdout(&POOL);
@@ -101,6 +101,18 @@ they say, by `just lessons-doc`; the times are left out here.
 | lesson | the trap |
 |---|---|
 ";
+
+/// Where the code of a lesson is, and in which line its trap is, if the source is
+/// where it was when this was built.
+fn place(lesson: &Lesson) -> String {
+    let source = lesson.source();
+    let root = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
+    let text = std::fs::read_to_string(format!("{root}/{source}")).unwrap_or_default();
+    match text.lines().position(|line| line.trim_start().starts_with("// The trap:")) {
+        Some(line) => format!("{source}:{}", line + 1),
+        None => source,
+    }
+}
 
 /// Waits for a half and its diagram.
 async fn told(diagram: &Diagram, half: Half) -> anyhow::Result<String> {

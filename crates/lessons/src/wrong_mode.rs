@@ -56,7 +56,7 @@ type Client = ReadingServiceClient<Channel>;
 
 async fn by_calls(client: &Client, readings: &[RecordRequest]) -> anyhow::Result<Delivered> {
     let mut recorded = 0;
-    // The trap, even with a hundred on their way at a time: one by one it takes longer.
+    // The trap: a call for each. One by one they would take longer than by the hundred.
     for readings in readings.chunks(100) {
         let calls: JoinSet<_> = readings.iter().map(|reading| record(client.clone(), *reading)).collect();
         for answer in calls.join_all().await {

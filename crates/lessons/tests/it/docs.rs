@@ -21,7 +21,14 @@ fn the_page_has_every_lesson_and_no_other_and_what_each_one_says() {
         for said in [lesson.line, &lesson.source(), lesson.why, lesson.recognise, lesson.cure] {
             assert!(section.contains(&words(said)), "{}: {said}: just lessons-doc", lesson.name);
         }
-        assert!(repository().join(lesson.source()).is_file(), "{}", lesson.source());
+    }
+}
+
+#[test]
+fn the_source_of_every_lesson_says_where_its_trap_is() {
+    for source in LESSONS.map(|lesson| lesson.source()) {
+        let text = fs::read_to_string(repository().join(&source)).unwrap();
+        assert!(text.contains("// The trap:"), "{source} has no line that begins with // The trap:");
     }
 }
 
