@@ -127,9 +127,10 @@ impl fmt::Display for Price {
         write!(f, "{requests} requests and {answers} {}", if *answers == 1 { "answer" } else { "answers" })?;
         write!(f, "; a reading costs {} bytes, {time:.1} µs and ", bytes / recorded.max(&1))?;
         match cpu {
-            0.0..1.0 => write!(f, "less than 1 µs of CPU"),
-            _ => write!(f, "{cpu:.0} µs of CPU"),
+            0.0..1.0 => write!(f, "less than 1 µs of CPU")?,
+            _ => write!(f, "{cpu:.0} µs of CPU")?,
         }
+        f.write_str(if cfg!(debug_assertions) { ", in a debug build" } else { "" })
     }
 }
 
