@@ -1,11 +1,15 @@
 //! The server answers in the middle of an upload; the client reports the wrong
 //! error.
 
-use std::fmt;
+use std::{fmt, time::Duration};
 
 use client::{Diagram, Tap};
 use shared_proto::code_name;
-use tokio::{join, sync::mpsc, sync::mpsc::error::SendError};
+use tokio::{
+    join,
+    sync::mpsc::{self, error::SendError},
+    time::sleep,
+};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Request, Response, Status, Streaming, transport};
 
@@ -49,9 +53,11 @@ async fn upload_fixed(mut client: UploadServiceClient<Tap>) -> anyhow::Result<Up
     Ok(answer?.into_inner())
 }
 
+/// Twenty chunks, from a disk that is slower than the server's answer.
 async fn send_file(send: mpsc::Sender<UploadRequest>) -> Result<(), SendError<UploadRequest>> {
-    for chunk in file() {
-        send.send(chunk).await?;
+    for n in 1..=20 {
+        send.send(UploadRequest { data: vec![0; 1024], finish: n == 20 }).await?;
+        sleep(Duration::from_millis(100)).await;
     }
     Ok(())
 }
@@ -106,12 +112,7 @@ async fn told_by(
     })
 }
 
-/// 16 MiB: more than is under way at any time, so that the end is never sent.
-fn file() -> impl Iterator<Item = UploadRequest> {
-    (1..=256).map(|n| UploadRequest { data: vec![0; 64 << 10], finish: n == 256 })
-}
-
-/// A server that has room for two chunks.
+/// A server that has room for one chunk.
 struct SmallDisk;
 
 #[tonic::async_trait]
@@ -124,7 +125,7 @@ impl UploadService for SmallDisk {
         let mut bytes = 0;
         while let Some(chunk) = chunks.message().await? {
             bytes += chunk.data.len() as u64;
-            if bytes > 128 << 10 {
+            if bytes > 1024 {
                 return Err(Status::resource_exhausted("the disk is full"));
             }
         }

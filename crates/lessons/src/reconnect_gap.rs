@@ -3,7 +3,7 @@
 use std::{fmt, pin::Pin};
 
 use client::{Diagram, Tap};
-use tokio::sync::watch;
+use tokio::{join, select, sync::watch};
 use tokio_stream::Stream;
 use tonic::{Request, Response, Status, transport};
 
@@ -119,36 +119,37 @@ async fn two_losses(
 ) -> anyhow::Result<Outcome> {
     let server = serve(transport::Server::builder().add_service(service)).await?;
     let network = Network::to(server.address).await?;
-    let channel = endpoint(network.address)?.connect().await?;
-    let client = FeedServiceClient::new(diagram.watch(channel));
-
-    let seen = Seen::default();
-    let follows = async {
-        while follow(client.clone(), &seen).await.is_err() {
-            diagram.at_client("the connection is lost: follows again");
-        }
+    let connect = async || -> anyhow::Result<_> {
+        let channel = endpoint(network.address)?.connect().await?;
+        Ok(FeedServiceClient::new(diagram.watch(channel)))
     };
-    let happens = async {
+    let seen = Seen::default();
+
+    let (_, ()) = join!(follow(connect().await?, &seen), async {
         feed.publish(1);
         seen.until(1).await;
         feed.publish(2);
         seen.until(2).await;
         network.go_down().await;
-        diagram.at_server("while the network is down, there are events 3, 4 and 5");
-        feed.publish(5);
-        network.go_up();
+    });
+    diagram.at_server("the network is down, and there are events 3, 4 and 5");
+    feed.publish(5);
+    network.go_up();
+
+    let (_, ()) = join!(follow(connect().await?, &seen), async {
         seen.until(5).await;
-        let calls = feed.calls();
         network.go_down().await;
-        diagram.at_server("the network is down again, and there is nothing new");
-        network.go_up();
-        feed.until_call(calls + 1).await;
-        feed.publish(6);
-        seen.until(6).await;
-    };
-    tokio::select! {
-        () = follows => {}
-        () = happens => {}
+    });
+    diagram.at_server("the network is down, and there is nothing new");
+    network.go_up();
+
+    select! {
+        _ = follow(connect().await?, &seen) => {}
+        () = async {
+            feed.until_call(3).await;
+            feed.publish(6);
+            seen.until(6).await;
+        } => {}
     }
     Ok(Outcome { seen: seen.0.borrow().clone() })
 }
@@ -181,10 +182,6 @@ impl Feed {
                 yield Ok(FollowResponse { sequence, text: String::new() });
             }
         })
-    }
-
-    fn calls(&self) -> u32 {
-        *self.calls.borrow()
     }
 
     async fn until_call(&self, number: u32) {
