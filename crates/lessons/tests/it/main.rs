@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "in a test a panic is the report")]
 
 mod bidi_deadlock;
+mod command_line;
 mod deadline_ends_nothing;
 mod docs;
 mod early_answer;
