@@ -101,15 +101,10 @@ pub struct Outcome {
 
 impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // So much is the same each time.
-        let attempts = match self.attempts {
-            ..20 => "fewer than 20".to_owned(),
-            more => format!("more than {}", 10_u64.pow(more.ilog10())),
-        };
-        write!(
-            f,
-            "the server hung up for {DOWN:?}, and had {attempts} attempts by this one client in that time"
-        )
+        // One digit of it is about the same each time.
+        let digit = 10_u64.pow(self.attempts.checked_ilog10().unwrap_or_default());
+        let about = (self.attempts + digit / 2) / digit * digit;
+        write!(f, "the server hung up for {DOWN:?}, and this one client made about {about} attempts")
     }
 }
 

@@ -75,7 +75,7 @@ impl fmt::Display for Outcome {
         match self.server_let_go {
             false => write!(
                 f,
-                ", the server for somebody to take it; the lesson gives up after {PATIENCE:?}, these two never"
+                ", the server keeps its stream; the lesson gives up after {PATIENCE:?}, these two never"
             ),
             true => write!(f, "; and the server has let go of it"),
         }

@@ -106,7 +106,7 @@ async fn two_readers(
     let mut ben = follow("ben", MANY).await?;
     let mut ana = follow("ana", 0).await?;
     ana.message().await?;
-    diagram.at_client("ana: is busy with this event");
+    diagram.at_client("ana: is busy with this event, and the others wait");
     ana_is_served.recv().await;
     diagram.at_client("ana: reads on");
     last.send_replace(MANY + 1);
@@ -166,7 +166,7 @@ impl FeedService for Feed {
                     return;
                 }
                 tokio::task::yield_now().await;
-                yield Ok(FollowResponse { sequence, text: "ACME is at 123.45 now".to_owned() });
+                yield Ok(FollowResponse { sequence, text: "the price is 123.45".to_owned() });
             }
         })))
     }

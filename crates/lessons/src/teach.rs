@@ -9,14 +9,14 @@ use std::{
 
 use anyhow::Context as _;
 use client::Diagram;
-use console::style;
+use console::{Term, style};
 use tokio::time::timeout;
 
 use crate::{Half, LESSONS, Lesson, proto::POOL};
 
 /// No half of a lesson takes this long, unless it hangs where it should not.
 const BOUND: Duration = Duration::from_secs(10);
-/// Of the text around the diagrams, in columns.
+/// Of the text around the diagrams, in columns, where a terminal is not narrower.
 const WIDTH: usize = 100;
 
 /// Lists the lessons.
@@ -44,20 +44,21 @@ pub fn index(out: &mut impl Write) -> io::Result<()> {
 /// When it cannot be run on this machine, or not be written.
 pub async fn teach(lesson: &Lesson) -> anyhow::Result<()> {
     let out = &mut io::stdout();
+    let width = Term::stdout().size_checked().map_or(WIDTH, |(_, columns)| WIDTH.min(columns.into()));
     writeln!(out, "{}: {}\n{}\n", style(lesson.name).bold(), lesson.line, style(place(lesson)).dim())?;
 
     writeln!(out, "{}", style("broken").red().bold())?;
     let diagram = Diagram::on_stdout(&POOL);
     let outcome = told(&diagram, (lesson.broken)(diagram.clone())).await?;
-    writeln!(out, "{}\n", style(paragraph("✗ ", &outcome)).red())?;
+    writeln!(out, "{}\n", style(paragraph("✗ ", &outcome, width)).red())?;
 
     writeln!(out, "{}", style("fixed").green().bold())?;
     let diagram = Diagram::on_stdout(&POOL);
     let outcome = told(&diagram, (lesson.fixed)(diagram.clone())).await?;
-    writeln!(out, "{}\n", style(paragraph("✓ ", &outcome)).green())?;
+    writeln!(out, "{}\n", style(paragraph("✓ ", &outcome, width)).green())?;
 
     for (heading, text) in [("why", lesson.why), ("recognise", lesson.recognise), ("do", lesson.cure)] {
-        writeln!(out, "{}", paragraph(&format!("{:11}", heading), text))?;
+        writeln!(out, "{}", paragraph(&format!("{heading:11}"), text, width))?;
     }
     Ok(())
 }
@@ -77,13 +78,18 @@ pub async fn markdown() -> anyhow::Result<String> {
         let source = lesson.source();
         writeln!(page, "\n## {name}\n\nThe trap: {line}. The code: [`{source}`](../{source}).\n")?;
         for (heading, text) in [("Why", why), ("How to recognise it", recognise), ("What to do", cure)] {
-            writeln!(page, "{}\n", paragraph("", &format!("**{heading}.** {text}")))?;
+            writeln!(page, "{}\n", paragraph("", &format!("**{heading}.** {text}"), WIDTH))?;
         }
         for (heading, mark, half) in [("Broken", "✗ ", lesson.broken), ("Fixed", "✓ ", lesson.fixed)] {
             let drawn = Drawn::default();
             let diagram = Diagram::timeless(drawn.clone(), &POOL);
             let outcome = told(&diagram, half(diagram.clone())).await.with_context(|| *name)?;
-            writeln!(page, "{heading}:\n\n```text\n{}{}\n```\n", drawn.text(), paragraph(mark, &outcome))?;
+            writeln!(
+                page,
+                "{heading}:\n\n```text\n{}{}\n```\n",
+                drawn.text(),
+                paragraph(mark, &outcome, WIDTH)
+            )?;
         }
         page.truncate(page.trim_end().len());
         page.push('\n');
@@ -143,15 +149,15 @@ impl Write for Drawn {
     }
 }
 
-/// Lines of at most [`WIDTH`] columns, the first after `heading` and the others
-/// below its end.
-fn paragraph(heading: &str, text: &str) -> String {
+/// Lines of at most `columns`, the first after `heading` and the others below its
+/// end.
+fn paragraph(heading: &str, text: &str, columns: usize) -> String {
     let indent = console::measure_text_width(heading);
     let mut lines = heading.to_owned();
     let mut column = indent;
     for word in text.split_whitespace() {
         let width = console::measure_text_width(word);
-        if column > indent && column + 1 + width > WIDTH {
+        if column > indent && column + 1 + width > columns {
             lines.push('\n');
             lines.push_str(&" ".repeat(indent));
             column = indent;
@@ -171,8 +177,8 @@ mod tests {
 
     #[test]
     fn paragraphs_hang_below_their_heading() {
-        let text = paragraph("do  ", &"word ".repeat(30));
-        assert!(text.lines().all(|line| line.len() <= WIDTH && line.get(4..8) == Some("word")), "{text}");
+        let text = paragraph("do  ", &"word ".repeat(30), 100);
+        assert!(text.lines().all(|line| line.len() <= 100 && line.get(4..8) == Some("word")), "{text}");
         assert_eq!(text.lines().count(), 2);
     }
 }

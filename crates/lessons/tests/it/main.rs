@@ -4,6 +4,7 @@
 
 mod bidi_deadlock;
 mod cancelled_commit;
+mod command_line;
 mod deadline_ends_nothing;
 mod docs;
 mod early_answer;
