@@ -76,6 +76,12 @@ tour *options: ready
 check *options: ready
     @exec {{ bin }}/client check "$@"
 
+# A trap of a first gRPC service, broken and fixed: `just lesson` lists them, `just lesson eof-is-not-commit` runs one.
+[group("see")]
+[no-exit-message, positional-arguments]
+lesson *name:
+    @cargo run --quiet -p lessons -- "$@"
+
 # The same, without a word when there is nothing to do.
 [private]
 ready:
@@ -168,6 +174,13 @@ proxies *cases: build
 [group("develop")]
 proxies-table:
     python3 interop/proxies/run.py --table docs/proxies.md
+
+# docs/lessons.md, from what the lessons say.
+[group("develop")]
+lessons-doc:
+    cargo build -p lessons
+    {{ bin }}/lessons --markdown >docs/lessons.md.new
+    mv docs/lessons.md.new docs/lessons.md
 
 # The server beside others, in one run: `just bench`, `just bench --only unary64 --against h2`.
 [group("measure")]

@@ -245,4 +245,11 @@ describe("gRPC-Web", () => {
     }
     assert.deepEqual(quotes, Array(5).fill("ACME"));
   });
+
+  // Whatever the server can do: docs/choosing.md says so.
+  test("a page cannot stream a request", async () => {
+    const readings = async function* () {};
+    const error = await client("fourmodes.v1.ClientStreamingService").recordReadings(readings()).catch((it) => it);
+    assert.match(String(error), /fetch API does not support streaming request bodies/);
+  });
 });

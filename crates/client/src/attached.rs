@@ -39,6 +39,11 @@ impl Attached {
         })
     }
 
+    /// A trace, and nothing else.
+    pub(crate) fn nothing() -> Self {
+        Self { token: None, trace: fastrand::u128(1..), faults: Vec::new() }
+    }
+
     /// Is shown as it is sent.
     pub(crate) fn ask_for_faults(&self, headers: &mut HeaderMap) {
         headers.extend(self.faults.iter().cloned().map(|(name, value)| (Some(name), value)));

@@ -32,3 +32,4 @@ pub mod fuzzing {
 }
 pub use cli::Cli;
 pub use run::run;
+pub use timeline::{Diagram, Tap};

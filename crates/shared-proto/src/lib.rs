@@ -11,7 +11,7 @@ use std::sync::LazyLock;
 
 pub use code::code_name;
 pub use mode::Mode;
-use prost_reflect::DescriptorPool;
+use prost_reflect::{DescriptorPool, MethodDescriptor};
 
 /// `fourmodes.v1`: one service for each of the four modes.
 #[allow(missing_docs, reason = "the comments of the protos stand where there is something to say")]
@@ -74,9 +74,14 @@ pub static POOL: LazyLock<DescriptorPool> = LazyLock::new(|| {
 
 /// The descriptor of the method that a request path such as
 /// `/fourmodes.v1.UnaryService/Multiply` names, if it is in [`POOL`].
-pub fn method(path: &str) -> Option<prost_reflect::MethodDescriptor> {
+pub fn method(path: &str) -> Option<MethodDescriptor> {
+    method_in(&POOL, path)
+}
+
+/// [`method`], in another pool.
+pub fn method_in(pool: &DescriptorPool, path: &str) -> Option<MethodDescriptor> {
     let (service, method) = path.strip_prefix('/')?.split_once('/')?;
-    POOL.get_service_by_name(service)?.methods().find(|m| m.name() == method)
+    pool.get_service_by_name(service)?.methods().find(|m| m.name() == method)
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use prost_reflect::MessageDescriptor;
 
 use super::{Event, Kind, Message, Side};
 
-/// How many messages are shown of a burst before the rest is folded.
+/// How many messages are usually shown of a burst before the rest is folded.
 const FIRST: u64 = 10;
 /// A pause of this length ends a burst: people never make one, programs do.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -19,6 +19,8 @@ const SIGN_OF_LIFE: Duration = Duration::from_secs(1);
 pub(super) struct Fold {
     /// Whether time counts, as it does for somebody who watches.
     live: bool,
+    /// How many messages are shown of a burst before the rest is folded.
+    first: u64,
     /// How many messages the current burst has had.
     burst: u64,
     last_seen: Duration,
@@ -46,12 +48,18 @@ impl Fold {
     pub(super) fn new(live: bool) -> Self {
         Self {
             live,
+            first: FIRST,
             burst: 0,
             last_seen: Duration::ZERO,
             last_shown: Duration::ZERO,
             folded: 0,
             held: VecDeque::with_capacity(2),
         }
+    }
+
+    /// With so many messages of a burst before the rest is folded.
+    pub(super) fn after(self, first: u64) -> Self {
+        Self { first, ..self }
     }
 
     /// Takes the next event. `None` when it is not to be shown now; otherwise
@@ -74,7 +82,7 @@ impl Fold {
         self.burst += 1;
         self.last_seen = at;
         let due = self.live && at.saturating_sub(self.last_shown) >= SIGN_OF_LIFE;
-        if self.burst <= FIRST || due {
+        if self.burst <= self.first || due {
             self.last_shown = at;
             return true;
         }

@@ -3,6 +3,7 @@
 //! Events come from the [`tap`] on the channel, that is, from the frames that
 //! really passed, and go to the renderers at once.
 
+mod diagram;
 mod fold;
 #[cfg(feature = "fuzzing")]
 mod fuzzed;
@@ -17,7 +18,7 @@ mod text;
 use std::{
     fmt, io,
     sync::{
-        Arc, LazyLock, Mutex, MutexGuard, PoisonError, Weak,
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
     time::{Duration, Instant},
@@ -25,6 +26,7 @@ use std::{
 
 use http::{HeaderMap, StatusCode, Uri};
 use indicatif::ProgressBar;
+use prost_reflect::{DescriptorPool, MethodDescriptor};
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
@@ -32,6 +34,7 @@ use tonic::Status;
 #[cfg(feature = "fuzzing")]
 pub use self::fuzzed::timeline;
 use self::message::Message;
+pub use self::{diagram::Diagram, tap::Tap};
 use crate::{
     cli::Output,
     config::Config,
@@ -102,6 +105,10 @@ trait Renderer: Send {
     fn line(&mut self, _at: Duration, _text: &str) -> io::Result<()> {
         Ok(())
     }
+    /// What one side says that it does, where that is to be heard.
+    fn aside(&mut self, _at: Duration, _by: Side, _text: &str) -> io::Result<()> {
+        Ok(())
+    }
     /// Nothing has happened for a moment.
     fn idle(&mut self, _now: Duration) -> io::Result<()> {
         Ok(())
@@ -119,6 +126,10 @@ struct Shared {
     begun: Instant,
     /// Whether events are drawn at all, or only the outcome.
     drawn: bool,
+    /// Whether calls that begin now are left out.
+    hushed: AtomicBool,
+    /// What the messages of a call are.
+    pool: DescriptorPool,
     progress: ProgressBar,
     /// How far the run got.
     connected: AtomicBool,
@@ -152,10 +163,24 @@ impl Timeline {
                 .map_err(|error| Failure::output(&format!("the diagram {}", path.display()), &error))?;
             renderers.push(Box::new(mermaid::Mermaid::new(file)));
         }
+        let drawn = !config.quiet || config.diagram.is_some();
+        // Takes some milliseconds, which would otherwise be the first call's.
+        let pool = if drawn { shared_proto::POOL.clone() } else { DescriptorPool::new() };
+        Ok(Self::with(renderers, drawn, pool, progress))
+    }
+
+    fn with(
+        renderers: Vec<Box<dyn Renderer>>,
+        drawn: bool,
+        pool: DescriptorPool,
+        progress: ProgressBar,
+    ) -> Self {
         let timeline = Self {
             shared: Arc::new(Shared {
                 begun: Instant::now(),
-                drawn: !config.quiet || config.diagram.is_some(),
+                drawn,
+                hushed: AtomicBool::new(false),
+                pool,
                 progress,
                 connected: AtomicBool::new(false),
                 called: AtomicBool::new(false),
@@ -164,12 +189,10 @@ impl Timeline {
                 inner: Mutex::new(Inner { renderers, finished: false, failure: None }),
             }),
         };
-        if timeline.is_drawn() {
-            // Takes some milliseconds, which would otherwise be the first call's.
-            LazyLock::force(&shared_proto::POOL);
+        if drawn {
             tokio::spawn(watch_for_pauses(Arc::downgrade(&timeline.shared)));
         }
-        Ok(timeline)
+        timeline
     }
 
     pub(crate) fn connected(&self, client: &str, server: &Uri) {
@@ -196,7 +219,7 @@ impl Timeline {
 
     /// Whether there is any use in looking at what passes.
     fn is_drawn(&self) -> bool {
-        self.shared.drawn
+        self.shared.drawn && !self.shared.hushed.load(Relaxed)
     }
 
     fn note_answer(&self) {
@@ -238,6 +261,10 @@ impl Timeline {
         let mut inner = self.lock();
         inner.draw(&self.shared.broken, |renderer| renderer.outcome(outcome));
         inner.finished = true;
+    }
+
+    fn method(&self, path: &str) -> Option<MethodDescriptor> {
+        shared_proto::method_in(&self.shared.pool, path)
     }
 
     fn record(&self, client: &str, kind: Kind<'_>) {

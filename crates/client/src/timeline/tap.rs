@@ -27,7 +27,7 @@ use crate::{
 
 /// A channel whose calls are on the timeline.
 #[derive(Debug, Clone)]
-pub(crate) struct Tap {
+pub struct Tap {
     channel: Channel,
     timeline: Timeline,
     attached: Arc<Attached>,
@@ -97,7 +97,7 @@ impl Service<http::Request<Body>> for Tap {
             });
         }
         let path = request.uri().path();
-        let method = shared_proto::method(path);
+        let method = timeline.method(path);
         let call = Call { timeline, client: self.client.clone() };
         call.record(Kind::Request { path, metadata: request.headers(), server: self.server.as_ref() });
         attached.identify(&mut request);

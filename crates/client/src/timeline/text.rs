@@ -20,11 +20,17 @@ use crate::words::{counted, printable};
 const WIDTH: usize = 100;
 /// The column of times, in columns.
 const TIMES: usize = 11;
+/// The same where none are shown: the name above the life line has to fit.
+const NO_TIMES: usize = 4;
+/// How many messages of a burst a diagram shows that has something to tell.
+const FEW: u64 = 3;
 
 pub(super) struct Text<W> {
     out: W,
     /// Of the whole diagram, in columns.
     width: usize,
+    /// Of the column of times, in columns.
+    times: usize,
     color: bool,
     quiet: bool,
     on_terminal: bool,
@@ -47,7 +53,18 @@ impl<W: Write> Text<W> {
     }
 
     fn new(out: W, width: usize, color: bool, quiet: bool) -> Self {
-        Self { out, width, color, quiet, on_terminal: false, fold: Fold::new(true), open: false }
+        let fold = Fold::new(true);
+        Self { out, width, times: TIMES, color, quiet, on_terminal: false, fold, open: false }
+    }
+
+    /// Without times: the same events are the same text.
+    pub(super) fn timeless(out: W) -> Self {
+        Self { times: NO_TIMES, fold: Fold::new(false), ..Self::new(out, WIDTH, false, false) }
+    }
+
+    /// With few messages of a run of them.
+    pub(super) fn brief(self) -> Self {
+        Self { fold: self.fold.after(FEW), ..self }
     }
 
     fn style(&self) -> Style {
@@ -63,7 +80,7 @@ impl<W: Write> Text<W> {
 
     /// The space between the two life lines, in columns.
     fn inner(&self) -> usize {
-        self.width - TIMES - 2
+        self.width - self.times - 2
     }
 
     fn top(&mut self) -> io::Result<()> {
@@ -73,15 +90,15 @@ impl<W: Write> Text<W> {
         let dim = self.style().dim();
         // Each name is centred over its life line.
         let names = format!("client{}server", " ".repeat(self.inner() - 5));
-        self.line(&format!("{}{}", " ".repeat(TIMES - 3), dim.apply_to(names)))
+        self.line(&format!("{}{}", " ".repeat(self.times - 3), dim.apply_to(names)))
     }
 
     /// A line of the diagram: `middle` has to be [`inner`](Self::inner) wide.
     fn row(&mut self, at: Option<Duration>, middle: &str) -> io::Result<()> {
         self.top()?;
-        let time = at.map(time).unwrap_or_default();
+        let time = at.filter(|_| self.times > NO_TIMES).map(time).unwrap_or_default();
         let dim = self.style().dim();
-        self.line(&format!("{} │{middle}│", dim.apply_to(format!("{time:>width$}", width = TIMES - 1))))
+        self.line(&format!("{} │{middle}│", dim.apply_to(format!("{time:>width$}", width = self.times - 1))))
     }
 
     fn arrow(&mut self, at: Duration, from: Side, label: &str, style: &Style) -> io::Result<()> {
@@ -176,19 +193,24 @@ impl<W: Write> Text<W> {
                 self.arrow(event.at, Side::Server, &label, &plain.red())
             }
             Kind::Reconnect { attempt, after, reason } => {
-                self.aside(event.at, &label(reconnect(*attempt, *after, reason)))
+                self.alone(event.at, Side::Client, &label(reconnect(*attempt, *after, reason)))
             }
             Kind::Ejected { server, time, reason } => {
-                self.aside(event.at, &label(ejected(server, *time, reason)))
+                self.alone(event.at, Side::Client, &label(ejected(server, *time, reason)))
             }
         }
     }
 
     /// What one side does by itself.
-    fn aside(&mut self, at: Duration, label: &str) -> io::Result<()> {
-        let middle = truncate_str(&format!("  {}", printable(label)), self.inner(), "…").into_owned();
-        let middle = pad_str(&middle, self.inner(), Alignment::Left, None).into_owned();
-        self.row(Some(at), &self.style().yellow().apply_to(middle).to_string())
+    fn alone(&mut self, at: Duration, by: Side, label: &str) -> io::Result<()> {
+        let room = self.inner() - 4;
+        let alignment = if by == Side::Client { Alignment::Left } else { Alignment::Right };
+        let lines = wrapped(&printable(label), room);
+        for (line, at) in lines.iter().zip(std::iter::once(Some(at)).chain(std::iter::repeat(None))) {
+            let middle = pad_str(line, room, alignment, None).into_owned();
+            self.row(at, &format!("  {}  ", self.style().yellow().apply_to(middle)))?;
+        }
+        Ok(())
     }
 }
 
@@ -211,6 +233,12 @@ impl<W: Write + Send> Renderer for Text<W> {
             }
             false => Ok(()),
         }
+    }
+
+    fn aside(&mut self, at: Duration, by: Side, text: &str) -> io::Result<()> {
+        let held = self.fold.end();
+        self.catch_up(held)?;
+        self.alone(at, by, text)
     }
 
     fn idle(&mut self, now: Duration) -> io::Result<()> {

@@ -50,14 +50,35 @@ fn each_mode_has_a_recipe_that_hands_its_arguments_to_the_client() {
 }
 
 #[test]
-fn the_files_that_the_documents_name_exist() {
-    let link = Regex::new(r"\]\(([^)#:]+)\)").unwrap();
-    for document in ["README.md", "ARCHITECTURE.md"] {
-        let text = std::fs::read_to_string(Path::new(ROOT).join(document)).unwrap();
-        for (_, [target]) in link.captures_iter(&text).map(|found| found.extract()) {
-            assert!(Path::new(ROOT).join(target).exists(), "{document} names {target}");
+fn the_links_of_the_documents_lead_somewhere() {
+    let root = Path::new(ROOT);
+    let docs = std::fs::read_dir(root.join("docs")).unwrap().map(|entry| entry.unwrap().path());
+    let docs = docs.filter(|path| path.extension().is_some_and(|extension| extension == "md"));
+    let link = Regex::new(r"\]\(([^)#:]*)(#[^)]+)?\)").unwrap();
+    for document in docs.chain([root.join("README.md"), root.join("ARCHITECTURE.md")]) {
+        let text = std::fs::read_to_string(&document).unwrap();
+        for found in link.captures_iter(&text) {
+            let (file, anchor) = (&found[1], found.get(2).map(|anchor| &anchor.as_str()[1..]));
+            let target = match file {
+                "" => document.clone(),
+                file => document.parent().unwrap().join(file),
+            };
+            let link = format!("{} links to {}", document.display(), &found[0]);
+            assert!(target.exists(), "{link}: no such file");
+            let Some(anchor) = anchor else { continue };
+            let anchors = anchors(&std::fs::read_to_string(&target).unwrap());
+            assert!(anchors.iter().any(|it| it == anchor), "{link}: no such heading among {anchors:?}");
         }
     }
+}
+
+/// Of the headings of a document, as GitHub makes them.
+fn anchors(document: &str) -> Vec<String> {
+    let prose = document.split("```").step_by(2);
+    let headings = prose.flat_map(str::lines).filter(|line| line.starts_with('#'));
+    let words = headings.map(|line| line.trim_start_matches('#').trim().to_lowercase());
+    let kept = words.map(|words| words.replace(|c: char| !c.is_alphanumeric() && !" -_".contains(c), ""));
+    kept.map(|heading| heading.replace(' ', "-")).collect()
 }
 
 /// Times, dates, ports, and the widths that they take.

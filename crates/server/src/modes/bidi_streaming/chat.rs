@@ -1,9 +1,11 @@
 //! A conversation: events of the room and acknowledgements go out, posts come in.
 //!
-//! Copy: an acknowledgement is sent when the post is durable and not when it
-//! was read, while further posts are on their way to the disk. There is no
-//! queue of responses: a member that does not read leaves its events where
-//! they are, in the room.
+//! Copy: an acknowledgement is sent when the post is durable and not when it was
+//! read, while further posts are on their way to the disk. There is no queue of
+//! responses: a member that does not read leaves its events where they are, in
+//! the room. After the half-close what was posted is still accepted.
+//! Leave: 256 posts on their way, which suits posts of 4 KiB at most; the sign of
+//! life, where the room is never quiet for long.
 
 use std::{collections::VecDeque, pin::Pin, sync::Arc};
 

@@ -1,11 +1,11 @@
 //! Bidirectional streaming: many requests, many responses, neither waits.
 //!
-//! Copy: the response stream is returned before anything is read. A client
-//! that sees no headers yet may not have sent its first message, and a handler
-//! that waits for that message first would wait for ever. Then one loop that
-//! listens to both sides, each of which may be cancelled at its await.
-//! Mind: what is to be said goes before what is to be read. A member that does
-//! not read is not read from either, so it cannot flood the room.
+//! Copy: the response stream is returned before anything is read. A client that
+//! sees no headers yet may not have sent its first message, and a handler that
+//! waits for it first would wait for ever. Then one loop that listens to both
+//! sides, each of which may be cancelled at its await; what is to be said goes
+//! before what is to be read, so a peer that does not read is not read from.
+//! Leave: all of it, where one side only answers the other: that is unary calls.
 
 mod chat;
 mod sync;

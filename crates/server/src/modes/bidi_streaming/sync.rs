@@ -3,7 +3,9 @@
 //!
 //! Copy: there is no queue of updates. A peer that can take something is given
 //! what it does not have by then, however often the document was changed in the
-//! meantime.
+//! meantime. An update says what the server has, and so acknowledges as well.
+//! Leave: heads and changes, which are automerge's; a number of the last version
+//! does the same where only one side changes anything.
 
 use std::sync::Arc;
 

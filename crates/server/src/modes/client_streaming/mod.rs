@@ -1,12 +1,11 @@
 //! Client streaming: many requests, one response.
 //!
-//! Copy: the loop, which keeps one message at a time, a response that says what
-//! was refused instead of failing the call for one bad item, and items that
-//! carry a number, so that delivering them again is harmless.
-//! Mind: a client that cancels looks here exactly like one that is done, both
-//! end the stream with `None`. Where the whole is more than its parts, such as
-//! a file, the end of the stream must not complete it: that needs a message
-//! that says "this was all".
+//! Copy: the loop (`readings.rs`), which keeps one message at a time and refuses
+//! one bad item without failing the call; items have a number, so that delivering
+//! them again is harmless. A client that cancels looks here exactly like one that
+//! is done, both end the stream with `None`: where the whole is more than its
+//! parts, a message says "this was all" (`upload.rs`).
+//! Leave: numbers for each producer and device, where one number a call will do.
 
 mod readings;
 pub(crate) mod upload;

@@ -1,4 +1,11 @@
 //! A collection: batches come in, and what they come to goes out at the end.
+//!
+//! Copy: one batch at a time in memory, and a checkpoint now and then, so that a
+//! call that lasts for days is not one commit. An item that makes no sense is
+//! listed in the response; a batch that does not fit ends the call.
+//! Leave: taking the end of the stream for an end. It is right here because each
+//! batch is whole in itself; for a whole of many parts copy `upload.rs`. And the
+//! statistics, which are this service's own.
 
 use std::time::{Duration, SystemTime};
 

@@ -2,9 +2,10 @@
 //!
 //! Copy: only a message that says so commits. The end of the stream does not: a
 //! client that cancels looks the same. What writes is a task of its own, so a
-//! call that is cut at any await leaves the upload in order.
-//! Mind: an answer may come before the requests have ended, and a client has to
-//! expect it.
+//! call that is cut at any await leaves the upload in order. An answer may come
+//! before the requests have ended, and a client has to expect it.
+//! Leave: the form of names and the repeated `resource_name`, which are
+//! ByteStream's; offsets, where it is cheap to begin anew.
 
 use shared_proto::bytestream::{
     QueryWriteStatusRequest, QueryWriteStatusResponse, WriteRequest, WriteResponse,

@@ -1,8 +1,10 @@
 //! Downloads that can be resumed.
 //!
 //! Copy: a chunk is read when the transport asks for it, on a thread that may
-//! wait for a disk. The header says which content a name stands for now, so
-//! that a client goes on with the same after a loss.
+//! wait for a disk. The file is open before the first response, so what becomes
+//! of its name meanwhile does not matter. The header says which content a name
+//! stands for now, so that a client goes on with the same after a loss.
+//! Leave: the header, where a name never gets another content.
 
 use std::io::{self, Read as _, Seek as _, SeekFrom};
 

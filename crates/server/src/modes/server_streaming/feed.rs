@@ -3,6 +3,8 @@
 //! Copy: events are numbered and kept, and the request says where to begin, so
 //! that a lost connection loses no event; a heartbeat tells a quiet stream from
 //! a dead one.
+//! Leave: `latest_from`, where every reader wants every event, and `epoch`, where
+//! the numbers never begin anew.
 
 use std::{
     collections::{BTreeMap, VecDeque},

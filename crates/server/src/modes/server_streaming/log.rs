@@ -1,5 +1,10 @@
-//! A log that is followed. Nothing is read before the transport asks for it, so
-//! a slow client slows the reading down; what it has not read is on the disk.
+//! A log that is followed.
+//!
+//! Copy: nothing is read before the transport asks for it, so a slow client slows
+//! the reading down; what it has not read is on the disk. Each response has the
+//! position after it, with which a client comes back.
+//! Leave: looking again after a pause, where the writer is yours and can wake the
+//! readers, as `feed.rs` has it.
 
 use std::{sync::Arc, time::Duration};
 

@@ -1,9 +1,12 @@
 //! Server streaming: one request, many responses.
 //!
-//! Copy: a stream that is pulled. Nothing is produced before the transport
-//! asks for it, so a slow client slows the source down instead of filling a
-//! queue, and a client that goes away drops the stream and all it holds.
-//! Leave: the bounds on intervals, unless a client chooses yours as well.
+//! Copy: a stream that is pulled. Nothing is produced before the transport asks
+//! for it, so a slow client slows the source down instead of filling a queue, and
+//! a client that goes away drops the stream and all it holds. What blocks runs
+//! beside the threads that serve calls (`blocking`).
+//! Leave: the bounds on intervals, unless a client chooses yours as well, and
+//! `watch_system` with a sampler for each call: one for all is enough when many
+//! look at the same thing.
 
 pub(crate) mod download;
 mod feed;

@@ -1,5 +1,10 @@
-//! A task's progress: the latest wins. What is in the channel is the task as it
-//! is, so there is no queue that a slow reader could fill.
+//! A task's progress: the latest wins.
+//!
+//! Copy: what is in the channel is the task as it is, so there is no queue that a
+//! slow reader could fill. The call ends with the task, or with UNAVAILABLE when
+//! nobody works on it any more, and never merely stops.
+//! Leave: `watch`, where a reader needs each step and not only the last one: that
+//! is `feed.rs`.
 
 use std::time::{Duration, SystemTime};
 

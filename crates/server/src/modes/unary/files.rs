@@ -1,5 +1,10 @@
-//! Copy: pages by a token that says where the last one ended, so that a page
-//! costs the same wherever it is (AIP-158).
+//! A list in pages.
+//!
+//! Copy: the token of a page says where the last one ended (AIP-158), so a page
+//! costs the same wherever it is, and a file that comes meanwhile makes no other
+//! one appear twice or not at all. The size that a client asks for has a bound.
+//! Leave: hexadecimal, which is here because a name may be any text. A token that
+//! could reveal or reach something has to be signed, or be a key of your own.
 
 use shared_proto::fourmodes::v1::{File, ListFilesRequest, ListFilesResponse};
 use tonic::Status;

@@ -2,8 +2,10 @@
 //!
 //! Copy: a handler that is a plain function from request to response, and lets
 //! `?` turn a domain error into a `Status`. A command that carries an id of the
-//! client's choice, so that a client that heard no answer asks again.
-//! Leave: `GetStatus`, which is about this server.
+//! client's choice (`submit_task`), so that a client that heard no answer asks
+//! again, and that hands what has to be finished to a task: the handler itself is
+//! dropped at any await when the client goes away.
+//! Leave: `get_status`, which is about this server.
 
 mod files;
 

@@ -1,0 +1,198 @@
+//! Graceful shutdown that waits for ever.
+
+use std::{fmt, net::Ipv4Addr, pin::Pin, time::Duration};
+
+use anyhow::Context as _;
+use client::Diagram;
+use tokio::{
+    net::TcpStream,
+    time::{interval, sleep, timeout},
+};
+use tokio_stream::Stream;
+use tokio_util::sync::CancellationToken;
+use tonic::{
+    Code, Request, Response, Status,
+    transport::{self, server::TcpIncoming},
+};
+use tonic_types::{ErrorDetails, StatusExt as _};
+
+use crate::{
+    Lesson, PATIENCE, half,
+    proto::{
+        FollowRequest, FollowResponse,
+        feed_service_client::FeedServiceClient,
+        feed_service_server::{FeedService, FeedServiceServer},
+    },
+    serve::endpoint,
+};
+
+/// The trap, and the way around it.
+pub static LESSON: Lesson = Lesson {
+    name: "endless-shutdown",
+    line: "a graceful shutdown that waits for ever: for an open stream, for a peer that says nothing",
+    broken: |diagram| half(broken(diagram)),
+    fixed: |diagram| half(fixed(diagram)),
+    why: "`serve_with_shutdown` takes no new calls and then waits until every connection has ended: an open \
+          stream ends only when its handler or its client wants it to, and a TCP peer that never says \
+          anything has no call that could end.",
+    recognise: "A deployment hangs in `Terminating` until SIGKILL comes, and that cuts the calls that would \
+                have finished; it happens on days with watchers or idle connections, and never in a test.",
+    cure: "Give every stream a token to watch, end it with UNAVAILABLE and RetryInfo when the server stops, \
+           and wait for the rest for a time that you chose.",
+};
+
+const EVERY: Duration = Duration::from_millis(20);
+/// For what has not ended by itself.
+const GRACE: Duration = Duration::from_millis(300);
+
+type Events = Pin<Box<dyn Stream<Item = Result<FollowResponse, Status>> + Send>>;
+
+struct Broken;
+
+#[tonic::async_trait]
+impl FeedService for Broken {
+    type FollowStream = Events;
+
+    async fn follow(&self, _: Request<FollowRequest>) -> Result<Response<Events>, Status> {
+        Ok(Response::new(Box::pin(async_stream::stream! {
+            let mut ticks = interval(EVERY);
+            for sequence in 1.. {
+                ticks.tick().await;
+                yield Ok(event(sequence));
+            }
+        })))
+    }
+}
+
+async fn broken_server(incoming: TcpIncoming, stop: CancellationToken) -> Result<(), transport::Error> {
+    let service = FeedServiceServer::new(Broken);
+    let stopped = stop.cancelled_owned();
+    // The trap: the feed has no end, so this has none.
+    transport::Server::builder().add_service(service).serve_with_incoming_shutdown(incoming, stopped).await
+}
+
+struct Fixed {
+    stop: CancellationToken,
+}
+
+#[tonic::async_trait]
+impl FeedService for Fixed {
+    type FollowStream = Events;
+
+    async fn follow(&self, _: Request<FollowRequest>) -> Result<Response<Events>, Status> {
+        let stop = self.stop.clone();
+        Ok(Response::new(Box::pin(async_stream::try_stream! {
+            let mut ticks = interval(EVERY);
+            for sequence in 1.. {
+                if stop.run_until_cancelled(ticks.tick()).await.is_none() {
+                    Err(come_again())?;
+                }
+                yield event(sequence);
+            }
+        })))
+    }
+}
+
+async fn fixed_server(incoming: TcpIncoming, stop: CancellationToken) -> Result<(), transport::Error> {
+    let service = FeedServiceServer::new(Fixed { stop: stop.clone() });
+    let stopped = stop.clone().cancelled_owned();
+    let server =
+        transport::Server::builder().add_service(service).serve_with_incoming_shutdown(incoming, stopped);
+    tokio::select! {
+        ended = server => ended,
+        () = async { stop.cancelled().await; sleep(GRACE).await } => Ok(()),
+    }
+}
+
+fn come_again() -> Status {
+    let details = ErrorDetails::with_retry_info(Some(Duration::from_secs(1)));
+    Status::with_error_details(Code::Unavailable, "the server stops", details)
+}
+
+/// What became of a server that was told to stop while a client followed its
+/// feed and a peer kept a connection open without a word.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Outcome {
+    /// Whether it ended.
+    pub ended: bool,
+    /// How the feed did, if it did.
+    pub feed: Option<Code>,
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self { ended: true, feed: Some(code) } => {
+                write!(
+                    f,
+                    "the feed ended with {}, and the server within its grace",
+                    shared_proto::code_name(*code)
+                )
+            }
+            Self { ended, feed } => write!(
+                f,
+                "told to stop, the server went on with its feed{}, and {} within {PATIENCE:?}: the lesson gave up",
+                if feed.is_some() { " until it ended" } else { "" },
+                if *ended { "ended" } else { "did not end" },
+            ),
+        }
+    }
+}
+
+/// Waits for a stream that has no end.
+///
+/// # Errors
+///
+/// When the lesson cannot be run.
+pub async fn broken(diagram: Diagram) -> anyhow::Result<Outcome> {
+    stopped(broken_server, diagram).await
+}
+
+/// Ends its streams, and waits for a bounded time.
+///
+/// # Errors
+///
+/// When the lesson cannot be run.
+pub async fn fixed(diagram: Diagram) -> anyhow::Result<Outcome> {
+    stopped(fixed_server, diagram).await
+}
+
+async fn stopped<S>(
+    server: impl FnOnce(TcpIncoming, CancellationToken) -> S,
+    diagram: Diagram,
+) -> anyhow::Result<Outcome>
+where
+    S: Future<Output = Result<(), transport::Error>> + Send + 'static,
+{
+    /// So many events after the end show that it was none.
+    const MORE: usize = 3;
+    let incoming =
+        TcpIncoming::bind((Ipv4Addr::LOCALHOST, 0).into()).context("cannot listen on 127.0.0.1")?;
+    let incoming = incoming.with_nodelay(Some(true));
+    let address = incoming.local_addr()?;
+    let stop = CancellationToken::new();
+    let mut server = tokio::spawn(server(incoming, stop.clone()));
+    let _silent = TcpStream::connect(address).await?;
+    diagram.at_client("somebody else connects, and says nothing");
+    let mut client = FeedServiceClient::new(diagram.watch(endpoint(address)?.connect().await?));
+    let mut events = client.follow(FollowRequest::default()).await?.into_inner();
+    events.message().await?;
+
+    diagram.at_server("SIGTERM: the server is to stop");
+    stop.cancel();
+    let mut feed = None;
+    for _ in 0..MORE {
+        if let Err(status) = events.message().await {
+            feed = Some(status.code());
+            break;
+        }
+    }
+    let ended = timeout(PATIENCE, &mut server).await.is_ok();
+    diagram.at_server(if ended { "the server has ended" } else { "the server has not ended" });
+    server.abort();
+    Ok(Outcome { ended, feed })
+}
+
+fn event(sequence: u64) -> FollowResponse {
+    FollowResponse { sequence, text: "news".to_owned() }
+}

@@ -1,0 +1,213 @@
+//! A cancelled upload reaches the handler as a clean end.
+
+use std::fmt;
+
+use anyhow::Context as _;
+use client::Diagram;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status, Streaming, transport};
+
+use crate::{
+    Lesson, half,
+    proto::{
+        UploadRequest, UploadResponse,
+        upload_service_client::UploadServiceClient,
+        upload_service_server::{UploadService, UploadServiceServer},
+    },
+    serve::serve,
+};
+
+/// The trap, and the way around it.
+pub static LESSON: Lesson = Lesson {
+    name: "eof-is-not-commit",
+    line: "a cancelled upload reaches the handler as a clean end",
+    broken: |diagram| half(broken(diagram)),
+    fixed: |diagram| half(fixed(diagram)),
+    why: "A client that cancels (a user's Ctrl-C, a deadline, a dropped future) resets its stream, and \
+          `message()` answers a reset with the same `Ok(None)` as the half-close of a client that is done.",
+    recognise: "Now and then a file, a batch or an import is too short, nothing is in the log, and the \
+                handler says that all went well.",
+    cure: "Have the client say in its last message that this was all (`finish`, a count, a checksum), commit \
+           only then, and answer a stream that ends without it with an error.",
+};
+
+struct Broken(Store);
+
+#[tonic::async_trait]
+impl UploadService for Broken {
+    async fn upload(
+        &self,
+        request: Request<Streaming<UploadRequest>>,
+    ) -> Result<Response<UploadResponse>, Status> {
+        let mut chunks = request.into_inner();
+        let mut file = self.0.new_file();
+        while let Some(chunk) = chunks.message().await? {
+            file.append(&chunk.data);
+        }
+        // The trap: `None` says that no more comes, not that this was all.
+        let bytes = file.commit();
+        Ok(Response::new(UploadResponse { bytes }))
+    }
+}
+
+struct Fixed(Store);
+
+#[tonic::async_trait]
+impl UploadService for Fixed {
+    async fn upload(
+        &self,
+        request: Request<Streaming<UploadRequest>>,
+    ) -> Result<Response<UploadResponse>, Status> {
+        let mut chunks = request.into_inner();
+        let mut file = self.0.new_file();
+        let mut finished = false;
+        while let Some(chunk) = chunks.message().await? {
+            file.append(&chunk.data);
+            finished = chunk.finish;
+        }
+        if !finished {
+            return Err(Status::aborted("the upload ended without `finish`: send it again"));
+        }
+        let bytes = file.commit();
+        Ok(Response::new(UploadResponse { bytes }))
+    }
+}
+
+/// Uploads of four chunks, one whole and one of which the client sent two.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Outcome {
+    /// What the server made of the whole one.
+    pub whole: Upload,
+    /// What the server made of the other one.
+    pub cancelled: Upload,
+}
+
+/// What a server made of an upload, and of how many bytes.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Upload {
+    /// It is a file now.
+    Stored(u64),
+    /// It is gone.
+    Discarded(u64),
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.cancelled {
+            Upload::Stored(bytes) => {
+                write!(f, "the client cancelled, and half a file of {bytes} bytes is stored as a whole one")
+            }
+            Upload::Discarded(bytes) => {
+                write!(f, "the client cancelled, and its {bytes} bytes are discarded")
+            }
+        }
+    }
+}
+
+/// Stores what was cancelled.
+pub async fn broken(diagram: Diagram) -> anyhow::Result<Outcome> {
+    let (store, events) = Store::new(&diagram);
+    two_uploads(UploadServiceServer::new(Broken(store)), events, diagram).await
+}
+
+/// Stores what was finished.
+pub async fn fixed(diagram: Diagram) -> anyhow::Result<Outcome> {
+    let (store, events) = Store::new(&diagram);
+    two_uploads(UploadServiceServer::new(Fixed(store)), events, diagram).await
+}
+
+/// One client sends all four chunks, another one gives up after two.
+async fn two_uploads(
+    service: UploadServiceServer<impl UploadService>,
+    mut events: mpsc::UnboundedReceiver<Event>,
+    diagram: Diagram,
+) -> anyhow::Result<Outcome> {
+    let server = serve(transport::Server::builder().add_service(service)).await?;
+    let mut client = UploadServiceClient::new(diagram.watch(server.connect().await?));
+    let chunk = |text: &str, finish| UploadRequest { data: text.into(), finish };
+
+    let four = [chunk("one ", false), chunk("two ", false), chunk("three ", false), chunk("four", true)];
+    client.upload(tokio_stream::iter(four)).await?;
+    let whole = ended(&mut events).await?;
+
+    let (chunks, to_send) = mpsc::channel(2);
+    let call = tokio::spawn(async move { client.upload(ReceiverStream::new(to_send)).await });
+    chunks.send(chunk("one ", false)).await?;
+    chunks.send(chunk("two ", false)).await?;
+    while events.recv().await != Some(Event::Appended(2)) {}
+    call.abort();
+    let cancelled = ended(&mut events).await?;
+    Ok(Outcome { whole, cancelled })
+}
+
+/// What became of the next upload.
+async fn ended(events: &mut mpsc::UnboundedReceiver<Event>) -> anyhow::Result<Upload> {
+    loop {
+        match events.recv().await.context("the server is gone")? {
+            Event::Appended(_) => {}
+            Event::Ended(upload) => return Ok(upload),
+        }
+    }
+}
+
+/// Where files are; it tells what happens to them.
+struct Store {
+    events: mpsc::UnboundedSender<Event>,
+    diagram: Diagram,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Event {
+    /// A file has so many chunks now.
+    Appended(usize),
+    Ended(Upload),
+}
+
+/// A file that is not one yet. Dropped, it never was.
+struct NewFile<'a> {
+    store: &'a Store,
+    chunks: usize,
+    bytes: u64,
+    committed: bool,
+}
+
+impl Store {
+    fn new(diagram: &Diagram) -> (Self, mpsc::UnboundedReceiver<Event>) {
+        let (events, told) = mpsc::unbounded_channel();
+        (Self { events, diagram: diagram.clone() }, told)
+    }
+
+    fn new_file(&self) -> NewFile<'_> {
+        NewFile { store: self, chunks: 0, bytes: 0, committed: false }
+    }
+
+    fn tell(&self, event: Event) {
+        // Nobody listens any more when the lesson is over.
+        let _ = self.events.send(event);
+    }
+}
+
+impl NewFile<'_> {
+    fn append(&mut self, data: &[u8]) {
+        self.chunks += 1;
+        self.bytes += data.len() as u64;
+        self.store.tell(Event::Appended(self.chunks));
+    }
+
+    fn commit(mut self) -> u64 {
+        self.committed = true;
+        self.bytes
+    }
+}
+
+impl Drop for NewFile<'_> {
+    fn drop(&mut self) {
+        let (end, upload) = match self.committed {
+            true => ("stored as a file", Upload::Stored(self.bytes)),
+            false => ("discarded", Upload::Discarded(self.bytes)),
+        };
+        self.store.diagram.at_server(&format!("the stream has ended: {} bytes {end}", self.bytes));
+        self.store.tell(Event::Ended(upload));
+    }
+}

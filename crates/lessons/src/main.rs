@@ -1,0 +1,45 @@
+//! The `lessons` binary: parse, run, exit code.
+
+use std::{io, io::Write as _, process::ExitCode};
+
+use clap::{
+    Parser,
+    builder::{PossibleValue, PossibleValuesParser},
+};
+use lessons::{LESSONS, Lesson};
+
+/// See the traps of a first gRPC service: each one goes wrong, and then right
+#[derive(Debug, Parser)]
+struct Cli {
+    /// Which one; without it, all are listed
+    #[arg(value_parser = PossibleValuesParser::new(names()))]
+    lesson: Option<String>,
+    /// Run all of them and write docs/lessons.md to stdout
+    #[arg(long, conflicts_with = "lesson")]
+    markdown: bool,
+}
+
+fn names() -> impl Iterator<Item = PossibleValue> {
+    LESSONS.into_iter().map(|lesson| PossibleValue::new(lesson.name).help(lesson.line))
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    match run(&Cli::parse()).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let _ = writeln!(io::stderr(), "error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(cli: &Cli) -> anyhow::Result<()> {
+    let mut stdout = io::stdout();
+    match cli.lesson.as_deref().and_then(Lesson::named) {
+        Some(lesson) => lessons::teach(lesson).await?,
+        None if cli.markdown => write!(stdout, "{}", lessons::markdown().await?)?,
+        None => lessons::index(&mut stdout)?,
+    }
+    Ok(())
+}

@@ -1,0 +1,184 @@
+//! What a learner sees: on a terminal while it happens, or in `docs/lessons.md`.
+
+use std::{
+    fmt::Write as _,
+    io::{self, Write},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use anyhow::Context as _;
+use client::Diagram;
+use console::{Term, style};
+use tokio::time::timeout;
+
+use crate::{Half, LESSONS, Lesson, proto::POOL};
+
+/// No half of a lesson takes this long, unless it hangs where it should not.
+const BOUND: Duration = Duration::from_secs(10);
+/// Of the text around the diagrams, in columns, where a terminal is not narrower.
+const WIDTH: usize = 100;
+
+/// Lists the lessons.
+///
+/// # Errors
+///
+/// When nothing can be written.
+pub fn index(out: &mut impl Write) -> io::Result<()> {
+    writeln!(
+        out,
+        "The traps of a first gRPC service. To see one go wrong, and then right: just lesson NAME\n"
+    )?;
+    let longest = LESSONS.iter().map(|lesson| lesson.name.len()).max().unwrap_or_default();
+    for lesson in LESSONS {
+        let name = format!("{:longest$}", lesson.name);
+        writeln!(out, "  {}  {}", style(name).bold(), lesson.line)?;
+    }
+    Ok(())
+}
+
+/// Runs a lesson on stdout.
+///
+/// # Errors
+///
+/// When it cannot be run on this machine, or not be written.
+pub async fn teach(lesson: &Lesson) -> anyhow::Result<()> {
+    let out = &mut io::stdout();
+    let width = Term::stdout().size_checked().map_or(WIDTH, |(_, columns)| WIDTH.min(columns.into()));
+    writeln!(out, "{}: {}\n{}\n", style(lesson.name).bold(), lesson.line, style(place(lesson)).dim())?;
+
+    writeln!(out, "{}", style("broken").red().bold())?;
+    let diagram = Diagram::on_stdout(&POOL);
+    let outcome = told(&diagram, (lesson.broken)(diagram.clone())).await?;
+    writeln!(out, "{}\n", style(paragraph("✗ ", &outcome, width)).red())?;
+
+    writeln!(out, "{}", style("fixed").green().bold())?;
+    let diagram = Diagram::on_stdout(&POOL);
+    let outcome = told(&diagram, (lesson.fixed)(diagram.clone())).await?;
+    writeln!(out, "{}\n", style(paragraph("✓ ", &outcome, width)).green())?;
+
+    for (heading, text) in [("why", lesson.why), ("recognise", lesson.recognise), ("do", lesson.cure)] {
+        writeln!(out, "{}", paragraph(&format!("{heading:11}"), text, width))?;
+    }
+    Ok(())
+}
+
+/// Runs all lessons, and makes `docs/lessons.md` of them.
+///
+/// # Errors
+///
+/// When one cannot be run on this machine.
+pub async fn markdown() -> anyhow::Result<String> {
+    let mut page = String::from(INTRODUCTION);
+    for lesson in LESSONS {
+        writeln!(page, "| [`{0}`](#{0}) | {1} |", lesson.name, lesson.line)?;
+    }
+    for lesson in LESSONS {
+        let Lesson { name, line, why, recognise, cure, .. } = lesson;
+        let source = lesson.source();
+        writeln!(page, "\n## {name}\n\nThe trap: {line}. The code: [`{source}`](../{source}).\n")?;
+        for (heading, text) in [("Why", why), ("How to recognise it", recognise), ("What to do", cure)] {
+            writeln!(page, "{}\n", paragraph("", &format!("**{heading}.** {text}"), WIDTH))?;
+        }
+        for (heading, mark, half) in [("Broken", "✗ ", lesson.broken), ("Fixed", "✓ ", lesson.fixed)] {
+            let drawn = Drawn::default();
+            let diagram = Diagram::timeless(drawn.clone(), &POOL);
+            let outcome = told(&diagram, half(diagram.clone())).await.with_context(|| *name)?;
+            writeln!(
+                page,
+                "{heading}:\n\n```text\n{}{}\n```\n",
+                drawn.text(),
+                paragraph(mark, &outcome, WIDTH)
+            )?;
+        }
+        page.truncate(page.trim_end().len());
+        page.push('\n');
+    }
+    Ok(page)
+}
+
+const INTRODUCTION: &str = "\
+# Lessons
+
+Every well-known way in which a first gRPC service in Rust goes wrong, as a program of one screen, next to the one that
+does not. `just lesson NAME` runs both, and draws what passes on the wire while it happens. This page is made of what
+they say, by `just lessons-doc`; the times are left out here.
+
+| lesson | the trap |
+|---|---|
+";
+
+/// Where the code of a lesson is, and in which line its trap is, if the source is
+/// where it was when this was built.
+fn place(lesson: &Lesson) -> String {
+    let source = lesson.source();
+    let root = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
+    let text = std::fs::read_to_string(format!("{root}/{source}")).unwrap_or_default();
+    match text.lines().position(|line| line.trim_start().starts_with("// The trap:")) {
+        Some(line) => format!("{source}:{}", line + 1),
+        None => source,
+    }
+}
+
+/// Waits for a half and its diagram.
+async fn told(diagram: &Diagram, half: Half) -> anyhow::Result<String> {
+    let outcome = timeout(BOUND, half).await.with_context(|| {
+        format!("the lesson did not end within {BOUND:?}: run it again on a machine that has less to do")
+    })?;
+    diagram.end().context("cannot write the diagram")?;
+    outcome
+}
+
+/// What a diagram was drawn into.
+#[derive(Clone, Default)]
+struct Drawn(Arc<Mutex<Vec<u8>>>);
+
+impl Drawn {
+    fn text(&self) -> String {
+        String::from_utf8_lossy(&self.0.lock().unwrap_or_else(PoisonError::into_inner)).into_owned()
+    }
+}
+
+impl Write for Drawn {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Lines of at most `columns`, the first after `heading` and the others below its
+/// end.
+fn paragraph(heading: &str, text: &str, columns: usize) -> String {
+    let indent = console::measure_text_width(heading);
+    let mut lines = heading.to_owned();
+    let mut column = indent;
+    for word in text.split_whitespace() {
+        let width = console::measure_text_width(word);
+        if column > indent && column + 1 + width > columns {
+            lines.push('\n');
+            lines.push_str(&" ".repeat(indent));
+            column = indent;
+        } else if column > indent {
+            lines.push(' ');
+            column += 1;
+        }
+        lines.push_str(word);
+        column += width;
+    }
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paragraphs_hang_below_their_heading() {
+        let text = paragraph("do  ", &"word ".repeat(30), 100);
+        assert!(text.lines().all(|line| line.len() <= 100 && line.get(4..8) == Some("word")), "{text}");
+        assert_eq!(text.lines().count(), 2);
+    }
+}
