@@ -169,7 +169,7 @@ proxies *cases: build
 proxies-table:
     python3 interop/proxies/run.py --table docs/proxies.md
 
-# The server beside others, in one run, into target/bench.json: `just bench`; a part of it: `just bench --only memory`, `just bench --only unary64 --against h2`.
+# The server beside others, in one run: `just bench`, `just bench --only unary64 --against h2`.
 [group("measure")]
 [positional-arguments]
 bench *options:

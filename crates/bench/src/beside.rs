@@ -16,7 +16,7 @@ use tokio::{
     sync::{mpsc, oneshot},
     task::JoinSet,
 };
-use tonic::{codegen::Bytes, transport::Channel};
+use tonic::{Status, codegen::Bytes};
 
 use crate::{
     call::{self, Done, grpc::connect},
@@ -78,11 +78,11 @@ pub(crate) fn measure(settings: &Settings, progress: &Progress) -> anyhow::Resul
         for turn in [round, round + 1] {
             if turn % 2 == 0 {
                 progress.step("alone");
-                beside.alone.push(block_on(due(target.address, apart, settings.each))?);
+                beside.alone.push(block_on(calls(target.address, apart, settings.each))?);
             } else {
                 progress.step("beside an upload");
                 let upload = Upload::start(target.address);
-                let latency = block_on(due(target.address, apart, settings.each));
+                let latency = block_on(calls(target.address, apart, settings.each));
                 beside.upload_bytes_per_second.push(upload.end()?);
                 beside.beside_upload.push(latency?);
             }
@@ -129,10 +129,24 @@ impl Upload {
     }
 }
 
-/// Makes calls that are so far `apart` for as long, after a quarter of it to get
-/// going.
-async fn due(address: SocketAddr, apart: Duration, each: Duration) -> anyhow::Result<Latency> {
+async fn calls(address: SocketAddr, apart: Duration, each: Duration) -> anyhow::Result<Latency> {
     let client = MeasureServiceClient::new(connect(address).await?);
+    let bytes = CALLS.message();
+    let payload = Bytes::from(vec![0; bytes]);
+    let call = || {
+        let request = MeasureUnaryRequest { payload: payload.clone(), response_bytes: bytes as u32 };
+        let mut client = client.clone();
+        async move { client.measure_unary(request).await.map(drop) }
+    };
+    due(apart, each, call).await
+}
+
+/// Makes calls that are so far `apart` for as long as `each`, after a quarter of
+/// it to get going.
+async fn due<F>(apart: Duration, each: Duration, call: impl Fn() -> F) -> anyhow::Result<Latency>
+where
+    F: Future<Output = Result<(), Status>> + Send + 'static,
+{
     let latencies = Latencies::new()?;
     let (sender, mut due) = mpsc::unbounded_channel();
     let begun = Instant::now();
@@ -150,7 +164,14 @@ async fn due(address: SocketAddr, apart: Duration, each: Duration) -> anyhow::Re
     });
     let mut calls = JoinSet::new();
     while let Some(when) = due.recv().await {
-        calls.spawn(call(client.clone(), when, (when >= counting).then(|| latencies.clone())));
+        let (call, latencies) = (call(), latencies.clone());
+        calls.spawn(async move {
+            call.await?;
+            if when >= counting {
+                latencies.record(when.elapsed());
+            }
+            Ok::<_, Status>(())
+        });
         while let Some(ended) = calls.try_join_next() {
             ended??;
         }
@@ -161,16 +182,51 @@ async fn due(address: SocketAddr, apart: Duration, each: Duration) -> anyhow::Re
     Ok(latencies.sum_up())
 }
 
-async fn call(
-    mut client: MeasureServiceClient<Channel>,
-    due: Instant,
-    latencies: Option<Latencies>,
-) -> anyhow::Result<()> {
-    let bytes = CALLS.message();
-    let payload = Bytes::from(vec![0; bytes]);
-    client.measure_unary(MeasureUnaryRequest { payload, response_bytes: bytes as u32 }).await?;
-    if let Some(latencies) = latencies {
-        latencies.record(due.elapsed());
+#[cfg(test)]
+mod tests {
+    use std::sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    };
+
+    use tokio::sync::Notify;
+
+    use super::*;
+
+    const APART: Duration = Duration::from_millis(1);
+    const EACH: Duration = Duration::from_millis(200);
+
+    #[tokio::test]
+    async fn calls_do_not_wait_for_each_other() {
+        let (begun, all_begun) = (Arc::new(AtomicU64::new(0)), Arc::new(Notify::new()));
+        // None is answered before the last one has begun.
+        let call = || {
+            let (begun, all_begun) = (begun.clone(), all_begun.clone());
+            async move {
+                if begun.fetch_add(1, Relaxed) + 1 == 250 {
+                    all_begun.notify_waiters();
+                } else {
+                    all_begun.notified().await;
+                }
+                Ok(())
+            }
+        };
+        let made = tokio::time::timeout(Duration::from_secs(60), due(APART, EACH, call)).await;
+        assert_eq!(made.unwrap().unwrap().count, 200);
     }
-    Ok(())
+
+    #[tokio::test]
+    async fn the_time_of_a_call_counts_from_when_it_was_due() {
+        let number = AtomicU64::new(0);
+        let once = || {
+            if number.fetch_add(1, Relaxed) == 60 {
+                thread::sleep(EACH / 2);
+            }
+            async { Ok(()) }
+        };
+        let latency = due(APART, EACH, once).await.unwrap();
+        assert_eq!(latency.count, 200);
+        // A hundred that were due meanwhile waited, up to 100 ms.
+        assert!(latency.p90 > 50e3, "{latency:?}");
+    }
 }
