@@ -184,10 +184,26 @@ lessons-doc:
 
 # The server beside others, in one run: `just bench`, `just bench --only unary64 --against h2`.
 [group("measure")]
+[positional-arguments]
 bench *options:
     cargo build --release --workspace
-    {{ target }}/release/bench run {{ options }}
+    {{ target }}/release/bench run {{ if options == "" { "--output " + quote(target / "bench.json") } else { '"$@"' } }}
+
+# docs/performance.md and its pictures, from what `just bench` has found.
+[group("measure")]
+bench-report figures=(target / "bench.json"):
+    cargo run --quiet -p bench -- report {{ quote(figures) }} docs
+
+# All of `just bench` and of `just bench-report` for a moment, to see that it works: its figures say nothing.
+[group("measure")]
+bench-smoke: build
+    #!/usr/bin/env bash
+    set -euo pipefail
+    dir=$(mktemp -d)
+    trap 'rm -r "$dir"' EXIT
+    {{ bin }}/bench run --rounds 1 --each 50ms --upload 1MiB --idle-streams 100 --output "$dir/bench.json"
+    {{ bin }}/bench report "$dir/bench.json" "$dir"
 
 # All that CI runs.
 [group("develop")]
-ci: lint deny test simulate demo interop proxies
+ci: lint deny test simulate demo bench-smoke interop proxies

@@ -1,17 +1,30 @@
 //! The server beside others, interleaved in one run, in operations for each
-//! second of CPU time that a server takes. Machines differ and are shared:
-//! ratios within a run are all that is told.
+//! second of CPU time that a server takes, and what is no rate: how durable
+//! uploads compare with a copy, memory, waiting. Machines differ and are shared:
+//! ratios within a run are what is told.
 
+mod beside;
 mod call;
+mod cores;
+mod durable;
+mod growth;
+mod latency;
+mod machine;
 mod measure;
+mod memory;
+mod progress;
 mod report;
+mod run;
 mod serve;
+mod statistics;
+mod subject;
 mod target;
 mod work;
 
 pub use crate::{
-    measure::run,
-    report::Report,
+    report::{Report, Written},
+    run::{Settings, run},
     serve::serve,
+    subject::{Special, Subject},
     work::{Contestant, Work},
 };

@@ -1,75 +1,70 @@
 //! Round after round, each work on each contestant in turn.
 
-use std::{
-    env::current_exe,
-    process::Command,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
-use tokio::{runtime, time::sleep};
+use tokio::time::sleep;
 
 use crate::{
     call::{self, Done},
-    target::{Target, stay_on_core},
+    progress::Progress,
+    run::{Settings, block_on},
+    target::Target,
     work::{Contestant, Work, name},
 };
 
+/// The clock of CPU time may tick no faster: less than that is not known.
+const TICK: Duration = Duration::from_millis(10);
+
 /// One work by one contestant.
-pub struct Measured {
+pub(crate) struct Measured {
     pub(crate) work: Work,
     pub(crate) contestant: Contestant,
-    /// A round an entry.
-    pub(crate) rates: Vec<Rates>,
+    pub(crate) rates: Rates,
 }
 
-/// Operations for each second.
-#[derive(Clone, Copy)]
+/// Operations for each second, a round an entry.
+#[derive(Debug, Default)]
 pub(crate) struct Rates {
     /// … of CPU time that the server took.
-    pub(crate) cpu: f64,
+    pub(crate) cpu: Vec<f64>,
     /// … that went by.
-    pub(crate) wall: f64,
+    pub(crate) wall: Vec<f64>,
 }
 
-/// Measures `works` by those of `only`, or by everyone when it is empty, in so
-/// many rounds. The programs are those beside this one.
-///
-/// # Errors
-///
-/// When one of them cannot be started or does not do its work.
-pub fn run(
+/// Measures `works` by those of `only`, or by everyone when it is empty.
+pub(crate) fn rates(
     works: &[Work],
     only: &[Contestant],
-    rounds: usize,
-    each: Duration,
+    settings: &Settings,
+    progress: &Progress,
 ) -> anyhow::Result<Vec<Measured>> {
     let mut measured = Vec::new();
     for &work in works {
         let contestants = work.contestants().iter().copied();
         let wanted = |&it: &Contestant| it == Contestant::Ours || only.is_empty() || only.contains(&it);
-        let nothing = |contestant| Measured { work, contestant, rates: Vec::new() };
+        let nothing = |contestant| Measured { work, contestant, rates: Rates::default() };
         measured.push(contestants.filter(wanted).map(nothing).collect::<Vec<_>>());
     }
-    // The servers have one core, the clients the other.
-    stay_on_core(0);
     let mut targets: Vec<(Contestant, Target)> = Vec::new();
     for Measured { contestant, .. } in measured.iter().flatten() {
         if targets.iter().all(|(there, _)| there != contestant) {
-            targets.push((*contestant, start(*contestant)?));
+            targets.push((*contestant, Target::pinned(*contestant)?));
         }
     }
-    stay_on_core(1);
-    let runtime = runtime::Builder::new_current_thread().enable_all().build().context("no runtime")?;
-    for round in 0..rounds {
+    progress.begin("rates", settings.rounds * measured.iter().map(Vec::len).sum::<usize>());
+    for round in 0..settings.rounds {
         for side_by_side in &mut measured {
             // Nobody always has the machine as the same other one left it.
             let first = round % side_by_side.len();
             side_by_side.rotate_left(first);
             for Measured { work, contestant, rates } in &mut *side_by_side {
+                progress.step(format!("{}, {contestant}", name(*work)));
                 let target = targets.iter().find(|(there, _)| there == contestant);
                 let (_, target) = target.context("every contestant was started")?;
-                rates.push(runtime.block_on(rate(target, *contestant, *work, each))?);
+                let done = Done::default();
+                let working = call::go_on(*contestant, target.address, *work, done.clone());
+                block_on(rate(target, settings.each, &done, working, rates))?;
             }
             side_by_side.rotate_right(first);
         }
@@ -77,42 +72,37 @@ pub fn run(
     Ok(measured.into_iter().flatten().collect())
 }
 
-fn start(contestant: Contestant) -> anyhow::Result<Target> {
-    let bench = current_exe().context("where this program is")?;
-    let command = match contestant {
-        Contestant::Ours => {
-            let mut command = Command::new(bench.with_file_name("server"));
-            command.args(["--listen", "127.0.0.1:0", "--data-dir", ":memory:", "all"]);
-            command
-        }
-        Contestant::BareTonic => Command::new(bench.with_file_name("bare-tonic")),
-        other => {
-            let mut command = Command::new(bench);
-            command.args(["serve", &name(other)]);
-            command
-        }
-    };
-    Target::start(command)
-}
-
-async fn rate(target: &Target, contestant: Contestant, work: Work, each: Duration) -> anyhow::Result<Rates> {
-    let done = Done::default();
+/// How often per second `working`, which does not end by itself, is `done`.
+pub(crate) async fn rate(
+    target: &Target,
+    each: Duration,
+    done: &Done,
+    working: impl Future<Output = anyhow::Result<()>>,
+    rates: &mut Rates,
+) -> anyhow::Result<()> {
     let measuring = async {
+        // Everything is there from the first one on.
+        while done.count() == 0 {
+            sleep(each / 4).await;
+        }
         sleep(each / 4).await;
         let (before, cpu, begun) = (done.count(), target.cpu_time()?, Instant::now());
         sleep(each).await;
+        // A slow machine needs longer for something large.
+        while done.count() == before {
+            sleep(each).await;
+        }
         let (after, took, went_by) = (done.count(), target.cpu_time()?, begun.elapsed());
         let operations = (after - before) as f64;
-        anyhow::Ok(Rates {
-            cpu: operations / (took - cpu).as_secs_f64(),
-            wall: operations / went_by.as_secs_f64(),
-        })
+        rates.cpu.push(operations / (took - cpu).max(TICK).as_secs_f64());
+        rates.wall.push(operations / went_by.as_secs_f64());
+        Ok(())
     };
     tokio::select! {
-        rates = measuring => rates,
-        ended = call::go_on(contestant, target.address, work, done.clone()) => {
+        measured = measuring => measured,
+        ended = working => {
             ended?;
-            bail!("{work:?} of {contestant:?} has ended")
+            bail!("what was to be measured has ended by itself")
         }
     }
 }

@@ -1,29 +1,64 @@
-//! A server process: started, asked for its CPU time, and ended with the run.
+//! A server process: started, asked for what it takes, and ended with the run.
 
 use std::{
+    env::current_exe,
+    ffi::OsStr,
     io::{BufRead as _, BufReader},
     net::SocketAddr,
+    path::PathBuf,
     process::{Child, Command, Stdio},
     time::Duration,
 };
 
 use anyhow::Context as _;
+use sysinfo::{Pid, Process, ProcessRefreshKind, ProcessesToUpdate, System};
+
+use crate::{
+    cores,
+    work::{Contestant, name},
+};
 
 pub(crate) struct Target {
     pub(crate) address: SocketAddr,
     process: Child,
 }
 
+/// A program of this build, which is beside this one.
+pub(crate) fn program(name: &str) -> anyhow::Result<PathBuf> {
+    Ok(current_exe().context("where this program is")?.with_file_name(name))
+}
+
 impl Target {
-    /// Starts it on the core that is the caller's: children inherit that.
-    pub(crate) fn start(mut command: Command) -> anyhow::Result<Self> {
+    /// Starts a contestant on the core of the servers; ours keeps nothing.
+    pub(crate) fn pinned(contestant: Contestant) -> anyhow::Result<Self> {
+        let command = match contestant {
+            Contestant::Ours => ours(OsStr::new(":memory:"))?,
+            Contestant::BareTonic => Command::new(program("bare-tonic")?),
+            other => {
+                let mut command = Command::new(current_exe().context("where this program is")?);
+                command.args(["serve", &name(other)]);
+                command
+            }
+        };
+        cores::of_servers();
+        let target = Self::start(command);
+        cores::of_clients();
+        target
+    }
+
+    /// Starts ours, which keeps its state in `data` and takes uploads of so many
+    /// bytes.
+    pub(crate) fn ours_in(data: &OsStr, max_upload: u64) -> anyhow::Result<Self> {
+        let mut command = ours(data)?;
+        command.args(["--max-upload", &max_upload.to_string()]);
+        Self::start(command)
+    }
+
+    /// Starts it on the cores that are the caller's: children inherit them.
+    fn start(mut command: Command) -> anyhow::Result<Self> {
         let what = format!("{}", command.get_program().display());
-        let env = std::env::vars().filter(|(name, _)| name.starts_with("FOURMODES_"));
-        for (name, _) in env {
-            command.env_remove(name);
-        }
         command.env("RUST_LOG", "warn").stdout(Stdio::piped());
-        let process = command.spawn();
+        let process = without_options(&mut command).spawn();
         let mut process = process.with_context(|| {
             format!("{what} cannot be started; build it with cargo build --release --workspace")
         })?;
@@ -40,14 +75,34 @@ impl Target {
 
     /// Of all its threads since their start.
     pub(crate) fn cpu_time(&self) -> anyhow::Result<Duration> {
-        cpu_time(self.process.id()).context("the server's CPU time cannot be read")
+        #[cfg(target_os = "linux")]
+        {
+            exact_cpu_time(self.process.id()).context("the server's CPU time cannot be read")
+        }
+        #[cfg(not(target_os = "linux"))]
+        {
+            let cpu = ProcessRefreshKind::nothing().with_cpu();
+            self.look(cpu, |process| Duration::from_millis(process.accumulated_cpu_time()))
+        }
+    }
+
+    /// Resident, in bytes.
+    pub(crate) fn memory(&self) -> anyhow::Result<u64> {
+        self.look(ProcessRefreshKind::nothing().with_memory(), Process::memory)
+    }
+
+    fn look<T>(&self, at: ProcessRefreshKind, what: impl FnOnce(&Process) -> T) -> anyhow::Result<T> {
+        let pid = Pid::from_u32(self.process.id());
+        let mut system = System::new()?;
+        system.refresh_processes_specifics(ProcessesToUpdate::Some(&[pid]), true, at);
+        system.process(pid).map(what).context("the server is gone")
     }
 }
 
 /// To the nanosecond: the clock ticks that other places have are a hundredth of
 /// a second, and what is compared differs by less.
 #[cfg(target_os = "linux")]
-fn cpu_time(pid: u32) -> anyhow::Result<Duration> {
+fn exact_cpu_time(pid: u32) -> anyhow::Result<Duration> {
     let mut all = Duration::ZERO;
     for thread in std::fs::read_dir(format!("/proc/{pid}/task"))? {
         // A thread that has just ended has no figures any more.
@@ -58,20 +113,6 @@ fn cpu_time(pid: u32) -> anyhow::Result<Duration> {
     Ok(all)
 }
 
-#[cfg(not(target_os = "linux"))]
-fn cpu_time(pid: u32) -> anyhow::Result<Duration> {
-    use sysinfo::{Pid, ProcessRefreshKind, ProcessesToUpdate, System};
-    let pid = Pid::from_u32(pid);
-    let mut system = System::new()?;
-    system.refresh_processes_specifics(
-        ProcessesToUpdate::Some(&[pid]),
-        true,
-        ProcessRefreshKind::nothing().with_cpu(),
-    );
-    let process = system.process(pid).context("the server is gone")?;
-    Ok(Duration::from_millis(process.accumulated_cpu_time()))
-}
-
 impl Drop for Target {
     fn drop(&mut self) {
         // Nothing to save: its state is thrown away.
@@ -80,15 +121,18 @@ impl Drop for Target {
     }
 }
 
-/// Keeps this thread, and what it starts, on one core; where the platform can't,
-/// nothing happens.
-pub(crate) fn stay_on_core(core: usize) {
-    #[cfg(target_os = "linux")]
-    if std::thread::available_parallelism().is_ok_and(|cores| cores.get() > core) || core == 0 {
-        let mut cores = rustix::thread::CpuSet::new();
-        cores.set(core);
-        let _ = rustix::thread::sched_setaffinity(None, &cores);
+fn ours(data: &OsStr) -> anyhow::Result<Command> {
+    let mut command = Command::new(program("server")?);
+    command.args(["--listen", "127.0.0.1:0", "--data-dir"]).arg(data).arg("all");
+    Ok(command)
+}
+
+/// What is set for a user's own server and client is not for these.
+pub(crate) fn without_options(command: &mut Command) -> &mut Command {
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("FOURMODES_") {
+            command.env_remove(name);
+        }
     }
-    #[cfg(not(target_os = "linux"))]
-    let _ = core;
+    command
 }

@@ -3,10 +3,10 @@
 use std::fmt;
 
 use clap::ValueEnum;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// Something that a client does with a server, as fast as it can.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Work {
     /// A small question and its answer, one at a time
@@ -21,6 +21,10 @@ pub enum Work {
     ClientStreaming,
     /// Small messages to the server, each answered
     BidiStreaming,
+    /// Numbers to the server, a message each
+    Values,
+    /// Likewise, in messages of 1,000 numbers
+    Columnar,
     /// Bytes that the server throws away, in messages of 64 KiB
     Upload64kib,
     /// Likewise, in messages of 1 MiB
@@ -32,7 +36,7 @@ pub enum Work {
 }
 
 /// A server, and the protocol that it speaks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Contestant {
     /// The server of this repository, all layers on
@@ -62,6 +66,7 @@ impl Work {
             Self::ServerStreaming | Self::ClientStreaming | Self::BidiStreaming => {
                 &[Ours, BareTonic, TunedTonic]
             }
+            Self::Values | Self::Columnar => &[Ours, BareTonic],
             Self::Upload64kib | Self::Upload1mib => &[Ours, BareTonic, TunedTonic, Tcp],
             Self::Multiply1 | Self::Multiply64 => &[Ours, Rest, JsonRpc],
         }
@@ -82,7 +87,17 @@ impl Work {
         match self {
             Self::Upload64kib => 64 << 10,
             Self::Upload1mib => 1 << 20,
+            Self::Values | Self::Columnar => 0,
             _ => 32,
+        }
+    }
+
+    /// How many numbers are in a message that has them beside its payload.
+    pub(crate) const fn values(self) -> usize {
+        match self {
+            Self::Values => 1,
+            Self::Columnar => 1000,
+            _ => 0,
         }
     }
 }

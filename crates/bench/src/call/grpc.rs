@@ -1,17 +1,21 @@
 //! gRPC: the service for measuring, and `Multiply`.
 
-use std::net::SocketAddr;
+use std::{
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
 
+use anyhow::{Context as _, ensure};
 use shared_proto::{
     fourmodes::v1::{
-        MeasureBidiStreamingRequest, MeasureClientStreamingRequest, MeasureServerStreamingRequest,
-        MeasureUnaryRequest, MultiplyRequest, measure_service_client::MeasureServiceClient,
-        unary_service_client::UnaryServiceClient,
+        MeasureBidiStreamingRequest, MeasureClientStreamingRequest, MeasureClientStreamingResponse,
+        MeasureServerStreamingRequest, MeasureUnaryRequest, MultiplyRequest,
+        measure_service_client::MeasureServiceClient, unary_service_client::UnaryServiceClient,
     },
-    limits,
+    limits::{self, MESSAGE_BYTES},
 };
-use tokio::task::JoinSet;
-use tokio_stream::StreamExt as _;
+use tokio::{sync::mpsc, task::JoinSet};
+use tokio_stream::{StreamExt as _, wrappers::ReceiverStream};
 use tonic::{
     Status,
     codegen::Bytes,
@@ -30,12 +34,7 @@ pub(super) async fn go_on(address: SocketAddr, work: Work, done: Done) -> anyhow
     let (connections, at_once) = work.in_flight();
     let mut tasks = JoinSet::new();
     for _ in 0..connections {
-        let channel = Endpoint::from_shared(format!("http://{address}"))?
-            .initial_stream_window_size(limits::STREAM_WINDOW)
-            .initial_connection_window_size(limits::CONNECTION_WINDOW)
-            .max_frame_size(limits::FRAME_SIZE)
-            .connect()
-            .await?;
+        let channel = connect(address).await?;
         for _ in 0..at_once {
             tasks.spawn(calls(channel.clone(), work, done.clone()));
         }
@@ -46,6 +45,15 @@ pub(super) async fn go_on(address: SocketAddr, work: Work, done: Done) -> anyhow
     Ok(())
 }
 
+/// A connection, with the settings of our own client.
+pub(crate) async fn connect(address: SocketAddr) -> anyhow::Result<Channel> {
+    let endpoint = Endpoint::from_shared(format!("http://{address}"))?
+        .initial_stream_window_size(limits::STREAM_WINDOW)
+        .initial_connection_window_size(limits::CONNECTION_WINDOW)
+        .max_frame_size(limits::FRAME_SIZE);
+    Ok(endpoint.connect().await?)
+}
+
 async fn calls(channel: Channel, work: Work, done: Done) -> Result<(), Status> {
     let mut client = Client::new(channel.clone());
     let mut multiplying = UnaryServiceClient::new(channel);
@@ -53,8 +61,10 @@ async fn calls(channel: Channel, work: Work, done: Done) -> Result<(), Status> {
         match work {
             Work::Unary1 | Work::Unary64 | Work::Unary512 => unary(&mut client, work, &done).await?,
             Work::ServerStreaming => server_streaming(&mut client, work, &done).await?,
-            Work::ClientStreaming => client_streaming(&mut client, work, RUN, &done).await?,
-            Work::Upload64kib => client_streaming(&mut client, work, RUN / 10, &done).await?,
+            Work::ClientStreaming | Work::Values => client_streaming(&mut client, work, RUN, &done).await?,
+            Work::Columnar | Work::Upload64kib => {
+                client_streaming(&mut client, work, RUN / 10, &done).await?
+            }
             Work::Upload1mib => client_streaming(&mut client, work, RUN / 100, &done).await?,
             Work::BidiStreaming => bidi_streaming(&mut client, work, &done).await?,
             Work::Multiply1 | Work::Multiply64 => {
@@ -81,14 +91,15 @@ async fn server_streaming(client: &mut Client, work: Work, done: &Done) -> Resul
 }
 
 async fn client_streaming(client: &mut Client, work: Work, run: u64, done: &Done) -> Result<(), Status> {
-    let (sent, payload) = (done.clone(), payload(work));
+    let (sent, payload, values) = (done.clone(), payload(work), work.values() as u64);
     let requests = tokio_stream::iter(0..run).map(move |_| {
-        sent.more(1);
-        MeasureClientStreamingRequest { payload: payload.clone(), values: Vec::new() }
+        sent.more(values.max(1));
+        MeasureClientStreamingRequest { payload: payload.clone(), values: (0..values).collect() }
     });
     let response = client.measure_client_streaming(requests).await?.into_inner();
-    if response.messages != run {
-        return Err(Status::data_loss(format!("{} of {run} messages arrived", response.messages)));
+    if (response.messages, response.values) != (run, run * values) {
+        let MeasureClientStreamingResponse { messages, values, .. } = response;
+        return Err(Status::data_loss(format!("{messages} of {run} messages arrived, with {values} values")));
     }
     Ok(())
 }
@@ -102,6 +113,33 @@ async fn bidi_streaming(client: &mut Client, work: Work, done: &Done) -> Result<
         done.more(1);
     }
     Ok(())
+}
+
+/// Opens a stream, and when it is `time` sends a message of so many bytes and
+/// waits for one as long, again and again; tells how long each answer took. It
+/// ends only with an error.
+pub(crate) async fn converse(
+    channel: Channel,
+    bytes: u32,
+    time: impl Future,
+    mut answered: impl FnMut(Duration),
+) -> anyhow::Result<()> {
+    // With its fields a message of 4 MiB is not longer than one may be.
+    let bytes = bytes.min(MESSAGE_BYTES as u32 - 10);
+    let payload = Bytes::from(vec![0; bytes as usize]);
+    let (sender, requests) = mpsc::channel(1);
+    let mut client = Client::new(channel).max_decoding_message_size(MESSAGE_BYTES as usize);
+    let mut responses = client.measure_bidi_streaming(ReceiverStream::new(requests)).await?.into_inner();
+    time.await;
+    loop {
+        let begun = Instant::now();
+        let request = MeasureBidiStreamingRequest { payload: payload.clone(), response_bytes: bytes };
+        // Whoever takes none any more answers with the reason.
+        let _ = sender.send(request).await;
+        let response = responses.message().await?.context("the server has ended the stream")?;
+        ensure!(response.payload.len() == payload.len(), "{} bytes came back", response.payload.len());
+        answered(begun.elapsed());
+    }
 }
 
 fn payload(work: Work) -> Bytes {

@@ -1,6 +1,6 @@
 //! The clients, each as lean as its protocol lets it be.
 
-mod grpc;
+pub(crate) mod grpc;
 mod h2;
 mod json_rpc;
 mod rest;
@@ -23,7 +23,7 @@ use crate::work::{Contestant, Work};
 pub(crate) struct Done(Arc<AtomicU64>);
 
 impl Done {
-    fn more(&self, count: u64) {
+    pub(crate) fn more(&self, count: u64) {
         self.0.fetch_add(count, Relaxed);
     }
 

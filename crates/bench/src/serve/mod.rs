@@ -6,23 +6,24 @@ mod json_rpc;
 mod rest;
 pub(crate) mod tcp;
 
-use std::io::Write as _;
+use std::{io::Write as _, net::SocketAddr};
 
 use anyhow::{Context as _, bail};
 use tokio::net::TcpListener;
 
 use crate::work::Contestant;
 
-/// Serves on a free port of 127.0.0.1, which is the first line of stdout, until
-/// the process is ended.
+/// Serves on an address, which is the first line of stdout, until the process is
+/// ended.
 ///
 /// # Errors
 ///
 /// When it cannot listen, and for ours, which is a program of its own.
-pub fn serve(contestant: Contestant) -> anyhow::Result<()> {
+pub fn serve(contestant: Contestant, listen: SocketAddr) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Runtime::new().context("no runtime")?;
     runtime.block_on(async {
-        let listener = TcpListener::bind("127.0.0.1:0").await.context("cannot listen on 127.0.0.1")?;
+        let listener = TcpListener::bind(listen).await;
+        let listener = listener.with_context(|| format!("cannot listen on {listen}"))?;
         let mut stdout = std::io::stdout();
         writeln!(stdout, "listening on http://{}", listener.local_addr()?)?;
         stdout.flush()?;

@@ -1,0 +1,93 @@
+//! Where, and with what.
+
+use std::{process::Command, thread::available_parallelism};
+
+use anyhow::Context as _;
+use serde::{Deserialize, Serialize};
+use sysinfo::{CpuRefreshKind, MemoryRefreshKind, RefreshKind, System};
+
+/// The machine, as far as it says what it is.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Machine {
+    pub(crate) cpu: String,
+    /// That this process may use.
+    pub(crate) cores: usize,
+    pub(crate) memory_bytes: u64,
+    pub(crate) os: String,
+    pub(crate) kernel: String,
+}
+
+/// What was measured, by which.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Versions {
+    /// `debug` figures say nothing.
+    pub(crate) profile: String,
+    /// Of the working copy that this was started in; `-dirty` when it was changed.
+    pub(crate) commit: String,
+    pub(crate) rustc: String,
+    pub(crate) tonic: String,
+    pub(crate) h2: String,
+    pub(crate) hyper: String,
+    pub(crate) tokio: String,
+}
+
+impl Machine {
+    /// To be asked before this process keeps to a core.
+    pub(crate) fn this() -> anyhow::Result<Self> {
+        let kind = RefreshKind::nothing()
+            .with_cpu(CpuRefreshKind::nothing())
+            .with_memory(MemoryRefreshKind::nothing().with_ram());
+        let system = System::new_with_specifics(kind)?;
+        Ok(Self {
+            cpu: system.cpus().first().map_or_else(unknown, |cpu| cpu.brand().to_owned()),
+            cores: available_parallelism().context("how many cores there are")?.get(),
+            memory_bytes: system.total_memory(),
+            os: System::long_os_version().unwrap_or_else(|_| unknown()),
+            kernel: System::kernel_version().unwrap_or_else(|_| unknown()),
+        })
+    }
+}
+
+impl Versions {
+    pub(crate) fn these() -> Self {
+        Self {
+            profile: if cfg!(debug_assertions) { "debug" } else { "release" }.to_owned(),
+            commit: commit().unwrap_or_else(unknown),
+            rustc: env!("BENCH_RUSTC").trim_start_matches("rustc ").to_owned(),
+            tonic: locked("tonic"),
+            h2: locked("h2"),
+            hyper: locked("hyper"),
+            tokio: locked("tokio"),
+        }
+    }
+}
+
+fn unknown() -> String {
+    "unknown".to_owned()
+}
+
+fn commit() -> Option<String> {
+    let described = Command::new("git").args(["describe", "--always", "--dirty"]).output().ok()?;
+    let described = described.status.success().then_some(described.stdout)?;
+    Some(String::from_utf8(described).ok()?.trim().to_owned())
+}
+
+/// The version of a crate that this program was built with.
+fn locked(name: &str) -> String {
+    let lock = include_str!("../../../Cargo.lock");
+    let (_, after) = lock.split_once(&format!("name = \"{name}\"\nversion = \"")).unwrap_or_default();
+    after.split('"').next().unwrap_or_default().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_those_of_the_lock_file() {
+        let Versions { rustc, tonic, h2, hyper, tokio, .. } = Versions::these();
+        for version in [rustc, tonic, h2, hyper, tokio] {
+            assert!(version.starts_with(|c: char| c.is_ascii_digit()), "{version:?}");
+        }
+    }
+}

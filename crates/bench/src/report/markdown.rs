@@ -1,0 +1,250 @@
+//! `docs/performance.md`.
+
+use std::fmt::{self, Write};
+
+use shared_chart::Unit;
+
+use super::{Report, notes::Notes, number, svg};
+use crate::{
+    statistics::Spread,
+    work::{Contestant, name},
+};
+
+pub(super) fn page(report: &Report, notes: &Notes) -> String {
+    let mut page = String::new();
+    // Nothing fails that writes into memory.
+    let _ = write(&mut page, report, notes);
+    page
+}
+
+fn write(page: &mut String, report: &Report, notes: &Notes) -> fmt::Result {
+    head(page, report)?;
+    goals(page, report, notes)?;
+    rates(page, report)?;
+    durable(page, report)?;
+    memory(page, report)?;
+    beside(page, report)?;
+    growth(page, report)
+}
+
+fn head(page: &mut String, report: &Report) -> fmt::Result {
+    let (machine, versions) = (&report.machine, &report.versions);
+    writeln!(
+        page,
+        "# Performance
+
+Made by `just bench-report` from [the figures of a run](performance/bench.json); do not edit. What is said about single
+goals is in [notes.md](performance/notes.md). Machines differ and are shared: ratios within a run are what can be
+compared, and other machines have others. To repeat it:
+
+```sh
+just bench          # measures, and writes target/bench.json
+just bench-report   # writes this page
+```
+"
+    )?;
+    if versions.profile == "debug" {
+        writeln!(page, "**Made with debug binaries, to see that it works: the figures say nothing.**\n")?;
+    }
+    writeln!(page, "| | |\n|---|---|")?;
+    let memory = Unit::Bytes.text(machine.memory_bytes as f64);
+    writeln!(page, "| machine | {}, {} cores, {memory} of memory |", machine.cpu, machine.cores)?;
+    writeln!(page, "| system | {}, kernel {} |", machine.os, machine.kernel)?;
+    let (tonic, h2, hyper, tokio) = (&versions.tonic, &versions.h2, &versions.hyper, &versions.tokio);
+    writeln!(
+        page,
+        "| versions | rustc {}; tonic {tonic}, h2 {h2}, hyper {hyper}, tokio {tokio} |",
+        versions.rustc
+    )?;
+    writeln!(page, "| built | {} of commit `{}` |", versions.profile, versions.commit)?;
+    let (rounds, each) = (count(report.rounds, "round"), Unit::Seconds.text(report.each_seconds));
+    writeln!(page, "| command | `{}` |\n| rounds | {rounds}, {each} for a measurement |\n", report.command)
+}
+
+fn goals(page: &mut String, report: &Report, notes: &Notes) -> fmt::Result {
+    writeln!(
+        page,
+        "## Goals
+
+Ratios are of operations for each second of the server's CPU time, with all layers on, unless the work says something
+else: medians of all rounds, and how far apart the rounds were. In each round everyone has a turn, so that what else the
+machine does hits all of them. A server has one core and the clients another, where the platform lets them.
+
+| work | against | goal | measured | each round | holds | |
+|---|---|---|---|---|---|---|"
+    )?;
+    for goal in &report.goals {
+        let (bound, measured, spread) = (goal.bound.words(), goal.measured(), goal.spread());
+        let (work, against, holds, key) = (&goal.work, &goal.against, goal.verdict(), &goal.key);
+        writeln!(page, "| {work} | {against} | {bound} | {measured} | {spread} | {holds} | `{key}` |")?;
+    }
+    writeln!(page)?;
+    picture(page, "goals", "The measured ratios beside their goals", report)?;
+    for goal in &report.goals {
+        if let Some(note) = notes.get(&goal.key) {
+            writeln!(page, "### `{}`\n\n{note}\n", goal.key)?;
+        }
+    }
+    Ok(())
+}
+
+fn rates(page: &mut String, report: &Report) -> fmt::Result {
+    if report.rates.is_empty() {
+        return Ok(());
+    }
+    writeln!(
+        page,
+        "## Operations
+
+For each second of the server's CPU time, and for each second that went by, where the client may be what is slow.
+`ratio` is how many times what the other one does the server does, by CPU time. What the works and the others are:
+`bench run --help`, `bench serve --help`.
+
+| work | by | a CPU second | a second | ratio | each round | by the clock |
+|---|---|---:|---:|---:|---|---:|"
+    )?;
+    for rate in &report.rates {
+        let ours = rate.contestant == Contestant::Ours;
+        let work = if ours { format!("`{}`", name(rate.work)) } else { String::new() };
+        let (cpu, wall) = (rate.per_cpu_second.median, rate.per_second.median);
+        write!(page, "| {work} | {} | {} | {} |", rate.contestant, number(cpu), number(wall))?;
+        if ours {
+            writeln!(page, " | | |")?;
+        } else {
+            let Spread { median, least, most } = rate.ratio;
+            let [ratio, least, most, clock] =
+                [median, least, most, rate.ratio_by_clock.median].map(|it| Unit::Ratio.text(it));
+            writeln!(page, " {ratio} | {least} to {most} | {clock} |")?;
+        }
+    }
+    writeln!(page)
+}
+
+fn durable(page: &mut String, report: &Report) -> fmt::Result {
+    let Some(durable) = &report.durable else { return Ok(()) };
+    let size = Unit::Bytes.text(durable.bytes as f64);
+    writeln!(
+        page,
+        "## An upload to the disk
+
+`client client-streaming upload` of {size} to a server that has just started, in seconds from its first question to the
+answer that the file is there: its checksum compared, the file and its directory fsynced. Beside it `cp` of the same
+file on the same disk, with an fsync of the copy and of its directory. Both read from the page cache. The client's own
+reading of the file for its checksum comes before, and is not in it. Nobody is kept on a core.
+
+| round | upload | `cp` + `fsync` |
+|---:|---:|---:|"
+    )?;
+    for (round, (upload, copy)) in durable.upload_seconds.iter().zip(&durable.copy_seconds).enumerate() {
+        writeln!(page, "| {} | {} | {} |", round + 1, seconds(*upload), seconds(*copy))?;
+    }
+    writeln!(page)
+}
+
+fn memory(page: &mut String, report: &Report) -> fmt::Result {
+    let Some(memory) = &report.memory else { return Ok(()) };
+    writeln!(
+        page,
+        "## Memory
+
+Resident memory of one server before, while and after {} bidirectional streams are open on {} connections: their heads
+have been answered, and nobody says anything. `after`: the least in the time of ten measurements after the connections
+were closed, in which nobody calls, and when that was. `after calls`: when unary calls were made for one measurement
+then. The next round is of the same process. What is to be given back is what the process took beyond a new
+one.
+
+| round | before | open | a stream | at the end of the connections | after | | after calls |
+|---:|---:|---:|---:|---:|---:|---:|---:|",
+        number(memory.streams as f64),
+        memory.connections
+    )?;
+    for (index, round) in memory.rounds.iter().enumerate() {
+        let [before, open, closed, after, calls] =
+            [round.before, round.open, round.closed, round.after, round.after_calls]
+                .map(|it| Unit::Bytes.text(it as f64));
+        let each = Unit::Bytes.text(round.open.saturating_sub(round.before) as f64 / memory.streams as f64);
+        let settled = seconds(round.after_seconds);
+        writeln!(
+            page,
+            "| {} | {before} | {open} | {each} | {closed} | {after} | {settled} | {calls} |",
+            index + 1
+        )?;
+    }
+    writeln!(page)
+}
+
+fn beside(page: &mut String, report: &Report) -> fmt::Result {
+    let Some(beside) = &report.beside else { return Ok(()) };
+    writeln!(
+        page,
+        "## Calls beside an upload
+
+Small unary calls on one connection, {} a second, half of the {} that one connection with 64 in flight came to. Calls
+begin when they are due, whether or not those before were answered, and their time counts from then. Beside them, on
+another connection, an upload in messages of 64 KiB that the server throws away, as fast as it goes; its client stands
+back where both clients want their core.
+
+| round | p50 | p90 | p99 | p99.9 | beside an upload of | p50 | p90 | p99 | p99.9 |
+|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
+        number(beside.per_second),
+        number(beside.highest_per_second)
+    )?;
+    let uploads = beside.beside_upload.iter().zip(&beside.upload_bytes_per_second);
+    for (round, (alone, (with, upload))) in beside.alone.iter().zip(uploads).enumerate() {
+        let cells = |of: &crate::latency::Latency| {
+            [of.p50, of.p90, of.p99, of.p999].map(|it| seconds(it / 1e6)).join(" | ")
+        };
+        let upload = Unit::BytesPerSecond.text(*upload);
+        writeln!(page, "| {} | {} | {upload} | {} |", round + 1, cells(alone), cells(with))?;
+    }
+    writeln!(page)
+}
+
+fn growth(page: &mut String, report: &Report) -> fmt::Result {
+    if !report.streams.is_empty() {
+        writeln!(page, "## More streams\n")?;
+        picture(page, "streams", "Messages answered over the number of streams", report)?;
+        writeln!(page, "| streams | connections | by | a CPU second | each round | a second |")?;
+        writeln!(page, "|---:|---:|---|---:|---:|---:|")?;
+    }
+    for point in &report.streams {
+        let (cpu, wall) = (point.per_cpu_second, number(point.per_second.median));
+        let spread = format!("{} to {}", number(cpu.least), number(cpu.most));
+        let (streams, connections, by) = (point.streams, point.connections, point.contestant);
+        writeln!(page, "| {streams} | {connections} | {by} | {} | {spread} | {wall} |", number(cpu.median))?;
+    }
+    if !report.sizes.is_empty() {
+        writeln!(
+            page,
+            "\n## Longer messages
+
+A message there and as long a one back, on one stream. A message may have 4 MiB with all that is in it: the longest
+payload is ten bytes shorter.
+"
+        )?;
+        picture(page, "sizes", "Time until the answer over the size of a message", report)?;
+        writeln!(page, "| size | by | p50 | each round | p99 |\n|---:|---|---:|---:|---:|")?;
+    }
+    for point in &report.sizes {
+        let size = Unit::Bytes.text(point.bytes.into());
+        let [p50, least, most, p99] =
+            [point.p50.median, point.p50.least, point.p50.most, point.p99.median].map(|it| seconds(it / 1e6));
+        writeln!(page, "| {size} | {} | {p50} | {least} to {most} | {p99} |", point.contestant)?;
+    }
+    Ok(())
+}
+
+fn picture(page: &mut String, name: &str, words: &str, report: &Report) -> fmt::Result {
+    if svg::pictures(report).iter().any(|(path, _)| *path == svg::path(name)) {
+        writeln!(page, "![{words}]({})\n", svg::path(name))?;
+    }
+    Ok(())
+}
+
+fn seconds(value: f64) -> String {
+    Unit::Seconds.text(value)
+}
+
+fn count(number: usize, of: &str) -> String {
+    format!("{number} {of}{}", if number == 1 { "" } else { "s" })
+}

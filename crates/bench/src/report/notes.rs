@@ -1,0 +1,53 @@
+//! What people have to say about a goal, such as why it is not reached: in
+//! `notes.md`, below a heading with the goal's key. A figure in it is one of the
+//! run: `{unary-64-h2}` becomes what was measured.
+
+use std::{collections::BTreeMap, fs, io::ErrorKind, path::Path};
+
+use anyhow::{Context as _, bail};
+
+use super::Report;
+
+/// By key.
+pub(super) type Notes = BTreeMap<String, String>;
+
+pub(super) fn read(file: &Path, report: &Report) -> anyhow::Result<Notes> {
+    match fs::read_to_string(file) {
+        Ok(text) => parse(&text, report).with_context(|| format!("{} cannot be used", file.display())),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(Notes::new()),
+        Err(error) => Err(error).with_context(|| format!("cannot read {}", file.display())),
+    }
+}
+
+/// What is before the first heading is for those who write.
+fn parse(text: &str, report: &Report) -> anyhow::Result<Notes> {
+    let sections = format!("\n{text}");
+    let mut notes = Notes::new();
+    for section in sections.split("\n## ").skip(1) {
+        let (key, note) = section.split_once('\n').unwrap_or((section, ""));
+        let key = key.trim();
+        goal(report, key)?;
+        notes.insert(key.to_owned(), filled(note.trim(), report)?);
+    }
+    Ok(notes)
+}
+
+fn filled(note: &str, report: &Report) -> anyhow::Result<String> {
+    let (mut filled, mut rest) = (String::new(), note);
+    while let Some((before, after)) = rest.split_once('{') {
+        let (key, after) = after.split_once('}').with_context(|| format!("no }} after {{{after}"))?;
+        filled += before;
+        filled += &goal(report, key)?;
+        rest = after;
+    }
+    Ok(filled + rest)
+}
+
+/// What was measured.
+fn goal(report: &Report, key: &str) -> anyhow::Result<String> {
+    let Some(goal) = report.goals.iter().find(|goal| goal.key == key) else {
+        let keys: Vec<_> = report.goals.iter().map(|goal| goal.key.as_str()).collect();
+        bail!("there is no goal {key:?}; there are {}", keys.join(", "));
+    };
+    Ok(goal.measured())
+}
