@@ -94,7 +94,7 @@ pub(crate) async fn rate(
         }
         let (after, took, went_by) = (done.count(), target.cpu_time()?, begun.elapsed());
         let operations = (after - before) as f64;
-        rates.cpu.push(operations / (took - cpu).max(TICK).as_secs_f64());
+        rates.cpu.push(operations / took.saturating_sub(cpu).max(TICK).as_secs_f64());
         rates.wall.push(operations / went_by.as_secs_f64());
         Ok(())
     };
