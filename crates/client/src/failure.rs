@@ -148,6 +148,11 @@ impl Failure {
         Self::new(Kind::System, format!("the work was cut short: {error}"))
     }
 
+    /// There is no room for figures.
+    pub(crate) fn figures(error: &hdrhistogram::CreationError) -> Self {
+        Self::new(Kind::System, format!("no histogram can be made: {error}"))
+    }
+
     pub(crate) fn signals(error: &io::Error) -> Self {
         Self::new(Kind::System, format!("the handlers for signals cannot be installed: {error}"))
     }
