@@ -121,7 +121,7 @@ impl Run<'_> {
                     Ok(figures) => Ok(figures),
                     Err(failure) => {
                         let reason = format!("{}: {}", failure.code(), failure.message);
-                        refused.get_or_insert(failure);
+                        refused.get_or_insert((failure, self.during));
                         Err(reason)
                     }
                 },
@@ -134,7 +134,13 @@ impl Run<'_> {
         self.during = None;
         // When no way is left, that is a failure and no report.
         let nothing = self.measured.iter().all(|measured| measured.outcome.is_err());
-        refused.filter(|_| nothing).map_or(Ok(()), Err)
+        match refused.filter(|_| nothing) {
+            Some((failure, during)) => {
+                self.during = during;
+                Err(failure)
+            }
+            None => Ok(()),
+        }
     }
 
     /// The figures of one way, or why the server does not want it.

@@ -36,8 +36,8 @@ pub(super) fn for_output(config: &Config, bench: &Bench) -> Box<dyn Renderer> {
 fn asked(config: &Config, bench: &Bench) -> String {
     let server = config.servers.first().map(ToString::to_string).unwrap_or_default();
     let amount = match bench.amount {
-        Amount::Messages(messages) => format!("{} messages", HumanCount(messages)),
-        Amount::Duration(duration) => format!("{} of messages", humantime::format_duration(duration)),
+        Amount::Messages(messages) => HumanCount(messages).to_string(),
+        Amount::Duration(duration) => humantime::format_duration(duration).to_string(),
     };
     let rate = bench.rate.map(|rate| format!(" at {}/s", HumanCount(rate))).unwrap_or_default();
     let connections = match bench.connections {
@@ -45,8 +45,8 @@ fn asked(config: &Config, bench: &Bench) -> String {
         several => format!("{several} connections"),
     };
     format!(
-        "{server}  {amount} of {}{rate} each way, up to {} in flight over {connections}",
+        "{server}: messages of {}, {amount}{rate} in each way, up to {} in flight over {connections}",
         Unit::Bytes.text(bench.size as f64),
-        bench.concurrency
+        HumanCount(bench.concurrency as u64)
     )
 }

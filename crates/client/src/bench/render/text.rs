@@ -83,8 +83,8 @@ impl<W: Write> Text<W> {
             if told != Some(*goal) {
                 told = Some(*goal);
                 self.head(
-                    "a message costs",
-                    "   B sent  received  client CPU  server CPU    headers    first  blocked   to ack",
+                    &format!("{}: a message", goal.name()),
+                    "   B sent  received client CPU server CPU   headers    first  blocked   to ack",
                 )?;
             }
             let wire = |bytes: u64| format!("{:.1}", figures.per_message(bytes as f64));
@@ -97,9 +97,8 @@ impl<W: Write> Text<W> {
                 let all = figures.took.as_secs_f64() * figures.connections as f64;
                 format!("{:.0} %", 100.0 * blocked.as_secs_f64() / all)
             });
-            writeln!(
-                self.out,
-                "{:<20}{:>9}{:>10}{:>12}{server:>12}{:>11}{:>9}{:>9}{:>9}",
+            let row = format!(
+                "{:<20}{:>9}{:>10}{:>11}{server:>11}{:>10}{:>9}{:>9}{:>9}",
                 way.title(),
                 wire(figures.wire_sent),
                 wire(figures.wire_received),
@@ -108,7 +107,8 @@ impl<W: Write> Text<W> {
                 seconds(figures.first_message),
                 blocked.unwrap_or_default(),
                 seconds(figures.acknowledged),
-            )?;
+            );
+            writeln!(self.out, "{}", row.trim_end())?;
         }
         Ok(())
     }
@@ -134,6 +134,17 @@ impl<W: Write> Text<W> {
             if figures().any(|figures| figures.time_of == time_of) {
                 lines.push((time_of.name(), what.to_owned()));
             }
+        }
+        if figures().any(|figures| figures.headers.is_some()) {
+            let text = "from the beginning of a stream to the head of its answer, and to the first message";
+            lines.push(("headers", text.to_owned()));
+        }
+        if figures().any(|figures| figures.blocked.is_some()) {
+            lines.push(("blocked", "of the time, the stream could not be sent".to_owned()));
+        }
+        if figures().any(|figures| figures.acknowledged.is_some()) {
+            let text = "from the last message of a stream to the answer that says that all have arrived";
+            lines.push(("to ack", text.to_owned()));
         }
         let mut unknown = figures().filter_map(|figures| match &figures.server_cpu {
             ServerCpu::Unknown(reason) => Some(reason),
