@@ -207,7 +207,12 @@ impl Load {
         let due = due.min(self.total);
         pace.due.add_permits(usize::try_from(due - *released).unwrap_or_default());
         *released = due;
-        (due < self.total && !self.over.load(Relaxed)).then(|| self.begun + pace.after(due))
+        if due == self.total {
+            // Nobody waits for one that never comes.
+            pace.due.add_permits(Semaphore::MAX_PERMITS / 2);
+            return None;
+        }
+        (!self.over.load(Relaxed)).then(|| self.begun + pace.after(due))
     }
 }
 
@@ -220,4 +225,58 @@ impl Pace {
 
 pub(super) fn nanoseconds(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn so_many_messages_are_given_out_and_no_more() {
+        let load = Load::begin(Amount::Messages(1000), None);
+        let takers = [(); 4].map(|()| {
+            let load = load.clone();
+            thread::spawn(move || std::iter::from_fn(|| load.next_now()).count())
+        });
+        assert_eq!(takers.map(|taker| taker.join().unwrap()).iter().sum::<usize>(), 1000);
+        assert!(load.next().await.is_none());
+    }
+
+    #[tokio::test]
+    async fn with_a_rate_each_is_due_at_its_time_however_late_it_is_taken() {
+        let load = Load::begin(Amount::Messages(20), Some(200));
+        let mut due = vec![load.next().await.unwrap()];
+        // All of them are due by now.
+        tokio::time::sleep(Duration::from_millis(150)).await;
+        while let Some(time) = load.next().await {
+            due.push(time);
+        }
+        let after: Vec<_> = due.iter().map(|time| time.duration_since(due[0]).as_millis()).collect();
+        assert_eq!(after, (0..20).map(|number| number * 5).collect::<Vec<_>>());
+        // It was the number of messages that ended it, and not the time.
+        assert!(!load.over.load(Relaxed));
+        let schedule = load.schedule(20).unwrap();
+        assert!(schedule.late >= 19 && !schedule.kept, "{schedule:?}");
+        assert_eq!(schedule.unsent, 0);
+    }
+
+    #[tokio::test]
+    async fn none_is_given_out_before_it_is_due() {
+        let load = Load::begin(Amount::Messages(10), Some(1000));
+        while let Some(due) = load.next().await {
+            assert!(due <= Instant::now());
+        }
+        assert!(load.begun.elapsed() >= Duration::from_millis(9));
+        assert_eq!(load.schedule(10).unwrap().unsent, 0);
+    }
+
+    #[tokio::test]
+    async fn what_is_ended_gives_out_nothing_more() {
+        for rate in [None, Some(1)] {
+            let load = Load::begin(Amount::Duration(Duration::from_secs(1000)), rate);
+            assert!(load.next().await.is_some());
+            load.end();
+            assert!(load.next().await.is_none());
+        }
+    }
 }

@@ -32,7 +32,7 @@ use self::{
     render::Renderer,
     report::{Figures, Measured},
     server::{Server, ServerCpu},
-    ways::{Goal, Work},
+    ways::{Goal, TimeOf, Work},
 };
 pub(crate) use self::{load::Amount, ways::Way};
 use crate::{
@@ -212,7 +212,7 @@ impl Run<'_> {
         self.progress.set_position(done + STEPS);
 
         let time_of = way.time_of(rate.is_some());
-        let times = if time_of == ways::TimeOf::Send { &work.sending.times } else { &work.times };
+        let times = if time_of == TimeOf::Send { &work.sending.times } else { &work.times };
         if tally.messages == 0 {
             return Err(Failure::answer("no message has arrived in all that time"));
         }
@@ -223,7 +223,7 @@ impl Run<'_> {
             message_bytes: size,
             took,
             connections,
-            in_flight,
+            in_flight: (time_of == TimeOf::Answer).then_some(in_flight),
             time_of,
             times: times.take(),
             schedule: load.schedule(tally.messages),

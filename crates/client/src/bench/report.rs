@@ -27,7 +27,8 @@ pub(super) struct Figures {
     pub(super) message_bytes: u64,
     pub(super) took: Duration,
     pub(super) connections: usize,
-    pub(super) in_flight: usize,
+    /// How many were unanswered, where each is answered.
+    pub(super) in_flight: Option<usize>,
     pub(super) time_of: TimeOf,
     /// In nanoseconds.
     pub(super) times: Histogram<u64>,

@@ -29,11 +29,10 @@ const ALL: [(&str, &str); 11] = [
 ];
 
 /// Each has them, whatever the way.
-const NUMBERS: [&str; 14] = [
+const NUMBERS: [&str; 13] = [
     "messages",
     "message_bytes",
     "connections",
-    "in_flight",
     "seconds",
     "messages_per_second",
     "bytes_per_second",
@@ -147,7 +146,8 @@ fn streams_tell_when_they_began_and_when_all_had_arrived() {
         assert_eq!(stream["time_of"], "send");
     }
     let unary = way(&ended, "deliver", "unary");
-    assert_eq!(unary["time_of"], "answer");
+    assert_eq!((&unary["time_of"], &unary["in_flight"]), (&"answer".into(), &1.into()));
+    assert_eq!(bidi["in_flight"], 64);
     // What a way does not have is missing, and no zero.
     assert!(unary.get("acknowledged_us").is_none() && unary.get("schedule").is_none(), "{unary}");
 }
@@ -274,7 +274,7 @@ fn a_schedule_that_is_kept_is_said_to_be() {
         }
         assert_eq!((&line["schedule"]["messages"], &line["schedule"]["unsent"]), (&100.into(), &0.into()));
         // The last one is due half a second after the first.
-        assert!(number(&line, "seconds") >= 0.49, "{line}");
+        assert!((0.49..2.2).contains(&number(&line, "seconds")), "{line}");
     }
 }
 
