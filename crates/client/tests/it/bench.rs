@@ -241,10 +241,10 @@ fn a_stall_is_seen_by_all_that_were_due_in_it() {
         let proxy = Proxy::start(server.url.strip_prefix("http://").unwrap().parse().unwrap());
         // Two seconds of messages, of which the stall has three tenths.
         let options =
-            format!("bench --output json --warmup 0s --rate 500 --messages 1000 --size 16 --only {name}");
+            format!("bench --output json --warmup 0s --rate 100 --messages 200 --size 16 --only {name}");
         let ended = thread::scope(|scope| {
             let measuring = scope.spawn(|| client(&options).arg(format!("http://{}", proxy.address)).run());
-            eventually(|| proxy.passed() > 3000, "nothing is measured");
+            eventually(|| proxy.passed() > 1500, "nothing is measured");
             proxy.set(Trouble::StallAfter(0));
             eventually(|| proxy.reached(), "nothing is sent any more");
             // The length of the stall is what is to be seen.
@@ -253,13 +253,14 @@ fn a_stall_is_seen_by_all_that_were_due_in_it() {
             measuring.join().unwrap()
         });
         let line = way(&ended.ok(), "deliver", name);
-        assert_eq!(line["messages"], 1000);
+        assert_eq!(line["messages"], 200);
         // The tenth that is the latest was due in the first 400 ms of the 600.
         assert!(number(&line, "p90_us") >= 300e3, "{line}");
         assert!(number(&line, "max_us") >= 550e3, "{line}");
         // Some came before it.
         assert!(number(&line, "p50_us") < 300e3, "{line}");
-        assert!(number(&line["schedule"], "late") >= 200.0, "{line}");
+        // One at a time they could not even be sent.
+        assert!(name != "unary" || number(&line["schedule"], "late") >= 40.0, "{line}");
     }
 }
 
