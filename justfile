@@ -182,6 +182,22 @@ lessons-doc:
     {{ bin }}/lessons --markdown >docs/lessons.md.new
     mv docs/lessons.md.new docs/lessons.md
 
+# What a message costs in each way, at a server of its own or at a running one: `just measure`, `just measure http://proxy:8080 --size 1KiB`.
+[group("measure")]
+[no-cd, no-exit-message, positional-arguments]
+measure *options:
+    #!/usr/bin/env bash
+    set -euo pipefail
+    cargo build --quiet --release --manifest-path {{ justfile_directory() }}/Cargo.toml -p server -p client
+    dir=$(mktemp -d)
+    mkfifo "$dir/stdout"
+    {{ target }}/release/server --listen 127.0.0.1:0 --data-dir :memory: all >"$dir/stdout" 2>"$dir/log" &
+    server=$!
+    trap 'kill "$server" 2>/dev/null || true; wait "$server" || true; rm -r "$dir"' EXIT
+    # The server's first line is `listening on http://ADDRESS`.
+    read -r _ _ url <"$dir/stdout"
+    FOURMODES_SERVER=${FOURMODES_SERVER:-$url} {{ target }}/release/client bench "$@"
+
 # The server beside others, in one run: `just bench`, `just bench --only unary64 --against h2`.
 [group("measure")]
 [positional-arguments]

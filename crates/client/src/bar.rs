@@ -21,6 +21,23 @@ pub(crate) fn of_bytes(progress: &ProgressBar, total: u64) {
     }
 }
 
+/// How often a bar is moved.
+pub(crate) const TICK: Duration = Duration::from_millis(100);
+
+/// Ways that are measured one after the other. Shown on a terminal alone.
+pub(crate) fn of_ways() -> ProgressBar {
+    if !io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let progress = ProgressBar::new(1);
+    progress.set_draw_target(ProgressDrawTarget::stderr());
+    if let Ok(style) = ProgressStyle::with_template("{bar:40} {elapsed}, {eta} left  {msg}") {
+        progress.set_style(style);
+    }
+    progress.enable_steady_tick(TICK);
+    progress
+}
+
 /// Counts what is done. Shown on a terminal alone.
 pub(crate) fn of_checks() -> ProgressBar {
     if !io::stderr().is_terminal() {
@@ -30,6 +47,6 @@ pub(crate) fn of_checks() -> ProgressBar {
     if let Ok(style) = ProgressStyle::with_template("{spinner} {pos} checks in {elapsed}") {
         progress.set_style(style);
     }
-    progress.enable_steady_tick(Duration::from_millis(100));
+    progress.enable_steady_tick(TICK);
     progress
 }

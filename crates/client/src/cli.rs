@@ -8,7 +8,7 @@ use shared_proto::{code_name, limits::CHUNK_BYTES};
 use tonic::Code;
 use uuid::Uuid;
 
-use crate::{check::Group, retry::MOST_ATTEMPTS};
+use crate::{bench::Way, check::Group, retry::MOST_ATTEMPTS};
 
 /// Shows gRPC's four communication modes at work.
 ///
@@ -289,6 +289,106 @@ pub(crate) enum Command {
             value_parser = clap::builder::FalseyValueParser::new()
         )]
         standard: bool,
+    },
+    /// Measure what a message costs in each way that gRPC has, and say which one to take
+    ///
+    /// The same job in each way: to deliver messages and to know that they have
+    /// arrived, and to receive them. The server has to be a Four Modes server.
+    Bench {
+        /// The server, or what is before it [default: the one of --server]
+        #[arg(value_name = "URL", value_parser = trimmed)]
+        url: Option<String>,
+        /// Only this way; may be given several times
+        #[arg(
+            long,
+            env = "FOURMODES_ONLY",
+            hide_env_values = true,
+            value_delimiter = ',',
+            value_name = "WAY"
+        )]
+        only: Vec<Way>,
+        /// How many messages each way [default: as many as pass in --duration]
+        #[arg(
+            long,
+            env = "FOURMODES_MESSAGES",
+            hide_env_values = true,
+            value_name = "N",
+            value_parser = clap::value_parser!(u64).range(1..=1_000_000_000_000),
+            allow_negative_numbers = true,
+            conflicts_with = "duration"
+        )]
+        messages: Option<u64>,
+        /// How long each way, from 50ms on; a warm-up comes before it
+        #[arg(
+            long,
+            env = "FOURMODES_DURATION",
+            hide_env_values = true,
+            default_value = "1s",
+            value_name = "DURATION",
+            value_parser = measurable,
+            allow_hyphen_values = true
+        )]
+        duration: Duration,
+        /// How long a message is, up to 16MiB. A server takes 64 KiB by unary calls
+        /// and 4 MiB by streams, unless it was told otherwise
+        #[arg(
+            long,
+            env = "FOURMODES_SIZE",
+            hide_env_values = true,
+            default_value = "128",
+            value_name = "SIZE",
+            value_parser = message_size,
+            allow_hyphen_values = true
+        )]
+        size: u64,
+        /// How many messages are in flight at the same time, over all connections, where
+        /// it is not one at a time. A server takes 100 calls at a time on a connection
+        #[arg(
+            long,
+            env = "FOURMODES_CONCURRENCY",
+            hide_env_values = true,
+            default_value_t = 64,
+            value_name = "K",
+            value_parser = clap::value_parser!(u32).range(1..=100_000),
+            allow_negative_numbers = true
+        )]
+        concurrency: u32,
+        /// How many connections, each with a stream of its own, where it is not one at a time
+        #[arg(
+            long,
+            env = "FOURMODES_CONNECTIONS",
+            hide_env_values = true,
+            default_value_t = 1,
+            value_name = "C",
+            value_parser = clap::value_parser!(u32).range(1..=1000),
+            allow_negative_numbers = true
+        )]
+        connections: u32,
+        /// Send so many messages a second, each at its time, whatever has become of those
+        /// before; times count from then on [default: as fast as they are answered or taken]
+        #[arg(
+            long,
+            env = "FOURMODES_RATE",
+            hide_env_values = true,
+            value_name = "N",
+            value_parser = clap::value_parser!(u64).range(1..=10_000_000),
+            allow_negative_numbers = true
+        )]
+        rate: Option<u64>,
+        /// How long each way is used before it is measured
+        #[arg(
+            long,
+            env = "FOURMODES_WARMUP",
+            hide_env_values = true,
+            default_value = "200ms",
+            value_name = "DURATION",
+            value_parser = duration,
+            allow_hyphen_values = true
+        )]
+        warmup: Duration,
+        /// Also draw it
+        #[arg(long, env = "FOURMODES_PLOT", hide_env_values = true, value_name = "FILE.svg")]
+        plot: Option<PathBuf>,
     },
     /// Print a completion script for a shell
     Completions {
@@ -669,6 +769,23 @@ fn chunk(text: &str) -> Result<usize, String> {
     match usize::try_from(shared_process::bytes(text)?).unwrap_or(usize::MAX) {
         size if (SMALLEST..=CHUNK_BYTES).contains(&size) => Ok(size),
         size => Err(format!("{size} bytes are not from 1KiB to 2MiB, half of what a server takes at once")),
+    }
+}
+
+/// A shorter time has too few messages in it to say anything.
+fn measurable(text: &str) -> Result<Duration, String> {
+    const SHORTEST: Duration = Duration::from_millis(50);
+    match duration(text)? {
+        enough if enough >= SHORTEST => Ok(enough),
+        _ => Err("measure for 50ms at least".to_owned()),
+    }
+}
+
+fn message_size(text: &str) -> Result<u64, String> {
+    const LARGEST: u64 = 16 << 20;
+    match shared_process::bytes(text)? {
+        size if (1..=LARGEST).contains(&size) => Ok(size),
+        size => Err(format!("{size} bytes are not from 1 to 16MiB, the most that a server sends at once")),
     }
 }
 

@@ -11,6 +11,7 @@ use uuid::Uuid;
 pub(crate) use crate::cli::Delivery;
 use crate::{
     attached::Attached,
+    bench::{Amount, Bench},
     check::Group,
     cli::{self, Cli, Command, Options, Output, Place, Work},
 };
@@ -84,6 +85,7 @@ pub(crate) enum Job {
     Demonstration(Mode),
     Tour,
     Check(Check),
+    Bench(Bench),
 }
 
 /// What is asked of a path.
@@ -139,7 +141,7 @@ impl Job {
             Self::Readings { .. } | Self::Upload { .. } => Mode::ClientStreaming.name(),
             Self::Chat { .. } | Self::Sync { .. } => Mode::BidiStreaming.name(),
             Self::Demonstration(mode) => mode.name(),
-            Self::Tour | Self::Check(_) => "all",
+            Self::Tour | Self::Check(_) | Self::Bench(_) => "all",
         }
     }
 
@@ -163,6 +165,7 @@ impl Job {
             Self::Demonstration(_) => "demonstration",
             Self::Tour => "tour",
             Self::Check(_) => "check",
+            Self::Bench(_) => "bench",
         }
     }
 }
@@ -171,7 +174,7 @@ impl Job {
 impl fmt::Display for Job {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Tour | Self::Check(_) => f.write_str(self.scenario()),
+            Self::Tour | Self::Check(_) | Self::Bench(_) => f.write_str(self.scenario()),
             Self::Demonstration(mode) => f.write_str(mode.name()),
             _ => write!(f, "{} {}", self.mode(), self.scenario()),
         }
@@ -187,7 +190,9 @@ impl Config {
         let server =
             |text: &String| server_uri(text).map_err(|reason| wrong(format!("--server {text}: {reason}")));
         let url = match &job {
-            Job::Check(Check { url, .. }) => url.as_ref().map(std::slice::from_ref),
+            Job::Check(Check { url, .. }) | Job::Bench(Bench { url, .. }) => {
+                url.as_ref().map(std::slice::from_ref)
+            }
             _ => None,
         };
         let servers: Vec<Uri> =
@@ -200,6 +205,18 @@ impl Config {
                 return Err(wrong("check draws no diagram: leave --diagram out".to_owned()));
             }
             Job::Check(_) => {}
+            Job::Bench(_) if servers.len() > 1 => {
+                return Err(wrong("bench measures one path: name one server".to_owned()));
+            }
+            Job::Bench(_) if options.diagram.is_some() => {
+                return Err(wrong("bench draws no diagram: leave --diagram out, or use --plot".to_owned()));
+            }
+            Job::Bench(bench) if bench.concurrency < bench.connections => {
+                let connections = bench.connections;
+                return Err(wrong(format!(
+                    "{connections} connections have nothing to do each: give a --concurrency of {connections} or more"
+                )));
+            }
             _ if options.output == Output::Junit => {
                 return Err(wrong("--output junit is for check alone; use json".to_owned()));
             }
@@ -289,6 +306,28 @@ impl TryFrom<Command> for Job {
             },
             Command::Tour => Self::Tour,
             Command::Check { url, only, idle, standard } => Self::Check(Check { url, only, idle, standard }),
+            Command::Bench {
+                url,
+                only,
+                messages,
+                duration,
+                size,
+                concurrency,
+                connections,
+                rate,
+                warmup,
+                plot,
+            } => Self::Bench(Bench {
+                url,
+                only,
+                amount: messages.map_or(Amount::Duration(duration), Amount::Messages),
+                size,
+                concurrency: concurrency as usize,
+                connections: connections as usize,
+                rate,
+                warmup,
+                plot,
+            }),
             Command::Completions { shell } => return Err(shell),
         })
     }

@@ -1,6 +1,6 @@
 //! The channel: the client's half of what the server's layers do.
 
-use std::{io, time::Duration};
+use std::{io, sync::Arc, time::Duration};
 
 use http::Uri;
 use hyper_util::{client::legacy::connect::HttpConnector, rt::TokioIo};
@@ -19,6 +19,7 @@ use crate::{
     config::Connection,
     failure::Failure,
     tls::{Stream, Tls, Trouble},
+    traffic::{Counted, Traffic},
 };
 
 /// How long to wait for the first word of the server, which HTTP/2 has it say at
@@ -35,6 +36,15 @@ const FIRST_WORD: Duration = Duration::from_millis(100);
 /// cannot be used, or the server refuses this client at once. That it speaks
 /// HTTP/2 shows only with the first call.
 pub(crate) async fn connect(server: &Uri, connection: &Connection) -> Result<Channel, Failure> {
+    connect_counted(server, connection, Arc::default()).await
+}
+
+/// Likewise. What passes the socket is counted.
+pub(crate) async fn connect_counted(
+    server: &Uri,
+    connection: &Connection,
+    traffic: Arc<Traffic>,
+) -> Result<Channel, Failure> {
     let tls = match server.scheme_str() {
         Some("https") => Some(Tls::load(server, &connection.tls)?),
         _ => None,
@@ -52,7 +62,7 @@ pub(crate) async fn connect(server: &Uri, connection: &Connection) -> Result<Cha
         .http2_keep_alive_interval(connection.keepalive_interval)
         .keep_alive_timeout(connection.keepalive_timeout)
         .keep_alive_while_idle(true)
-        .connect_with_connector(once(tls, hear))
+        .connect_with_connector(once(tls, traffic, hear))
         .await?;
     match timeout(FIRST_WORD, heard).await {
         Ok(Ok(Err(trouble))) => Err(trouble.into()),
@@ -78,6 +88,7 @@ pub(crate) async fn serves(channel: &Channel) -> Result<(), Failure> {
 /// hangs up, thousands of times a second.
 fn once(
     tls: Option<Tls>,
+    traffic: Arc<Traffic>,
     hear: oneshot::Sender<Result<(), Trouble>>,
 ) -> impl Service<
     Uri,
@@ -89,11 +100,11 @@ fn once(
     let mut connector = HttpConnector::new();
     connector.set_nodelay(true);
     connector.enforce_http(false);
-    let mut unused = Some((connector, tls, hear));
+    let mut unused = Some((connector, tls, traffic, hear));
     service_fn(move |server| {
         let connector = unused.take();
         async move {
-            let Some((mut connector, tls, hear)) = connector else {
+            let Some((mut connector, tls, traffic, hear)) = connector else {
                 return Err("the connection has ended".into());
             };
             let socket = connector.call(server).await?.into_inner();
@@ -103,6 +114,7 @@ fn once(
             if socket.local_addr()? == socket.peer_addr()? {
                 return Err(io::Error::from(io::ErrorKind::ConnectionRefused).into());
             }
+            let socket = Counted::new(socket, traffic);
             Ok(TokioIo::new(Stream::open(socket, tls, hear).await?))
         }
     })

@@ -11,6 +11,7 @@ use std::{
 };
 
 use serde::Serialize;
+use serde_json::{Value, json};
 use shared_proto::code_name;
 use tonic::{Code, Status, TimeoutExpired};
 use tonic_types::StatusExt as _;
@@ -148,6 +149,11 @@ impl Failure {
         Self::new(Kind::System, format!("the work was cut short: {error}"))
     }
 
+    /// There is no room for figures.
+    pub(crate) fn figures(error: &hdrhistogram::CreationError) -> Self {
+        Self::new(Kind::System, format!("no histogram can be made: {error}"))
+    }
+
     pub(crate) fn signals(error: &io::Error) -> Self {
         Self::new(Kind::System, format!("the handlers for signals cannot be installed: {error}"))
     }
@@ -238,6 +244,22 @@ impl Failure {
             Kind::System => ("the system refused it", "see the error above"),
             Kind::Interrupted | Kind::ReaderGone => ("", ""),
         }
+    }
+
+    /// Everything a program needs.
+    pub(crate) fn json(&self) -> Value {
+        let (cause, next) = self.advice();
+        let mut error = json!({
+            "code": self.code(),
+            "message": self.message,
+            "details": self.details,
+            "sources": self.sources,
+        });
+        if !cause.is_empty() {
+            error["cause"] = cause.into();
+            error["next"] = next.into();
+        }
+        error
     }
 
     /// Everything a person needs, on several lines.

@@ -7,6 +7,7 @@
 
 mod attached;
 mod bar;
+mod bench;
 mod check;
 mod cli;
 mod config;
@@ -22,6 +23,7 @@ mod servers;
 mod session;
 mod timeline;
 mod tls;
+mod traffic;
 mod words;
 mod working_copy;
 

@@ -15,7 +15,7 @@ use shared_process::Signals;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    check,
+    bench, check,
     cli::Cli,
     config::{self, Config, Job},
     failure::Failure,
@@ -40,8 +40,15 @@ pub async fn run(cli: Cli) -> ExitCode {
         Ok(config) => config,
         Err(usage) => usage.exit(),
     };
-    if let Job::Check(wanted) = &config.job {
-        return check(&config, wanted).await;
+    match &config.job {
+        Job::Check(wanted) => return check(&config, wanted).await,
+        Job::Bench(wanted) => {
+            return match stop(&config) {
+                Ok(stop) => bench::run(&config, wanted, stop).await,
+                Err(failure) => failure.report(&config.tried()),
+            };
+        }
+        _ => {}
     }
     let (outcome, timeline) = match Timeline::new(&config) {
         Ok(timeline) => (outcome(&config, &timeline).await, Some(timeline)),
@@ -59,22 +66,27 @@ pub async fn run(cli: Cli) -> ExitCode {
 
 /// Until it is done, the time is over, or the user has had enough.
 async fn check(config: &Config, wanted: &config::Check) -> ExitCode {
-    let interrupted = match interrupted() {
-        Ok(interrupted) => interrupted,
-        Err(error) => return Failure::signals(&error).report(&config.tried()),
-    };
-    let stop = async {
-        tokio::select! {
-            biased;
-            () = interrupted.cancelled() => Failure::interrupted(),
-            failure = over(config.deadline) => failure,
-        }
+    let stop = match stop(config) {
+        Ok(stop) => stop,
+        Err(failure) => return failure.report(&config.tried()),
     };
     match check::run(config, wanted, stop).await {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(failure) => failure.report(&config.tried()),
     }
+}
+
+/// What ends a run from outside.
+fn stop(config: &Config) -> Result<impl Future<Output = Failure>, Failure> {
+    let interrupted = interrupted().map_err(|error| Failure::signals(&error))?;
+    Ok(async move {
+        tokio::select! {
+            biased;
+            () = interrupted.cancelled() => Failure::interrupted(),
+            failure = over(config.deadline) => failure,
+        }
+    })
 }
 
 /// When the deadline has passed; never, without one.
@@ -172,8 +184,8 @@ async fn outcome(config: &Config, timeline: &Timeline) -> Outcome {
             task.run(async |session, report| tour::demonstrate(session, *mode, report).await).await
         }
         Job::Tour => task.run(tour::tour).await,
-        // It has renderers of its own.
-        Job::Check(_) => Outcome::new(&config.job, &Nothing {}, Ok(())),
+        // They have renderers of their own.
+        Job::Check(_) | Job::Bench(_) => Outcome::new(&config.job, &Nothing {}, Ok(())),
     }
 }
 

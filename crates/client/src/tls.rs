@@ -25,7 +25,7 @@ use tokio_rustls::{
     },
 };
 
-use crate::{config::TlsFiles, failure::Failure};
+use crate::{config::TlsFiles, failure::Failure, traffic::Counted};
 
 /// Why there is no connection, as far as TLS is concerned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -179,8 +179,8 @@ pub(crate) struct Tls {
 }
 
 /// What a handshake showed.
-pub(crate) struct Handshake {
-    pub(crate) stream: TlsStream<TcpStream>,
+pub(crate) struct Handshake<S = TcpStream> {
+    pub(crate) stream: TlsStream<S>,
     /// As in `TLSv1.3`.
     pub(crate) version: &'static str,
     pub(crate) cipher_suite: &'static str,
@@ -190,8 +190,8 @@ pub(crate) struct Handshake {
     pub(crate) protocol: Option<Vec<u8>>,
 }
 
-impl Handshake {
-    fn of(stream: TlsStream<TcpStream>) -> Self {
+impl<S> Handshake<S> {
+    fn of(stream: TlsStream<S>) -> Self {
         let connection = stream.get_ref().1;
         let version = match connection.protocol_version() {
             Some(ProtocolVersion::TLSv1_3) => "TLSv1.3",
@@ -244,7 +244,7 @@ impl Tls {
         self
     }
 
-    async fn connect(self, socket: TcpStream) -> io::Result<TlsStream<TcpStream>> {
+    async fn connect(self, socket: Counted) -> io::Result<TlsStream<Counted>> {
         let shaken = self.shake(socket).await?;
         match shaken.protocol.as_deref() {
             Some(b"h2") => Ok(shaken.stream),
@@ -257,7 +257,10 @@ impl Tls {
     /// # Errors
     ///
     /// With the [`Trouble`] among those below it.
-    pub(crate) async fn shake(self, socket: TcpStream) -> io::Result<Handshake> {
+    pub(crate) async fn shake<S>(self, socket: S) -> io::Result<Handshake<S>>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
         match TlsConnector::from(Arc::new(self.config)).connect(self.name, socket).await {
             Ok(stream) => Ok(Handshake::of(stream)),
             Err(error) => {
@@ -314,13 +317,13 @@ pub(crate) struct Stream {
 }
 
 enum Link {
-    Plain(TcpStream),
-    Tls(Box<TlsStream<TcpStream>>),
+    Plain(Counted),
+    Tls(Box<TlsStream<Counted>>),
 }
 
 impl Stream {
     pub(crate) async fn open(
-        socket: TcpStream,
+        socket: Counted,
         tls: Option<Tls>,
         heard: oneshot::Sender<Result<(), Trouble>>,
     ) -> io::Result<Self> {

@@ -1,10 +1,11 @@
 //! What the server and the client do alike as processes: logs, signals, durable
-//! names of files.
+//! names of files, CPU time.
 
 use std::{
     fs::{self, File},
     io::{self, IsTerminal as _},
     path::Path,
+    time::Duration,
 };
 
 use tracing_subscriber::{EnvFilter, filter::LevelFilter, fmt};
@@ -83,6 +84,16 @@ pub fn log_to_stderr(level: LevelFilter) {
         .with_ansi(io::stderr().is_terminal() && !no_color)
         .with_target(false)
         .init();
+}
+
+/// The CPU time that this process has taken since it was started, on all cores
+/// together. None where the platform does not tell.
+#[must_use]
+pub fn cpu_time() -> Option<Duration> {
+    #[cfg(unix)]
+    return rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime).try_into().ok();
+    #[cfg(not(unix))]
+    None
 }
 
 /// SIGINT and SIGTERM; elsewhere Ctrl-C. Once installed, they no longer end the

@@ -33,6 +33,7 @@ use crate::{
     attached::Attached,
     failure::Failure,
     tls::{Stream, Tls},
+    traffic::Counted,
 };
 
 /// How long a peer has to say its first word.
@@ -221,7 +222,7 @@ impl Wire {
         attached: &Arc<Attached>,
     ) -> Result<Self, Lost> {
         let (hear, heard) = oneshot::channel();
-        let opened = timeout(FIRST_WORD, Stream::open(socket, tls, hear)).await;
+        let opened = timeout(FIRST_WORD, Stream::open(Counted::new(socket, Arc::default()), tls, hear)).await;
         let opened = opened.map_err(|_| Lost::Silent(FIRST_WORD))?;
         let stream = opened.map_err(|error| Failure::from_transport(&error))?;
         let mut builder = Builder::new();

@@ -58,17 +58,7 @@ impl<W: Write + Send> Renderer for Json<W> {
             "value": outcome.value,
         });
         if let Some(failure) = &outcome.failure {
-            let (cause, next) = failure.advice();
-            line["error"] = json!({
-                "code": failure.code(),
-                "message": failure.message,
-                "details": failure.details,
-                "sources": failure.sources,
-            });
-            if !cause.is_empty() {
-                line["error"]["cause"] = cause.into();
-                line["error"]["next"] = next.into();
-            }
+            line["error"] = failure.json();
         }
         self.write(&line)
     }

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "in a test a panic is the report")]
 
 mod bad_input;
+mod bench;
 mod bidi_streaming;
 mod black_hole;
 mod client_streaming;

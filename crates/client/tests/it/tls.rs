@@ -72,6 +72,18 @@ fn assert_refused(ended: Ended, words: &[&str]) {
 }
 
 #[test]
+fn what_is_measured_at_the_socket_has_tls_in_it() {
+    let certs = Certs::new();
+    let (with, without) = (certs.serve(None), Server::start());
+    let bench = "bench --messages 100 --warmup 0s --only unary --output json";
+    let sent = |ended: Ended| ended.ok().json()[0]["wire_sent_bytes_per_message"].as_f64().unwrap();
+    let (with, without) =
+        (sent(certs.trusted_by(with.client(bench)).run()), sent(without.client(bench).run()));
+    // A record of TLS 1.3 has 22 bytes of its own.
+    assert!(with >= without + 20.0, "{with} {without}");
+}
+
+#[test]
 fn calls_go_over_tls_with_the_ca_that_is_named() {
     let certs = Certs::new();
     let server = certs.serve(None);

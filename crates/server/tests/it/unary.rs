@@ -1,4 +1,4 @@
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use shared_proto::{
     Mode,
@@ -52,6 +52,23 @@ fn status_lists_all_modes_and_which_are_served() {
             (WireMode::BidiStreaming, true),
         ];
         assert_eq!(modes, expected);
+    });
+}
+
+/// The server of this test is in its process.
+#[cfg(unix)]
+#[test]
+fn status_tells_the_cpu_time_of_the_process() {
+    run(async {
+        let mut client = unary(Server::start().await.address);
+        let before = shared_process::cpu_time().unwrap();
+        let mut told = Vec::new();
+        for _ in 0..2 {
+            let status = client.get_status(GetStatusRequest {}).await.unwrap().into_inner();
+            told.push(Duration::try_from(status.cpu_time.unwrap()).unwrap());
+        }
+        let after = shared_process::cpu_time().unwrap();
+        assert!(before < told[0] && told[0] < told[1] && told[1] < after, "{before:?} {told:?} {after:?}");
     });
 }
 

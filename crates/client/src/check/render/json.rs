@@ -52,12 +52,7 @@ impl<W: Write + Send> Renderer for Json<W> {
             "value": value,
         });
         if let Some(failure) = &summary.failure {
-            line["error"] = json!({
-                "code": failure.code(),
-                "message": failure.message,
-                "details": failure.details,
-                "sources": failure.sources,
-            });
+            line["error"] = failure.json();
         }
         self.write(&line)
     }

@@ -64,6 +64,7 @@ impl UnaryService for Unary {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             start_time: Some(self.activity.start_time.into()),
             modes: modes.into(),
+            cpu_time: shared_process::cpu_time().and_then(|time| time.try_into().ok()),
         }))
     }
 
