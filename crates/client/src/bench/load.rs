@@ -163,6 +163,11 @@ impl Load {
         Some(due)
     }
 
+    /// For how long there have been messages.
+    pub(super) fn elapsed(&self) -> Duration {
+        self.begun.elapsed()
+    }
+
     /// Whether messages have their times.
     pub(super) fn is_paced(&self) -> bool {
         self.pace.is_some()

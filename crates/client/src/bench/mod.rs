@@ -192,7 +192,6 @@ impl Run<'_> {
         let (sent, received, cpu) = (traffic.sent(), traffic.received(), shared_process::cpu_time());
         let load = Load::begin(amount, rate);
         let work = work(load.clone(), expected)?;
-        let begun = Instant::now();
         let running = work.run(&lines);
         tokio::pin!(running);
         let tally = loop {
@@ -204,7 +203,7 @@ impl Run<'_> {
                 }
             }
         };
-        let took = begun.elapsed();
+        let took = load.elapsed();
         let cpu = shared_process::cpu_time().zip(cpu).map(|(after, before)| after.saturating_sub(before));
         let (sent, received) = (traffic.sent() - sent, traffic.received() - received);
         let server_cpu = ServerCpu::between(before, server.ask().await, tally.frames);

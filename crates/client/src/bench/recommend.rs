@@ -201,7 +201,7 @@ fn recommend(goal: Goal, facts: &[Fact], size: u64, cpu: &str) -> Option<Recomme
             times(fastest.rate / slowest.rate),
             slowest.way.title()
         ),
-        "what else there is was not measured: leave --only out".to_owned(),
+        "not known: ways that might be better were left out, by --only or for the reason above".to_owned(),
     )
 }
 

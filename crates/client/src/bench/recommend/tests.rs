@@ -95,6 +95,14 @@ fn at_a_rate_the_simplest_way_that_keeps_it_is_enough() {
 }
 
 #[test]
+fn where_ways_are_missing_the_fastest_is_not_called_the_best() {
+    let facts = [fact(Way::BidiPingPong, 3700.0, 130.0), fact(Way::ClientStreaming, 15e3, 60.0)];
+    let said = said(Goal::Deliver, &facts);
+    assert_eq!(said.sentence, "Take the fastest of what was measured: client streaming.");
+    assert!(said.price.starts_with("not known"), "{}", said.price);
+}
+
+#[test]
 fn of_one_way_alone_nothing_can_be_said() {
     assert_eq!(recommend(Goal::Deliver, &[UNARY], 128, "CPU time"), None);
 }
