@@ -71,18 +71,19 @@ impl Victim {
     }
 
     /// During the attack calls succeed, and the server does not grow.
-    pub(crate) async fn survives(&self, attack: impl Future<Output = ()>) {
+    pub(crate) async fn survives<T>(&self, attack: impl Future<Output = T>) -> T {
         let before = self.memory();
         let over = CancellationToken::new();
         // A task of its own, so that an attack that is busy leaves it its turns.
         let calling = tokio::spawn(calls_until(over.clone(), self.channel.clone(), self.child.id()));
-        attack.await;
+        let done = attack.await;
         over.cancel();
         let Calls { made, failed, most_memory } = calling.await.unwrap();
         let growth = most_memory.saturating_sub(before);
         println!("{made} calls, {failed} failed; the server grew by {} KiB", growth >> 10);
         assert!(failed * 100 <= made, "{failed} of {made} calls failed");
         assert!(growth <= GROWTH, "the server grew by {growth} bytes");
+        done
     }
 
     /// The 99th percentile of what a quote takes from the server to a reader,
