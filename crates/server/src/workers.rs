@@ -170,12 +170,24 @@ mod tests {
 
     #[tokio::test]
     async fn a_worker_that_ends_ends_the_server_and_an_error_is_not_lost() {
-        for (ends, words) in [(Ok(()), "by itself"), (Err("no reason"), "no reason")] {
-            let workers =
-                Workers::start(2, move |_| async move { ends.map_err(anyhow::Error::msg) }).unwrap();
-            let served = workers.serve(tokio_stream::pending(), CancellationToken::new());
-            let error = timeout(std::time::Duration::from_secs(10), served).await.unwrap().unwrap_err();
-            assert!(format!("{error:#}").contains(words), "{error:#}");
+        for draining in [false, true] {
+            for ends in [Ok(()), Err("no reason")] {
+                let workers =
+                    Workers::start(2, move |_| async move { ends.map_err(anyhow::Error::msg) }).unwrap();
+                let token = CancellationToken::new();
+                if draining {
+                    token.cancel();
+                }
+                let served = workers.serve(tokio_stream::pending(), token);
+                let served = timeout(std::time::Duration::from_secs(10), served).await.unwrap();
+                let said = served.err().map(|error| format!("{error:#}"));
+                let expected = match (ends, draining) {
+                    (Err(reason), _) => Some(reason),
+                    (Ok(()), false) => Some("a worker has ended by itself"),
+                    (Ok(()), true) => None,
+                };
+                assert_eq!(said.as_deref(), expected, "draining: {draining}");
+            }
         }
     }
 }
