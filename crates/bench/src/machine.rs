@@ -43,7 +43,11 @@ impl Machine {
             cores: available_parallelism().context("how many cores there are")?.get(),
             memory_bytes: system.total_memory(),
             os: System::long_os_version().unwrap_or_else(|_| unknown()),
-            kernel: System::kernel_version().unwrap_or_else(|_| unknown()),
+            // Behind the number is who built it.
+            kernel: System::kernel_version().map_or_else(
+                |_| unknown(),
+                |version| version.split(['-', '+']).next().unwrap_or_default().to_owned(),
+            ),
         })
     }
 }

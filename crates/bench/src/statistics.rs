@@ -18,12 +18,10 @@ impl Spread {
         Some(Self { median, least: *sorted.first()?, most: *sorted.last()? })
     }
 
-    /// How many times the one is the other: their medians, and what that was in
-    /// each round.
+    /// How many times the one is the other, round by round: what else the machine
+    /// did in a round was done to both.
     pub(crate) fn ratio(these: &[f64], those: &[f64]) -> Option<Self> {
-        let rounds = Self::of(these.iter().zip(those).map(|(this, that)| this / that))?;
-        let median = |values: &[f64]| Self::of(values.iter().copied()).map(|spread| spread.median);
-        Some(Self { median: median(these)? / median(those)?, ..rounds })
+        Self::of(these.iter().zip(those).map(|(this, that)| this / that))
     }
 }
 
@@ -32,9 +30,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_ratio_is_that_of_the_medians_and_its_spread_that_of_the_rounds() {
+    fn a_ratio_is_that_of_each_round() {
         let ratio = Spread::ratio(&[10.0, 30.0, 20.0], &[10.0, 10.0, 5.0]).unwrap();
-        assert_eq!((ratio.median, ratio.least, ratio.most), (2.0, 1.0, 4.0));
+        assert_eq!((ratio.median, ratio.least, ratio.most), (3.0, 1.0, 4.0));
         assert!(Spread::ratio(&[], &[]).is_none());
     }
 }

@@ -214,7 +214,7 @@ impl Config {
             Job::Bench(bench) if bench.concurrency < bench.connections => {
                 let connections = bench.connections;
                 return Err(wrong(format!(
-                    "{connections} connections have nothing to do each: give a --concurrency of {connections} or more"
+                    "--connections {connections} needs --concurrency {connections} or more: some connections would be idle"
                 )));
             }
             _ if options.output == Output::Junit => {

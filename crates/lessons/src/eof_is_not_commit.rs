@@ -24,8 +24,8 @@ pub static LESSON: Lesson = Lesson {
     line: "a cancelled upload reaches the handler as a clean end",
     broken: |diagram| half(broken(diagram)),
     fixed: |diagram| half(fixed(diagram)),
-    why: "A client that cancels (a user's Ctrl-C, a deadline, a dropped future) resets its stream, and \
-          `message()` answers a reset with the same `Ok(None)` as the half-close of a client that is done.",
+    why: "A client that cancels (a dropped future, a deadline, a Ctrl-C that it handles) resets its stream, \
+          and `message()` answers that with the same `Ok(None)` as the half-close of a client that is done.",
     recognise: "Now and then a file, a batch or an import is too short, nothing is in the log, and the \
                 handler says that all went well.",
     cure: "Have the client say in its last message that this was all (`finish`, a count, a checksum), commit \

@@ -27,11 +27,18 @@ fn names() -> impl Iterator<Item = PossibleValue> {
 async fn main() -> ExitCode {
     match run(&Cli::parse()).await {
         Ok(()) => ExitCode::SUCCESS,
+        Err(error) if nobody_reads(&error) => ExitCode::from(141),
         Err(error) => {
             let _ = writeln!(io::stderr(), "error: {error:#}");
             ExitCode::FAILURE
         }
     }
+}
+
+/// Such as `| head`, which has what it wanted.
+fn nobody_reads(error: &anyhow::Error) -> bool {
+    let broken = |error: &io::Error| error.kind() == io::ErrorKind::BrokenPipe;
+    error.chain().any(|error| error.downcast_ref().is_some_and(broken))
 }
 
 async fn run(cli: &Cli) -> anyhow::Result<()> {

@@ -26,13 +26,14 @@ pub static LESSON: Lesson = Lesson {
     line: "many small messages, one reader that pauses, and the whole connection dies",
     broken: |diagram| half(broken(diagram)),
     fixed: |diagram| half(fixed(diagram)),
-    why: "h2, below tonic, books each frame under 256 bytes that waits to be read at 256 bytes against half of \
-          the connection's window, and when that is used up it takes the peer for an attacker and ends the \
-          connection with everything on it.",
+    why: "h2, below tonic, charges each frame under 256 bytes that waits to be read with what it lacks to 256, \
+          against half of the connection's window, and when that is used up it takes the peer for an attacker \
+          and ends the connection with everything on it.",
     recognise: "All calls of a client fail at once with RESOURCE_EXHAUSTED or a GOAWAY `too_many_data_frames`, \
                 under load, after one of them was slow.",
-    cure: "Make the connection's window sixteen times a stream's on both ends, read promptly into a queue of \
-           your own that has a bound, and put many small things into one message.",
+    cure: "Make the connection's window sixteen times a stream's on both ends, which is enough for one stream \
+           of frames of 29 bytes or more; read promptly into a queue of your own that has a bound; and put \
+           many small things into one message.",
 };
 
 /// What one of them has.

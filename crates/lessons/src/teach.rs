@@ -100,8 +100,8 @@ pub async fn markdown() -> anyhow::Result<String> {
 const INTRODUCTION: &str = "\
 # Lessons
 
-Every well-known way in which a first gRPC service in Rust goes wrong, as a program of one screen, next to the one that
-does not. `just lesson NAME` runs both, and draws what passes on the wire while it happens. This page is made of what
+Every well-known way in which a first gRPC service in Rust goes wrong, a file each: the code that does, next to the code
+that does not. `just lesson NAME` runs both, and draws what passes on the wire while it happens. This page is made of what
 they say, by `just lessons-doc`; the times are left out here.
 
 | lesson | the trap |

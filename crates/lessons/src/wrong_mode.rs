@@ -12,7 +12,6 @@ use std::{
 use anyhow::Context as _;
 use client::Diagram;
 use hyper_util::rt::TokioIo;
-use sysinfo::{ProcessRefreshKind, ProcessesToUpdate, System};
 use tokio::{net::TcpStream, task::JoinSet};
 use tokio_util::io::{InspectReader, InspectWriter};
 use tonic::{
@@ -230,12 +229,7 @@ async fn counted(server: &Server, bytes: Arc<AtomicU64>) -> anyhow::Result<Chann
 
 /// What this process has used: the client and the server.
 fn cpu_time() -> anyhow::Result<Duration> {
-    let process = sysinfo::get_current_pid().map_err(anyhow::Error::msg)?;
-    let mut system = System::new()?;
-    let cpu = ProcessRefreshKind::nothing().with_cpu();
-    system.refresh_processes_specifics(ProcessesToUpdate::Some(&[process]), true, cpu);
-    let process = system.process(process).context("the system does not know this process")?;
-    Ok(Duration::from_millis(process.accumulated_cpu_time()))
+    shared_process::cpu_time().context("the platform does not tell the CPU time of a process")
 }
 
 /// Counts what it is given, and does nothing else.

@@ -1,6 +1,6 @@
 //! What people have to say about a goal, such as why it is not reached: in
 //! `notes.md`, below a heading with the goal's key. A figure in it is one of the
-//! run: `{unary-64-h2}` becomes what was measured.
+//! run: `{unary64-h2}` becomes what was measured.
 
 use std::{collections::BTreeMap, fs, io::ErrorKind, path::Path};
 
@@ -27,7 +27,9 @@ fn parse(text: &str, report: &Report) -> anyhow::Result<Notes> {
         let (key, note) = section.split_once('\n').unwrap_or((section, ""));
         let key = key.trim();
         goal(report, key)?;
-        notes.insert(key.to_owned(), filled(note.trim(), report)?);
+        if notes.insert(key.to_owned(), filled(note.trim(), report)?).is_some() {
+            bail!("{key} has two notes");
+        }
     }
     Ok(notes)
 }

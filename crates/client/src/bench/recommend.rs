@@ -49,6 +49,15 @@ pub(super) fn of(goal: Goal, measured: &[Measured], size: u64) -> Option<Recomme
         let of_goal = measured.iter().filter(|measured| measured.goal == goal);
         of_goal.filter_map(|measured| Some((measured.way, measured.outcome.as_ref().ok()?)))
     };
+    if figures().next().is_none() && measured.iter().any(|measured| measured.goal == goal) {
+        return Some(Recommendation {
+            goal,
+            way: None,
+            sentence: format!("Nothing was measured of messages of {}.", bytes(size)),
+            reason: "each way was left out, for what is said beside it".to_owned(),
+            price: "none".to_owned(),
+        });
+    }
     let both = figures().all(|(_, figures)| figures.server_cpu().is_some());
     let facts: Vec<_> = figures()
         .map(|(way, figures)| Fact {
@@ -226,7 +235,7 @@ fn at_a_rate(goal: Goal, facts: &[Fact]) -> Option<Recommendation> {
         return Some(Recommendation {
             goal,
             way: None,
-            sentence: "No way keeps this rate: ask for less, or for more --connections or --concurrency."
+            sentence: "None of what was measured keeps this rate: ask for less, or for more --connections or --concurrency."
                 .to_owned(),
             reason: format!("the fastest ({}) gets to {}", fastest.way.title(), rate(fastest.rate)),
             price: "none".to_owned(),

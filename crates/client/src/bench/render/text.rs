@@ -129,7 +129,10 @@ impl<W: Write> Text<W> {
             ),
             (TimeOf::Gap, "from one message to the next; 0 s for those that come together"),
             (TimeOf::Send, "from when a piece of the stream is handed over until the next one may be"),
-            (TimeOf::Wait, "from when a message was due until the stream has taken it"),
+            (
+                TimeOf::Wait,
+                "from when a message was due until the stream has taken it; columns wait for a batch",
+            ),
         ] {
             if figures().any(|figures| figures.time_of == time_of) {
                 lines.push((time_of.name(), what.to_owned()));

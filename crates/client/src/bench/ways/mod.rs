@@ -135,10 +135,10 @@ impl Way {
     pub(super) fn left_out(self, size: u64, paced: bool) -> Option<String> {
         match self {
             Self::ServerStreaming if paced => {
-                Some("a rate is kept by who sends, and that is the server".to_owned())
+                Some("--rate is for what the client sends, and here the server sends".to_owned())
             }
             Self::Columnar if batch(size) < 2 => {
-                Some(format!("a batch is of {} KiB at most: one such message is one", BATCH_BYTES >> 10))
+                Some(format!("a batch has {} KiB at most: one such message would fill it", BATCH_BYTES >> 10))
             }
             _ => None,
         }
