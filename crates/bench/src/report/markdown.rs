@@ -67,8 +67,8 @@ fn goals(page: &mut String, report: &Report, notes: &Notes) -> fmt::Result {
         "## Goals
 
 Ratios are of operations for each second of the server's CPU time, with all layers on, unless the work says something
-else: medians of all rounds, and how far apart the rounds were. In each round everyone has a turn, so that what else the
-machine does hits all of them. A server has one core and the clients another, where the platform lets them.
+else: of each round, and of these the median. In each round everyone has a turn, so that what else the machine does hits
+all of them. A server has one core and the clients another, where the platform lets them.
 
 | work | against | goal | measured | each round | holds | |
 |---|---|---|---|---|---|---|"
