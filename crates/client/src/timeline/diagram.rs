@@ -12,6 +12,7 @@ use tonic::transport::Channel;
 
 use super::{Outcome, Renderer, Side, Tap, Timeline, text::Text};
 use crate::attached::Attached;
+use crate::failure::Kind;
 
 /// Draws the calls on the channels that it watches as a sequence diagram, from
 /// what really passes, a line at a time while it happens.
@@ -80,6 +81,12 @@ impl Diagram {
             text: String::new(),
             failure: None,
         });
-        self.timeline.failure().map_or(Ok(()), |failure| Err(io::Error::other(failure.message)))
+        self.timeline.failure().map_or(Ok(()), |failure| {
+            let kind = match failure.kind {
+                Kind::ReaderGone => io::ErrorKind::BrokenPipe,
+                _ => io::ErrorKind::Other,
+            };
+            Err(io::Error::new(kind, failure.message))
+        })
     }
 }

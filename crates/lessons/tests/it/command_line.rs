@@ -1,4 +1,4 @@
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 use lessons::LESSONS;
 
@@ -42,4 +42,15 @@ fn a_lesson_shows_both_halves_and_says_what_to_do() {
         rest = after;
     }
     assert!(!taught.contains('\x1b'), "colours where there is no terminal: {taught}");
+}
+
+#[test]
+fn a_reader_that_has_enough_is_no_failure_to_speak_of() {
+    let mut lessons = Command::new(env!("CARGO_BIN_EXE_lessons"));
+    lessons.arg("eof-is-not-commit").stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut lessons = lessons.spawn().unwrap();
+    drop(lessons.stdout.take());
+    let output = lessons.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(141));
+    assert!(output.stderr.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
 }
