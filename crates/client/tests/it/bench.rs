@@ -422,7 +422,7 @@ fn what_makes_no_sense_is_wrong_usage() {
         ("--size 17MiB", "from 1 to 16MiB"),
         ("--rate 0", "0"),
         ("--concurrency 0", "0"),
-        ("--connections 3 --concurrency 2", "3 connections"),
+        ("--connections 3 --concurrency 2", "--connections 3 needs"),
         ("--server a:1,b:2", "name one server"),
         ("--diagram x.mmd", "--plot"),
         ("--output junit", "check alone"),
