@@ -17,8 +17,9 @@ use tower::{Layer, Service};
 use tracing::Span;
 
 use super::{
+    call::Call,
     ending::{Request, Response, ResponseFuture},
-    methods::{is_about_the_server, mode},
+    methods::is_about_the_server,
 };
 use crate::{
     error::{mode_not_allowed, token_missing, token_unknown},
@@ -87,7 +88,7 @@ impl Auth {
         let (name, modes) = callers.find(token).ok_or_else(token_unknown)?;
         Span::current().record("caller", name);
         // Reflection, and methods that nobody knows, are for every caller.
-        match mode(request) {
+        match Call::of(request).and_then(|call| call.mode) {
             Some(mode) if !is_about_the_server(path) && !modes.contains(&mode) => {
                 Err(mode_not_allowed(name, mode, modes))
             }

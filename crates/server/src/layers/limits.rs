@@ -14,7 +14,6 @@ use tower::{Layer, Service};
 use super::{
     call::Call,
     ending::{Request, Response, ResponseFuture},
-    methods::mode,
 };
 use crate::{config, error::too_many_calls, metrics::Metrics};
 
@@ -65,11 +64,11 @@ where
             self.layer.metrics.refused("max_calls");
             return Box::pin(std::future::ready(Ok(too_many_calls(self.layer.calls).into_http())));
         };
-        // The tests of interoperability have larger ones than any command.
-        let is_command =
-            mode(&request) == Some(Mode::Unary) && !request.uri().path().starts_with("/grpc.testing.");
-        let longest = if is_command { self.layer.command } else { self.layer.message };
         if let Some(call) = Call::of(&request) {
+            // The tests of interoperability have larger ones than any command.
+            let is_command =
+                call.mode == Some(Mode::Unary) && !request.uri().path().starts_with("/grpc.testing.");
+            let longest = if is_command { self.layer.command } else { self.layer.message };
             call.bound(longest, place);
         }
         self.inner.call(request)

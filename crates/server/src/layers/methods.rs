@@ -5,8 +5,6 @@ use std::collections::HashMap;
 use prost_reflect::{DescriptorError, DescriptorPool};
 use shared_proto::Mode;
 
-use super::{call::Call, ending::Request};
-
 #[derive(Debug)]
 pub(crate) struct Methods(HashMap<String, Mode>);
 
@@ -38,12 +36,6 @@ impl Methods {
     pub(crate) fn mode(&self, path: &str) -> Option<Mode> {
         self.0.get(path).copied()
     }
-}
-
-/// The mode of the method that a request names, as the outermost layer found it;
-/// `None` for a path that names no method of this server.
-pub(super) fn mode(request: &Request) -> Option<Mode> {
-    Call::of(request).and_then(|call| call.mode)
 }
 
 /// Of health or reflection: it is about the server, and not one of its jobs.
