@@ -1,8 +1,7 @@
 //! Graceful shutdown that waits for ever.
 
-use std::{fmt, net::Ipv4Addr, pin::Pin, time::Duration};
+use std::{fmt, pin::Pin, time::Duration};
 
-use anyhow::Context as _;
 use client::Diagram;
 use tokio::{
     net::TcpStream,
@@ -23,7 +22,7 @@ use crate::{
         feed_service_client::FeedServiceClient,
         feed_service_server::{FeedService, FeedServiceServer},
     },
-    serve::endpoint,
+    serve::{endpoint, listen},
 };
 
 /// The trap, and the way around it.
@@ -166,10 +165,7 @@ where
 {
     /// So many events after the end show that it was none.
     const MORE: usize = 3;
-    let incoming =
-        TcpIncoming::bind((Ipv4Addr::LOCALHOST, 0).into()).context("cannot listen on 127.0.0.1")?;
-    let incoming = incoming.with_nodelay(Some(true));
-    let address = incoming.local_addr()?;
+    let (incoming, address) = listen()?;
     let stop = CancellationToken::new();
     let mut server = tokio::spawn(server(incoming, stop.clone()));
     let _silent = TcpStream::connect(address).await?;

@@ -17,16 +17,26 @@ pub struct Server {
     task: JoinHandle<Result<(), tonic::transport::Error>>,
 }
 
-/// Starts a server.
+/// The connections to a free port of 127.0.0.1, and which one it is. To be called
+/// within a runtime.
 ///
 /// # Errors
 ///
 /// When there is no free port.
-pub async fn serve(router: Router) -> anyhow::Result<Server> {
+pub fn listen() -> anyhow::Result<(TcpIncoming, SocketAddr)> {
     let incoming =
         TcpIncoming::bind((Ipv4Addr::LOCALHOST, 0).into()).context("cannot listen on 127.0.0.1")?;
-    let incoming = incoming.with_nodelay(Some(true));
     let address = incoming.local_addr()?;
+    Ok((incoming.with_nodelay(Some(true)), address))
+}
+
+/// Starts a server.
+///
+/// # Errors
+///
+/// As [`listen`].
+pub async fn serve(router: Router) -> anyhow::Result<Server> {
+    let (incoming, address) = listen()?;
     Ok(Server { address, task: tokio::spawn(router.serve_with_incoming(incoming)) })
 }
 

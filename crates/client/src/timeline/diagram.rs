@@ -11,8 +11,7 @@ use serde_json::Value;
 use tonic::transport::Channel;
 
 use super::{Outcome, Renderer, Side, Tap, Timeline, text::Text};
-use crate::attached::Attached;
-use crate::failure::Kind;
+use crate::{attached::Attached, failure::Kind};
 
 /// Draws the calls on the channels that it watches as a sequence diagram, from
 /// what really passes, a line at a time while it happens.
