@@ -4,7 +4,8 @@ use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
-use shared_proto::{code_name, limits::CHUNK_BYTES};
+use grpc_wire::code_name;
+use shared_proto::limits::CHUNK_BYTES;
 use tonic::Code;
 use uuid::Uuid;
 

@@ -4,8 +4,8 @@ use std::{fmt, path::PathBuf, time::Duration};
 
 use clap::CommandFactory as _;
 use clap_complete::Shell;
+use grpc_wire::Mode;
 use http::Uri;
-use shared_proto::Mode;
 use uuid::Uuid;
 
 pub(crate) use crate::cli::Delivery;

@@ -2,9 +2,9 @@
 
 use std::{io, sync::Arc, time::Duration};
 
+use grpc_wire::limits;
 use http::Uri;
 use hyper_util::{client::legacy::connect::HttpConnector, rt::TokioIo};
-use shared_proto::limits;
 use tokio::{sync::oneshot, time::timeout};
 use tonic::{
     Code,

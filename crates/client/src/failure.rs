@@ -10,9 +10,10 @@ use std::{
     time::Duration,
 };
 
+use grpc_wire::{ERROR_DOMAIN, code_name};
 use serde::Serialize;
 use serde_json::{Value, json};
-use shared_proto::code_name;
+use shared_proto::Reason;
 use tonic::{Code, Status, TimeoutExpired};
 use tonic_types::StatusExt as _;
 
@@ -81,6 +82,9 @@ pub(crate) struct Detail {
     pub(crate) name: &'static str,
     #[serde(skip_serializing_if = "String::is_empty")]
     pub(crate) reason: String,
+    /// The reason, when it is one of a Four Modes server.
+    #[serde(skip)]
+    pub(crate) known: Option<Reason>,
     pub(crate) text: String,
 }
 
@@ -279,19 +283,19 @@ impl Failure {
     }
 
     /// Whether the server gave this reason.
-    pub(crate) fn has_reason(&self, reason: &str) -> bool {
-        self.details.iter().any(|detail| detail.reason == reason)
+    pub(crate) fn has_reason(&self, reason: Reason) -> bool {
+        self.details.iter().any(|detail| detail.known == Some(reason))
     }
 
     fn advice_on_status(&self, code: Code) -> (&'static str, &'static str) {
-        let is_reason = |reason: &str| self.has_reason(reason);
+        let is_reason = |reason| self.has_reason(reason);
         let from_transport = self.is_made_here();
         match code {
             code if self.stage == Stage::Unanswered && from_transport && code != Code::DeadlineExceeded => (
                 "what accepted the connection there does not speak HTTP/2 without TLS, or is not alive",
                 "check that it is a gRPC server, and the port: gRPC often has one of its own",
             ),
-            Code::Unimplemented if is_reason("MODE_NOT_SERVED") => {
+            Code::Unimplemented if is_reason(Reason::ModeNotServed) => {
                 ("the server was started for other modes", "start it with `server all`, or choose its mode")
             }
             Code::Unimplemented => (
@@ -318,21 +322,21 @@ impl Failure {
                     "name a gRPC server with --server",
                 )
             }
-            Code::InvalidArgument if is_reason("REQUEST_ID_REUSED") => {
+            Code::InvalidArgument if is_reason(Reason::RequestIdReused) => {
                 ("that id was used for another task", "leave --request-id out to get a new one")
             }
-            Code::InvalidArgument if is_reason("CHECKSUM_MISMATCH") => (
+            Code::InvalidArgument if is_reason(Reason::ChecksumMismatch) => (
                 "the file was changed while it was uploaded, or bytes were changed on their way",
                 "the same command again uploads the file as it is now",
             ),
-            Code::Aborted if is_reason("SUPERSEDED") => {
+            Code::Aborted if is_reason(Reason::Superseded) => {
                 ("the same upload was started once more", "let that one finish, or start this one again")
             }
-            Code::ResourceExhausted if is_reason("DISK_FULL") => (
+            Code::ResourceExhausted if is_reason(Reason::DiskFull) => (
                 "the disk of the server has no room; what is on it by now is kept",
                 "make room there; the same command again goes on",
             ),
-            Code::ResourceExhausted if is_reason("TOO_MANY_UPLOADS") => {
+            Code::ResourceExhausted if is_reason(Reason::TooManyUploads) => {
                 ("others are being uploaded, or were not finished", "come back later; each is kept for a day")
             }
             Code::DataLoss => {
@@ -348,18 +352,18 @@ impl Failure {
                 "it never was there, or is not any more",
                 "check the name or the id; `client unary files` lists the files",
             ),
-            Code::FailedPrecondition if is_reason("TASK_ENDED") => {
+            Code::FailedPrecondition if is_reason(Reason::TaskEnded) => {
                 ("the task was faster", "ask for its result with `unary task ID`")
             }
-            Code::FailedPrecondition if is_reason("NO_LOG_ROOT") => {
+            Code::FailedPrecondition if is_reason(Reason::NoLogRoot) => {
                 ("the server was started without a log directory", "start it with --log-root DIR")
             }
             Code::AlreadyExists => ("somebody else has it", "choose another name"),
-            Code::FailedPrecondition if is_reason("SEQUENCE_GAP") => (
+            Code::FailedPrecondition if is_reason(Reason::SequenceGap) => (
                 "the server has not what was delivered before: another --data-dir, or a week has passed",
                 "deliver all of it again, from the beginning",
             ),
-            Code::Aborted if is_reason("PRODUCER_FENCED") => (
+            Code::Aborted if is_reason(Reason::ProducerFenced) => (
                 "the same is being delivered by somebody else right now",
                 "wait for that one; two of them need a --producer each, and count twice",
             ),
@@ -488,27 +492,32 @@ fn sources(below: Option<&(dyn Error + 'static)>) -> Vec<String> {
 /// The `google.rpc` messages of a status, in words.
 pub(crate) fn details(status: &Status) -> Vec<Detail> {
     let mut found = Vec::new();
-    let mut add = |name, reason: &str, text: String| {
-        found.push(Detail { name, reason: reason.to_owned(), text });
-    };
     let details = status.get_error_details();
     if let Some(info) = details.error_info() {
         let mut facts: Vec<_> = info.metadata.iter().map(|(key, value)| format!("{key}={value}")).collect();
         facts.sort();
-        add("ErrorInfo", &info.reason, format!("{} ({}) {}", info.reason, info.domain, facts.join(" ")));
+        found.push(Detail {
+            name: "ErrorInfo",
+            reason: info.reason.clone(),
+            known: Some(info)
+                .filter(|info| info.domain == ERROR_DOMAIN)
+                .and_then(|info| Reason::from_name(&info.reason)),
+            text: format!("{} ({}) {}", info.reason, info.domain, facts.join(" ")),
+        });
     }
+    let mut add = |name, text: String| found.push(Detail { name, reason: String::new(), known: None, text });
     for violation in details.bad_request().into_iter().flat_map(|bad| &bad.field_violations) {
-        add("BadRequest", "", format!("{}: {}", violation.field, violation.description));
+        add("BadRequest", format!("{}: {}", violation.field, violation.description));
     }
     if let Some(delay) = details.retry_info().and_then(|retry| retry.retry_delay) {
-        add("RetryInfo", "", format!("again after {}", humantime::format_duration(delay)));
+        add("RetryInfo", format!("again after {}", humantime::format_duration(delay)));
     }
     for violation in details.quota_failure().into_iter().flat_map(|quota| &quota.violations) {
-        add("QuotaFailure", "", format!("{}: {}", violation.subject, violation.description));
+        add("QuotaFailure", format!("{}: {}", violation.subject, violation.description));
     }
     if let Some(resource) = details.resource_info() {
         let text = format!("{} {}: {}", resource.resource_type, resource.resource_name, resource.description);
-        add("ResourceInfo", "", text);
+        add("ResourceInfo", text);
     }
     found
 }

@@ -4,7 +4,7 @@
 use std::{fmt, time::Duration};
 
 use client::{Diagram, Tap};
-use shared_proto::code_name;
+use grpc_wire::code_name;
 use tokio::{
     join,
     sync::mpsc::{self, error::SendError},

@@ -125,7 +125,7 @@ impl fmt::Display for Outcome {
                 write!(
                     f,
                     "the feed ended with {}, and the server within its grace",
-                    shared_proto::code_name(*code)
+                    grpc_wire::code_name(*code)
                 )
             }
             Self { ended, feed } => write!(

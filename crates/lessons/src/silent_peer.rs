@@ -3,7 +3,7 @@
 use std::{fmt, pin::Pin, time::Duration};
 
 use client::Diagram;
-use shared_proto::code_name;
+use grpc_wire::code_name;
 use tokio::{sync::mpsc, time::timeout};
 use tokio_stream::Stream;
 use tonic::{

@@ -3,7 +3,7 @@
 use std::{error::Error, fmt, pin::Pin};
 
 use client::Diagram;
-use shared_proto::code_name;
+use grpc_wire::code_name;
 use tokio::sync::{mpsc, watch};
 use tonic::{
     Code, Request, Response, Status, Streaming,

@@ -64,8 +64,8 @@ async fn member(
     in_flight: usize,
 ) -> anyhow::Result<(Vec<Duration>, Instant)> {
     let channel = Endpoint::from_shared(url)?
-        .initial_stream_window_size(shared_proto::limits::STREAM_WINDOW)
-        .initial_connection_window_size(shared_proto::limits::CONNECTION_WINDOW)
+        .initial_stream_window_size(grpc_wire::limits::STREAM_WINDOW)
+        .initial_connection_window_size(grpc_wire::limits::CONNECTION_WINDOW)
         .connect()
         .await?;
     let (requests, receiver) = mpsc::channel(in_flight + 1);

@@ -98,8 +98,8 @@ impl Peer {
     /// Waits until it has all of the document.
     async fn open(url: String, document: String) -> anyhow::Result<Self> {
         let channel = Endpoint::from_shared(url)?
-            .initial_stream_window_size(shared_proto::limits::STREAM_WINDOW)
-            .initial_connection_window_size(shared_proto::limits::CONNECTION_WINDOW)
+            .initial_stream_window_size(grpc_wire::limits::STREAM_WINDOW)
+            .initial_connection_window_size(grpc_wire::limits::CONNECTION_WINDOW)
             .connect()
             .await?;
         let (requests, receiver) = mpsc::channel(1);

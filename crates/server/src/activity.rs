@@ -5,7 +5,7 @@ use std::{
     time::SystemTime,
 };
 
-use shared_proto::Mode;
+use grpc_wire::Mode;
 
 /// Counts for each mode since the start.
 #[derive(Debug)]

@@ -10,8 +10,8 @@ use std::{
 
 use clap::{Arg, Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use etcetera::{BaseStrategy as _, choose_base_strategy};
+use grpc_wire::Mode;
 use http::{HeaderValue, Uri};
-use shared_proto::Mode;
 
 use crate::config::{Config, Data, Limits, Retention, TlsFiles, Tokens, UploadLimits};
 

@@ -2,8 +2,9 @@
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
+use grpc_wire::{Mode, limits};
 use http::HeaderValue;
-use shared_proto::{Mode, limits};
+use shared_proto::limits::HEARTBEAT;
 
 pub use crate::{domain::feed::Retention, tokens::Tokens};
 
@@ -108,7 +109,7 @@ impl Default for Limits {
             calls: 10_000,
             headers: 16 << 10,
             message: limits::MESSAGE_BYTES as u32,
-            command: limits::COMMAND_BYTES as u32,
+            command: limits::UNARY_MESSAGE_BYTES as u32,
             keepalive_interval: limits::KEEPALIVE_INTERVAL,
             keepalive_timeout: limits::KEEPALIVE_TIMEOUT,
             unary_deadline: Duration::from_secs(5),
@@ -150,7 +151,7 @@ impl Default for Config {
             retention: Retention::default(),
             quotes_seed: 1,
             log_root: None,
-            heartbeat: limits::HEARTBEAT,
+            heartbeat: HEARTBEAT,
             uploads: UploadLimits::default(),
             limits: Limits::default(),
             tokens: None,

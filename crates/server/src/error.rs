@@ -2,9 +2,10 @@
 
 use std::{collections::HashMap, time::Duration};
 
+use grpc_wire::{ERROR_DOMAIN, Mode};
 use humantime::format_duration;
 use shared_document::Refusal;
-use shared_proto::{ERROR_DOMAIN, Mode};
+use shared_proto::Reason;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
@@ -26,7 +27,7 @@ use crate::domain::{
 impl From<Overflow> for Status {
     fn from(error: Overflow) -> Self {
         let factors = [("a", error.a.to_string()), ("b", error.b.to_string())];
-        with_reason(Code::OutOfRange, error.to_string(), "INT64_OVERFLOW", factors)
+        with_reason(Code::OutOfRange, error.to_string(), Reason::Int64Overflow, factors)
     }
 }
 
@@ -41,10 +42,10 @@ impl From<MarketError> for Status {
         let message = error.to_string();
         let (reason, fact) = match error {
             MarketError::OtherEpoch { epoch } => {
-                ("OTHER_EPOCH", ("epoch", humantime::format_rfc3339_nanos(epoch).to_string()))
+                (Reason::OtherEpoch, ("epoch", humantime::format_rfc3339_nanos(epoch).to_string()))
             }
-            MarketError::NotYet { next, .. } => ("NOT_YET", ("next", next.to_string())),
-            MarketError::Gone { first, .. } => ("NOT_KEPT", ("first", first.to_string())),
+            MarketError::NotYet { next, .. } => (Reason::NotYet, ("next", next.to_string())),
+            MarketError::Gone { first, .. } => (Reason::NotKept, ("first", first.to_string())),
             MarketError::Store(error) => return error.into(),
         };
         with_reason(Code::OutOfRange, message, reason, [fact])
@@ -53,7 +54,7 @@ impl From<MarketError> for Status {
 
 impl From<Unreadable> for Status {
     fn from(error: Unreadable) -> Self {
-        with_reason(Code::Internal, error.to_string(), "LOAD_UNREADABLE", [])
+        with_reason(Code::Internal, error.to_string(), Reason::LoadUnreadable, [])
     }
 }
 
@@ -64,25 +65,27 @@ impl From<RoomError> for Status {
             RoomError::BadName { field, .. } => bad_request(field, message),
             RoomError::EmptyText | RoomError::LongText(_) => bad_request("text", message),
             RoomError::NameTaken { room, name } => {
-                with_reason(Code::AlreadyExists, message, "NAME_TAKEN", [("room", room), ("name", name)])
+                with_reason(Code::AlreadyExists, message, Reason::NameTaken, [("room", room), ("name", name)])
             }
             RoomError::IdReused { sequence, .. } => {
                 let facts = [("sequence", sequence.to_string())];
-                with_reason(Code::InvalidArgument, message, "MESSAGE_ID_REUSED", facts)
+                with_reason(Code::InvalidArgument, message, Reason::MessageIdReused, facts)
             }
-            RoomError::TakenOver => with_reason(Code::Aborted, message, "TAKEN_OVER", []),
+            RoomError::TakenOver => with_reason(Code::Aborted, message, Reason::TakenOver, []),
             RoomError::Ahead { after, last } => {
                 let sequences = [("after", after.to_string()), ("last", last.to_string())];
-                with_reason(Code::OutOfRange, message, "OTHER_HISTORY", sequences)
+                with_reason(Code::OutOfRange, message, Reason::OtherHistory, sequences)
             }
             RoomError::Store(error) => error.into(),
-            RoomError::TooManyRooms => with_reason(Code::ResourceExhausted, message, "TOO_MANY_ROOMS", []),
+            RoomError::TooManyRooms => {
+                with_reason(Code::ResourceExhausted, message, Reason::TooManyRooms, [])
+            }
             RoomError::RoomFull { room } => {
-                with_reason(Code::ResourceExhausted, message, "ROOM_FULL", [("room", room)])
+                with_reason(Code::ResourceExhausted, message, Reason::RoomFull, [("room", room)])
             }
             RoomError::FellBehind { next, oldest } => {
                 let sequences = [("next", next.to_string()), ("oldest", oldest.to_string())];
-                with_reason(Code::OutOfRange, message, "FELL_BEHIND", sequences)
+                with_reason(Code::OutOfRange, message, Reason::FellBehind, sequences)
             }
         }
     }
@@ -94,14 +97,14 @@ impl From<DocumentError> for Status {
         let (code, reason) = match error {
             DocumentError::BadName(_) => return bad_request("document", message),
             DocumentError::Store(error) => return error.into(),
-            DocumentError::TooManyDocuments => (Code::ResourceExhausted, "TOO_MANY_DOCUMENTS"),
-            DocumentError::TooManyPeers(_) => (Code::ResourceExhausted, "TOO_MANY_PEERS"),
+            DocumentError::TooManyDocuments => (Code::ResourceExhausted, Reason::TooManyDocuments),
+            DocumentError::TooManyPeers(_) => (Code::ResourceExhausted, Reason::TooManyPeers),
             DocumentError::Refused(refusal) => match refusal {
-                Refusal::Malformed(..) | Refusal::Unfit(_) => (Code::InvalidArgument, "NOT_A_TEXT"),
-                Refusal::TextTooLong(_) => (Code::InvalidArgument, "TEXT_TOO_LONG"),
-                Refusal::OutOfOrder(_) => (Code::FailedPrecondition, "OUT_OF_ORDER"),
-                Refusal::HistoryTooLong { .. } => (Code::ResourceExhausted, "HISTORY_TOO_LONG"),
-                Refusal::TooManyHeads(_) => (Code::ResourceExhausted, "TOO_MANY_HEADS"),
+                Refusal::Malformed(..) | Refusal::Unfit(_) => (Code::InvalidArgument, Reason::NotAText),
+                Refusal::TextTooLong(_) => (Code::InvalidArgument, Reason::TextTooLong),
+                Refusal::OutOfOrder(_) => (Code::FailedPrecondition, Reason::OutOfOrder),
+                Refusal::HistoryTooLong { .. } => (Code::ResourceExhausted, Reason::HistoryTooLong),
+                Refusal::TooManyHeads(_) => (Code::ResourceExhausted, Reason::TooManyHeads),
             },
         };
         with_reason(code, message, reason, [])
@@ -116,19 +119,22 @@ impl From<CollectError> for Status {
             CollectError::BadSequence => bad_request("sequence", message),
             CollectError::Gap { device, expected, .. } => {
                 let facts = [("device", device), ("expected", expected.to_string())];
-                with_reason(Code::FailedPrecondition, message, "SEQUENCE_GAP", facts)
+                with_reason(Code::FailedPrecondition, message, Reason::SequenceGap, facts)
             }
             // With `RetryInfo`: whoever delivers again finds out what is left to do.
             CollectError::Fenced { producer } => {
                 let facts = HashMap::from([("producer_id".to_owned(), producer)]);
-                let mut details = ErrorDetails::with_error_info("PRODUCER_FENCED", ERROR_DOMAIN, facts);
+                let mut details =
+                    ErrorDetails::with_error_info(<&str>::from(Reason::ProducerFenced), ERROR_DOMAIN, facts);
                 details.set_retry_info(Some(Duration::from_millis(100)));
                 Status::with_error_details(Code::Aborted, message, details)
             }
             CollectError::TooManyDevices => {
-                with_reason(Code::ResourceExhausted, message, "TOO_MANY_DEVICES", [])
+                with_reason(Code::ResourceExhausted, message, Reason::TooManyDevices, [])
             }
-            CollectError::TooManyMarks => with_reason(Code::ResourceExhausted, message, "TOO_MANY_MARKS", []),
+            CollectError::TooManyMarks => {
+                with_reason(Code::ResourceExhausted, message, Reason::TooManyMarks, [])
+            }
             CollectError::Store(error) => error.into(),
         }
     }
@@ -139,18 +145,18 @@ impl From<StoreError> for Status {
         let message = error.to_string();
         match error {
             StoreError::Conflict { what } => {
-                with_reason(Code::Aborted, message, "CONFLICT", [("what", what)])
+                with_reason(Code::Aborted, message, Reason::Conflict, [("what", what)])
             }
             StoreError::Trimmed { from, first } => {
                 let sequences = [("from", from.to_string()), ("first", first.to_string())];
-                with_reason(Code::OutOfRange, message, "TRIMMED", sequences)
+                with_reason(Code::OutOfRange, message, Reason::Trimmed, sequences)
             }
-            StoreError::Full => with_reason(Code::ResourceExhausted, message, "DISK_FULL", []),
+            StoreError::Full => with_reason(Code::ResourceExhausted, message, Reason::DiskFull, []),
             StoreError::Broken(_) => {
                 let details = ErrorDetails::with_retry_info(Some(Duration::from_secs(1)));
                 Status::with_error_details(Code::Unavailable, message, details)
             }
-            StoreError::Damaged(_) => with_reason(Code::DataLoss, message, "STORE_DAMAGED", []),
+            StoreError::Damaged(_) => with_reason(Code::DataLoss, message, Reason::StoreDamaged, []),
         }
     }
 }
@@ -164,7 +170,7 @@ impl From<TaskError> for Status {
             TaskError::RequestReused { request, task } => {
                 let mut details = ErrorDetails::with_bad_request_violation("request_id", message.as_str());
                 let facts = facts([("request_id", request.to_string()), ("task", task.to_string())]);
-                details.set_error_info("REQUEST_ID_REUSED", ERROR_DOMAIN, facts);
+                details.set_error_info(<&str>::from(Reason::RequestIdReused), ERROR_DOMAIN, facts);
                 Status::with_error_details(Code::InvalidArgument, message, details)
             }
             TaskError::TooManyOpen => {
@@ -174,7 +180,7 @@ impl From<TaskError> for Status {
             TaskError::Unknown { id } => not_found("fourmodes.v1.Task", &id.to_string(), message),
             TaskError::Ended { id, ending } => {
                 let facts = [("task", id.to_string()), ("ending", ending.to_owned())];
-                with_reason(Code::FailedPrecondition, message, "TASK_ENDED", facts)
+                with_reason(Code::FailedPrecondition, message, Reason::TaskEnded, facts)
             }
             TaskError::Store(error) => error.into(),
         }
@@ -197,27 +203,27 @@ impl From<UploadError> for Status {
             }
             UploadError::TooLarge { limit, .. } => {
                 let facts = [("limit_bytes", limit.to_string())];
-                with_reason(Code::ResourceExhausted, message, "UPLOAD_TOO_LARGE", facts)
+                with_reason(Code::ResourceExhausted, message, Reason::UploadTooLarge, facts)
             }
             UploadError::TooMany { limit } => {
                 let facts = [("limit", limit.to_string())];
-                with_reason(Code::ResourceExhausted, message, "TOO_MANY_UPLOADS", facts)
+                with_reason(Code::ResourceExhausted, message, Reason::TooManyUploads, facts)
             }
-            UploadError::IdInUse(_) => with_reason(Code::AlreadyExists, message, "UPLOAD_ID_IN_USE", []),
+            UploadError::IdInUse(_) => with_reason(Code::AlreadyExists, message, Reason::UploadIdInUse, []),
             UploadError::NotCommittedSize { committed, .. } => {
                 let facts = [("committed_size", committed.to_string())];
-                with_reason(Code::FailedPrecondition, message, "OFFSET_NOT_COMMITTED_SIZE", facts)
+                with_reason(Code::FailedPrecondition, message, Reason::OffsetNotCommittedSize, facts)
             }
             UploadError::WrongOffset { .. } => bad_request("write_offset", message),
             UploadError::TooLong(_) => bad_request("data", message),
             UploadError::TooShort { .. } => bad_request("finish_write", message),
             UploadError::WrongChecksum { found, declared } => {
                 let facts = [("found", found.to_string()), ("declared", declared.to_string())];
-                with_reason(Code::InvalidArgument, message, "CHECKSUM_MISMATCH", facts)
+                with_reason(Code::InvalidArgument, message, Reason::ChecksumMismatch, facts)
             }
-            UploadError::Superseded => with_reason(Code::Aborted, message, "SUPERSEDED", []),
-            UploadError::DiskFull => with_reason(Code::ResourceExhausted, message, "DISK_FULL", []),
-            UploadError::Disk(_) => with_reason(Code::Internal, message, "DISK_FAILED", []),
+            UploadError::Superseded => with_reason(Code::Aborted, message, Reason::Superseded, []),
+            UploadError::DiskFull => with_reason(Code::ResourceExhausted, message, Reason::DiskFull, []),
+            UploadError::Disk(_) => with_reason(Code::Internal, message, Reason::DiskFailed, []),
             UploadError::Store(error) => error.into(),
         }
     }
@@ -241,20 +247,20 @@ impl From<LogError> for Status {
             LogError::BadPath { .. } => bad_request("file", message),
             LogError::NotFound { file } => not_found("file", &file, message),
             LogError::Forbidden { file } => {
-                with_reason(Code::PermissionDenied, message, "LOG_FORBIDDEN", [("file", file)])
+                with_reason(Code::PermissionDenied, message, Reason::LogForbidden, [("file", file)])
             }
             LogError::BeyondTheEnd { offset, size } => {
                 let facts = [("offset", offset.to_string()), ("size", size.to_string())];
-                with_reason(Code::OutOfRange, message, "BEYOND_THE_END", facts)
+                with_reason(Code::OutOfRange, message, Reason::BeyondTheEnd, facts)
             }
-            LogError::Unreadable(_) => with_reason(Code::Internal, message, "LOG_UNREADABLE", []),
+            LogError::Unreadable(_) => with_reason(Code::Internal, message, Reason::LogUnreadable, []),
         }
     }
 }
 
 /// DATA_LOSS: content that is shorter on disk than when it was committed.
 pub(crate) fn content_damaged() -> Status {
-    with_reason(Code::DataLoss, "the content has lost bytes on disk".to_owned(), "CONTENT_DAMAGED", [])
+    with_reason(Code::DataLoss, "the content has lost bytes on disk".to_owned(), Reason::ContentDamaged, [])
 }
 
 /// OUT_OF_RANGE: the field of a request is outside of what there is.
@@ -271,13 +277,13 @@ pub(crate) fn bad_request(field: &str, message: String) -> Status {
 
 /// FAILED_PRECONDITION: the message is fine, but not at this place in the stream.
 pub(crate) fn out_of_turn(message: &str) -> Status {
-    with_reason(Code::FailedPrecondition, message.to_owned(), "OUT_OF_TURN", [])
+    with_reason(Code::FailedPrecondition, message.to_owned(), Reason::OutOfTurn, [])
 }
 
 /// FAILED_PRECONDITION: the server was started without what the call needs.
 pub(crate) fn no_log_root() -> Status {
     let message = "this server follows no logs; start it with --log-root DIR to follow those in DIR";
-    with_reason(Code::FailedPrecondition, message.to_owned(), "NO_LOG_ROOT", [])
+    with_reason(Code::FailedPrecondition, message.to_owned(), Reason::NoLogRoot, [])
 }
 
 /// NOT_FOUND: nothing is known of a call with that id.
@@ -300,7 +306,7 @@ pub(crate) fn mode_not_served(mode: Mode, served: &[Mode]) -> Status {
         "this server serves {served}, not {mode}; `{command}` starts one that does, `server all` one for every mode"
     );
     let facts = [("mode", mode.to_string()), ("served", served), ("command", command)];
-    with_reason(Code::Unimplemented, message, "MODE_NOT_SERVED", facts)
+    with_reason(Code::Unimplemented, message, Reason::ModeNotServed, facts)
 }
 
 /// UNAVAILABLE with `RetryInfo`: the same call will do elsewhere, or in a moment.
@@ -325,7 +331,7 @@ fn come_again(message: &str, limit: Option<(&str, Duration)>) -> Status {
     let mut details = ErrorDetails::with_retry_info(Some(Duration::from_secs(1)));
     if let Some((name, limit)) = limit {
         let named = [("limit", name.to_owned()), ("value", format_duration(limit).to_string())];
-        details.set_error_info("LIMIT_REACHED", ERROR_DOMAIN, facts(named));
+        details.set_error_info(<&str>::from(grpc_wire::Reason::LimitReached), ERROR_DOMAIN, facts(named));
     }
     Status::with_error_details(Code::Unavailable, message, details)
 }
@@ -334,7 +340,7 @@ fn come_again(message: &str, limit: Option<(&str, Duration)>) -> Status {
 pub(crate) fn too_many_calls(limit: usize) -> Status {
     let mut details = ErrorDetails::with_retry_info(Some(Duration::from_secs(1)));
     let named = [("limit", "max_calls".to_owned()), ("value", limit.to_string())];
-    details.set_error_info("LIMIT_REACHED", ERROR_DOMAIN, facts(named));
+    details.set_error_info(<&str>::from(grpc_wire::Reason::LimitReached), ERROR_DOMAIN, facts(named));
     let message = format!("{limit} calls are open, and that is as many as this server takes");
     Status::with_error_details(Code::ResourceExhausted, message, details)
 }
@@ -343,19 +349,19 @@ pub(crate) fn too_many_calls(limit: usize) -> Status {
 pub(crate) fn message_too_long(length: u32, limit: u32) -> Status {
     let message = format!("a message of {length} bytes is too long: {limit} are taken here");
     let named = [("limit", "max_message".to_owned()), ("value", limit.to_string())];
-    with_reason(Code::ResourceExhausted, message, "LIMIT_REACHED", named)
+    with_reason(Code::ResourceExhausted, message, grpc_wire::Reason::LimitReached, named)
 }
 
 /// UNAUTHENTICATED: the call says nothing of who makes it.
 pub(crate) fn token_missing() -> Status {
     let message = "this server wants a token: metadata `authorization: Bearer TOKEN`";
-    with_reason(Code::Unauthenticated, message.to_owned(), "TOKEN_MISSING", [])
+    with_reason(Code::Unauthenticated, message.to_owned(), grpc_wire::Reason::TokenMissing, [])
 }
 
 /// UNAUTHENTICATED: the token is nobody's.
 pub(crate) fn token_unknown() -> Status {
     let message = "the token of this call is not one that this server knows";
-    with_reason(Code::Unauthenticated, message.to_owned(), "TOKEN_UNKNOWN", [])
+    with_reason(Code::Unauthenticated, message.to_owned(), grpc_wire::Reason::TokenUnknown, [])
 }
 
 /// PERMISSION_DENIED: the caller is known, and may not do this.
@@ -363,12 +369,12 @@ pub(crate) fn mode_not_allowed(caller: &str, mode: Mode, modes: &[Mode]) -> Stat
     let modes = modes.iter().map(|mode| mode.name()).collect::<Vec<_>>().join(", ");
     let message = format!("{caller} may call {modes}, not {mode}");
     let facts = [("mode", mode.to_string()), ("allowed", modes)];
-    with_reason(Code::PermissionDenied, message, "MODE_NOT_ALLOWED", facts)
+    with_reason(Code::PermissionDenied, message, grpc_wire::Reason::ModeNotAllowed, facts)
 }
 
 /// What a client asked for, to see what it does about it.
 pub(crate) fn injected(code: Code) -> Status {
-    with_reason(code, "a fault that the call asked for".to_owned(), "FAULT_INJECTED", [])
+    with_reason(code, "a fault that the call asked for".to_owned(), grpc_wire::Reason::FaultInjected, [])
 }
 
 /// DEADLINE_EXCEEDED: the time is over that the client gave, or the server.
@@ -380,7 +386,7 @@ pub(crate) fn deadline_exceeded(timeout: Duration) -> Status {
 pub(crate) fn http2_needed() -> Status {
     let message = "this call came by HTTP/1.1, and gRPC needs HTTP/2 all the way: a proxy before this server has to \
         speak HTTP/2 to it";
-    with_reason(Code::Internal, message.to_owned(), "HTTP2_NEEDED", [])
+    with_reason(Code::Internal, message.to_owned(), grpc_wire::Reason::Http2Needed, [])
 }
 
 /// INVALID_ARGUMENT for a header that is not as gRPC has it.
@@ -394,10 +400,10 @@ pub(crate) fn bad_timeout() -> Status {
 fn with_reason<const N: usize>(
     code: Code,
     message: String,
-    reason: &str,
+    reason: impl Into<Reason>,
     given: [(&str, String); N],
 ) -> Status {
-    let details = ErrorDetails::with_error_info(reason, ERROR_DOMAIN, facts(given));
+    let details = ErrorDetails::with_error_info(<&str>::from(reason.into()), ERROR_DOMAIN, facts(given));
     Status::with_error_details(code, message, details)
 }
 

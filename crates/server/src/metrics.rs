@@ -5,6 +5,7 @@
 
 use std::{collections::HashMap, convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
 
+use grpc_wire::Mode;
 use http::{Method, Request, Response, StatusCode, header::CONTENT_TYPE};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -13,7 +14,6 @@ use prometheus_client::{
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
     registry::{Registry, Unit},
 };
-use shared_proto::Mode;
 use tokio::{net::TcpListener, sync::Semaphore, time::timeout};
 use tonic::Code;
 

@@ -4,7 +4,7 @@
 use std::{io, sync::Arc};
 
 use anyhow::Context as _;
-use shared_proto::{Mode, limits};
+use grpc_wire::{Mode, limits};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpListener,

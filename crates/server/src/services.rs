@@ -4,8 +4,8 @@
 use std::{convert::Infallible, io, path::Path, sync::Arc};
 
 use anyhow::Context as _;
+use grpc_wire::Mode;
 use shared_proto::{
-    Mode,
     bytestream::byte_stream_server::ByteStreamServer,
     fourmodes::v1::{
         bidi_streaming_service_server::BidiStreamingServiceServer,
@@ -168,7 +168,7 @@ impl Services {
         let reflection = || {
             let visible = self.names.iter().copied().chain(OWN_TO_EVERY_SERVER);
             let builder = reflection::Builder::configure()
-                .register_encoded_file_descriptor_set(shared_proto::DESCRIPTORS)
+                .register_encoded_file_descriptor_set(shared_proto::FILE_DESCRIPTOR_SET)
                 .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
                 .register_encoded_file_descriptor_set(tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET)
                 .register_encoded_file_descriptor_set(tonic_reflection::pb::v1alpha::FILE_DESCRIPTOR_SET)

@@ -6,8 +6,8 @@ use std::{
 };
 
 use anyhow::{Context as _, bail};
+use grpc_wire::Mode;
 use sha2::{Digest as _, Sha256};
-use shared_proto::Mode;
 use subtle::ConstantTimeEq as _;
 use tokio::sync::watch;
 

@@ -1,17 +1,15 @@
-//! What the client and the server have in common: the code generated from
-//! `proto/`, the descriptors of everything in it, and the limits and names
-//! that both sides hold to.
+//! What the client and the server have to agree on: the code generated from
+//! `proto/`, the descriptors of everything in it, the reasons of errors, and the
+//! limits that both sides keep.
 
-mod code;
-pub mod frames;
 pub mod limits;
-mod mode;
+mod reason;
 
 use std::sync::LazyLock;
 
-pub use code::code_name;
-pub use mode::Mode;
+use grpc_wire::Mode;
 use prost_reflect::{DescriptorPool, MethodDescriptor};
+pub use reason::Reason;
 
 /// `fourmodes.v1`: one service for each of the four modes.
 #[allow(missing_docs, reason = "the comments of the protos stand where there is something to say")]
@@ -47,29 +45,17 @@ pub mod tutorial {
     }
 }
 
-/// Whether a character cannot be seen where it stands: control characters, those
-/// that turn the direction of writing, and those without a width that are part
-/// of no writing system. A name or a text that has them can look like another.
-pub fn is_unseen(c: char) -> bool {
-    c.is_control()
-        || matches!(c, '\u{61c}' | '\u{200b}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}')
-        || matches!(c, '\u{2060}'..='\u{2069}' | '\u{feff}')
-}
-
-/// The `domain` of every `google.rpc.ErrorInfo` that the server sends.
-pub const ERROR_DOMAIN: &str = "fourmodes";
-
 /// The header of a response to `ByteStream.Read` that has the `blobs/` name of
 /// what is read.
 pub const RESOURCE_NAME_HEADER: &str = "resource-name";
 
 /// The `FileDescriptorSet` of all protos, imports included, encoded.
-pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
+pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
 
-/// [`DESCRIPTORS`], indexed by name.
+/// [`FILE_DESCRIPTOR_SET`], indexed by name.
 pub static POOL: LazyLock<DescriptorPool> = LazyLock::new(|| {
     #[expect(clippy::expect_used, reason = "the bytes come from our own build script; a test decodes them")]
-    DescriptorPool::decode(DESCRIPTORS).expect("descriptor set written by build.rs")
+    DescriptorPool::decode(FILE_DESCRIPTOR_SET).expect("descriptor set written by build.rs")
 });
 
 /// The descriptor of the method that a request path such as
@@ -84,13 +70,29 @@ pub fn method_in(pool: &DescriptorPool, path: &str) -> Option<MethodDescriptor> 
     pool.get_service_by_name(service)?.methods().find(|m| m.name() == method)
 }
 
+/// The mode of a method.
+pub fn mode_of(method: &MethodDescriptor) -> Mode {
+    Mode::of(method.is_client_streaming(), method.is_server_streaming())
+}
+
+impl From<Mode> for fourmodes::v1::Mode {
+    fn from(mode: Mode) -> Self {
+        match mode {
+            Mode::Unary => Self::Unary,
+            Mode::ServerStreaming => Self::ServerStreaming,
+            Mode::ClientStreaming => Self::ClientStreaming,
+            Mode::BidiStreaming => Self::BidiStreaming,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn the_mode_of_a_path_is_read_from_its_descriptor() {
-        let mode = |path| method(path).as_ref().map(Mode::of);
+        let mode = |path| method(path).as_ref().map(mode_of);
         assert_eq!(mode("/fourmodes.v1.UnaryService/Multiply"), Some(Mode::Unary));
         assert_eq!(mode("/fourmodes.v1.ServerStreamingService/WatchQuotes"), Some(Mode::ServerStreaming));
         assert_eq!(mode("/fourmodes.v1.ClientStreamingService/RecordReadings"), Some(Mode::ClientStreaming));

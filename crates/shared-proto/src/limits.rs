@@ -1,28 +1,6 @@
-//! What both ends have to agree on to be right: HTTP/2 settings, and bounds.
+//! The bounds and times of the scenarios that both sides have to agree on.
 
 use std::{ops::RangeInclusive, time::Duration};
-
-/// How much a peer may send on one stream before it is read, in bytes.
-pub const STREAM_WINDOW: u32 = 1 << 20;
-
-/// Likewise for all streams of a connection together, in bytes.
-///
-/// Sixteen stream windows, for two reasons. A few streams that nobody reads do
-/// not starve the others. And h2 charges each unread DATA frame under 256
-/// bytes with what it lacks to 256, against half of this window; when that is
-/// used up it ends the whole connection. At this ratio one stream of frames of
-/// 29 bytes or more cannot get there.
-pub const CONNECTION_WINDOW: u32 = 16 << 20;
-
-/// The largest DATA frame, in bytes. The default of 16 KiB costs an upload a
-/// third of its throughput.
-pub const FRAME_SIZE: u32 = 256 << 10;
-
-/// After this long without a frame a side asks whether the other is there.
-pub const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
-
-/// How long the answer to that may take.
-pub const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The seconds of a `google.protobuf.Timestamp`: the years 1 to 9999.
 pub const TIMESTAMP_SECONDS: RangeInclusive<i64> = -62_135_596_800..=253_402_300_799;
@@ -33,13 +11,6 @@ pub const TEXT_BYTES: usize = 4096;
 /// After this long without news a stream that monitors something says that it is
 /// alive.
 pub const HEARTBEAT: Duration = Duration::from_secs(5);
-
-/// The longest message of a stream that a server takes unless it was told
-/// otherwise, in bytes.
-pub const MESSAGE_BYTES: u64 = 4 << 20;
-
-/// Likewise of a unary call.
-pub const COMMAND_BYTES: u64 = 64 << 10;
 
 /// After this long without an event a conversation says that it is alive. A
 /// third of what a server or a proxy usually lets a stream be idle.

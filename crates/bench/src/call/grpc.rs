@@ -6,13 +6,11 @@ use std::{
 };
 
 use anyhow::{Context as _, ensure};
-use shared_proto::{
-    fourmodes::v1::{
-        MeasureBidiStreamingRequest, MeasureClientStreamingRequest, MeasureClientStreamingResponse,
-        MeasureServerStreamingRequest, MeasureUnaryRequest, MultiplyRequest,
-        measure_service_client::MeasureServiceClient, unary_service_client::UnaryServiceClient,
-    },
-    limits::{self, MESSAGE_BYTES},
+use grpc_wire::limits::{self, MESSAGE_BYTES};
+use shared_proto::fourmodes::v1::{
+    MeasureBidiStreamingRequest, MeasureClientStreamingRequest, MeasureClientStreamingResponse,
+    MeasureServerStreamingRequest, MeasureUnaryRequest, MultiplyRequest,
+    measure_service_client::MeasureServiceClient, unary_service_client::UnaryServiceClient,
 };
 use tokio::{sync::mpsc, task::JoinSet};
 use tokio_stream::{StreamExt as _, wrappers::ReceiverStream};

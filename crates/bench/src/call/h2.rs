@@ -3,9 +3,9 @@
 use std::net::SocketAddr;
 
 use bytes::Bytes;
+use grpc_wire::limits;
 use h2::client::{self, SendRequest};
 use http::{Method, Request, header};
-use shared_proto::limits;
 use tokio::{net::TcpStream, task::JoinSet};
 
 use super::Done;

@@ -3,14 +3,12 @@
 use std::pin::Pin;
 
 use anyhow::Context as _;
-use shared_proto::{
-    fourmodes::v1::{
-        MeasureBidiStreamingRequest, MeasureBidiStreamingResponse, MeasureClientStreamingRequest,
-        MeasureClientStreamingResponse, MeasureServerStreamingRequest, MeasureServerStreamingResponse,
-        MeasureUnaryRequest, MeasureUnaryResponse,
-        measure_service_server::{MeasureService, MeasureServiceServer},
-    },
-    limits,
+use grpc_wire::limits;
+use shared_proto::fourmodes::v1::{
+    MeasureBidiStreamingRequest, MeasureBidiStreamingResponse, MeasureClientStreamingRequest,
+    MeasureClientStreamingResponse, MeasureServerStreamingRequest, MeasureServerStreamingResponse,
+    MeasureUnaryRequest, MeasureUnaryResponse,
+    measure_service_server::{MeasureService, MeasureServiceServer},
 };
 use tokio::net::TcpListener;
 use tokio_stream::{Stream, StreamExt as _};

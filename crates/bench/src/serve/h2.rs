@@ -2,9 +2,9 @@
 //! them.
 
 use bytes::Bytes;
+use grpc_wire::limits;
 use h2::{RecvStream, server::SendResponse};
 use http::{HeaderMap, HeaderValue, Request, Response, header};
-use shared_proto::limits;
 use tokio::net::{TcpListener, TcpStream};
 
 pub(super) async fn serve(listener: TcpListener) -> anyhow::Result<()> {

@@ -7,9 +7,10 @@ use std::{
 };
 
 use bytes::Bytes;
+use grpc_wire::limits;
 use http::{HeaderMap, Uri};
 use prost::Message;
-use shared_proto::{fourmodes::v1 as pb, limits};
+use shared_proto::fourmodes::v1 as pb;
 use tokio::{net::TcpStream, time::timeout};
 use tonic::Code;
 use uuid::Uuid;
@@ -69,7 +70,7 @@ impl Path {
         let told = self.known.get().and_then(|known| known.limits);
         told.unwrap_or(pb::ServerLimits {
             max_concurrent_streams: 100,
-            max_unary_message_bytes: limits::COMMAND_BYTES,
+            max_unary_message_bytes: limits::UNARY_MESSAGE_BYTES,
             max_stream_message_bytes: limits::MESSAGE_BYTES,
             max_header_list_bytes: 16 << 10,
         })

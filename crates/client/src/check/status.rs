@@ -1,8 +1,9 @@
 //! Whether the end of a call arrives as the server meant it.
 
+use grpc_wire::code_name;
 use prost::Message as _;
 use prost_types::Any;
-use shared_proto::{code_name, fourmodes::v1 as pb};
+use shared_proto::fourmodes::v1 as pb;
 use tonic::{Code, Status};
 use tonic_types::pb::{DebugInfo, ErrorInfo};
 

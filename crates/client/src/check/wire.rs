@@ -12,13 +12,13 @@ use std::{
 };
 
 use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
+use grpc_wire::limits;
 use h2::{
     Ping, PingPong, Reason, RecvStream, SendStream,
     client::{Builder, ResponseFuture, SendRequest},
 };
 use http::{HeaderMap, HeaderValue, Request, StatusCode, Uri, header};
 use prost::Message;
-use shared_proto::limits;
 use tokio::{
     net::TcpStream,
     sync::{Mutex, oneshot},
@@ -155,10 +155,10 @@ impl fmt::Display for Lost {
             Self::NoStatus => f.write_str("ended without a grpc-status"),
             Self::Malformed(what) => f.write_str(what),
             Self::Status(status) if status.message().is_empty() => {
-                f.write_str(shared_proto::code_name(status.code()))
+                f.write_str(grpc_wire::code_name(status.code()))
             }
             Self::Status(status) => {
-                write!(f, "{}: {}", shared_proto::code_name(status.code()), status.message())
+                write!(f, "{}: {}", grpc_wire::code_name(status.code()), status.message())
             }
             Self::Silent(time) => write!(f, "nothing for {}", humantime::format_duration(*time)),
         }

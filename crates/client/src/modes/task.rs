@@ -60,7 +60,7 @@ impl Task {
             Some(task::Result::Primes(primes)) => task.primes = Some(primes),
             Some(task::Result::Checksum(checksum)) => task.checksum = Some(checksum),
             Some(task::Result::Error(error)) => {
-                let code = shared_proto::code_name(error.code.into());
+                let code = grpc_wire::code_name(error.code.into());
                 task.error = Some(TaskError { code, message: error.message });
             }
             None => {}

@@ -5,8 +5,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use grpc_wire::Mode;
 use serde::Serialize;
-use shared_proto::Mode;
 use tokio::time::timeout;
 use tonic::Code;
 

@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::HeaderMap;
-use shared_proto::{
-    POOL,
+use grpc_wire::{
     frames::{Frames, Part},
     is_unseen,
 };
+use http::HeaderMap;
+use shared_proto::POOL;
 use tonic::{Code, Status};
 
 use super::{Event, Kind, Message, Outcome, Renderer, Side, json::Json, mermaid::Mermaid, text::Text};

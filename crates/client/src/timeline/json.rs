@@ -6,9 +6,9 @@ use std::{
     time::Duration,
 };
 
+use grpc_wire::code_name;
 use http::HeaderMap;
 use serde_json::{Map, Value, json};
-use shared_proto::code_name;
 
 use super::{Event, Kind, Outcome, Renderer, Side};
 use crate::{failure::details, words::json_line};

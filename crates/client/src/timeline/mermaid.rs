@@ -3,7 +3,7 @@
 
 use std::io::{self, Write};
 
-use shared_proto::code_name;
+use grpc_wire::code_name;
 
 use super::{
     Event, Kind, Outcome, Renderer, Side, at, ejected,

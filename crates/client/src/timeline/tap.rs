@@ -12,10 +12,10 @@ use std::{
 };
 
 use bytes::Bytes;
+use grpc_wire::frames::{Frames, Part};
 use http::{StatusCode, Uri};
 use http_body::Frame;
 use prost_reflect::MessageDescriptor;
-use shared_proto::frames::{Frames, Part};
 use tonic::{Code, Status, body::Body, transport::Channel};
 use tower::Service;
 

@@ -1,7 +1,7 @@
 //! What a user gets to see.
 
+use grpc_wire::Mode;
 use server::config::{Config, Tokens};
-use shared_proto::Mode;
 
 use crate::{
     check,

@@ -3,9 +3,9 @@
 
 use std::{collections::HashMap, thread, time::Duration};
 
+use grpc_wire::Mode;
 use serde_json::Value;
 use server::config::Config;
-use shared_proto::Mode;
 use tonic_health::server::health_reporter;
 
 use crate::{

@@ -7,11 +7,9 @@ use std::{
     time::{Duration, Instant},
 };
 
+use grpc_wire::Mode;
 use server::config::{Config, Limits};
-use shared_proto::{
-    Mode,
-    fourmodes::v1::{GetStatusRequest, unary_service_client::UnaryServiceClient},
-};
+use shared_proto::fourmodes::v1::{GetStatusRequest, unary_service_client::UnaryServiceClient};
 use tonic::transport::Endpoint;
 
 use crate::{

@@ -238,7 +238,7 @@ fn an_input_in_which_no_row_counts_is_an_error_that_names_the_first() {
 
 #[test]
 fn the_result_is_the_last_line_also_when_the_server_refuses_an_upload_under_way() {
-    let server = Server::with(Config { modes: vec![shared_proto::Mode::Unary], ..Config::default() });
+    let server = Server::with(Config { modes: vec![grpc_wire::Mode::Unary], ..Config::default() });
     let table = format!("device,time,value\n{}", "a,0,1\n".repeat(20_000));
     for _ in 0..10 {
         let readings = server.client("client-streaming readings --output json -").stdin(table.as_str());

@@ -1,5 +1,5 @@
+use grpc_wire::Mode;
 use server::config::Config;
-use shared_proto::Mode;
 
 use crate::support::Server;
 

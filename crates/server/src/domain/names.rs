@@ -1,6 +1,6 @@
 //! Names that users give to things and that other users get to see.
 
-use shared_proto::is_unseen;
+use grpc_wire::is_unseen;
 
 /// In characters.
 const LONGEST: usize = 64;

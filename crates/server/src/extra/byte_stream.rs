@@ -1,12 +1,10 @@
 //! `google.bytestream.ByteStream`, whose methods belong to two modes: each is
 //! in the folder of its own.
 
-use shared_proto::{
-    Mode,
-    bytestream::{
-        QueryWriteStatusRequest, QueryWriteStatusResponse, ReadRequest, ReadResponse, WriteRequest,
-        WriteResponse, byte_stream_server::ByteStream,
-    },
+use grpc_wire::Mode;
+use shared_proto::bytestream::{
+    QueryWriteStatusRequest, QueryWriteStatusResponse, ReadRequest, ReadResponse, WriteRequest,
+    WriteResponse, byte_stream_server::ByteStream,
 };
 use tonic::{Request, Response, Status, Streaming};
 

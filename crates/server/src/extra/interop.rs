@@ -17,16 +17,14 @@ use std::{
 
 use bytes::{BufMut as _, Bytes, BytesMut, buf::Writer};
 use flate2::{Compression, write::GzEncoder};
+use grpc_wire::frames::{Frames, Part};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use http_body::Frame;
-use shared_proto::{
-    frames::{Frames, Part},
-    testing::{
-        BoolValue, EchoStatus, Empty, Payload, ResponseParameters, SimpleRequest, SimpleResponse,
-        StreamingInputCallRequest, StreamingInputCallResponse, StreamingOutputCallRequest,
-        StreamingOutputCallResponse,
-        test_service_server::{TestService, TestServiceServer},
-    },
+use shared_proto::testing::{
+    BoolValue, EchoStatus, Empty, Payload, ResponseParameters, SimpleRequest, SimpleResponse,
+    StreamingInputCallRequest, StreamingInputCallResponse, StreamingOutputCallRequest,
+    StreamingOutputCallResponse,
+    test_service_server::{TestService, TestServiceServer},
 };
 use tokio_stream::{Stream, StreamExt as _};
 use tonic::{

@@ -9,7 +9,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use shared_proto::Mode;
+use grpc_wire::Mode;
 use tonic::{body::Body, server::NamedService};
 use tower::Service;
 

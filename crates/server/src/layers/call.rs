@@ -17,12 +17,12 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::HeaderName;
-use http_body::Frame;
-use shared_proto::{
+use grpc_wire::{
     Mode, code_name,
     frames::{Frames, Part},
 };
+use http::HeaderName;
+use http_body::Frame;
 use tokio::{sync::OwnedSemaphorePermit, time::Instant};
 use tokio_util::sync::{CancellationToken, DropGuard, WaitForCancellationFutureOwned};
 use tonic::{Code, Status, body::Body};

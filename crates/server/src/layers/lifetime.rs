@@ -15,7 +15,7 @@ use std::{
     time::Duration,
 };
 
-use shared_proto::Mode;
+use grpc_wire::Mode;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tower::{Layer, Service};

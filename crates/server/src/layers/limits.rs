@@ -7,7 +7,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use shared_proto::Mode;
+use grpc_wire::Mode;
 use tokio::sync::Semaphore;
 use tower::{Layer, Service};
 

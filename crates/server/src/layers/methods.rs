@@ -2,8 +2,8 @@
 
 use std::collections::HashMap;
 
+use grpc_wire::Mode;
 use prost_reflect::{DescriptorError, DescriptorPool};
-use shared_proto::Mode;
 
 #[derive(Debug)]
 pub(crate) struct Methods(HashMap<String, Mode>);
@@ -12,7 +12,7 @@ impl Methods {
     pub(crate) fn load() -> Result<Self, DescriptorError> {
         let mut pool = DescriptorPool::new();
         for descriptors in [
-            shared_proto::DESCRIPTORS,
+            shared_proto::FILE_DESCRIPTOR_SET,
             tonic_health::pb::FILE_DESCRIPTOR_SET,
             tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET,
             tonic_reflection::pb::v1alpha::FILE_DESCRIPTOR_SET,
@@ -21,9 +21,9 @@ impl Methods {
         }
         let services: Vec<_> = pool.services().collect();
         let methods = services.iter().flat_map(|service| {
-            service
-                .methods()
-                .map(move |method| (format!("/{}/{}", service.full_name(), method.name()), Mode::of(&method)))
+            service.methods().map(move |method| {
+                (format!("/{}/{}", service.full_name(), method.name()), shared_proto::mode_of(&method))
+            })
         });
         Ok(Self(methods.collect()))
     }

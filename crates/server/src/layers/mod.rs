@@ -45,7 +45,6 @@ use self::{
 };
 pub(crate) use self::{
     call::{Call, Excuse},
-    deadline::timeout,
     methods::Methods,
 };
 use crate::{activity::Activity, config::Config, metrics::Metrics, tokens::Tokens};

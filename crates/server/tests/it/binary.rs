@@ -1,9 +1,7 @@
 use std::process::Output;
 
-use shared_proto::{
-    Mode,
-    fourmodes::v1::{MultiplyRequest, WatchQuotesRequest},
-};
+use grpc_wire::Mode;
+use shared_proto::fourmodes::v1::{MultiplyRequest, WatchQuotesRequest};
 use tokio::net::TcpListener;
 
 use crate::support::{

@@ -238,7 +238,7 @@ fn of_two_calls_of_one_producer_the_one_that_was_overtaken_is_told_to_come_again
         // Answered by the second call once the first one has this batch.
         batches.send(values("kiln", 1, &[1.0])).await.unwrap();
         until(async || {
-            let sent = crate::support::status_of(shared_proto::Mode::ClientStreaming, server.address).await;
+            let sent = crate::support::status_of(grpc_wire::Mode::ClientStreaming, server.address).await;
             sent.messages_received > 0
         })
         .await;

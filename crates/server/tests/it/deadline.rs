@@ -2,14 +2,11 @@
 
 use std::time::Duration;
 
+use grpc_wire::Mode;
 use prost::Message;
 use server::config::{Config, Limits};
-use shared_proto::{
-    Mode,
-    fourmodes::v1::{
-        ChatRequest, JoinRoom, MultiplyRequest, RecordReadingsRequest, WatchQuotesRequest,
-        chat_request::Action,
-    },
+use shared_proto::fourmodes::v1::{
+    ChatRequest, JoinRoom, MultiplyRequest, RecordReadingsRequest, WatchQuotesRequest, chat_request::Action,
 };
 use tokio_stream::pending;
 use tonic::{Code, Request, Status};

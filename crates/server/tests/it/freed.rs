@@ -1,12 +1,10 @@
 use std::net::SocketAddr;
 
-use shared_proto::{
-    Mode,
-    fourmodes::v1::{
-        RecordReadingsRequest, WatchQuotesRequest, WatchSystemRequest,
-        client_streaming_service_client::ClientStreamingServiceClient,
-        server_streaming_service_client::ServerStreamingServiceClient,
-    },
+use grpc_wire::Mode;
+use shared_proto::fourmodes::v1::{
+    RecordReadingsRequest, WatchQuotesRequest, WatchSystemRequest,
+    client_streaming_service_client::ClientStreamingServiceClient,
+    server_streaming_service_client::ServerStreamingServiceClient,
 };
 use tokio::{sync::mpsc, task::JoinHandle};
 use tokio_stream::wrappers::ReceiverStream;

@@ -3,14 +3,12 @@
 use std::{net::SocketAddr, time::Duration};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
+use grpc_wire::Mode;
 use prost::Message;
 use server::config::{Config, Limits};
-use shared_proto::{
-    Mode,
-    fourmodes::v1::{
-        EndStatus, Ending, MultiplyRequest, MultiplyResponse, Script, ServerStreamingRequest,
-        ServerStreamingResponse, Step, UnaryRequest, UnaryResponse, ending::Kind,
-    },
+use shared_proto::fourmodes::v1::{
+    EndStatus, Ending, MultiplyRequest, MultiplyResponse, Script, ServerStreamingRequest,
+    ServerStreamingResponse, Step, UnaryRequest, UnaryResponse, ending::Kind,
 };
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},

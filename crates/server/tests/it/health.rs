@@ -1,4 +1,4 @@
-use shared_proto::Mode;
+use grpc_wire::Mode;
 use tonic::Code;
 use tonic_health::pb::{
     HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,

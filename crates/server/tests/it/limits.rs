@@ -2,11 +2,9 @@
 
 use std::time::Duration;
 
+use grpc_wire::Mode;
 use server::config::{Config, Limits};
-use shared_proto::{
-    Mode,
-    fourmodes::v1::{ChatRequest, MultiplyRequest, RecordReadingsRequest, WatchQuotesRequest},
-};
+use shared_proto::fourmodes::v1::{ChatRequest, MultiplyRequest, RecordReadingsRequest, WatchQuotesRequest};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,

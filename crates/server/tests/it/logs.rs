@@ -8,13 +8,10 @@ use std::{
     time::Duration,
 };
 
+use grpc_wire::Mode;
 use server::config::Config;
-use shared_proto::{
-    Mode,
-    fourmodes::v1::{
-        LogEdge, LogPosition, TailLogRequest, TailLogResponse, tail_log_request::Start,
-        tail_log_response::Event,
-    },
+use shared_proto::fourmodes::v1::{
+    LogEdge, LogPosition, TailLogRequest, TailLogResponse, tail_log_request::Start, tail_log_response::Event,
 };
 use tempfile::TempDir;
 use tonic::{Code, Status, Streaming};

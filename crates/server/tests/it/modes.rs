@@ -1,9 +1,7 @@
 use std::net::SocketAddr;
 
-use shared_proto::{
-    Mode,
-    fourmodes::v1::{MultiplyRequest, RecordReadingsRequest, WatchQuotesRequest},
-};
+use grpc_wire::Mode;
+use shared_proto::fourmodes::v1::{MultiplyRequest, RecordReadingsRequest, WatchQuotesRequest};
 use tokio_stream::empty;
 use tonic::{Code, Request, Status, client::Grpc};
 use tonic_prost::ProstCodec;

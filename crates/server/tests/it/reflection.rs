@@ -1,7 +1,7 @@
+use grpc_wire::Mode;
 use prost::Message as _;
 use prost_reflect::DescriptorPool;
 use prost_types::FileDescriptorProto;
-use shared_proto::Mode;
 
 use crate::support::{Server, channel, run, within};
 

@@ -1,9 +1,7 @@
 use std::time::Duration;
 
-use shared_proto::{
-    Mode,
-    fourmodes::v1::{MultiplyRequest, Reading, RecordReadingsRequest, WatchQuotesRequest},
-};
+use grpc_wire::Mode;
+use shared_proto::fourmodes::v1::{MultiplyRequest, Reading, RecordReadingsRequest, WatchQuotesRequest};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Status};

@@ -1,12 +1,10 @@
 use std::{net::SocketAddr, time::Duration};
 
+use grpc_wire::Mode;
 use server::config::Config;
-use shared_proto::{
-    Mode,
-    fourmodes::v1::{
-        CancelTaskRequest, ComputeChecksum, CountPrimes, GetTaskRequest, SubmitTaskRequest, Task, TaskState,
-        WatchTaskRequest, WatchTaskResponse, submit_task_request::Work, task, watch_task_response::Event,
-    },
+use shared_proto::fourmodes::v1::{
+    CancelTaskRequest, ComputeChecksum, CountPrimes, GetTaskRequest, SubmitTaskRequest, Task, TaskState,
+    WatchTaskRequest, WatchTaskResponse, submit_task_request::Work, task, watch_task_response::Event,
 };
 use tonic::{Code, Status, Streaming};
 use tonic_types::StatusExt as _;

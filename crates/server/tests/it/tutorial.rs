@@ -1,9 +1,7 @@
-use shared_proto::{
-    Mode,
-    tutorial::{
-        greeter::{HelloRequest, greeter_client::GreeterClient},
-        streaming_demo::{RequestMessage, stream_service_client::StreamServiceClient},
-    },
+use grpc_wire::Mode;
+use shared_proto::tutorial::{
+    greeter::{HelloRequest, greeter_client::GreeterClient},
+    streaming_demo::{RequestMessage, stream_service_client::StreamServiceClient},
 };
 use tonic::Code;
 

@@ -1,9 +1,7 @@
 use std::time::{Duration, SystemTime};
 
-use shared_proto::{
-    Mode,
-    fourmodes::v1::{GetStatusRequest, Mode as WireMode, MultiplyRequest},
-};
+use grpc_wire::Mode;
+use shared_proto::fourmodes::v1::{GetStatusRequest, Mode as WireMode, MultiplyRequest};
 use tonic::Code;
 use tonic_types::StatusExt as _;
 

@@ -9,9 +9,9 @@ use std::{
 };
 
 use bytes::Bytes;
+use grpc_wire::Mode;
 use server::config::{Config, UploadLimits};
 use shared_proto::{
-    Mode,
     bytestream::{
         QueryWriteStatusRequest, QueryWriteStatusResponse, ReadRequest, WriteRequest,
         byte_stream_client::ByteStreamClient,

@@ -8,8 +8,8 @@ use std::{
 };
 
 use anyhow::{Result, bail};
+use grpc_wire::limits;
 use hyper_util::rt::TokioIo;
-use shared_proto::limits;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_stream::Stream;
 use tonic::{

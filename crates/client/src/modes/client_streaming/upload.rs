@@ -18,6 +18,7 @@ use blake3::{Hash, Hasher};
 use bytes::Bytes;
 use indicatif::{HumanBytes, ProgressBar};
 use serde::{Serialize, Serializer};
+use shared_proto::Reason;
 use shared_proto::bytestream::{
     QueryWriteStatusRequest, QueryWriteStatusResponse, WriteRequest, byte_stream_client::ByteStreamClient,
 };
@@ -175,7 +176,7 @@ impl Transfer<'_> {
             }
             match self.write(committed, report).await {
                 Err(failure)
-                    if failure.has_reason("OFFSET_NOT_COMMITTED_SIZE") && corrections < CORRECTIONS =>
+                    if failure.has_reason(Reason::OffsetNotCommittedSize) && corrections < CORRECTIONS =>
                 {
                     corrections += 1;
                 }

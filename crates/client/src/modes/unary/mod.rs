@@ -68,10 +68,10 @@ pub(crate) async fn status(session: &Session, report: &mut ServerStatus) -> Resu
         .into_iter()
         .map(|mode| ModeStatus {
             mode: match mode.mode() {
-                Mode::Unary => shared_proto::Mode::Unary.name(),
-                Mode::ServerStreaming => shared_proto::Mode::ServerStreaming.name(),
-                Mode::ClientStreaming => shared_proto::Mode::ClientStreaming.name(),
-                Mode::BidiStreaming => shared_proto::Mode::BidiStreaming.name(),
+                Mode::Unary => grpc_wire::Mode::Unary.name(),
+                Mode::ServerStreaming => grpc_wire::Mode::ServerStreaming.name(),
+                Mode::ClientStreaming => grpc_wire::Mode::ClientStreaming.name(),
+                Mode::BidiStreaming => grpc_wire::Mode::BidiStreaming.name(),
                 Mode::Unspecified => "unknown",
             },
             served: mode.served,

@@ -10,6 +10,7 @@ use base64::{
     Engine as _, alphabet,
     engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig},
 };
+use grpc_wire::timeout::{self, GRPC_TIMEOUT};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use prost::Message as _;
 use shared_proto::fourmodes::v1 as pb;
@@ -17,7 +18,7 @@ use tokio::time::Instant;
 use tonic::body::Body;
 use uuid::Uuid;
 
-use crate::{config::Limits, connections::Connection, layers::timeout};
+use crate::{config::Limits, connections::Connection};
 
 /// How many arrivals are kept of a call.
 const ARRIVALS: usize = 1024;
@@ -67,7 +68,7 @@ impl Call {
         is_unary: bool,
     ) -> Self {
         let headers = request.headers();
-        let deadline = headers.get("grpc-timeout").and_then(timeout);
+        let deadline = headers.get(&GRPC_TIMEOUT).and_then(timeout::parse);
         let connection = request.extensions().get::<Arc<Connection>>();
         let address =
             |address: Option<std::net::SocketAddr>| address.map(|it| it.to_string()).unwrap_or_default();

@@ -11,10 +11,10 @@ use std::{
 };
 
 use bytes::Bytes;
+use grpc_wire::Mode;
 use h2::Reason;
 use http::{HeaderMap, Version, header::CONTENT_TYPE};
 use http_body::{Body as _, Frame};
-use shared_proto::Mode;
 use tokio::sync::oneshot;
 use tonic::{Code, Status, body::Body, server::NamedService};
 use tower::Service;

@@ -11,13 +11,11 @@ mod files;
 
 use std::sync::Arc;
 
-use shared_proto::{
-    Mode,
-    fourmodes::v1::{
-        CancelTaskRequest, CancelTaskResponse, GetStatusRequest, GetStatusResponse, GetTaskRequest,
-        GetTaskResponse, ListFilesRequest, ListFilesResponse, ModeStatus, MultiplyRequest, MultiplyResponse,
-        SubmitTaskRequest, SubmitTaskResponse, unary_service_server::UnaryService,
-    },
+use grpc_wire::Mode;
+use shared_proto::fourmodes::v1::{
+    CancelTaskRequest, CancelTaskResponse, GetStatusRequest, GetStatusResponse, GetTaskRequest,
+    GetTaskResponse, ListFilesRequest, ListFilesResponse, ModeStatus, MultiplyRequest, MultiplyResponse,
+    SubmitTaskRequest, SubmitTaskResponse, unary_service_server::UnaryService,
 };
 use tonic::{Request, Response, Status};
 

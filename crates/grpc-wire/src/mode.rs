@@ -1,9 +1,5 @@
 use std::{fmt, str::FromStr};
 
-use prost_reflect::MethodDescriptor;
-
-use crate::fourmodes::v1 as pb;
-
 /// One of gRPC's four communication modes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Mode {
@@ -42,9 +38,9 @@ impl Mode {
         matches!(self, Self::ServerStreaming | Self::BidiStreaming)
     }
 
-    /// The mode of an RPC.
-    pub fn of(method: &MethodDescriptor) -> Self {
-        match (method.is_client_streaming(), method.is_server_streaming()) {
+    /// The mode of a method, by what its descriptor says is a stream.
+    pub const fn of(client_streaming: bool, server_streaming: bool) -> Self {
+        match (client_streaming, server_streaming) {
             (false, false) => Self::Unary,
             (false, true) => Self::ServerStreaming,
             (true, false) => Self::ClientStreaming,
@@ -67,16 +63,5 @@ impl FromStr for Mode {
             .into_iter()
             .find(|mode| mode.name() == name)
             .ok_or_else(|| format!("{name} is none of gRPC's four modes"))
-    }
-}
-
-impl From<Mode> for pb::Mode {
-    fn from(mode: Mode) -> Self {
-        match mode {
-            Mode::Unary => Self::Unary,
-            Mode::ServerStreaming => Self::ServerStreaming,
-            Mode::ClientStreaming => Self::ClientStreaming,
-            Mode::BidiStreaming => Self::BidiStreaming,
-        }
     }
 }
