@@ -15,7 +15,7 @@ demo: build
     set -euo pipefail
     dir=$(mktemp -d)
     mkfifo "$dir/stdout"
-    {{ bin }}/server --listen 127.0.0.1:0 --data-dir :memory: all >"$dir/stdout" 2>"$dir/log" &
+    {{ bin }}/fourmodes-server --listen 127.0.0.1:0 --data-dir :memory: all >"$dir/stdout" 2>"$dir/log" &
     server=$!
     stop() {
         status=$?
@@ -32,49 +32,49 @@ demo: build
     trap stop EXIT
     # The server's first line is `listening on http://ADDRESS`.
     read -r _ _ url <"$dir/stdout"
-    {{ bin }}/client --server "$url" tour
+    {{ bin }}/fourmodes --server "$url" tour
 
 # The server, for the first terminal: `just server`, `just server unary`, `just server certs --dir certs`.
 [group("see")]
 [no-cd, no-exit-message, positional-arguments]
 server mode="all" *options: ready
-    @exec {{ bin }}/server "$@"
+    @exec {{ bin }}/fourmodes-server "$@"
 
 # One request, one response: `just unary multiply 6 7`, `just unary status`.
 [group("see")]
 [no-cd, no-exit-message, positional-arguments]
 unary *scenario: ready
-    @exec {{ bin }}/client unary "$@"
+    @exec {{ bin }}/fourmodes unary "$@"
 
 # One request, many responses: `just server-streaming quotes --count 5`, `… system`.
 [group("see")]
 [no-cd, no-exit-message, positional-arguments]
 server-streaming *scenario: ready
-    @exec {{ bin }}/client server-streaming "$@"
+    @exec {{ bin }}/fourmodes server-streaming "$@"
 
 # Many requests, one response: `just client-streaming readings examples/readings.csv`.
 [group("see")]
 [no-cd, no-exit-message, positional-arguments]
 client-streaming *scenario: ready
-    @exec {{ bin }}/client client-streaming "$@"
+    @exec {{ bin }}/fourmodes client-streaming "$@"
 
 # Many requests, many responses: `just bidi-streaming chat --room lobby --name ana`.
 [group("see")]
 [no-cd, no-exit-message, positional-arguments]
 bidi-streaming *scenario: ready
-    @exec {{ bin }}/client bidi-streaming "$@"
+    @exec {{ bin }}/fourmodes bidi-streaming "$@"
 
 # All four modes against a running server, explained.
 [group("see")]
 [no-cd, no-exit-message, positional-arguments]
 tour *options: ready
-    @exec {{ bin }}/client tour "$@"
+    @exec {{ bin }}/fourmodes tour "$@"
 
 # Does the path to a server carry all four modes? `just check`, `just check http://proxy:8080 --idle 60s`.
 [group("see")]
 [no-cd, no-exit-message, positional-arguments]
 check *options: ready
-    @exec {{ bin }}/client check "$@"
+    @exec {{ bin }}/fourmodes check "$@"
 
 # A trap of a first gRPC service, broken and fixed: `just lesson` lists them, `just lesson eof-is-not-commit` runs one.
 [group("see")]
@@ -85,10 +85,10 @@ lesson *name:
 # The same, without a word when there is nothing to do.
 [private]
 ready:
-    @test -x {{ bin }}/client || cargo build --workspace
+    @test -x {{ bin }}/fourmodes || cargo build --workspace
     @cargo build --quiet --workspace
 
-# Build both binaries: target/debug/server and target/debug/client.
+# Build both binaries: target/debug/fourmodes-server and target/debug/fourmodes.
 [group("develop")]
 build:
     cargo build --workspace
@@ -191,16 +191,16 @@ measure *options:
     cargo build --quiet --release --manifest-path {{ justfile_directory() }}/Cargo.toml -p server -p client
     # One that is there already has the machine for itself.
     if [[ -n "${FOURMODES_SERVER:-}" || "$*" == *://* ]]; then
-        exec {{ target }}/release/client bench "$@"
+        exec {{ target }}/release/fourmodes bench "$@"
     fi
     dir=$(mktemp -d)
     mkfifo "$dir/stdout"
-    {{ target }}/release/server --listen 127.0.0.1:0 --data-dir :memory: all >"$dir/stdout" 2>"$dir/log" &
+    {{ target }}/release/fourmodes-server --listen 127.0.0.1:0 --data-dir :memory: all >"$dir/stdout" 2>"$dir/log" &
     server=$!
     trap 'kill "$server" 2>/dev/null || true; wait "$server" || true; rm -r "$dir"' EXIT
     # The server's first line is `listening on http://ADDRESS`.
     read -r _ _ url <"$dir/stdout"
-    FOURMODES_SERVER=$url {{ target }}/release/client bench "$@"
+    FOURMODES_SERVER=$url {{ target }}/release/fourmodes bench "$@"
 
 # The server beside others, in one run: `just bench`, `just bench --only unary64 --against h2`.
 [group("measure")]

@@ -15,8 +15,8 @@ target=${CARGO_TARGET_DIR:-$root/target}
 venv=$target/interop/venv
 gen=$target/interop/gen
 node=$target/interop/node
-client=$(realpath "${FOURMODES_CLIENT_BIN:-$target/debug/client}")
-server=$(realpath "${FOURMODES_SERVER_BIN:-$target/debug/server}")
+client=$(realpath "${FOURMODES_CLIENT_BIN:-$target/debug/fourmodes}")
+server=$(realpath "${FOURMODES_SERVER_BIN:-$target/debug/fourmodes-server}")
 
 fail() {
     printf 'interop: %s\n' "$*" >&2

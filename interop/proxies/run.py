@@ -114,7 +114,7 @@ def check(case):
         config.write_text(text)
         proxy = processes.start(COMMANDS[case["proxy"]](str(config), directory), executable=find(case["proxy"]))
         wait_until_it_listens(proxy, port)
-        client = [TARGET / "debug/client", "check", f"http://127.0.0.1:{port}", "--idle", IDLE, "--output", "json"]
+        client = [TARGET / "debug/fourmodes", "check", f"http://127.0.0.1:{port}", "--idle", IDLE, "--output", "json"]
         done = subprocess.run(client, capture_output=True, text=True, timeout=5 * PATIENCE, env=environment())
         lines = [json.loads(line) for line in done.stdout.splitlines()]
         checks = [line for line in lines if line["type"] == "check"]
@@ -155,7 +155,7 @@ class Processes:
 
     def server(self):
         """Its port, which it chose."""
-        command = [TARGET / "debug/server", "--listen", "127.0.0.1:0", "--data-dir", ":memory:", "all"]
+        command = [TARGET / "debug/fourmodes-server", "--listen", "127.0.0.1:0", "--data-dir", ":memory:", "all"]
         process = self.start(command, stdout=subprocess.PIPE, text=True)
         return int(process.stdout.readline().rsplit(":", 1)[1])
 

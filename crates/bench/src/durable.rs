@@ -112,7 +112,7 @@ fn copy(source: &Path, directory: &Path) -> anyhow::Result<Duration> {
 fn upload(source: &Path, bytes: u64, directory: &Path) -> anyhow::Result<f64> {
     let data = directory.join("data");
     let server = Target::ours_in(data.as_os_str(), bytes)?;
-    let mut client = Command::new(program("client")?);
+    let mut client = Command::new(program("fourmodes")?);
     client.args(["client-streaming", "upload", "--output", "json", "--server"]);
     client.arg(format!("http://{}", server.address)).arg(source);
     let output = without_options(&mut client).output().context("our client cannot be started")?;

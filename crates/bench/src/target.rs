@@ -122,7 +122,7 @@ impl Drop for Target {
 }
 
 fn ours(data: &OsStr) -> anyhow::Result<Command> {
-    let mut command = Command::new(program("server")?);
+    let mut command = Command::new(program("fourmodes-server")?);
     command.args(["--listen", "127.0.0.1:0", "--data-dir"]).arg(data).arg("all");
     Ok(command)
 }

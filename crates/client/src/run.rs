@@ -102,7 +102,7 @@ async fn over(deadline: Option<Duration>) -> Failure {
 
 fn completions(shell: Shell) -> ExitCode {
     let mut script = Vec::new();
-    clap_complete::generate(shell, &mut Cli::command(), "client", &mut script);
+    clap_complete::generate(shell, &mut Cli::command(), "fourmodes", &mut script);
     match io::stdout().write_all(&script) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => Failure::unwritten(&error).report("completions"),

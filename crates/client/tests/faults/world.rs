@@ -32,7 +32,7 @@ const GRACE: Duration = Duration::from_secs(10);
 
 /// A binary of this workspace.
 fn binary(name: &str) -> PathBuf {
-    let path = Path::new(env!("CARGO_BIN_EXE_client")).with_file_name(name);
+    let path = Path::new(env!("CARGO_BIN_EXE_fourmodes")).with_file_name(name);
     assert!(path.exists(), "{} is not built: `cargo build --workspace` does it", path.display());
     path
 }
@@ -88,7 +88,7 @@ impl Address {
 
     /// A client that calls this server, whose arguments have no spaces in them.
     pub(crate) fn client(&self, arguments: &str) -> Command {
-        let mut command = Command::new(binary("client"));
+        let mut command = Command::new(binary("fourmodes"));
         command.args(["--output", "json"]).args(arguments.split_whitespace()).env_clear();
         command.env("FOURMODES_SERVER", format!("http://{}", self.0));
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -122,7 +122,7 @@ fn signal(name: &str, child: &Child) {
 }
 
 fn launch(address: &str, directory: &Path) -> (Child, String) {
-    let mut command = Command::new(binary("server"));
+    let mut command = Command::new(binary("fourmodes-server"));
     let grace = format!("{}s", GRACE.as_secs());
     command.args(["--listen", address, "--grace", &grace, "all", "--data-dir"]).arg(directory).env_clear();
     let mut child =

@@ -127,7 +127,7 @@ fn a_full_disk_is_an_error_that_names_the_output() {
     }
     let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
     let server = Server::start();
-    let ended = Command::new(env!("CARGO_BIN_EXE_client"))
+    let ended = Command::new(env!("CARGO_BIN_EXE_fourmodes"))
         .args(["unary", "multiply", "6", "7", "--server", &server.url])
         .stdout(full)
         .output()

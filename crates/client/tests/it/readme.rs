@@ -21,7 +21,7 @@ fn the_console_blocks_of_the_readme_are_true() {
         // A recipe for a mode hands its arguments to the client: see the next test.
         // Each command finds the server fresh, as its reader has it.
         let server = Server::start();
-        let ended = Command::new(env!("CARGO_BIN_EXE_client"))
+        let ended = Command::new(env!("CARGO_BIN_EXE_fourmodes"))
             .args(command.split(' '))
             .current_dir(ROOT)
             .env_clear()

@@ -104,7 +104,7 @@ pub(crate) struct Client {
 
 /// A client whose arguments have no spaces in them.
 pub(crate) fn client(arguments: &str) -> Client {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_client"));
+    let mut command = Command::new(env!("CARGO_BIN_EXE_fourmodes"));
     command.args(arguments.split_whitespace()).env_clear().env("NO_COLOR", "1");
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     Client { command, stdin: Vec::new() }

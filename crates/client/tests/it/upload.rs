@@ -132,7 +132,7 @@ fn what_is_there_is_not_overwritten_unless_it_is_said() {
     place.has_the_same();
     // Without a place it goes here, under its name.
     let here = tempfile::tempdir().unwrap();
-    let mut command = Command::new(env!("CARGO_BIN_EXE_client"));
+    let mut command = Command::new(env!("CARGO_BIN_EXE_fourmodes"));
     command.args(["-q", "server-streaming", "download", "a.bin", "--server", &server.url]);
     assert!(command.current_dir(here.path()).status().unwrap().success());
     assert_eq!(fs::read(here.path().join("a.bin")).unwrap(), place.content);
@@ -328,7 +328,7 @@ struct Process {
 impl Process {
     /// `None` where it was not built, as when this crate alone is tested.
     fn start(data: &Path) -> Option<Self> {
-        let binary = Path::new(env!("CARGO_BIN_EXE_client")).with_file_name("server");
+        let binary = Path::new(env!("CARGO_BIN_EXE_fourmodes")).with_file_name("fourmodes-server");
         if !binary.exists() {
             return None;
         }

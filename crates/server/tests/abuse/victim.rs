@@ -10,14 +10,12 @@ use std::{
 };
 
 use bytes::Bytes;
+use grpc_wire::limits;
 use prost::Message as _;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use shared_proto::{
-    fourmodes::v1::{
-        MultiplyRequest, WatchQuotesRequest, server_streaming_service_client::ServerStreamingServiceClient,
-        unary_service_client::UnaryServiceClient, watch_quotes_response::Event,
-    },
-    limits,
+use shared_proto::fourmodes::v1::{
+    MultiplyRequest, WatchQuotesRequest, server_streaming_service_client::ServerStreamingServiceClient,
+    unary_service_client::UnaryServiceClient, watch_quotes_response::Event,
 };
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
@@ -112,7 +110,7 @@ impl Victim {
 }
 
 fn launch(options: &[&str]) -> (SocketAddr, Child) {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_server"));
+    let mut command = Command::new(env!("CARGO_BIN_EXE_fourmodes-server"));
     command.args(["--listen", "127.0.0.1:0"]).args(options).arg("all").env("FOURMODES_DATA_DIR", ":memory:");
     let output = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
     let mut child = output.env("RUST_LOG", "off").spawn().unwrap();

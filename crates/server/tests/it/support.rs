@@ -9,18 +9,16 @@ use std::{
 };
 
 use bytes::Bytes;
+use grpc_wire::Mode;
 use prost::Message;
 use server::config::Config;
-use shared_proto::{
-    Mode,
-    fourmodes::v1::{
-        ChatRequest, ChatResponse, GetStatusRequest, JoinRoom, ModeStatus, MultiplyRequest, MultiplyResponse,
-        PostText, Quote, RecordReadingsRequest, RoomEvent, WatchQuotesRequest, WatchQuotesResponse,
-        bidi_streaming_service_client::BidiStreamingServiceClient, chat_request::Action, chat_response,
-        client_streaming_service_client::ClientStreamingServiceClient, room_event::Event,
-        server_streaming_service_client::ServerStreamingServiceClient,
-        unary_service_client::UnaryServiceClient, watch_quotes_response,
-    },
+use shared_proto::fourmodes::v1::{
+    ChatRequest, ChatResponse, GetStatusRequest, JoinRoom, ModeStatus, MultiplyRequest, MultiplyResponse,
+    PostText, Quote, RecordReadingsRequest, RoomEvent, WatchQuotesRequest, WatchQuotesResponse,
+    bidi_streaming_service_client::BidiStreamingServiceClient, chat_request::Action, chat_response,
+    client_streaming_service_client::ClientStreamingServiceClient, room_event::Event,
+    server_streaming_service_client::ServerStreamingServiceClient, unary_service_client::UnaryServiceClient,
+    watch_quotes_response,
 };
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader},
@@ -250,7 +248,7 @@ impl Process {
 
 /// The binary with nothing from the environment that changes what it does.
 pub(crate) fn binary(arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_server"));
+    let mut command = Command::new(env!("CARGO_BIN_EXE_fourmodes-server"));
     command.args(arguments).stdin(Stdio::null()).kill_on_drop(true);
     for variable in
         ["FOURMODES_LISTEN", "FOURMODES_GRACE", "FOURMODES_QUOTES_SEED", "FOURMODES_LOG_ROOT", "RUST_LOG"]

@@ -39,7 +39,7 @@ fn a_full_disk_ends_the_client_and_loses_nothing() {
     fs::write(&files.ben, "good\n").unwrap();
     once(&server.url, &files.ben);
     let mut steps = isolated(STEPS);
-    steps.arg(directory).arg(env!("CARGO_BIN_EXE_client"));
+    steps.arg(directory).arg(env!("CARGO_BIN_EXE_fourmodes"));
     steps.args(["bidi-streaming", "sync", "notes.txt", "--document", "notes", "--once", "--quiet"]);
     steps.env("FOURMODES_SERVER", &server.url);
     steps.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped());
