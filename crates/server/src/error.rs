@@ -1,313 +1,13 @@
-//! Domain error -> `Status`. The only place that chooses a code.
+//! What the layers answer, as a `Status`.
 
-use std::{collections::HashMap, time::Duration};
+use std::time::Duration;
 
-use grpc_wire::{ERROR_DOMAIN, Mode};
+use grpc_wire::{ERROR_DOMAIN, Mode, Reason};
 use humantime::format_duration;
-use shared_document::Refusal;
-use shared_proto::Reason;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
-use crate::domain::{
-    arithmetic::Overflow,
-    collector::CollectError,
-    documents::DocumentError,
-    logs::LogError,
-    market::MarketError,
-    quotes::UnknownSymbols,
-    resources::BadResource,
-    rooms::RoomError,
-    store::StoreError,
-    system::Unreadable,
-    tasks::{Fault, TaskError},
-    uploads::UploadError,
-};
-
-impl From<Overflow> for Status {
-    fn from(error: Overflow) -> Self {
-        let factors = [("a", error.a.to_string()), ("b", error.b.to_string())];
-        with_reason(Code::OutOfRange, error.to_string(), Reason::Int64Overflow, factors)
-    }
-}
-
-impl From<UnknownSymbols> for Status {
-    fn from(error: UnknownSymbols) -> Self {
-        bad_request("symbols", error.to_string())
-    }
-}
-
-impl From<MarketError> for Status {
-    fn from(error: MarketError) -> Self {
-        let message = error.to_string();
-        let (reason, fact) = match error {
-            MarketError::OtherEpoch { epoch } => {
-                (Reason::OtherEpoch, ("epoch", humantime::format_rfc3339_nanos(epoch).to_string()))
-            }
-            MarketError::NotYet { next, .. } => (Reason::NotYet, ("next", next.to_string())),
-            MarketError::Gone { first, .. } => (Reason::NotKept, ("first", first.to_string())),
-            MarketError::Store(error) => return error.into(),
-        };
-        with_reason(Code::OutOfRange, message, reason, [fact])
-    }
-}
-
-impl From<Unreadable> for Status {
-    fn from(error: Unreadable) -> Self {
-        with_reason(Code::Internal, error.to_string(), Reason::LoadUnreadable, [])
-    }
-}
-
-impl From<RoomError> for Status {
-    fn from(error: RoomError) -> Self {
-        let message = error.to_string();
-        match error {
-            RoomError::BadName { field, .. } => bad_request(field, message),
-            RoomError::EmptyText | RoomError::LongText(_) => bad_request("text", message),
-            RoomError::NameTaken { room, name } => {
-                with_reason(Code::AlreadyExists, message, Reason::NameTaken, [("room", room), ("name", name)])
-            }
-            RoomError::IdReused { sequence, .. } => {
-                let facts = [("sequence", sequence.to_string())];
-                with_reason(Code::InvalidArgument, message, Reason::MessageIdReused, facts)
-            }
-            RoomError::TakenOver => with_reason(Code::Aborted, message, Reason::TakenOver, []),
-            RoomError::Ahead { after, last } => {
-                let sequences = [("after", after.to_string()), ("last", last.to_string())];
-                with_reason(Code::OutOfRange, message, Reason::OtherHistory, sequences)
-            }
-            RoomError::Store(error) => error.into(),
-            RoomError::TooManyRooms => {
-                with_reason(Code::ResourceExhausted, message, Reason::TooManyRooms, [])
-            }
-            RoomError::RoomFull { room } => {
-                with_reason(Code::ResourceExhausted, message, Reason::RoomFull, [("room", room)])
-            }
-            RoomError::FellBehind { next, oldest } => {
-                let sequences = [("next", next.to_string()), ("oldest", oldest.to_string())];
-                with_reason(Code::OutOfRange, message, Reason::FellBehind, sequences)
-            }
-        }
-    }
-}
-
-impl From<DocumentError> for Status {
-    fn from(error: DocumentError) -> Self {
-        let message = error.to_string();
-        let (code, reason) = match error {
-            DocumentError::BadName(_) => return bad_request("document", message),
-            DocumentError::Store(error) => return error.into(),
-            DocumentError::TooManyDocuments => (Code::ResourceExhausted, Reason::TooManyDocuments),
-            DocumentError::TooManyPeers(_) => (Code::ResourceExhausted, Reason::TooManyPeers),
-            DocumentError::Refused(refusal) => match refusal {
-                Refusal::Malformed(..) | Refusal::Unfit(_) => (Code::InvalidArgument, Reason::NotAText),
-                Refusal::TextTooLong(_) => (Code::InvalidArgument, Reason::TextTooLong),
-                Refusal::OutOfOrder(_) => (Code::FailedPrecondition, Reason::OutOfOrder),
-                Refusal::HistoryTooLong { .. } => (Code::ResourceExhausted, Reason::HistoryTooLong),
-                Refusal::TooManyHeads(_) => (Code::ResourceExhausted, Reason::TooManyHeads),
-            },
-        };
-        with_reason(code, message, reason, [])
-    }
-}
-
-impl From<CollectError> for Status {
-    fn from(error: CollectError) -> Self {
-        let message = error.to_string();
-        match error {
-            CollectError::BadProducer(_) | CollectError::OtherProducer => bad_request("producer_id", message),
-            CollectError::BadSequence => bad_request("sequence", message),
-            CollectError::Gap { device, expected, .. } => {
-                let facts = [("device", device), ("expected", expected.to_string())];
-                with_reason(Code::FailedPrecondition, message, Reason::SequenceGap, facts)
-            }
-            // With `RetryInfo`: whoever delivers again finds out what is left to do.
-            CollectError::Fenced { producer } => {
-                let facts = HashMap::from([("producer_id".to_owned(), producer)]);
-                let mut details =
-                    ErrorDetails::with_error_info(<&str>::from(Reason::ProducerFenced), ERROR_DOMAIN, facts);
-                details.set_retry_info(Some(Duration::from_millis(100)));
-                Status::with_error_details(Code::Aborted, message, details)
-            }
-            CollectError::TooManyDevices => {
-                with_reason(Code::ResourceExhausted, message, Reason::TooManyDevices, [])
-            }
-            CollectError::TooManyMarks => {
-                with_reason(Code::ResourceExhausted, message, Reason::TooManyMarks, [])
-            }
-            CollectError::Store(error) => error.into(),
-        }
-    }
-}
-
-impl From<StoreError> for Status {
-    fn from(error: StoreError) -> Self {
-        let message = error.to_string();
-        match error {
-            StoreError::Conflict { what } => {
-                with_reason(Code::Aborted, message, Reason::Conflict, [("what", what)])
-            }
-            StoreError::Trimmed { from, first } => {
-                let sequences = [("from", from.to_string()), ("first", first.to_string())];
-                with_reason(Code::OutOfRange, message, Reason::Trimmed, sequences)
-            }
-            StoreError::Full => with_reason(Code::ResourceExhausted, message, Reason::DiskFull, []),
-            StoreError::Broken(_) => {
-                let details = ErrorDetails::with_retry_info(Some(Duration::from_secs(1)));
-                Status::with_error_details(Code::Unavailable, message, details)
-            }
-            StoreError::Damaged(_) => with_reason(Code::DataLoss, message, Reason::StoreDamaged, []),
-        }
-    }
-}
-
-impl From<TaskError> for Status {
-    fn from(error: TaskError) -> Self {
-        let message = error.to_string();
-        match error {
-            TaskError::TooHigh(_) => bad_request("count_primes.below", message),
-            TaskError::BadResource(_) => bad_request("compute_checksum.resource", message),
-            TaskError::RequestReused { request, task } => {
-                let mut details = ErrorDetails::with_bad_request_violation("request_id", message.as_str());
-                let facts = facts([("request_id", request.to_string()), ("task", task.to_string())]);
-                details.set_error_info(<&str>::from(Reason::RequestIdReused), ERROR_DOMAIN, facts);
-                Status::with_error_details(Code::InvalidArgument, message, details)
-            }
-            TaskError::TooManyOpen => {
-                let details = ErrorDetails::with_quota_failure_violation("tasks", message.as_str());
-                Status::with_error_details(Code::ResourceExhausted, message, details)
-            }
-            TaskError::Unknown { id } => not_found("fourmodes.v1.Task", &id.to_string(), message),
-            TaskError::Ended { id, ending } => {
-                let facts = [("task", id.to_string()), ("ending", ending.to_owned())];
-                with_reason(Code::FailedPrecondition, message, Reason::TaskEnded, facts)
-            }
-            TaskError::Store(error) => error.into(),
-        }
-    }
-}
-
-impl From<BadResource> for Status {
-    fn from(error: BadResource) -> Self {
-        bad_request("resource_name", format!("resource_name {error}"))
-    }
-}
-
-impl From<UploadError> for Status {
-    fn from(error: UploadError) -> Self {
-        let message = error.to_string();
-        match error {
-            UploadError::NotFound(kind, name) => {
-                let details = ErrorDetails::with_resource_info(kind, name, "", message.as_str());
-                Status::with_error_details(Code::NotFound, message, details)
-            }
-            UploadError::TooLarge { limit, .. } => {
-                let facts = [("limit_bytes", limit.to_string())];
-                with_reason(Code::ResourceExhausted, message, Reason::UploadTooLarge, facts)
-            }
-            UploadError::TooMany { limit } => {
-                let facts = [("limit", limit.to_string())];
-                with_reason(Code::ResourceExhausted, message, Reason::TooManyUploads, facts)
-            }
-            UploadError::IdInUse(_) => with_reason(Code::AlreadyExists, message, Reason::UploadIdInUse, []),
-            UploadError::NotCommittedSize { committed, .. } => {
-                let facts = [("committed_size", committed.to_string())];
-                with_reason(Code::FailedPrecondition, message, Reason::OffsetNotCommittedSize, facts)
-            }
-            UploadError::WrongOffset { .. } => bad_request("write_offset", message),
-            UploadError::TooLong(_) => bad_request("data", message),
-            UploadError::TooShort { .. } => bad_request("finish_write", message),
-            UploadError::WrongChecksum { found, declared } => {
-                let facts = [("found", found.to_string()), ("declared", declared.to_string())];
-                with_reason(Code::InvalidArgument, message, Reason::ChecksumMismatch, facts)
-            }
-            UploadError::Superseded => with_reason(Code::Aborted, message, Reason::Superseded, []),
-            UploadError::DiskFull => with_reason(Code::ResourceExhausted, message, Reason::DiskFull, []),
-            UploadError::Disk(_) => with_reason(Code::Internal, message, Reason::DiskFailed, []),
-            UploadError::Store(error) => error.into(),
-        }
-    }
-}
-
-/// Why a task failed, in the terms of a call that failed for the same reason.
-impl From<Fault> for Status {
-    fn from(fault: Fault) -> Self {
-        let code = match fault {
-            Fault::NoResource { .. } => Code::NotFound,
-            Fault::Unreadable { .. } | Fault::Defect => Code::Internal,
-        };
-        Self::new(code, fault.to_string())
-    }
-}
-
-impl From<LogError> for Status {
-    fn from(error: LogError) -> Self {
-        let message = error.to_string();
-        match error {
-            LogError::BadPath { .. } => bad_request("file", message),
-            LogError::NotFound { file } => not_found("file", &file, message),
-            LogError::Forbidden { file } => {
-                with_reason(Code::PermissionDenied, message, Reason::LogForbidden, [("file", file)])
-            }
-            LogError::BeyondTheEnd { offset, size } => {
-                let facts = [("offset", offset.to_string()), ("size", size.to_string())];
-                with_reason(Code::OutOfRange, message, Reason::BeyondTheEnd, facts)
-            }
-            LogError::Unreadable(_) => with_reason(Code::Internal, message, Reason::LogUnreadable, []),
-        }
-    }
-}
-
-/// DATA_LOSS: content that is shorter on disk than when it was committed.
-pub(crate) fn content_damaged() -> Status {
-    with_reason(Code::DataLoss, "the content has lost bytes on disk".to_owned(), Reason::ContentDamaged, [])
-}
-
-/// OUT_OF_RANGE: the field of a request is outside of what there is.
-pub(crate) fn out_of_range(field: &str, message: String) -> Status {
-    let details = ErrorDetails::with_bad_request_violation(field, message.as_str());
-    Status::with_error_details(Code::OutOfRange, message, details)
-}
-
-/// INVALID_ARGUMENT with a `BadRequest` that names the field.
-pub(crate) fn bad_request(field: &str, message: String) -> Status {
-    let details = ErrorDetails::with_bad_request_violation(field, message.as_str());
-    Status::with_error_details(Code::InvalidArgument, message, details)
-}
-
-/// FAILED_PRECONDITION: the message is fine, but not at this place in the stream.
-pub(crate) fn out_of_turn(message: &str) -> Status {
-    with_reason(Code::FailedPrecondition, message.to_owned(), Reason::OutOfTurn, [])
-}
-
-/// FAILED_PRECONDITION: the server was started without what the call needs.
-pub(crate) fn no_log_root() -> Status {
-    let message = "this server follows no logs; start it with --log-root DIR to follow those in DIR";
-    with_reason(Code::FailedPrecondition, message.to_owned(), Reason::NoLogRoot, [])
-}
-
-/// NOT_FOUND: nothing is known of a call with that id.
-pub(crate) fn no_observation(call_id: &str) -> Status {
-    let message =
-        format!("no probe with the call_id {call_id} came to this server, or 1,024 others have come since");
-    not_found("probe", call_id, message)
-}
-
-fn not_found(kind: &str, name: &str, message: String) -> Status {
-    let details = ErrorDetails::with_resource_info(kind, name, "", message.as_str());
-    Status::with_error_details(Code::NotFound, message, details)
-}
-
-/// UNIMPLEMENTED, with the command that starts a server for the mode.
-pub(crate) fn mode_not_served(mode: Mode, served: &[Mode]) -> Status {
-    let served = served.iter().map(|mode| mode.name()).collect::<Vec<_>>().join(", ");
-    let command = format!("server {mode}");
-    let message = format!(
-        "this server serves {served}, not {mode}; `{command}` starts one that does, `server all` one for every mode"
-    );
-    let facts = [("mode", mode.to_string()), ("served", served), ("command", command)];
-    with_reason(Code::Unimplemented, message, Reason::ModeNotServed, facts)
-}
+use crate::refused::{bad_request, facts, with_reason};
 
 /// UNAVAILABLE with `RetryInfo`: the same call will do elsewhere, or in a moment.
 pub(crate) fn shutting_down() -> Status {
@@ -331,7 +31,7 @@ fn come_again(message: &str, limit: Option<(&str, Duration)>) -> Status {
     let mut details = ErrorDetails::with_retry_info(Some(Duration::from_secs(1)));
     if let Some((name, limit)) = limit {
         let named = [("limit", name.to_owned()), ("value", format_duration(limit).to_string())];
-        details.set_error_info(<&str>::from(grpc_wire::Reason::LimitReached), ERROR_DOMAIN, facts(named));
+        details.set_error_info(<&str>::from(Reason::LimitReached), ERROR_DOMAIN, facts(named));
     }
     Status::with_error_details(Code::Unavailable, message, details)
 }
@@ -340,7 +40,7 @@ fn come_again(message: &str, limit: Option<(&str, Duration)>) -> Status {
 pub(crate) fn too_many_calls(limit: usize) -> Status {
     let mut details = ErrorDetails::with_retry_info(Some(Duration::from_secs(1)));
     let named = [("limit", "max_calls".to_owned()), ("value", limit.to_string())];
-    details.set_error_info(<&str>::from(grpc_wire::Reason::LimitReached), ERROR_DOMAIN, facts(named));
+    details.set_error_info(<&str>::from(Reason::LimitReached), ERROR_DOMAIN, facts(named));
     let message = format!("{limit} calls are open, and that is as many as this server takes");
     Status::with_error_details(Code::ResourceExhausted, message, details)
 }
@@ -349,19 +49,19 @@ pub(crate) fn too_many_calls(limit: usize) -> Status {
 pub(crate) fn message_too_long(length: u32, limit: u32) -> Status {
     let message = format!("a message of {length} bytes is too long: {limit} are taken here");
     let named = [("limit", "max_message".to_owned()), ("value", limit.to_string())];
-    with_reason(Code::ResourceExhausted, message, grpc_wire::Reason::LimitReached, named)
+    with_reason(Code::ResourceExhausted, message, Reason::LimitReached, named)
 }
 
 /// UNAUTHENTICATED: the call says nothing of who makes it.
 pub(crate) fn token_missing() -> Status {
     let message = "this server wants a token: metadata `authorization: Bearer TOKEN`";
-    with_reason(Code::Unauthenticated, message.to_owned(), grpc_wire::Reason::TokenMissing, [])
+    with_reason(Code::Unauthenticated, message.to_owned(), Reason::TokenMissing, [])
 }
 
 /// UNAUTHENTICATED: the token is nobody's.
 pub(crate) fn token_unknown() -> Status {
     let message = "the token of this call is not one that this server knows";
-    with_reason(Code::Unauthenticated, message.to_owned(), grpc_wire::Reason::TokenUnknown, [])
+    with_reason(Code::Unauthenticated, message.to_owned(), Reason::TokenUnknown, [])
 }
 
 /// PERMISSION_DENIED: the caller is known, and may not do this.
@@ -369,12 +69,12 @@ pub(crate) fn mode_not_allowed(caller: &str, mode: Mode, modes: &[Mode]) -> Stat
     let modes = modes.iter().map(|mode| mode.name()).collect::<Vec<_>>().join(", ");
     let message = format!("{caller} may call {modes}, not {mode}");
     let facts = [("mode", mode.to_string()), ("allowed", modes)];
-    with_reason(Code::PermissionDenied, message, grpc_wire::Reason::ModeNotAllowed, facts)
+    with_reason(Code::PermissionDenied, message, Reason::ModeNotAllowed, facts)
 }
 
 /// What a client asked for, to see what it does about it.
 pub(crate) fn injected(code: Code) -> Status {
-    with_reason(code, "a fault that the call asked for".to_owned(), grpc_wire::Reason::FaultInjected, [])
+    with_reason(code, "a fault that the call asked for".to_owned(), Reason::FaultInjected, [])
 }
 
 /// DEADLINE_EXCEEDED: the time is over that the client gave, or the server.
@@ -386,7 +86,7 @@ pub(crate) fn deadline_exceeded(timeout: Duration) -> Status {
 pub(crate) fn http2_needed() -> Status {
     let message = "this call came by HTTP/1.1, and gRPC needs HTTP/2 all the way: a proxy before this server has to \
         speak HTTP/2 to it";
-    with_reason(Code::Internal, message.to_owned(), grpc_wire::Reason::Http2Needed, [])
+    with_reason(Code::Internal, message.to_owned(), Reason::Http2Needed, [])
 }
 
 /// INVALID_ARGUMENT for a header that is not as gRPC has it.
@@ -395,18 +95,4 @@ pub(crate) fn bad_timeout() -> Status {
         "grpc-timeout",
         "grpc-timeout is not up to eight digits and one of H, M, S, m, u, n".to_owned(),
     )
-}
-
-fn with_reason<const N: usize>(
-    code: Code,
-    message: String,
-    reason: impl Into<Reason>,
-    given: [(&str, String); N],
-) -> Status {
-    let details = ErrorDetails::with_error_info(<&str>::from(reason.into()), ERROR_DOMAIN, facts(given));
-    Status::with_error_details(code, message, details)
-}
-
-fn facts<const N: usize>(facts: [(&str, String); N]) -> HashMap<String, String> {
-    facts.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
 }

@@ -16,6 +16,7 @@ mod layers;
 mod machine;
 mod metrics;
 mod modes;
+mod refused;
 mod serve;
 mod services;
 pub mod shutdown;

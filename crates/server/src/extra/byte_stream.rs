@@ -10,11 +10,11 @@ use tonic::{Request, Response, Status, Streaming};
 
 use crate::{
     domain::uploads::Uploads,
-    error::mode_not_served,
     modes::{
         client_streaming::upload,
         server_streaming::{ResponseStream, download},
     },
+    refused::mode_not_served,
 };
 
 #[derive(Debug)]

@@ -32,7 +32,7 @@ use tonic::{
 };
 use tower::Service;
 
-use crate::{error::bad_request, layers::Call};
+use crate::{layers::Call, refused::bad_request};
 
 const ECHO_INITIAL: HeaderName = HeaderName::from_static("x-grpc-test-echo-initial");
 const ECHO_TRAILING: HeaderName = HeaderName::from_static("x-grpc-test-echo-trailing-bin");

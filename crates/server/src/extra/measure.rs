@@ -11,7 +11,7 @@ use shared_proto::fourmodes::v1::{
 use tokio_stream::{Stream, StreamExt as _};
 use tonic::{Request, Response, Status, Streaming, codegen::Bytes};
 
-use crate::error::bad_request;
+use crate::refused::bad_request;
 
 /// The largest payload of a response, in bytes.
 const LARGEST: u32 = 16 << 20;

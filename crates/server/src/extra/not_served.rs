@@ -13,7 +13,7 @@ use grpc_wire::Mode;
 use tonic::{body::Body, server::NamedService};
 use tower::Service;
 
-use crate::error::mode_not_served;
+use crate::refused::mode_not_served;
 
 /// Answers every method of the service `S` with UNIMPLEMENTED.
 pub(crate) struct NotServed<S> {

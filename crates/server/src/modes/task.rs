@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use crate::{
     domain::tasks::{Outcome, State, Task, Work},
-    error::bad_request,
+    refused::bad_request,
 };
 
 /// The id of a task or of a request. The nil UUID is what a client sends that

@@ -28,8 +28,8 @@ use self::{
 };
 use crate::{
     config::Limits,
-    error::{bad_request, no_observation},
     layers::Methods,
+    refused::{bad_request, no_observation},
 };
 
 /// The service, to be added to the routes.

@@ -17,7 +17,7 @@ use super::{
     script::{Ending, Script, Source, Step},
     watch::Watched,
 };
-use crate::error::bad_request;
+use crate::refused::bad_request;
 
 /// How much is kept of what the client sent and a later step returns, in bytes.
 /// More waits in the windows of HTTP/2, and then in the client.

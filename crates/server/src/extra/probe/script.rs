@@ -11,7 +11,7 @@ use tonic::{Code, Status, metadata::BinaryMetadataValue};
 use tonic_types::pb::Status as RichStatus;
 use uuid::Uuid;
 
-use crate::error::bad_request;
+use crate::refused::bad_request;
 
 const LONGEST: Duration = Duration::from_secs(3600);
 const MOST_STEPS: usize = 1024;

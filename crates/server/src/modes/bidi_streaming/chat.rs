@@ -26,7 +26,7 @@ use crate::{
         rooms::{Event, Member, RoomError, Rooms, Since, What},
         store::Id,
     },
-    error::{bad_request, out_of_turn},
+    refused::{bad_request, out_of_turn},
 };
 
 /// Posts of one member that are on their way to the disk. With more, it is not

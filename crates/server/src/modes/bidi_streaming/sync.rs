@@ -22,7 +22,7 @@ use tonic::{Status, Streaming};
 
 use crate::{
     domain::documents::{Documents, Head, Update},
-    error::{bad_request, out_of_turn},
+    refused::{bad_request, out_of_turn},
 };
 
 /// Twice as many as a document has at most: those of the peer and those that it

@@ -17,7 +17,7 @@ use crate::{
         resources::Upload,
         uploads::{Attempt, Begun, Uploads},
     },
-    error::{bad_request, out_of_turn},
+    refused::{bad_request, out_of_turn},
 };
 
 pub(crate) async fn write(

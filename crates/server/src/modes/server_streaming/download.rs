@@ -21,8 +21,8 @@ use crate::{
         resources::Source,
         uploads::{UploadError, Uploads},
     },
-    error::{bad_request, content_damaged, out_of_range},
     machine::File,
+    refused::{bad_request, content_damaged, out_of_range},
 };
 
 /// In bytes.

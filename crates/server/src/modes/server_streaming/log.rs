@@ -19,7 +19,7 @@ use tonic::Status;
 use super::{blocking, task::beat};
 use crate::{
     domain::logs::{Event, FileId, Follower, Logs, POLL, Position, Start},
-    error::bad_request,
+    refused::bad_request,
 };
 
 pub(super) async fn tail(

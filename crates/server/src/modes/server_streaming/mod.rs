@@ -32,8 +32,8 @@ use self::feed::Feed;
 use super::task::uuid;
 use crate::{
     domain::{logs::Logs, market::Market, quotes, system, tasks::Tasks},
-    error::{bad_request, no_log_root},
     machine,
+    refused::{bad_request, no_log_root},
 };
 
 #[derive(Debug)]

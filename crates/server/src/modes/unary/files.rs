@@ -11,7 +11,7 @@ use tonic::Status;
 
 use crate::{
     domain::uploads::{Named, Uploads},
-    error::bad_request,
+    refused::bad_request,
 };
 
 pub(super) async fn list(uploads: &Uploads, request: ListFilesRequest) -> Result<ListFilesResponse, Status> {
