@@ -1,7 +1,11 @@
-//! What the README shows is what a user gets: its commands are run, and their
-//! output is compared, times aside.
+//! What the README and the pages in `docs/` show is what a user gets: their
+//! commands are run, and the output is compared, times aside.
 
-use std::{path::Path, process::Command};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use regex::Regex;
 
@@ -9,12 +13,19 @@ use crate::support::Server;
 
 const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
 
+/// The README and its neighbours, and the pages in `docs/`.
+fn documents() -> impl Iterator<Item = PathBuf> {
+    let entries = ["", "docs"].into_iter().flat_map(|dir| fs::read_dir(Path::new(ROOT).join(dir)).unwrap());
+    let paths = entries.map(|entry| entry.unwrap().path());
+    paths.filter(|path| path.extension().is_some_and(|extension| extension == "md"))
+}
+
 #[test]
-fn the_console_blocks_of_the_readme_are_true() {
-    let readme = std::fs::read_to_string(Path::new(ROOT).join("README.md")).unwrap();
+fn the_console_blocks_of_the_documents_are_true() {
+    let texts: String = documents().map(|path| fs::read_to_string(path).unwrap()).collect();
     let blocks: Vec<_> =
-        readme.split("```console\n").skip(1).map(|block| block.split("```").next().unwrap()).collect();
-    assert!(blocks.len() >= 5, "only {} console blocks", blocks.len());
+        texts.split("```console\n").skip(1).map(|block| block.split("```").next().unwrap()).collect();
+    assert!(blocks.len() >= 6, "only {} console blocks", blocks.len());
     for block in blocks {
         let (command, expected) = block.split_once('\n').unwrap();
         let command = command.strip_prefix("$ just ").unwrap_or_else(|| panic!("no recipe: {command}"));
@@ -40,7 +51,7 @@ fn the_console_blocks_of_the_readme_are_true() {
 
 #[test]
 fn each_mode_has_a_recipe_that_hands_its_arguments_to_the_client() {
-    let justfile = std::fs::read_to_string(Path::new(ROOT).join("justfile")).unwrap();
+    let justfile = fs::read_to_string(Path::new(ROOT).join("justfile")).unwrap();
     for mode in ["unary", "server-streaming", "client-streaming", "bidi-streaming"] {
         let recipe = format!(
             "positional-arguments]\n{mode} *scenario: ready\n    @exec {{{{ bin }}}}/client {mode} \"$@\"\n"
@@ -51,12 +62,9 @@ fn each_mode_has_a_recipe_that_hands_its_arguments_to_the_client() {
 
 #[test]
 fn the_links_of_the_documents_lead_somewhere() {
-    let root = Path::new(ROOT);
-    let docs = std::fs::read_dir(root.join("docs")).unwrap().map(|entry| entry.unwrap().path());
-    let docs = docs.filter(|path| path.extension().is_some_and(|extension| extension == "md"));
     let link = Regex::new(r"\]\(([^)#:]*)(#[^)]+)?\)").unwrap();
-    for document in docs.chain([root.join("README.md"), root.join("ARCHITECTURE.md")]) {
-        let text = std::fs::read_to_string(&document).unwrap();
+    for document in documents() {
+        let text = fs::read_to_string(&document).unwrap();
         for found in link.captures_iter(&text) {
             let (file, anchor) = (&found[1], found.get(2).map(|anchor| &anchor.as_str()[1..]));
             let target = match file {
@@ -66,7 +74,7 @@ fn the_links_of_the_documents_lead_somewhere() {
             let link = format!("{} links to {}", document.display(), &found[0]);
             assert!(target.exists(), "{link}: no such file");
             let Some(anchor) = anchor else { continue };
-            let anchors = anchors(&std::fs::read_to_string(&target).unwrap());
+            let anchors = anchors(&fs::read_to_string(&target).unwrap());
             assert!(anchors.iter().any(|it| it == anchor), "{link}: no such heading among {anchors:?}");
         }
     }

@@ -264,11 +264,11 @@ fn files_that_cannot_be_used_are_named() {
 }
 
 #[test]
-fn the_commands_of_the_readme_work() {
-    let readme = include_str!("../../../../README.md");
+fn the_commands_of_the_documentation_work() {
+    let page = include_str!("../../../../docs/operate.md");
     let command = |start: &str| {
-        let line = readme.lines().find(|line| line.starts_with(start));
-        line.unwrap_or_else(|| panic!("no {start} in the README")).split('#').next().unwrap().trim()
+        let line = page.lines().find(|line| line.starts_with(start));
+        line.unwrap_or_else(|| panic!("no {start} in docs/operate.md")).split('#').next().unwrap().trim()
     };
     let dir = tempfile::tempdir().unwrap();
     let run = |command: &str| {

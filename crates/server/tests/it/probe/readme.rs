@@ -1,15 +1,15 @@
-//! The calls that the README shows are calls that there are.
+//! The calls that `docs/probe.md` shows are calls that there are.
 
 use prost_reflect::{DescriptorPool, DynamicMessage};
 
 #[test]
-fn the_json_of_the_readme_is_that_of_the_protos() {
+fn the_json_of_the_page_is_that_of_the_protos() {
     // With those that any of them may contain.
     let mut pool = DescriptorPool::decode(shared_proto::FILE_DESCRIPTOR_SET).unwrap();
     pool.decode_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET).unwrap();
-    let readme = include_str!("../../../../../README.md");
+    let page = include_str!("../../../../../docs/probe.md");
     let mut methods = Vec::new();
-    for line in readme.lines().filter(|line| line.starts_with("grpcurl ")) {
+    for line in page.lines().filter(|line| line.starts_with("grpcurl ")) {
         let (_, rest) = line.split_once(" -d '").unwrap_or_else(|| panic!("no data: {line}"));
         let (json, rest) =
             rest.split_once("' 127.0.0.1:50051 ").unwrap_or_else(|| panic!("no address: {line}"));
