@@ -54,7 +54,7 @@ fn each_mode_has_a_recipe_that_hands_its_arguments_to_the_client() {
     let justfile = fs::read_to_string(Path::new(ROOT).join("justfile")).unwrap();
     for mode in ["unary", "server-streaming", "client-streaming", "bidi-streaming"] {
         let recipe = format!(
-            "positional-arguments]\n{mode} *scenario: ready\n    @exec {{{{ bin }}}}/client {mode} \"$@\"\n"
+            "positional-arguments]\n{mode} *scenario: ready\n    @exec {{{{ bin }}}}/fourmodes {mode} \"$@\"\n"
         );
         assert!(justfile.contains(&recipe), "no recipe like\n{recipe}");
     }
