@@ -10,7 +10,6 @@ pub mod config;
 mod connections;
 mod domain;
 mod error;
-mod extra;
 mod files;
 mod layers;
 mod machine;

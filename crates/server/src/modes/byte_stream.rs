@@ -1,5 +1,5 @@
-//! `google.bytestream.ByteStream`, whose methods belong to two modes: each is
-//! in the folder of its own.
+//! `google.bytestream.ByteStream`: a service whose methods belong to two modes.
+//! The handler of each is in the folder of its mode.
 
 use grpc_wire::Mode;
 use shared_proto::bytestream::{
@@ -8,14 +8,11 @@ use shared_proto::bytestream::{
 };
 use tonic::{Request, Response, Status, Streaming};
 
-use crate::{
-    domain::uploads::Uploads,
-    modes::{
-        client_streaming::upload,
-        server_streaming::{ResponseStream, download},
-    },
-    refused::mode_not_served,
+use super::{
+    client_streaming::upload,
+    server_streaming::{ResponseStream, download},
 };
+use crate::{domain::uploads::Uploads, refused::mode_not_served};
 
 #[derive(Debug)]
 pub(crate) struct ByteStreams {

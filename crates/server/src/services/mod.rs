@@ -1,6 +1,12 @@
 //! What the server offers: the services of its modes, and those that every server
 //! has.
 
+mod interop;
+mod measure;
+mod not_served;
+mod probe;
+mod tutorial;
+
 use std::{convert::Infallible, io, path::Path, sync::Arc};
 
 use anyhow::Context as _;
@@ -33,6 +39,7 @@ use tonic_health::{
 use tonic_reflection::server as reflection;
 use uuid::Uuid;
 
+use self::{not_served::NotServed, tutorial::Tutorial};
 use crate::{
     activity::Activity,
     config::Config,
@@ -45,11 +52,10 @@ use crate::{
         tasks::{OpenResource, Tasks},
         uploads::Uploads,
     },
-    extra::{byte_stream::ByteStreams, interop, measure, not_served::NotServed, probe, tutorial::Tutorial},
     layers::Methods,
     modes::{
-        bidi_streaming::BidiStreaming, client_streaming::ClientStreaming, server_streaming::ServerStreaming,
-        unary::Unary,
+        bidi_streaming::BidiStreaming, byte_stream::ByteStreams, client_streaming::ClientStreaming,
+        server_streaming::ServerStreaming, unary::Unary,
     },
     store::State,
 };
