@@ -2,9 +2,9 @@
 
 use std::borrow::Cow;
 
-use grpc_wire::is_unseen;
 use indicatif::HumanCount;
 use serde_json::Value;
+use shared_process::is_unseen;
 
 /// `1 quote`, `1,000 quotes`.
 pub(crate) fn counted(count: u64, one: &str) -> String {

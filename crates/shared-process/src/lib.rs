@@ -1,5 +1,6 @@
-//! What the server and the client do alike as processes: logs, signals, durable
-//! names of files, CPU time.
+//! What the server and the client do alike, whatever they serve: logs, signals,
+//! durable names of files, numbers of bytes, CPU time, and which characters people
+//! can see.
 
 use std::{
     fs::{self, File},
@@ -51,6 +52,15 @@ pub fn bytes(text: &str) -> Result<u64, String> {
     };
     let number = digits.parse::<u64>().ok().zip(unit).and_then(|(number, unit)| number.checked_mul(unit));
     number.ok_or_else(|| "write a number of bytes, or one with a unit, such as 256KiB or 1MiB".to_owned())
+}
+
+/// Whether a character cannot be seen where it stands: a control character, one
+/// that turns the direction of writing, or one without a width that is part of no
+/// writing system. A name or a text that has one can look like another.
+pub fn is_unseen(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{61c}' | '\u{200b}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}')
+        || matches!(c, '\u{2060}'..='\u{2069}' | '\u{feff}')
 }
 
 /// A rename that replaces nothing, whoever else creates the file in this moment.

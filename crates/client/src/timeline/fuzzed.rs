@@ -3,11 +3,9 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use grpc_wire::{
-    frames::{Frames, Part},
-    is_unseen,
-};
+use grpc_wire::frames::{Frames, Part};
 use http::HeaderMap;
+use shared_process::is_unseen;
 use shared_proto::POOL;
 use tonic::{Code, Status};
 

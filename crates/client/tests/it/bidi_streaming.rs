@@ -83,7 +83,11 @@ fn what_a_peer_says_does_nothing_to_a_terminal() {
     for output in ["text", "json"] {
         let chat = server.client(&format!("bidi-streaming chat --room r --name ana --output {output}"));
         let ended = chat.stdin(says).run().ok();
-        assert!(!ended.stdout.contains(|c: char| c != '\n' && grpc_wire::is_unseen(c)), "{:?}", ended.stdout);
+        assert!(
+            !ended.stdout.contains(|c: char| c != '\n' && shared_process::is_unseen(c)),
+            "{:?}",
+            ended.stdout
+        );
         if output == "json" {
             let posted = ended.json().into_iter().find(|line| line["value"]["event"]["posted"].is_object());
             assert_eq!(posted.unwrap()["value"]["event"]["posted"]["text"], says, "nothing is lost by it");

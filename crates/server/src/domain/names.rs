@@ -1,6 +1,6 @@
 //! Names that users give to things and that other users get to see.
 
-use grpc_wire::is_unseen;
+use shared_process::is_unseen;
 
 /// In characters.
 const LONGEST: usize = 64;

@@ -9,9 +9,9 @@ use std::{
 };
 
 use blake3::Hash;
-use grpc_wire::is_unseen;
 use indicatif::HumanBytes;
 use serde::Serialize;
+use shared_process::is_unseen;
 use shared_proto::{
     RESOURCE_NAME_HEADER,
     bytestream::{ReadRequest, ReadResponse, byte_stream_client::ByteStreamClient},
