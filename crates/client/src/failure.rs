@@ -13,7 +13,7 @@ use std::{
 use grpc_wire::{ERROR_DOMAIN, code_name};
 use serde::Serialize;
 use serde_json::{Value, json};
-use shared_proto::Reason;
+use shared_proto::{AnyReason, Reason};
 use tonic::{Code, Status, TimeoutExpired};
 use tonic_types::StatusExt as _;
 
@@ -84,7 +84,7 @@ pub(crate) struct Detail {
     pub(crate) reason: String,
     /// The reason, when it is one of a Four Modes server.
     #[serde(skip)]
-    pub(crate) known: Option<Reason>,
+    pub(crate) known: Option<AnyReason>,
     pub(crate) text: String,
 }
 
@@ -284,7 +284,7 @@ impl Failure {
 
     /// Whether the server gave this reason.
     pub(crate) fn has_reason(&self, reason: Reason) -> bool {
-        self.details.iter().any(|detail| detail.known == Some(reason))
+        self.details.iter().any(|detail| detail.known == Some(AnyReason::Product(reason)))
     }
 
     fn advice_on_status(&self, code: Code) -> (&'static str, &'static str) {
@@ -501,7 +501,7 @@ pub(crate) fn details(status: &Status) -> Vec<Detail> {
             reason: info.reason.clone(),
             known: Some(info)
                 .filter(|info| info.domain == ERROR_DOMAIN)
-                .and_then(|info| Reason::from_name(&info.reason)),
+                .and_then(|info| AnyReason::from_name(&info.reason)),
             text: format!("{} ({}) {}", info.reason, info.domain, facts.join(" ")),
         });
     }

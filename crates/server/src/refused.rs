@@ -4,7 +4,7 @@ use std::{collections::HashMap, time::Duration};
 
 use grpc_wire::{ERROR_DOMAIN, Mode};
 use shared_document::Refusal;
-use shared_proto::Reason;
+use shared_proto::{AnyReason, Reason};
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
@@ -311,10 +311,10 @@ pub(crate) fn mode_not_served(mode: Mode, served: &[Mode]) -> Status {
 pub(crate) fn with_reason<const N: usize>(
     code: Code,
     message: String,
-    reason: impl Into<Reason>,
+    reason: impl Into<AnyReason>,
     given: [(&str, String); N],
 ) -> Status {
-    let details = ErrorDetails::with_error_info(<&str>::from(reason.into()), ERROR_DOMAIN, facts(given));
+    let details = ErrorDetails::with_error_info(reason.into().name(), ERROR_DOMAIN, facts(given));
     Status::with_error_details(code, message, details)
 }
 
