@@ -1,4 +1,14 @@
-//! From values to places, and what is written along the way.
+//! An axis: which values have a place on it, and which of them have a label.
+
+use std::ops::Range;
+
+use plotters::{
+    coord::{
+        ranged1d::{KeyPointHint, NoDefaultFormatting, Ranged, ValueFormatter},
+        types::RangedCoordf64,
+    },
+    prelude::{IntoLogRange as _, LogCoord},
+};
 
 use crate::unit::Unit;
 
@@ -23,117 +33,82 @@ pub enum Scale {
     Log,
 }
 
-/// An axis for the values that are there.
-pub(crate) struct Range {
-    from: f64,
-    to: f64,
-    scale: Scale,
-    pub(crate) ticks: Vec<(f64, String)>,
-}
-
-/// About so many labels fit beside each other.
-const TICKS: f64 = 7.0;
-/// Nobody reads more.
-const MOST_TICKS: usize = 40;
-
 impl Axis {
-    /// From the first to the last tick all values have a place.
-    pub(crate) fn range(&self, values: impl Iterator<Item = f64>) -> Range {
-        let mut ends: Option<(f64, f64)> = None;
-        for value in values.filter(|value| drawable(*value, self.scale)) {
-            let (low, high) = ends.unwrap_or((value, value));
-            ends = Some((low.min(value), high.max(value)));
-        }
-        let ticks = match self.scale {
-            Scale::Linear => {
-                let (low, high) = ends.unwrap_or((0.0, 1.0));
-                self.linear(low.min(0.0), high.max(0.0))
-            }
+    /// An axis that has a place for all these values.
+    pub(crate) fn over(&self, values: impl Iterator<Item = f64>) -> Coord {
+        let values = values.filter(|value| self.scale.can_draw(*value));
+        let ends = values.map(|value| (value, value)).reduce(|(a, b), (c, d)| (a.min(c), b.max(d)));
+        let range = match self.scale {
+            Scale::Linear => 0.0..ends.map_or(1.0, |(_, high)| high).max(f64::MIN_POSITIVE),
             Scale::Log => {
-                let (low, high) = ends.unwrap_or((1.0, 10.0));
-                self.log(low, high)
+                let (low, high) = ends.unwrap_or((1.0, 1.0));
+                // As whole powers: a range without any would have no label.
+                let power = |value: f64| value.log(self.unit.base());
+                let first = (power(low) + 1e-9).floor();
+                let last = (power(high) - 1e-9).ceil().max(first + 1.0);
+                self.unit.base().powf(first)..self.unit.base().powf(last)
             }
         };
-        let ends = ticks.first().zip(ticks.last()).map(|(first, last)| (*first, *last));
-        let (from, to) = ends.unwrap_or((0.0, 1.0));
-        let ticks = ticks.into_iter().map(|value| (value, self.unit.text(value))).collect();
-        Range { from, to, scale: self.scale, ticks }
-    }
-
-    fn linear(&self, low: f64, high: f64) -> Vec<f64> {
-        let high = if high > low { high } else { low + 1.0 };
-        let step = self.step((high / TICKS) - (low / TICKS));
-        let (first, last) = ((low / step).floor(), (high / step).ceil());
-        (0..MOST_TICKS)
-            .map(|index| first + index as f64)
-            .take_while(|number| *number <= last)
-            .map(|number| number * step)
-            .collect()
-    }
-
-    /// The next round number.
-    fn step(&self, least: f64) -> f64 {
-        if self.unit.is_binary() {
-            return 2f64.powf(least.log2().ceil());
-        }
-        let power = 10f64.powf(least.log10().floor());
-        let round = [1.0, 2.0, 2.5, 5.0].into_iter().map(|digit| digit * power);
-        round.into_iter().find(|step| *step >= least).unwrap_or(10.0 * power)
-    }
-
-    fn log(&self, low: f64, high: f64) -> Vec<f64> {
-        let base: f64 = if self.unit.is_binary() { 2.0 } else { 10.0 };
-        // A little room, as ten to the power of a logarithm is seldom exact.
-        let power = |value: f64| value.ln() / base.ln();
-        let (first, last) = ((power(low) + 1e-9).floor(), (power(high) - 1e-9).ceil());
-        let last = if last > first { last } else { first + 1.0 };
-        let between: &[f64] = match last - first {
-            decades if base == 10.0 && self.unit != Unit::Percentile && decades <= 2.0 => &[1.0, 2.0, 5.0],
-            _ => &[1.0],
-        };
-        let stride = ((last - first) / TICKS).ceil();
-        let mut ticks = Vec::new();
-        let mut at = first;
-        while at < last && ticks.len() < MOST_TICKS {
-            ticks.extend(between.iter().map(|digit| digit * base.powf(at)));
-            at += stride;
-        }
-        ticks.push(base.powf(at));
-        // What is below and above the values, apart from the nearest ones, is room for nothing.
-        let start = ticks.iter().rposition(|tick| *tick <= low * (1.0 + 1e-9)).unwrap_or(0);
-        let least = (start + 2).min(ticks.len());
-        let end = ticks.iter().position(|tick| *tick >= high * (1.0 - 1e-9));
-        ticks.truncate(end.map_or(ticks.len(), |end| (end + 1).max(least)));
-        ticks.split_off(start)
+        Coord { unit: self.unit, scale: self.scale, range }
     }
 }
 
-impl Range {
-    /// Where a value is, from 0 to 1; none, if it has no place.
-    pub(crate) fn place(&self, value: f64) -> Option<f64> {
-        if !drawable(value, self.scale) {
-            return None;
-        }
-        let place = match self.scale {
-            // Halved, as the width of what may be drawn may be more than a number can be.
-            Scale::Linear => (value / 2.0 - self.from / 2.0) / (self.to / 2.0 - self.from / 2.0),
-            Scale::Log => (value.ln() - self.from.ln()) / (self.to.ln() - self.from.ln()),
-        };
-        place.is_finite().then(|| place.clamp(0.0, 1.0))
+impl Scale {
+    /// Far from where numbers end: nobody measures what is larger, or finer.
+    pub(crate) fn can_draw(self, value: f64) -> bool {
+        (1e-100..1e100).contains(&value) || (value == 0.0 && self == Self::Linear)
     }
+}
 
+/// An [`Axis`] with its range, for plotters.
+pub(crate) struct Coord {
+    unit: Unit,
+    scale: Scale,
+    range: Range<f64>,
+}
+
+impl Coord {
     /// Where bars begin.
     pub(crate) fn origin(&self) -> f64 {
-        match self.scale {
-            Scale::Linear => self.place(0.0).unwrap_or(0.0),
-            Scale::Log => 0.0,
-        }
+        self.range.start
     }
 }
 
-/// Far from where numbers end: what is larger, or finer, was never measured.
-fn drawable(value: f64, scale: Scale) -> bool {
-    let size = value.abs();
-    let sane = size == 0.0 || (1e-100..1e100).contains(&size);
-    sane && (scale == Scale::Linear || value > 0.0)
+impl Ranged for Coord {
+    type FormatOption = NoDefaultFormatting;
+    type ValueType = f64;
+
+    fn map(&self, value: &f64, limit: (i32, i32)) -> i32 {
+        match self.scale {
+            Scale::Linear => RangedCoordf64::from(self.range()).map(value, limit),
+            Scale::Log => LogCoord::from(self.range().log_scale()).map(value, limit),
+        }
+    }
+
+    fn key_points<Hint: KeyPointHint>(&self, hint: Hint) -> Vec<f64> {
+        let most = hint.bold_points();
+        match self.scale {
+            Scale::Linear => {
+                // Round numbers of KiB, or of MiB, are none of bytes.
+                let size = self.unit.prefix(self.range.end);
+                let points = RangedCoordf64::from(0.0..self.range.end / size).key_points(most);
+                points.into_iter().map(|point| point * size).collect()
+            }
+            Scale::Log => {
+                // A little wider: the logarithm of a power is seldom a whole number.
+                let range = self.range.start * (1.0 - 1e-9)..self.range.end * (1.0 + 1e-9);
+                LogCoord::from(range.log_scale().base(self.unit.base())).key_points(most)
+            }
+        }
+    }
+
+    fn range(&self) -> Range<f64> {
+        self.range.clone()
+    }
+}
+
+impl ValueFormatter<f64> for Coord {
+    fn format_ext(&self, value: &f64) -> String {
+        self.unit.text(*value)
+    }
 }

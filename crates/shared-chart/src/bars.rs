@@ -1,9 +1,17 @@
 //! Bars: things beside each other.
 
+use std::collections::BTreeSet;
+
+use plotters::{
+    chart::ChartBuilder,
+    element::{EmptyElement, PathElement, Rectangle, Text},
+    style::{Color as _, TRANSPARENT, text_anchor::HPos},
+};
+
 use crate::{
     axis::Axis,
-    figure::{Figure, Panel, head},
-    svg::{self, Anchor, LOOKS, MARGIN, Svg, WIDTH},
+    figure::{Area, Error},
+    theme::{self, GRID, INK, QUIET},
 };
 
 /// A chart of horizontal bars, each with its value and its name beside it.
@@ -49,95 +57,98 @@ pub struct Mark {
     pub name: String,
 }
 
-const THICKNESS: f64 = 16.0;
-/// From one bar to the next of its group.
-const STEP: f64 = 19.0;
-const BETWEEN_GROUPS: f64 = 12.0;
+/// From one bar to the next of its group, in pixels.
+const STEP: i32 = 20;
+const BETWEEN_GROUPS: i32 = 12;
+/// What is below the bars.
+const LABELS: i32 = 44;
 
 impl BarChart {
-    /// The picture of this chart alone.
-    #[must_use]
-    pub fn svg(&self) -> String {
-        let chart = Self { title: String::new(), ..self.clone() };
-        Figure { title: self.title.clone(), notes: Vec::new(), panels: vec![Panel::Bars(chart)] }.svg()
+    pub(crate) fn height(&self) -> i32 {
+        self.rows() + LABELS
     }
 
-    pub(crate) fn draw(&self, svg: &mut Svg, top: f64) -> f64 {
-        let high = head(svg, top, &self.title, &[]);
+    fn rows(&self) -> i32 {
+        self.groups.iter().map(|group| group.bars.len() as i32 * STEP + BETWEEN_GROUPS).sum()
+    }
+
+    pub(crate) fn draw(&self, area: &Area<'_>) -> Result<(), Error> {
         let bars = || self.groups.iter().flat_map(|group| &group.bars);
-        let range = self.x.range(bars().flat_map(|bar| {
-            let (low, high) = bar.spread.unwrap_or((bar.value, bar.value));
-            [bar.value, low, high, bar.mark.as_ref().map_or(bar.value, |mark| mark.value)]
-        }));
-        let mut names: Vec<&str> = Vec::new();
-        bars().for_each(|bar| {
-            if !names.contains(&bar.name.as_str()) {
-                names.push(&bar.name);
-            }
-        });
+        let x = self.x.over(bars().flat_map(Bar::values));
+        let (origin, can_draw) = (x.origin(), |value: f64| self.x.scale.can_draw(value));
+        let names: BTreeSet<&str> = bars().map(|bar| bar.name.as_str()).collect();
 
         // Behind a bar that takes all of the width there is still room for its text.
-        let widest = self.groups.iter().map(|group| svg::width(&group.name)).fold(0.0, f64::max);
-        let behind = bars().map(|bar| svg::width(&self.text(bar).join("  "))).fold(0.0, f64::max);
-        let left = MARGIN + widest.min(WIDTH / 3.0) + 10.0;
-        let right = (WIDTH - MARGIN - behind - 14.0).max(left + 120.0);
-        let to_x = |place: f64| left + place * (right - left);
-        let rows: f64 = self.groups.iter().map(|group| group.bars.len() as f64 * STEP + BETWEEN_GROUPS).sum();
-        let low = high + rows + 4.0;
-
-        let mut free = f64::MIN;
-        for (value, text) in &range.ticks {
-            let Some(x) = range.place(*value).map(to_x) else { continue };
-            svg.stroke("grid", (x, high), (x, low));
-            let half = svg::width(text) / 2.0;
-            if x - half >= free {
-                svg.text("quiet", Anchor::Middle, (x, low + 16.0), text);
-                free = x + half + 6.0;
-            }
-        }
-        let origin = to_x(range.origin());
-        let mut y = high + BETWEEN_GROUPS / 2.0 + 2.0;
+        let widest = self.groups.iter().map(|group| theme::width(&group.name)).max().unwrap_or_default();
+        let behind = bars().map(|bar| theme::width(&self.text(bar))).max().unwrap_or_default();
+        let mut chart = ChartBuilder::on(area)
+            .margin_right(behind + 20)
+            .x_label_area_size(LABELS)
+            .y_label_area_size(widest + 10)
+            .build_cartesian_2d(x, f64::from(self.rows())..0.0)?;
+        let quiet = theme::text(12.0, QUIET, HPos::Left);
+        chart
+            .configure_mesh()
+            .disable_y_mesh()
+            .axis_style(QUIET)
+            .bold_line_style(GRID)
+            .light_line_style(TRANSPARENT)
+            .label_style(quiet.clone())
+            .axis_desc_style(quiet)
+            .x_labels(7)
+            .y_labels(0)
+            .x_desc(&self.x.label)
+            .draw()?;
+        let plot = chart.plotting_area();
+        let label = |place, text: &str, dx, colour, across| {
+            let text = Text::new(text.to_owned(), (dx, 0), theme::text(12.0, colour, across));
+            plot.draw(&(EmptyElement::at(place) + text))
+        };
+        let mut top = BETWEEN_GROUPS / 2;
         for group in &self.groups {
-            let middle = y + (group.bars.len() as f64 * STEP - (STEP - THICKNESS)) / 2.0;
-            svg.text("name", Anchor::End, (left - 10.0, middle + 4.0), &group.name);
+            let rows = group.bars.len() as i32 * STEP;
+            label((origin, f64::from(top) + f64::from(rows) / 2.0), &group.name, -10, INK, HPos::Right)?;
             for bar in &group.bars {
-                let look = names.iter().position(|name| *name == bar.name).unwrap_or(0) % LOOKS;
-                let mut end = origin;
-                if let Some(x) = range.place(bar.value).map(to_x) {
-                    let place = (x.min(origin), y);
-                    svg.bar(&format!("fill s{look}"), place, ((x - origin).abs(), THICKNESS));
-                    end = end.max(x);
+                let at = |part: f64| f64::from(top) + part * f64::from(STEP);
+                if can_draw(bar.value) {
+                    let look = names.iter().position(|name| *name == bar.name).unwrap_or_default();
+                    let corners = [(origin, at(0.1)), (bar.value, at(0.9))];
+                    plot.draw(&Rectangle::new(corners, theme::series(look).filled()))?;
                 }
-                let spread = bar.spread.and_then(|(low, high)| range.place(low).zip(range.place(high)));
-                if let Some((low, high)) = spread.map(|(low, high)| (to_x(low), to_x(high))) {
-                    let centre = y + THICKNESS / 2.0;
-                    svg.stroke("mark", (low, centre), (high, centre));
-                    [low, high]
-                        .iter()
-                        .for_each(|x| svg.stroke("mark", (*x, centre - 4.0), (*x, centre + 4.0)));
-                    end = end.max(high);
+                let mut strokes = Vec::new();
+                if let Some((low, high)) = bar.spread.filter(|(low, high)| can_draw(*low) && can_draw(*high))
+                {
+                    strokes.push([(low, at(0.5)), (high, at(0.5))]);
+                    strokes.extend([low, high].map(|end| [(end, at(0.3)), (end, at(0.7))]));
                 }
-                if let Some(x) = bar.mark.as_ref().and_then(|mark| range.place(mark.value)).map(to_x) {
-                    svg.stroke("mark", (x, y - 2.0), (x, y + THICKNESS + 2.0));
-                    end = end.max(x);
+                if let Some(mark) = bar.mark.as_ref().filter(|mark| can_draw(mark.value)) {
+                    strokes.push([(mark.value, at(0.0)), (mark.value, at(1.0))]);
                 }
-                let [value, rest] = self.text(bar);
-                svg.value((end + 6.0, y + 12.0), &value, &rest);
-                y += STEP;
+                for stroke in strokes {
+                    plot.draw(&PathElement::new(stroke, INK.stroke_width(2)))?;
+                }
+                let end = bar.values().filter(|value| can_draw(*value)).fold(origin, f64::max);
+                label((end, at(0.5)), &self.text(bar), 8, INK, HPos::Left)?;
+                top += STEP;
             }
-            y += BETWEEN_GROUPS;
+            top += BETWEEN_GROUPS;
         }
-        svg.stroke("rule", (origin, high), (origin, low));
-        svg.text("quiet", Anchor::Middle, (left.midpoint(right), low + 36.0), &self.x.label);
-        low + 40.0
+        Ok(())
     }
 
     /// What is behind a bar: its value, and what else there is to say.
-    fn text(&self, bar: &Bar) -> [String; 2] {
+    fn text(&self, bar: &Bar) -> String {
         let value = if bar.value.is_finite() { self.x.unit.text(bar.value) } else { "none".to_owned() };
         let mark = bar.mark.as_ref().map(|mark| format!("{} {}", mark.name, self.x.unit.text(mark.value)));
         let name = Some(bar.name.clone()).filter(|name| !name.is_empty());
-        let rest: Vec<String> = name.into_iter().chain(mark).collect();
-        [value, rest.join(", ")]
+        [Some(value), name, mark].into_iter().flatten().collect::<Vec<_>>().join(", ")
+    }
+}
+
+impl Bar {
+    /// All that has a place on the axis.
+    fn values(&self) -> impl Iterator<Item = f64> {
+        let (low, high) = self.spread.unwrap_or((self.value, self.value));
+        [self.value, low, high].into_iter().chain(self.mark.as_ref().map(|mark| mark.value))
     }
 }

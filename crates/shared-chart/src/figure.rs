@@ -1,16 +1,37 @@
 //! One chart, or several below each other under one title.
 
+use std::io;
+
+use plotters::{
+    coord::Shift,
+    drawing::{DrawingArea, DrawingAreaErrorKind, IntoDrawingArea as _},
+    prelude::SVGBackend,
+    style::text_anchor::HPos,
+};
+
 use crate::{
     bars::BarChart,
     lines::LineChart,
-    svg::{self, Anchor, MARGIN, Svg},
+    theme::{self, PAPER, QUIET},
 };
+
+pub(crate) type Error = DrawingAreaErrorKind<io::Error>;
+/// A part of a picture.
+pub(crate) type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
+
+/// Of every picture, in pixels.
+const WIDTH: i32 = 800;
+/// At the left and the right of everything.
+const MARGIN: i32 = 24;
+const TITLE: i32 = 44;
+const NOTE: i32 = 17;
+const HEADING: i32 = 34;
 
 /// Several charts in one picture.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Figure {
     /// Above all of them.
-    pub title: String,
+    pub title: &'static str,
     /// Below the title, a line each: what was measured, where, how.
     pub notes: Vec<String>,
     /// From top to bottom.
@@ -28,47 +49,59 @@ pub enum Panel {
 
 impl Figure {
     /// The picture.
-    #[must_use]
-    pub fn svg(&self) -> String {
-        let mut svg = Svg::default();
-        let mut y = MARGIN + 14.0;
-        svg.text("title", Anchor::Start, (MARGIN, y), &self.title);
-        y += 6.0;
-        for note in &self.notes {
-            y += 16.0;
-            svg.text("quiet", Anchor::Start, (MARGIN, y), note);
+    ///
+    /// # Errors
+    ///
+    /// When plotters cannot draw it.
+    pub fn svg(&self) -> io::Result<String> {
+        let mut svg = String::new();
+        self.draw(&mut svg).map_err(io::Error::other)?;
+        Ok(theme::styled(&svg, self.title))
+    }
+
+    fn draw(&self, svg: &mut String) -> Result<(), Error> {
+        let head = TITLE + NOTE * self.notes.len() as i32;
+        let panels: i32 = self.panels.iter().map(|panel| panel.heading() + panel.height()).sum();
+        let size = (WIDTH as u32, (head + panels + MARGIN / 2) as u32);
+        let picture = SVGBackend::with_string(svg, size).into_drawing_area();
+        picture.fill(&PAPER)?;
+        picture.draw_text(self.title, &theme::bold(18.0), (MARGIN, 30))?;
+        for (row, note) in self.notes.iter().enumerate() {
+            let place = (MARGIN, TITLE + NOTE * row as i32 + 10);
+            picture.draw_text(note, &theme::text(12.0, QUIET, HPos::Left), place)?;
         }
+        let mut rest = picture.margin(head, 0, MARGIN, MARGIN);
         for panel in &self.panels {
-            y += 20.0;
-            y = match panel {
-                Panel::Lines(chart) => chart.draw(&mut svg, y),
-                Panel::Bars(chart) => chart.draw(&mut svg, y),
-            };
+            let (title, below) = rest.split_vertically(panel.heading());
+            title.draw_text(panel.title(), &theme::bold(14.0), (0, 22))?;
+            let (area, below) = below.split_vertically(panel.height());
+            match panel {
+                Panel::Lines(chart) => chart.draw(&area)?,
+                Panel::Bars(chart) => chart.draw(&area)?,
+            }
+            rest = below;
         }
-        svg.finish(&self.title, y + MARGIN)
+        picture.present()
     }
 }
 
-/// The title of a chart and the legend below it. Returns where they end.
-pub(crate) fn head(svg: &mut Svg, top: f64, title: &str, legend: &[&str]) -> f64 {
-    const SWATCH: f64 = 28.0;
-    let mut y = top;
-    // A chart by itself has its title above.
-    if !title.is_empty() {
-        y += 14.0;
-        svg.text("heading", Anchor::Start, (MARGIN, y), title);
-    }
-    y += 8.0;
-    let mut x = svg::WIDTH;
-    for (look, name) in legend.iter().enumerate() {
-        let entry = SWATCH + 6.0 + svg::width(name) + 18.0;
-        if x + entry > svg::WIDTH - MARGIN {
-            (x, y) = (MARGIN, y + 18.0);
+impl Panel {
+    fn title(&self) -> &str {
+        match self {
+            Self::Lines(chart) => &chart.title,
+            Self::Bars(chart) => &chart.title,
         }
-        svg.path(look, &[Some((x, y - 4.0)), Some((x + SWATCH, y - 4.0))]);
-        svg.marker(look, (x + SWATCH / 2.0, y - 4.0));
-        svg.text("name", Anchor::Start, (x + SWATCH + 6.0, y), name);
-        x += entry;
     }
-    y + 8.0
+
+    /// How much room the title takes: a chart by itself may have none.
+    fn heading(&self) -> i32 {
+        if self.title().is_empty() { 14 } else { HEADING }
+    }
+
+    fn height(&self) -> i32 {
+        match self {
+            Self::Lines(_) => LineChart::HEIGHT,
+            Self::Bars(chart) => chart.height(),
+        }
+    }
 }

@@ -1,9 +1,16 @@
 //! Lines: how one number depends on another.
 
+use plotters::{
+    chart::ChartBuilder,
+    element::{Circle, PathElement},
+    series::LineSeries,
+    style::{Color as _, TRANSPARENT, text_anchor::HPos},
+};
+
 use crate::{
     axis::Axis,
-    figure::{Figure, Panel, head},
-    svg::{self, Anchor, MARGIN, Svg, WIDTH},
+    figure::{Area, Error},
+    theme::{self, GRID, INK, QUIET},
 };
 
 /// Points that belong together, and a line through them.
@@ -28,65 +35,53 @@ pub struct LineChart {
     pub series: Vec<Series>,
 }
 
-/// Of what is between the axes.
-const HEIGHT: f64 = 300.0;
-/// A marker on each of more points is a smear.
-const MOST_MARKERS: usize = 24;
+/// From one name in the legend to the next.
+const ROW: i32 = 20;
+/// Of a line in the legend.
+const SAMPLE: i32 = 30;
 
 impl LineChart {
-    /// The picture of this chart alone.
-    #[must_use]
-    pub fn svg(&self) -> String {
-        let title = String::new();
-        let chart = Self { title, ..self.clone() };
-        Figure { title: self.title.clone(), notes: Vec::new(), panels: vec![Panel::Lines(chart)] }.svg()
-    }
+    pub(crate) const HEIGHT: i32 = 340;
 
-    pub(crate) fn draw(&self, svg: &mut Svg, top: f64) -> f64 {
-        let names: Vec<&str> = self.series.iter().map(|series| series.name.as_str()).collect();
-        let label = head(svg, top, &self.title, &names) + 14.0;
+    pub(crate) fn draw(&self, area: &Area<'_>) -> Result<(), Error> {
+        let widest = self.series.iter().map(|series| theme::width(&series.name)).max().unwrap_or_default();
+        let legend = SAMPLE + widest + 20;
         let points = || self.series.iter().flat_map(|series| &series.points);
-        let across = self.x.range(points().map(|(x, _)| *x));
-        let up = self.y.range(points().map(|(_, y)| *y));
-
-        let widest = up.ticks.iter().map(|(_, text)| svg::width(text)).fold(0.0, f64::max);
-        let (left, right) = (MARGIN + widest + 8.0, WIDTH - MARGIN - 16.0);
-        let (high, low) = (label + 12.0, label + 12.0 + HEIGHT);
-        let to_x = |place: f64| left + place * (right - left);
-        let to_y = |place: f64| low - place * (low - high);
-
-        svg.text("quiet", Anchor::Start, (MARGIN, label), &self.y.label);
-        for (value, text) in &up.ticks {
-            let Some(y) = up.place(*value).map(to_y) else { continue };
-            svg.stroke("grid", (left, y), (right, y));
-            svg.text("quiet", Anchor::End, (left - 8.0, y + 4.0), text);
-        }
-        // Labels that would touch are left out; the lines stay.
-        let mut free = f64::MIN;
-        for (value, text) in &across.ticks {
-            let Some(x) = across.place(*value).map(to_x) else { continue };
-            svg.stroke("grid", (x, high), (x, low));
-            let half = svg::width(text) / 2.0;
-            if x - half >= free {
-                svg.text("quiet", Anchor::Middle, (x, low + 18.0), text);
-                free = x + half + 6.0;
+        let x = self.x.over(points().map(|(x, _)| *x));
+        let y = self.y.over(points().map(|(_, y)| *y));
+        let mut chart = ChartBuilder::on(area)
+            .margin_top(10)
+            .margin_right(legend)
+            .x_label_area_size(44)
+            .y_label_area_size(76)
+            .build_cartesian_2d(x, y)?;
+        let quiet = theme::text(12.0, QUIET, HPos::Left);
+        chart
+            .configure_mesh()
+            .axis_style(QUIET)
+            .bold_line_style(GRID)
+            .light_line_style(TRANSPARENT)
+            .label_style(quiet.clone())
+            .axis_desc_style(quiet)
+            .x_labels(7)
+            .y_labels(8)
+            .x_desc(&self.x.label)
+            .y_desc(&self.y.label)
+            .draw()?;
+        let right = area.dim_in_pixel().0 as i32 - legend + 14;
+        for (index, Series { name, points }) in self.series.iter().enumerate() {
+            let colour = theme::series(index);
+            let can_draw = |(x, y): &(f64, f64)| self.x.scale.can_draw(*x) && self.y.scale.can_draw(*y);
+            for points in points.split(|point| !can_draw(point)) {
+                let line = LineSeries::new(points.iter().copied(), colour.stroke_width(2).filled());
+                chart.draw_series(line.point_size(3))?;
             }
+            let row = 20 + ROW * index as i32;
+            let sample = [(right, row), (right + SAMPLE, row)];
+            area.draw(&PathElement::new(sample, colour.stroke_width(2)))?;
+            area.draw(&Circle::new((right + SAMPLE / 2, row), 3, colour.filled()))?;
+            area.draw_text(name, &theme::text(12.0, INK, HPos::Left), (right + SAMPLE + 6, row))?;
         }
-        svg.stroke("rule", (left, low), (right, low));
-        svg.text("quiet", Anchor::Middle, (left.midpoint(right), low + 38.0), &self.x.label);
-
-        for (look, series) in self.series.iter().enumerate() {
-            let places: Vec<_> = series
-                .points
-                .iter()
-                .map(|(x, y)| across.place(*x).map(to_x).zip(up.place(*y).map(to_y)))
-                .collect();
-            svg.path(look, &places);
-            let every = places.len().div_ceil(MOST_MARKERS).max(1);
-            for place in places.iter().step_by(every).flatten() {
-                svg.marker(look, *place);
-            }
-        }
-        low + 42.0
+        Ok(())
     }
 }

@@ -40,9 +40,15 @@ impl Unit {
         }
     }
 
-    /// Whether people count it in powers of two.
-    pub(crate) fn is_binary(self) -> bool {
-        matches!(self, Self::Bytes | Self::BytesPerSecond)
+    /// People count bytes in powers of two.
+    pub(crate) fn base(self) -> f64 {
+        if matches!(self, Self::Bytes | Self::BytesPerSecond) { 2.0 } else { 10.0 }
+    }
+
+    /// In how many of it people count where a value is this large.
+    pub(crate) fn prefix(self, value: f64) -> f64 {
+        let power = if self.base() == 2.0 { value.log(1024.0).floor().clamp(0.0, 4.0) } else { 0.0 };
+        1024f64.powf(power)
     }
 }
 

@@ -235,7 +235,7 @@ payload is ten bytes shorter.
 }
 
 fn picture(page: &mut String, name: &str, words: &str, report: &Report) -> fmt::Result {
-    if svg::pictures(report).iter().any(|(path, _)| *path == svg::path(name)) {
+    if svg::figures(report).iter().any(|(there, _)| *there == name) {
         writeln!(page, "![{words}]({})\n", svg::path(name))?;
     }
     Ok(())

@@ -101,7 +101,9 @@ impl Report {
         let beside = directory.join("performance");
         fs::create_dir_all(&beside).with_context(|| format!("no directory {}", beside.display()))?;
         let notes = notes::read(&beside.join("notes.md"), self)?;
-        let mut files = svg::pictures(self);
+        let pictures = svg::figures(self).into_iter();
+        let pictures = pictures.map(|(name, figure)| Ok((svg::path(name), figure.svg()?)));
+        let mut files = pictures.collect::<anyhow::Result<Vec<_>>>()?;
         files.push(("performance/bench.json".into(), serde_json::to_string_pretty(self)? + "\n"));
         files.push(("performance.md".into(), markdown::page(self, &notes)));
         let write = |(name, content): (String, String)| {

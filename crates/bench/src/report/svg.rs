@@ -8,17 +8,18 @@ use super::{
 };
 use crate::work::Contestant;
 
-/// Each with its name below `docs`, those for which there are figures.
-pub(super) fn pictures(report: &Report) -> Vec<(String, String)> {
-    let pictures = [
+/// Each with its name, those for which there are figures.
+pub(super) fn figures(report: &Report) -> Vec<(&'static str, Figure)> {
+    let figures = [
         ("goals", !report.goals.iter().all(|goal| goal.measured.is_none()), goals as fn(&Report) -> Figure),
         ("streams", !report.streams.is_empty(), streams),
         ("sizes", !report.sizes.is_empty(), sizes),
     ];
-    let drawn = pictures.into_iter().filter(|(_, there, _)| *there);
-    drawn.map(|(name, _, draw)| (path(name), draw(report).svg())).collect()
+    let drawn = figures.into_iter().filter(|(_, there, _)| *there);
+    drawn.map(|(name, _, draw)| (name, draw(report))).collect()
 }
 
+/// Where a picture is below `docs`.
 pub(super) fn path(name: &str) -> String {
     format!("performance/{name}.svg")
 }
@@ -54,7 +55,7 @@ fn goals(report: &Report) -> Figure {
         }),
     ];
     Figure {
-        title: "What was measured, and the goals".to_owned(),
+        title: "What was measured, and the goals",
         notes: vec![
             about(report),
             "Bars: medians. Lines on them: from the least to the most of a round.".to_owned(),
@@ -79,7 +80,7 @@ fn streams(report: &Report) -> Figure {
         })
     };
     Figure {
-        title: "More streams".to_owned(),
+        title: "More streams",
         notes: vec![about(report), "32 bytes there and back, the next ones after the answer.".to_owned()],
         panels: vec![
             chart("For each second of the server's CPU time", |point| point.per_cpu_second.median),
@@ -113,7 +114,7 @@ fn sizes(report: &Report) -> Figure {
             .collect(),
     };
     Figure {
-        title: "Longer messages".to_owned(),
+        title: "Longer messages",
         notes: vec![
             about(report),
             "One message there and as much back on one stream, again and again.".to_owned(),

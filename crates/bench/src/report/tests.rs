@@ -76,10 +76,10 @@ fn what_was_not_measured_has_no_section_and_no_picture() {
     let report = report();
     let page = markdown::page(&report, &notes::Notes::new());
     assert!(page.contains("## More streams") && !page.contains("## Longer messages"), "{page}");
-    let pictures: Vec<_> = svg::pictures(&report).into_iter().map(|(name, _)| name).collect();
-    assert_eq!(pictures, ["performance/goals.svg", "performance/streams.svg"]);
+    let pictures: Vec<_> = svg::figures(&report).into_iter().map(|(name, _)| name).collect();
+    assert_eq!(pictures, ["goals", "streams"]);
     for name in pictures {
-        assert!(page.contains(&format!("]({name})")), "{page}");
+        assert!(page.contains(&format!("]({})", svg::path(name))), "{page}");
     }
 }
 

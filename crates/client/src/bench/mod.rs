@@ -253,7 +253,8 @@ impl Run<'_> {
         let told = self.renderer.finish(&summary).map_err(|error| Failure::unwritten(&error));
         let drawn = match &self.bench.plot {
             Some(file) if self.measured.iter().any(|measured| measured.outcome.is_ok()) => {
-                std::fs::write(file, render::plot::svg(self.config, self.bench, &self.measured))
+                render::plot::svg(self.config, self.bench, &self.measured)
+                    .and_then(|svg| std::fs::write(file, svg))
                     .map_err(|error| Failure::output(&file.display().to_string(), &error))
             }
             _ => Ok(()),

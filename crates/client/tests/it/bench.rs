@@ -336,7 +336,7 @@ fn the_plot_is_an_svg_of_all_that_was_measured() {
     let svg = std::fs::read_to_string(&path).unwrap();
     let document = roxmltree::Document::parse(&svg).unwrap();
     assert!(document.root_element().has_tag_name("svg"));
-    let texts: Vec<_> = document.descendants().filter_map(|node| node.text()).collect();
+    let texts: Vec<_> = document.descendants().filter_map(|node| node.text()).map(str::trim).collect();
     for words in
         ["Throughput", "On the wire", "Time of a message: deliver", "columnar", "server streaming", "p99"]
     {

@@ -1,5 +1,7 @@
 //! A picture: how much passes, what it costs, and how long it takes.
 
+use std::io;
+
 use shared_chart::{Axis, Bar, BarChart, Figure, Group, LineChart, Panel, Scale, Series, Unit};
 
 use super::asked;
@@ -18,7 +20,7 @@ const LEFT: [f64; 14] = [2.0, 4.0, 10.0, 20.0, 40.0, 1e2, 2e2, 4e2, 1e3, 4e3, 1e
 /// From more than so many times as much on, what is small could not be seen.
 const SPAN: f64 = 50.0;
 
-pub(in crate::bench) fn svg(config: &Config, bench: &Bench, measured: &[Measured]) -> String {
+pub(in crate::bench) fn svg(config: &Config, bench: &Bench, measured: &[Measured]) -> io::Result<String> {
     let figures = || measured.iter().filter_map(|measured| measured.outcome.as_ref().ok());
     let both = figures().all(|figures| figures.server_cpu().is_some());
     let whose = if both {
@@ -42,12 +44,7 @@ pub(in crate::bench) fn svg(config: &Config, bench: &Bench, measured: &[Measured
     for goal in [Goal::Deliver, Goal::Receive] {
         panels.extend(times(measured, goal).map(Panel::Lines));
     }
-    Figure {
-        title: "What a message costs, in each way".to_owned(),
-        notes: vec![asked(config, bench)],
-        panels,
-    }
-    .svg()
+    Figure { title: "What a message costs, in each way", notes: vec![asked(config, bench)], panels }.svg()
 }
 
 fn bars(
