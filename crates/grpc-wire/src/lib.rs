@@ -1,9 +1,11 @@
 //! What gRPC puts on the wire: modes, status codes, the framing of messages, the
-//! `grpc-timeout` header, and the HTTP/2 settings that both sides need.
+//! `grpc-timeout` header, the HTTP/2 settings that both sides need, and a body
+//! that is looked at.
 //!
 //! This crate is the leaf that the server's stack and the client's timeline share.
 //! It knows no service.
 
+pub mod body;
 mod code;
 pub mod frames;
 pub mod limits;

@@ -2,18 +2,15 @@
 //! the timeline does elsewhere.
 
 use std::{
-    pin::Pin,
     sync::Arc,
-    task::{Context, Poll, ready},
+    task::{Context, Poll},
     time::Instant,
 };
 
-use bytes::Bytes;
+use grpc_wire::body::{Observer, Seen, observe};
 use http::HeaderMap;
-use http_body::Frame;
 use shared_proto::fourmodes::v1::measure_service_client::MeasureServiceClient;
 use tonic::{
-    Status,
     body::Body,
     transport::{Channel, channel::ResponseFuture},
 };
@@ -78,42 +75,29 @@ impl Service<http::Request<Body>> for Line {
         request.headers_mut().extend(headers);
         match self.sending.clone() {
             Some(sending) => {
-                self.channel.call(request.map(|body| Body::new(Timed { body, sending, handed: None })))
+                self.channel.call(request.map(|body| observe(body, Timed { sending, handed: None })))
             }
             None => self.channel.call(request),
         }
     }
 }
 
-/// A body of which it is known how long each piece took to be sent: HTTP/2 asks
-/// for the next one only when flow control has let go of the one before.
+/// Sees how long each piece of a body took to be sent: HTTP/2 asks for the next
+/// one only when flow control has let go of the one before.
 struct Timed {
-    body: Body,
     sending: Arc<Sending>,
     handed: Option<Instant>,
 }
 
-impl http_body::Body for Timed {
-    type Data = Bytes;
-    type Error = Status;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+impl Observer for Timed {
+    fn ask<T>(&mut self, next: impl FnOnce() -> T) -> T {
         if let Some(handed) = self.handed.take() {
             self.sending.blocked(handed.elapsed());
         }
-        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
-        self.handed = frame.is_some().then(Instant::now);
-        Poll::Ready(frame)
+        next()
     }
 
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> http_body::SizeHint {
-        self.body.size_hint()
+    fn see(&mut self, seen: Seen<'_>, _: &Body) {
+        self.handed = (!matches!(seen, Seen::End)).then(Instant::now);
     }
 }

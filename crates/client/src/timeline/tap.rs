@@ -8,13 +8,15 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
-    task::{Context, Poll, ready},
+    task::{Context, Poll},
 };
 
-use bytes::Bytes;
-use grpc_wire::frames::{Frames, Part};
+use grpc_wire::{
+    body::{Observer, Seen, observe},
+    frames::{Frames, Part},
+};
 use http::{StatusCode, Uri};
-use http_body::Frame;
+use http_body::Body as _;
 use prost_reflect::MessageDescriptor;
 use tonic::{Code, Status, body::Body, transport::Channel};
 use tower::Service;
@@ -103,7 +105,7 @@ impl Service<http::Request<Body>> for Tap {
         attached.identify(&mut request);
         let request = request.map(|body| {
             let messages = Messages::new(Side::Client, method.as_ref().map(|method| method.input()));
-            Body::new(RequestBody { body, messages, call: call.clone(), half_closed: false })
+            observe(body, Requests { messages, call: call.clone(), half_closed: false })
         });
         let mut open = OpenCall { call, open: true };
         let response = self.channel.call(request);
@@ -156,7 +158,7 @@ impl OpenCall {
             None => self.call.record(Kind::Response { http: response.status(), metadata }),
         }
         let messages = Messages::new(Side::Server, output);
-        response.map(|body| Body::new(ResponseBody { body, messages, open: self }))
+        response.map(|body| observe(body, Responses { messages, open: self }))
     }
 
     fn ended(&mut self, status: &Status, only: bool, metadata: &http::HeaderMap) {
@@ -221,84 +223,43 @@ impl Messages {
     }
 }
 
-/// What the client sends. Its end is the half-close.
-struct RequestBody {
-    body: Body,
+/// Sees what the client sends. Its end is the half-close.
+struct Requests {
     messages: Messages,
     call: Call,
     half_closed: bool,
 }
 
-impl http_body::Body for RequestBody {
-    type Data = Bytes;
-    type Error = Status;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        let this = &mut *self;
-        let frame = ready!(Pin::new(&mut this.body).poll_frame(cx));
-        if let Some(Ok(frame)) = &frame
-            && let Some(data) = frame.data_ref()
-        {
-            this.messages.pass(data, &this.call);
+impl Observer for Requests {
+    fn see(&mut self, seen: Seen<'_>, body: &Body) {
+        if let Seen::Data(data) = seen {
+            self.messages.pass(data, &self.call);
         }
         // A transport may put the end on the last frame and never ask again.
-        let ended = frame.is_none() || this.body.is_end_stream();
-        if ended && !std::mem::replace(&mut this.half_closed, true) {
-            this.call.record(Kind::HalfClose);
+        let ended = matches!(seen, Seen::End) || body.is_end_stream();
+        if ended && !std::mem::replace(&mut self.half_closed, true) {
+            self.call.record(Kind::HalfClose);
         }
-        Poll::Ready(frame)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> http_body::SizeHint {
-        self.body.size_hint()
     }
 }
 
-/// What the server sends.
-struct ResponseBody {
-    body: Body,
+/// Sees what the server sends.
+struct Responses {
     messages: Messages,
     open: OpenCall,
 }
 
-impl http_body::Body for ResponseBody {
-    type Data = Bytes;
-    type Error = Status;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        let this = &mut *self;
-        let frame = ready!(Pin::new(&mut this.body).poll_frame(cx));
-        match &frame {
-            Some(Ok(frame)) => {
-                if let Some(data) = frame.data_ref() {
-                    this.messages.pass(data, &this.open.call);
-                } else if let Some(trailers) = frame.trailers_ref()
-                    && let Some(status) = Status::from_header_map(trailers)
-                {
-                    this.open.ended(&status, false, trailers);
+impl Observer for Responses {
+    fn see(&mut self, seen: Seen<'_>, _: &Body) {
+        match seen {
+            Seen::Data(data) => self.messages.pass(data, &self.open.call),
+            Seen::Trailers(trailers) => {
+                if let Some(status) = Status::from_header_map(trailers) {
+                    self.open.ended(&status, false, trailers);
                 }
             }
-            Some(Err(error)) => this.open.broke(error),
-            None => this.open.broke(&Status::internal("the stream ended without a status")),
+            Seen::Error(status) => self.open.broke(status),
+            Seen::End => self.open.broke(&Status::internal("the stream ended without a status")),
         }
-        Poll::Ready(frame)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> http_body::SizeHint {
-        self.body.size_hint()
     }
 }

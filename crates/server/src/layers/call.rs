@@ -13,12 +13,14 @@ use std::{
         Arc, OnceLock,
         atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering::Relaxed},
     },
-    task::{Context, Poll, ready},
+    task::{Context, Poll},
 };
 
 use bytes::Bytes;
 use grpc_wire::{
-    Mode, code_name,
+    Mode,
+    body::{Observer, Seen, observe},
+    code_name,
     frames::{Frames, Part},
 };
 use http::HeaderName;
@@ -296,7 +298,6 @@ impl http_body::Body for Requests {
 
 /// The body of the responses.
 pub(super) struct Responses {
-    body: Body,
     frames: Frames,
     call: Arc<Call>,
     _over: Over,
@@ -304,36 +305,22 @@ pub(super) struct Responses {
 
 impl Responses {
     pub(super) fn wrap(body: Body, call: Arc<Call>, over: Over) -> Body {
-        Body::new(Self { body, frames: Frames::default(), call, _over: over })
+        observe(body, Self { frames: Frames::default(), call, _over: over })
     }
 }
 
-impl http_body::Body for Responses {
-    type Data = Bytes;
-    type Error = Status;
+impl Observer for Responses {
+    fn ask<T>(&mut self, next: impl FnOnce() -> T) -> T {
+        self.call.span.in_scope(next)
+    }
 
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        let this = &mut *self;
-        let _entered = this.call.span.clone().entered();
-        let frame = ready!(Pin::new(&mut this.body).poll_frame(cx));
-        if let Some(Ok(frame)) = &frame {
-            if let Some(data) = frame.data_ref() {
-                this.call.note(Direction::Sent, &mut this.frames, data);
-            } else if let Some(trailers) = frame.trailers_ref() {
-                this.call.note_status(trailers);
+    fn see(&mut self, seen: Seen<'_>, _: &Body) {
+        match seen {
+            Seen::Data(data) => {
+                self.call.note(Direction::Sent, &mut self.frames, data);
             }
+            Seen::Trailers(trailers) => self.call.note_status(trailers),
+            Seen::Error(_) | Seen::End => {}
         }
-        Poll::Ready(frame)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> http_body::SizeHint {
-        self.body.size_hint()
     }
 }

@@ -17,7 +17,10 @@ use std::{
 
 use bytes::{BufMut as _, Bytes, BytesMut, buf::Writer};
 use flate2::{Compression, write::GzEncoder};
-use grpc_wire::frames::{Frames, Part};
+use grpc_wire::{
+    body::{Observer, Seen, observe},
+    frames::{Frames, Part},
+};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use http_body::Frame;
 use shared_proto::testing::{
@@ -280,7 +283,7 @@ where
         let packs = accepts.is_some_and(|all| all.split(',').any(|one| one.trim() == "gzip"));
         let seen = messages.clone();
         let request =
-            request.map(|body| Body::new(Requests { body, frames: Frames::default(), messages: seen }));
+            request.map(|body| observe(body, Requests { frames: Frames::default(), messages: seen }));
         let response = self.inner.call(request);
         Box::pin(async move {
             let (mut head, body) = response.await?.into_parts();
@@ -299,38 +302,22 @@ where
     }
 }
 
-/// A request body whose messages are looked at before they are unpacked.
+/// Sees the messages of a request body before they are unpacked.
 struct Requests {
-    body: Body,
     frames: Frames,
     messages: Arc<Messages>,
 }
 
-impl http_body::Body for Requests {
-    type Data = Bytes;
-    type Error = Status;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        let this = &mut *self;
-        let frame = ready!(Pin::new(&mut this.body).poll_frame(cx));
-        if let Some(Ok(frame)) = &frame
-            && let Some(data) = frame.data_ref()
-        {
-            let mut arrived = this.messages.arrived.lock().unwrap_or_else(PoisonError::into_inner);
-            this.frames.feed(data, |part| {
+impl Observer for Requests {
+    fn see(&mut self, seen: Seen<'_>, _: &Body) {
+        if let Seen::Data(data) = seen {
+            let mut arrived = self.messages.arrived.lock().unwrap_or_else(PoisonError::into_inner);
+            self.frames.feed(data, |part| {
                 if let Part::Begin { compressed, .. } = part {
                     arrived.push_back(compressed);
                 }
             });
         }
-        Poll::Ready(frame)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
     }
 }
 

@@ -11,7 +11,10 @@ use std::{
 };
 
 use bytes::Bytes;
-use grpc_wire::Mode;
+use grpc_wire::{
+    Mode,
+    body::{Observer, Seen, observe},
+};
 use h2::Reason;
 use http::{HeaderMap, Version, header::CONTENT_TYPE};
 use http_body::{Body as _, Frame};
@@ -108,7 +111,7 @@ where
         request.extensions_mut().insert(watched);
         let is_http2 = request.version() == Version::HTTP_2;
         let arriving = call.clone();
-        let request = request.map(|body| Body::new(Arriving { body, is_http2, call: arriving, over: false }));
+        let request = request.map(|body| observe(body, Arriving { is_http2, call: arriving, over: false }));
         let life = Life(call);
         let response = self.inner.call(request);
         Box::pin(async move { response.await.map(|response| leave(response, plan, life)) })
@@ -125,54 +128,29 @@ impl Drop for Life {
     }
 }
 
-/// A request body that tells how it ends. A handler cannot tell the end from a
-/// reset: to it, both are the end of the stream.
+/// Tells how a request body ends. A handler cannot tell the end from a reset: to
+/// it, both are the end of the stream.
 struct Arriving {
-    body: Body,
     is_http2: bool,
     call: Arc<Call>,
     over: bool,
 }
 
-impl Arriving {
-    fn end(&mut self, how: impl Fn(&Call)) {
+impl Observer for Arriving {
+    fn see(&mut self, seen: Seen<'_>, body: &Body) {
+        if self.over {
+            return;
+        }
         self.over = true;
-        how(&self.call);
-    }
-}
-
-impl http_body::Body for Arriving {
-    type Data = Bytes;
-    type Error = Status;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        let this = &mut *self;
-        if this.over {
-            return Poll::Ready(None);
-        }
-        let frame = ready!(Pin::new(&mut this.body).poll_frame(cx));
-        match &frame {
-            Some(Ok(frame)) if frame.is_data() => {}
+        match seen {
+            Seen::Data(_) => self.over = false,
             // A stream that was reset without an error has not ended.
-            None if this.is_http2 && !this.body.is_end_stream() => this.end(Call::cancelled),
-            None | Some(Ok(_)) => this.end(Call::half_closed),
+            Seen::End if self.is_http2 && !body.is_end_stream() => self.call.cancelled(),
+            Seen::End | Seen::Trailers(_) => self.call.half_closed(),
             // What has a source is from the connection, and not from a layer.
-            Some(Err(status)) if status.source().is_some() => this.end(Call::cancelled),
-            Some(Err(_)) => this.over = true,
+            Seen::Error(status) if status.source().is_some() => self.call.cancelled(),
+            Seen::Error(_) => {}
         }
-        Poll::Ready(frame)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        // Whoever is told so does not ask for the end any more.
-        self.over
-    }
-
-    fn size_hint(&self) -> http_body::SizeHint {
-        self.body.size_hint()
     }
 }
 
