@@ -101,8 +101,8 @@ test *options:
 
 # Kill a server again and again, and restart two in turn, while clients work: `just faults`, `just faults 500`, `just faults 50 7`.
 [group("develop")]
-faults kills="50" seed="": build
-    FAULTS_KILLS={{ kills }} {{ if seed == "" { "" } else { "FAULTS_SEED=" + seed } }} cargo test -p client --test faults -- --nocapture
+faults kills="50" seed="":
+    FAULTS_KILLS={{ kills }} {{ if seed == "" { "" } else { "FAULTS_SEED=" + seed } }} cargo test --workspace --test faults -- --nocapture
 
 # The power and the network fail in simulated time, as a seed says: `just simulate`, `just simulate 7`.
 [group("develop")]
@@ -111,8 +111,8 @@ simulate *seed:
 
 # Attack the server in many ways while somebody calls it: `just abuse`; in `just test` its stalls are shorter.
 [group("develop")]
-abuse: build
-    ABUSE_SECONDS=60 cargo test -p server --test abuse -- --nocapture
+abuse:
+    ABUSE_SECONDS=60 cargo test --workspace --test abuse -- --nocapture
 
 # Made-up input for each target in `fuzz/`, so many seconds long: `just fuzz 60`, `just fuzz 60 uploads`; needs cargo-fuzz.
 [group("develop")]

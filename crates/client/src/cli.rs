@@ -16,7 +16,7 @@ use crate::{bench::Way, check::Group, retry::MOST_ATTEMPTS};
 /// Every call is drawn as a sequence diagram while it happens. Results go to
 /// stdout, errors and progress to stderr.
 #[derive(Debug, Parser)]
-#[command(name = "fourmodes", version, about, max_term_width = 100, after_help = AFTERWORD)]
+#[command(name = "fourmodes", bin_name = "fourmodes", version, about, max_term_width = 100, after_help = AFTERWORD)]
 pub struct Cli {
     #[command(flatten)]
     pub(crate) options: Options,

@@ -35,3 +35,12 @@ pub mod fuzzing {
 pub use cli::Cli;
 pub use run::run;
 pub use timeline::{Diagram, Tap};
+
+/// All that the `fourmodes` program does, by the arguments of this process.
+#[must_use]
+#[tokio::main]
+pub async fn main() -> std::process::ExitCode {
+    let cli = <Cli as clap::Parser>::parse();
+    shared_process::log_to_stderr(tracing_subscriber::filter::LevelFilter::WARN);
+    run(cli).await
+}

@@ -15,6 +15,7 @@ mod layers;
 mod machine;
 mod metrics;
 mod modes;
+mod program;
 mod refused;
 mod serve;
 mod services;
@@ -31,4 +32,5 @@ pub mod fuzzing {
 }
 #[cfg(feature = "simulation")]
 pub use machine::simulated;
+pub use program::main;
 pub use serve::{Ready, serve};

@@ -1,0 +1,171 @@
+//! Processes: a server that is killed and started, and clients.
+
+use std::{
+    io::{BufRead as _, BufReader, Write as _},
+    path::Path,
+    process::ChildStdin,
+    sync::{Arc, Mutex, MutexGuard},
+    time::{Duration, Instant},
+};
+
+use serde_json::Value;
+use tempfile::TempDir;
+use test_support::{Program, Running, ServerProgram, Signal};
+
+pub(crate) fn number(variable: &str, otherwise: u64) -> u64 {
+    std::env::var(variable).map_or(otherwise, |value| value.parse().expect(variable))
+}
+
+/// What a server may take to end, by its `--grace`.
+const GRACE: Duration = Duration::from_secs(10);
+
+/// The server, on one address and one data directory over all its lives.
+pub(crate) struct Server {
+    pub(crate) address: Address,
+    _directory: TempDir,
+    program: ServerProgram,
+}
+
+#[derive(Clone)]
+pub(crate) struct Address(String);
+
+impl Server {
+    pub(crate) fn start() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let program = Program::new(env!("CARGO_BIN_EXE_end-to-end-server")).arg("all").arg("--grace");
+        let program = program.arg(format!("{}s", GRACE.as_secs())).arg("--data-dir").arg(directory.path());
+        let program = program.env("FOURMODES_LISTEN", "127.0.0.1:0").env("RUST_LOG", "off").serve();
+        Self { address: Address(program.address.to_string()), _directory: directory, program }
+    }
+
+    pub(crate) fn kill(&mut self) {
+        self.program.kill();
+    }
+
+    /// Asks the server to end, and says how long that took.
+    pub(crate) fn stop(&mut self) -> Duration {
+        let asked = Instant::now();
+        self.program.signal(Signal::TERM);
+        let code = self.program.wait();
+        let took = asked.elapsed();
+        assert!(code == Some(0) && took < GRACE, "{code:?} after {took:?}");
+        took
+    }
+
+    /// Stops the process where it is, until it is killed.
+    pub(crate) fn hang(&self) {
+        self.program.signal(Signal::STOP);
+    }
+
+    pub(crate) fn restart(&mut self) {
+        self.program.restart();
+    }
+}
+
+impl Address {
+    /// Where there are several, any of which will do.
+    pub(crate) fn any_of(servers: &[Server]) -> Self {
+        let addresses: Vec<_> = servers.iter().map(|server| server.address.0.as_str()).collect();
+        Self(addresses.join(","))
+    }
+
+    /// A client that calls this server, whose arguments have no spaces in them.
+    pub(crate) fn client(&self, arguments: &str) -> Program {
+        let program = Program::new(env!("CARGO_BIN_EXE_end-to-end-client")).args("--output json");
+        program.args(arguments).env("FOURMODES_SERVER", format!("http://{}", self.0))
+    }
+
+    /// The result of a client that runs to its end.
+    pub(crate) fn result(&self, arguments: &str, file: Option<&Path>) -> Value {
+        let last = self.lines(&format!("--quiet {arguments}"), file).pop();
+        last.unwrap_or_else(|| panic!("{arguments}: no result"))
+    }
+
+    /// All that such a client says, the result at last.
+    pub(crate) fn lines(&self, arguments: &str, file: Option<&Path>) -> Vec<Value> {
+        file.into_iter().fold(self.client(arguments), Program::arg).run().json()
+    }
+}
+
+/// A client that goes on for as long as it is let, and what it has said.
+pub(crate) struct Client<T> {
+    running: Running,
+    /// What has become of the lines of its output.
+    seen: Arc<Mutex<T>>,
+    reader: std::thread::JoinHandle<Option<Value>>,
+}
+
+impl<T: Default + Send + 'static> Client<T> {
+    /// `see` takes each line that is no result.
+    pub(crate) fn start(program: Program, see: impl Fn(&mut T, Value) + Send + 'static) -> Self {
+        let mut running = program.spawn();
+        let seen = Arc::new(Mutex::new(T::default()));
+        let lines = BufReader::new(running.child.stdout.take().unwrap()).lines();
+        let reader = std::thread::spawn({
+            let seen = seen.clone();
+            move || {
+                let mut result = None;
+                for line in lines {
+                    let line: Value = serde_json::from_str(&line.unwrap()).unwrap();
+                    match line["type"] == "result" {
+                        true => result = Some(line),
+                        false => see(&mut seen.lock().unwrap(), line),
+                    }
+                }
+                result
+            }
+        });
+        Self { running, seen, reader }
+    }
+
+    pub(crate) fn seen(&self) -> MutexGuard<'_, T> {
+        self.seen.lock().unwrap()
+    }
+
+    pub(crate) fn stdin(&mut self) -> ChildStdin {
+        self.running.child.stdin.take().expect("standard input was taken before")
+    }
+
+    pub(crate) fn interrupt(&self) {
+        self.running.signal(Signal::INT);
+    }
+
+    /// The result, and all that was seen.
+    pub(crate) fn ended(mut self) -> (Value, T) {
+        self.running.half_close();
+        let result = self.reader.join().unwrap();
+        self.running.wait();
+        let seen = std::mem::take(&mut *self.seen.lock().unwrap());
+        (result.expect("no result"), seen)
+    }
+}
+
+/// Writes lines from a thread of its own, until it is told to stop.
+pub(crate) struct Typist {
+    stop: Arc<std::sync::atomic::AtomicBool>,
+    typing: Option<std::thread::JoinHandle<u64>>,
+}
+
+impl Typist {
+    pub(crate) fn start(mut stdin: ChildStdin, line: impl Fn(u64) -> String + Send + 'static) -> Self {
+        let stop = Arc::new(std::sync::atomic::AtomicBool::new(false));
+        let stopped = stop.clone();
+        let typing = std::thread::spawn(move || {
+            let mut typed = 0;
+            while !stopped.load(std::sync::atomic::Ordering::SeqCst) {
+                writeln!(stdin, "{}", line(typed)).expect("the client does not read");
+                typed += 1;
+                // So that there is something under way at any moment, and not too much.
+                std::thread::sleep(Duration::from_millis(4));
+            }
+            typed
+        });
+        Self { stop, typing: Some(typing) }
+    }
+
+    /// How many lines were written in all; the input has ended with the last.
+    pub(crate) fn stop(mut self) -> u64 {
+        self.stop.store(true, std::sync::atomic::Ordering::SeqCst);
+        self.typing.take().unwrap().join().unwrap()
+    }
+}

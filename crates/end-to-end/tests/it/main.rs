@@ -1,0 +1,64 @@
+//! Both programs as their users run them.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "in a test a panic is the report")]
+
+mod bad_input;
+mod bench;
+mod bidi_streaming;
+mod black_hole;
+mod client_streaming;
+mod command_line;
+mod interrupted;
+mod logs;
+mod output;
+mod readme;
+mod retry;
+mod server_streaming;
+mod servers;
+mod sync;
+mod tasks;
+mod tls;
+mod tour;
+mod unary;
+mod upload;
+
+use test_support::{BlockingServer, Killable, Program, ServerProgram};
+
+/// The client, with arguments that have no spaces in them.
+fn client(arguments: &str) -> Program {
+    Program::new(env!("CARGO_BIN_EXE_end-to-end-client")).args(arguments)
+}
+
+/// The server on a free port, with state that ends with it unless its arguments,
+/// which have no spaces in them, say otherwise.
+fn server(arguments: &str) -> Program {
+    let program = Program::new(env!("CARGO_BIN_EXE_end-to-end-server")).args(arguments);
+    program.env("FOURMODES_LISTEN", "127.0.0.1:0").env("FOURMODES_DATA_DIR", ":memory:")
+}
+
+/// What a client can call.
+trait Called {
+    fn url(&self) -> &str;
+
+    /// A client that calls it.
+    fn client(&self, arguments: &str) -> Program {
+        client(arguments).env("FOURMODES_SERVER", self.url())
+    }
+}
+
+impl Called for BlockingServer {
+    fn url(&self) -> &str {
+        &self.url
+    }
+}
+
+impl Called for Killable {
+    fn url(&self) -> &str {
+        &self.url
+    }
+}
+
+impl Called for ServerProgram {
+    fn url(&self) -> &str {
+        &self.url
+    }
+}

@@ -1,0 +1,116 @@
+//! What the README and the pages in `docs/` show is what a user gets: their
+//! commands are run, and the output is compared, times aside.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use regex::Regex;
+
+use test_support::BlockingServer as Server;
+
+use crate::Called as _;
+
+const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
+
+/// The README and its neighbours, and the pages in `docs/`.
+fn documents() -> impl Iterator<Item = PathBuf> {
+    let entries = ["", "docs"].into_iter().flat_map(|dir| fs::read_dir(Path::new(ROOT).join(dir)).unwrap());
+    let paths = entries.map(|entry| entry.unwrap().path());
+    paths.filter(|path| path.extension().is_some_and(|extension| extension == "md"))
+}
+
+#[test]
+fn the_console_blocks_of_the_documents_are_true() {
+    let texts: String = documents().map(|path| fs::read_to_string(path).unwrap()).collect();
+    let blocks: Vec<_> =
+        texts.split("```console\n").skip(1).map(|block| block.split("```").next().unwrap()).collect();
+    assert!(blocks.len() >= 6, "only {} console blocks", blocks.len());
+    for block in blocks {
+        let (command, expected) = block.split_once('\n').unwrap();
+        let command = command.strip_prefix("$ just ").unwrap_or_else(|| panic!("no recipe: {command}"));
+        // A recipe for a mode hands its arguments to the client: see the next test.
+        // Each command finds the server fresh, as its reader has it.
+        let server = Server::start();
+        let ended = server.client(command).current_dir(Path::new(ROOT)).run();
+        let shown = [ended.stdout, ended.stderr].concat();
+        let [mut expected, mut shown] = [expected, &shown].map(normalized);
+        // Checks are told as they end.
+        if command.starts_with("check ") {
+            [expected, shown] = [expected, shown].map(sorted);
+        }
+        pretty_equal(&expected, &shown, command);
+    }
+}
+
+#[test]
+fn each_mode_has_a_recipe_that_hands_its_arguments_to_the_client() {
+    let justfile = fs::read_to_string(Path::new(ROOT).join("justfile")).unwrap();
+    for mode in ["unary", "server-streaming", "client-streaming", "bidi-streaming"] {
+        let recipe = format!(
+            "positional-arguments]\n{mode} *scenario: ready\n    @exec {{{{ bin }}}}/fourmodes {mode} \"$@\"\n"
+        );
+        assert!(justfile.contains(&recipe), "no recipe like\n{recipe}");
+    }
+}
+
+#[test]
+fn the_links_of_the_documents_lead_somewhere() {
+    let link = Regex::new(r"\]\(([^)#:]*)(#[^)]+)?\)").unwrap();
+    for document in documents() {
+        let text = fs::read_to_string(&document).unwrap();
+        for found in link.captures_iter(&text) {
+            let (file, anchor) = (&found[1], found.get(2).map(|anchor| &anchor.as_str()[1..]));
+            let target = match file {
+                "" => document.clone(),
+                file => document.parent().unwrap().join(file),
+            };
+            let link = format!("{} links to {}", document.display(), &found[0]);
+            assert!(target.exists(), "{link}: no such file");
+            let Some(anchor) = anchor else { continue };
+            let anchors = anchors(&fs::read_to_string(&target).unwrap());
+            assert!(anchors.iter().any(|it| it == anchor), "{link}: no such heading among {anchors:?}");
+        }
+    }
+}
+
+/// Of the headings of a document, as GitHub makes them.
+fn anchors(document: &str) -> Vec<String> {
+    let prose = document.split("```").step_by(2);
+    let headings = prose.flat_map(str::lines).filter(|line| line.starts_with('#'));
+    let words = headings.map(|line| line.trim_start_matches('#').trim().to_lowercase());
+    let kept = words.map(|words| words.replace(|c: char| !c.is_alphanumeric() && !" -_".contains(c), ""));
+    kept.map(|heading| heading.replace(' ', "-")).collect()
+}
+
+/// Times, dates, ports, and the widths that they take.
+fn normalized(text: &str) -> String {
+    let replacements = [
+        (r"127\.0\.0\.1:\d+", "ADDRESS"),
+        (r"─+", "─"),
+        (r"(?m)^ *[\d.]+ (ms|s) ", "TIME "),
+        (r"deadline \S+( \S+ms)?", "deadline TIME"),
+        (r"in [\d.]+ s \(\d+/s\)", "in TIME"),
+        (r"[\d.]+ (ms|s)\b", "TIME"),
+        (r#""at_ms":[\d.]+"#, r#""at_ms":TIME"#),
+        (r#""grpc-timeout":"\d+\w""#, r#""grpc-timeout":TIME"#),
+        (r#""date":"[^"]+""#, r#""date":DATE"#),
+    ];
+    replacements.into_iter().fold(text.to_owned(), |text, (pattern, with)| {
+        Regex::new(pattern).unwrap().replace_all(&text, with).into_owned()
+    })
+}
+
+fn sorted(text: String) -> String {
+    let mut lines: Vec<_> = text.lines().collect();
+    lines.sort_unstable();
+    lines.join("\n")
+}
+
+fn pretty_equal(expected: &str, shown: &str, command: &str) {
+    for (expected, shown) in expected.lines().zip(shown.lines()) {
+        assert_eq!(expected, shown, "in the output of {command}");
+    }
+    assert_eq!(expected.lines().count(), shown.lines().count(), "in the output of {command}:\n{shown}");
+}

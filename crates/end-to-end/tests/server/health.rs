@@ -1,0 +1,37 @@
+use grpc_wire::Mode;
+use tonic::Code;
+use tonic_health::pb::{
+    HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
+};
+
+use test_support::{Server, channel, run};
+
+#[test]
+fn health_knows_the_services_that_are_served_and_no_others() {
+    let services = [
+        (Mode::Unary, "fourmodes.v1.UnaryService"),
+        (Mode::Unary, "Greeter"),
+        (Mode::ServerStreaming, "fourmodes.v1.ServerStreamingService"),
+        (Mode::ServerStreaming, "streamingdemo.StreamService"),
+        (Mode::ClientStreaming, "fourmodes.v1.ClientStreamingService"),
+        (Mode::BidiStreaming, "fourmodes.v1.BidiStreamingService"),
+    ];
+    run(async {
+        for served in Mode::ALL {
+            let mut client = HealthClient::new(channel(Server::serving([served]).await.address));
+            let mut check = async |service: &str| {
+                let request = HealthCheckRequest { service: service.to_owned() };
+                client.check(request).await.map(|response| response.into_inner().status())
+            };
+            assert_eq!(check("").await.unwrap(), ServingStatus::Serving);
+            for (mode, service) in services {
+                let health = check(service).await;
+                if mode == served {
+                    assert_eq!(health.unwrap(), ServingStatus::Serving, "{service} by {served}");
+                } else {
+                    assert_eq!(health.unwrap_err().code(), Code::NotFound, "{service} by {served}");
+                }
+            }
+        }
+    });
+}

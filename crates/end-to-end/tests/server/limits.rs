@@ -1,0 +1,151 @@
+//! What a peer may take, and what it is told when it wants more.
+
+use std::time::Duration;
+
+use grpc_wire::Mode;
+use server::config::{Config, Limits};
+use shared_proto::fourmodes::v1::{ChatRequest, MultiplyRequest, RecordReadingsRequest, WatchQuotesRequest};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+};
+use tonic::{Code, Status};
+use tonic_types::StatusExt as _;
+
+use test_support::{
+    Member, RawCall, Server, assert_answers, client_streaming, failure_of, multiplication_that_waits,
+    open_calls, raw_member, reason, refuses_connections, run, server_streaming, unary, until, within,
+};
+
+async fn with(limits: Limits) -> Server {
+    Server::with(Config { limits, ..Config::default() }).await
+}
+
+/// Says which limit, and when to come again.
+#[track_caller]
+fn assert_limit(status: &Status, code: Code, limit: &str) {
+    assert_eq!((status.code(), reason(status).as_str()), (code, "LIMIT_REACHED"), "{status}");
+    let facts = status.get_details_error_info().unwrap().metadata;
+    assert_eq!(facts["limit"], limit, "{status}");
+    assert!(facts.contains_key("value"), "{status}");
+    if limit != "max_message" {
+        assert!(status.get_details_retry_info().is_some(), "{status}");
+    }
+}
+
+#[test]
+fn a_connection_too_many_is_closed_and_takes_nobodys_place() {
+    run(async {
+        let server = with(Limits { connections: 2, ..Limits::default() }).await;
+        let mut ana = Member::joined(server.address, "lobby", "ana").await;
+        let ben = Member::joined(server.address, "lobby", "ben").await;
+        let mut closed = within(TcpStream::connect(server.address)).await.unwrap();
+        let _ = closed.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await;
+        assert!(matches!(within(closed.read(&mut [0])).await, Ok(0) | Err(_)));
+        ana.post("still here").await;
+        ana.hear_until("still here").await;
+        drop(ben);
+        until(async || !refuses_calls(&server).await).await;
+    });
+}
+
+async fn refuses_calls(server: &Server) -> bool {
+    unary(server.address).multiply(MultiplyRequest { a: 6, b: 7 }).await.is_err()
+}
+
+#[test]
+fn who_says_nothing_or_stops_in_the_handshake_is_hung_up_on() {
+    run(async {
+        let short = Duration::from_millis(100);
+        let server = with(Limits { first_byte: short, handshake: short, ..Limits::default() }).await;
+        for said in [b"".as_slice(), b"P", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"] {
+            let mut peer = within(TcpStream::connect(server.address)).await.unwrap();
+            peer.write_all(said).await.unwrap();
+            let _ = within(peer.read_to_end(&mut Vec::new())).await;
+        }
+        // Who has said hello may be quiet after it.
+        let mut ana = Member::joined(server.address, "lobby", "ana").await;
+        for _ in 0..4 {
+            let mut peer = within(TcpStream::connect(server.address)).await.unwrap();
+            let _ = within(peer.read_to_end(&mut Vec::new())).await;
+        }
+        ana.post("still here").await;
+        ana.hear_until("still here").await;
+    });
+}
+
+#[test]
+fn a_message_too_long_is_refused_and_the_connection_goes_on() {
+    run(async {
+        let server = with(Limits { message: 1000, command: 20, ..Limits::default() }).await;
+        let mut client = client_streaming(server.address);
+        let long = RecordReadingsRequest { producer_id: "x".repeat(1000), ..Default::default() };
+        let refused = client.record_readings(tokio_stream::once(long)).await.unwrap_err();
+        assert_limit(&refused, Code::ResourceExhausted, "max_message");
+        let mut unary = unary(server.address);
+        let command = MultiplyRequest { a: i64::MIN, b: i64::MIN };
+        let refused = unary.multiply(command).await.unwrap_err();
+        assert_limit(&refused, Code::ResourceExhausted, "max_message");
+        assert_eq!(unary.multiply(MultiplyRequest { a: 6, b: 7 }).await.unwrap().into_inner().product, 42);
+        client.record_readings(tokio_stream::empty()).await.unwrap();
+    });
+}
+
+#[test]
+fn a_call_has_its_place_until_its_stream_ends() {
+    run(async {
+        let server = with(Limits { calls: 2, ..Limits::default() }).await;
+        let ana = raw_member(server.address, "ana").await;
+        let _ben = raw_member(server.address, "ben").await;
+        let refused = unary(server.address).multiply(MultiplyRequest { a: 6, b: 7 }).await.unwrap_err();
+        assert_limit(&refused, Code::ResourceExhausted, "max_calls");
+        ana.cancel();
+        until(async || !refuses_calls(&server).await).await;
+    });
+}
+
+#[test]
+fn a_stream_on_which_nothing_moves_ends() {
+    run(async {
+        let server = with(Limits { idle: Duration::from_millis(200), ..Limits::default() }).await;
+        let mut silent = Member::silent(test_support::channel(server.address)).await;
+        assert_limit(&silent.failure().await, Code::Unavailable, "idle_timeout");
+        let upload = "/fourmodes.v1.ClientStreamingService/RecordReadings";
+        let status = RawCall::status(server.address, upload, &[], None::<&RecordReadingsRequest>).await;
+        assert_limit(&status, Code::Unavailable, "idle_timeout");
+        // One that moves does not, in either direction.
+        let interval = Some(prost_types::Duration { seconds: 0, nanos: 40_000_000 });
+        let request = WatchQuotesRequest { interval, count: 20, ..WatchQuotesRequest::default() };
+        let mut quotes = server_streaming(server.address).watch_quotes(request).await.unwrap().into_inner();
+        let mut count = 0;
+        while within(quotes.message()).await.unwrap().is_some() {
+            count += 1;
+        }
+        assert_eq!(count, 20);
+        // Nor does a unary call.
+        let (request, answer) = multiplication_that_waits(server.address).await;
+        let mut silent = Member::silent(test_support::channel(server.address)).await;
+        silent.failure().await;
+        request.send(MultiplyRequest { a: 6, b: 7 }).unwrap();
+        assert_eq!(answer.await.unwrap().unwrap().product, 42);
+    });
+}
+
+#[test]
+fn a_stream_that_is_old_ends() {
+    run(async {
+        let server = with(Limits { age: Duration::from_millis(300), ..Limits::default() }).await;
+        let mut quotes = server_streaming(server.address)
+            .watch_quotes(WatchQuotesRequest::default())
+            .await
+            .unwrap()
+            .into_inner();
+        assert_limit(&failure_of(&mut quotes).await, Code::Unavailable, "max_stream_age");
+        let chat = "/fourmodes.v1.BidiStreamingService/Chat";
+        let status = RawCall::status(server.address, chat, &[], None::<&ChatRequest>).await;
+        assert_limit(&status, Code::Unavailable, "max_stream_age");
+        until(async || open_calls(Mode::BidiStreaming, server.address).await == 0).await;
+        assert_answers(server.address).await;
+        assert!(!refuses_connections(server.address).await);
+    });
+}

@@ -1,0 +1,47 @@
+//! The server from outside: over real sockets, in this process or as the
+//! binary where a process, its output or its signals matter.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "in a test a panic is the report")]
+
+mod auth;
+mod bidi_streaming;
+mod binary;
+mod client_streaming;
+mod deadline;
+mod faults;
+mod freed;
+mod grpc_web;
+mod health;
+mod interop;
+mod limits;
+#[cfg(unix)]
+mod logs;
+mod measure;
+mod metrics;
+mod modes;
+mod probe;
+mod quotes;
+mod reflection;
+mod server_streaming;
+mod shutdown;
+#[cfg(unix)]
+mod signals;
+mod sync;
+mod tasks;
+mod tasks_killed;
+mod tls;
+mod tutorial;
+mod unary;
+mod unwelcome;
+mod upload;
+mod workers;
+
+use test_support::Program;
+
+/// The program, on a free port and with state that ends with it unless its
+/// arguments say otherwise.
+fn binary(arguments: &[&str]) -> Program {
+    let program = Program::new(env!("CARGO_BIN_EXE_end-to-end-server"));
+    let program = arguments.iter().fold(program, Program::arg).env("COLUMNS", "100");
+    program.env("FOURMODES_LISTEN", "127.0.0.1:0").env("FOURMODES_DATA_DIR", ":memory:")
+}

@@ -1,0 +1,617 @@
+//! A path that is broken in one way: a proxy for HTTP/2 between the client and a
+//! server.
+
+use std::{
+    future::poll_fn,
+    io,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+    },
+    time::Duration,
+};
+
+use bytes::{Bytes, BytesMut};
+use h2::{Reason, RecvStream, SendStream, client::SendRequest, server::SendResponse};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header, request};
+use http_body_util::{BodyExt as _, Full};
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream},
+    net::{TcpListener, TcpStream},
+    runtime::Runtime,
+    sync::mpsc,
+    task::JoinHandle,
+    time::{sleep, timeout},
+};
+
+use crate::BlockingServer;
+
+/// What is wrong with a path.
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[allow(missing_docs, reason = "most names say all")]
+pub enum Fault {
+    None,
+
+    // When things pass.
+    BufferRequest,
+    BufferResponse,
+    /// The head of a response waits for its first message.
+    HoldHead,
+    /// The end of a request comes so late.
+    DelayEnd(Duration),
+    /// The end of a response waits for the end of the request.
+    EndAfterRequest,
+    /// Takes all that comes, whether or not somebody reads it.
+    HoardRequest,
+    HoardResponse,
+    Delay(Duration),
+
+    // What becomes of the end.
+    DropTrailers,
+    /// All but what gRPC itself has in them.
+    DropTrailingMetadata,
+    DropDetails,
+    /// An answer that is only a status loses the rest of its head.
+    BareStatus,
+    /// What failed fails with UNKNOWN.
+    RewriteStatus,
+    RewriteMessage,
+    ResetIsEnd,
+    ResetIsInternal,
+
+    // What becomes of metadata.
+    Remove(&'static str),
+    RemoveFromResponse(&'static str),
+    Replace(&'static str, &'static str),
+    DropUnderscores,
+    DropBinary,
+    LastOfRepeated,
+    /// 431 for what is larger, in bytes.
+    LimitHeaders(usize),
+
+    // What is cut.
+    SwallowCancels,
+    /// 413 for what is larger, in bytes.
+    LimitBody(usize),
+    /// A reset after so many bytes of a response.
+    CutAfter(usize),
+    /// A reset when nothing comes for that long.
+    CutIdle(Duration),
+    /// A reset of what is that old.
+    CutOld(Duration),
+    /// Refuses those that are more at once.
+    RefuseStreams(usize),
+    /// Has fewer of them wait.
+    FewStreams(u32),
+    SwallowPings,
+    /// Ends a connection with more than two PINGs by ENHANCE_YOUR_CALM.
+    Calm,
+    /// The connection is gone after so many calls.
+    HangUpAfter(usize),
+    /// Likewise, but in order.
+    GoAwayAfter(usize),
+
+    // What answers.
+    /// A page of HTML instead.
+    BadGateway,
+    /// Every fifth connection leads nowhere.
+    DeadInstance,
+    /// UNIMPLEMENTED for paths that begin with this.
+    Unimplemented(&'static str),
+    /// No more than HTTP/1.1.
+    Http1,
+    /// HTTP/1.1 to the server.
+    Http1Upstream,
+}
+
+/// Where a client calls.
+pub struct Path {
+    /// As it is given it.
+    pub url: String,
+    _runtime: Runtime,
+}
+
+impl Path {
+    /// To a server.
+    pub fn to(server: &BlockingServer, fault: Fault) -> Self {
+        Self::to_each(&[server], fault)
+    }
+
+    /// Connections go to the servers in turn.
+    pub fn to_each(servers: &[&BlockingServer], fault: Fault) -> Self {
+        let servers: Vec<SocketAddr> = servers.iter().map(|server| server.address).collect();
+        let runtime = Runtime::new().unwrap();
+        let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        runtime.spawn(async move {
+            for number in 0.. {
+                let (client, _) = listener.accept().await.unwrap();
+                let server = servers[number % servers.len()];
+                if fault == Fault::DeadInstance && number % 5 == 4 {
+                    continue;
+                }
+                tokio::spawn(async move {
+                    // Either side may go at any time.
+                    let _ = connection(client, server, fault).await;
+                });
+            }
+        });
+        Self { url, _runtime: runtime }
+    }
+}
+
+type Passed<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
+
+async fn connection(client: TcpStream, server: SocketAddr, fault: Fault) -> Passed<()> {
+    client.set_nodelay(true)?;
+    if fault == Fault::Http1 {
+        return only_http1(client).await;
+    }
+    let socket = TcpStream::connect(server).await?;
+    socket.set_nodelay(true)?;
+    let (to, upstream) = h2::client::Builder::new()
+        .initial_window_size(1 << 20)
+        .initial_connection_window_size(16 << 20)
+        .max_frame_size(256 << 10)
+        .handshake(socket)
+        .await?;
+    let upstream = Aborting(tokio::spawn(async move { drop(upstream.await) }));
+    let mut builder = h2::server::Builder::new();
+    builder
+        .initial_window_size(1 << 20)
+        .initial_connection_window_size(16 << 20)
+        .max_frame_size(256 << 10)
+        .max_header_list_size(64 << 10)
+        .max_concurrent_streams(if let Fault::FewStreams(most) = fault { most } else { 1000 });
+    let mut from = builder.handshake(frames(client, fault)).await?;
+    let open = Arc::new(AtomicUsize::new(0));
+    let mut calls = 0;
+    while let Some(accepted) = from.accept().await {
+        let (request, respond) = accepted?;
+        calls += 1;
+        match fault {
+            Fault::HangUpAfter(most) if calls > most => return Ok(()),
+            Fault::GoAwayAfter(most) if calls == most => from.graceful_shutdown(),
+            _ => {}
+        }
+        let (to, open) = (to.clone(), open.clone());
+        open.fetch_add(1, SeqCst);
+        tokio::spawn(async move {
+            match fault {
+                Fault::Http1Upstream => drop(by_http1(request, respond, server).await),
+                _ => call(request, respond, to, open.load(SeqCst), fault).await,
+            }
+            open.fetch_sub(1, SeqCst);
+        });
+    }
+    drop(upstream);
+    Ok(())
+}
+
+/// Ends with whoever holds it.
+struct Aborting<T>(JoinHandle<T>);
+
+impl<T> Drop for Aborting<T> {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+async fn only_http1(mut client: TcpStream) -> Passed<()> {
+    let mut some = [0; 256];
+    let _ = client.read(&mut some).await?;
+    client.write_all(b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\nconnection: close\r\n\r\n").await?;
+    // So that it arrives before the connection is reset for what was not read.
+    while client.read(&mut some).await? > 0 {}
+    Ok(())
+}
+
+/// As a proxy does that knows nothing of gRPC.
+async fn by_http1(
+    request: Request<RecvStream>,
+    mut respond: SendResponse<Bytes>,
+    server: SocketAddr,
+) -> Passed<()> {
+    let (head, body) = request.into_parts();
+    let Part::Data(body) = Source::Direct(body).whole().await? else { return Ok(()) };
+    let (mut send, connection) = http1::handshake(TokioIo::new(TcpStream::connect(server).await?)).await?;
+    let _connection = Aborting(tokio::spawn(async move { drop(connection.await) }));
+    let mut request = Request::post(head.uri.path()).header(header::HOST, server.to_string());
+    for name in [header::CONTENT_TYPE, header::USER_AGENT] {
+        request = request.header(&name, &head.headers[&name]);
+    }
+    let (mut head, body) = send.send_request(request.body(Full::new(body))?).await?.into_parts();
+    let body = body.collect().await?.to_bytes();
+    head.version = http::Version::HTTP_2;
+    head.headers.remove(header::CONNECTION);
+    head.headers.remove(header::TRANSFER_ENCODING);
+    let mut send = respond.send_response(Response::from_parts(head, ()), false)?;
+    forward(&mut send, body).await?;
+    Ok(send.send_data(Bytes::new(), true)?)
+}
+
+/// The client's connection, on which single frames can be left out.
+fn frames(client: TcpStream, fault: Fault) -> DuplexStream {
+    let (near, far) = tokio::io::duplex(1 << 20);
+    tokio::spawn(async move {
+        let (mut from, mut to) = client.into_split();
+        let (mut far_read, mut far_write) = tokio::io::split(far);
+        // Ends with the connection, or with a PING that is too much.
+        let up = async {
+            let mut preface = [0; 24];
+            from.read_exact(&mut preface).await?;
+            far_write.write_all(&preface).await?;
+            let mut pings = 0;
+            loop {
+                let mut head = [0; 9];
+                from.read_exact(&mut head).await?;
+                let mut body = vec![0; u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize];
+                from.read_exact(&mut body).await?;
+                let is_ping = head[3] == 6 && head[4] & 1 == 0;
+                pings += u32::from(is_ping);
+                match fault {
+                    Fault::SwallowPings if is_ping => continue,
+                    Fault::Calm if pings > 2 => return Err::<(), _>(io::Error::other("a flood of PINGs")),
+                    _ => {}
+                }
+                far_write.write_all(&head).await?;
+                far_write.write_all(&body).await?;
+            }
+        };
+        let down = async {
+            tokio::io::copy(&mut far_read, &mut to).await?;
+            to.shutdown().await
+        };
+        // Both are gone after it, so that `to` is free.
+        let either = async {
+            tokio::select! {
+                up = up => up.is_err_and(|error| error.kind() == io::ErrorKind::Other),
+                _ = down => false,
+            }
+        };
+        if either.await {
+            // GOAWAY: no stream was the last, ENHANCE_YOUR_CALM.
+            let _ = to.write_all(&[0, 0, 8, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 11]).await;
+            let _ = to.shutdown().await;
+        }
+    });
+    near
+}
+
+/// Why a call is not passed on to its end.
+#[derive(Debug)]
+enum Stop {
+    Reset(Reason),
+    TooLarge,
+    Cancelled,
+}
+
+impl std::fmt::Display for Stop {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{self:?}")
+    }
+}
+
+impl std::error::Error for Stop {}
+
+impl From<h2::Error> for Stop {
+    fn from(error: h2::Error) -> Self {
+        Self::Reset(error.reason().unwrap_or(Reason::INTERNAL_ERROR))
+    }
+}
+
+async fn call(
+    request: Request<RecvStream>,
+    mut respond: SendResponse<Bytes>,
+    to: SendRequest<Bytes>,
+    open: usize,
+    fault: Fault,
+) {
+    let (mut head, body) = request.into_parts();
+    match fault {
+        Fault::RefuseStreams(most) if open > most => return respond.send_reset(Reason::REFUSED_STREAM),
+        Fault::Delay(time) => sleep(time).await,
+        _ => {}
+    }
+    if let Some(answer) = answer(fault, &head) {
+        let _ = respond.send_response(answer, true);
+        return;
+    }
+    on_request(fault, &mut head.headers);
+    let Ok(mut to) = to.ready().await else { return };
+    let Ok((response, send)) = to.send_request(Request::from_parts(head, ()), false) else { return };
+    let mut upload = Aborting(tokio::spawn(upload(body, send, fault)));
+    let stopped = download(response, &mut respond, &mut upload, fault);
+    let stopped = match fault {
+        Fault::CutOld(time) => timeout(time, stopped).await.unwrap_or(Err(Stop::Reset(Reason::CANCEL))),
+        _ => stopped.await,
+    };
+    match stopped {
+        Ok(()) | Err(Stop::Cancelled) => {}
+        Err(Stop::TooLarge) => drop(respond.send_response(status(StatusCode::PAYLOAD_TOO_LARGE), true)),
+        Err(Stop::Reset(reason)) => respond.send_reset(reason),
+    }
+}
+
+fn status(status: StatusCode) -> Response<()> {
+    let mut response = Response::new(());
+    *response.status_mut() = status;
+    response
+}
+
+/// What the path answers by itself.
+fn answer(fault: Fault, head: &request::Parts) -> Option<Response<()>> {
+    let size: usize = head.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 32).sum();
+    match fault {
+        Fault::BadGateway => {
+            let mut response = status(StatusCode::BAD_GATEWAY);
+            response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/html"));
+            Some(response)
+        }
+        Fault::LimitHeaders(most) if size > most => Some(status(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE)),
+        Fault::Unimplemented(prefix) if head.uri.path().starts_with(prefix) => {
+            let mut response = Response::new(());
+            let headers = response.headers_mut();
+            headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+            headers.insert("grpc-status", HeaderValue::from_static("12"));
+            Some(response)
+        }
+        _ => None,
+    }
+}
+
+fn on_request(fault: Fault, headers: &mut HeaderMap) {
+    match fault {
+        Fault::Remove(name) => drop(headers.remove(name)),
+        Fault::Replace(name, value) => drop(headers.insert(name, HeaderValue::from_static(value))),
+        _ => on_metadata(fault, headers),
+    }
+}
+
+fn on_response(fault: Fault, headers: &mut HeaderMap) {
+    match fault {
+        Fault::RemoveFromResponse(name) => drop(headers.remove(name)),
+        _ => on_metadata(fault, headers),
+    }
+}
+
+fn on_metadata(fault: Fault, headers: &mut HeaderMap) {
+    let names: Vec<_> = headers.keys().cloned().collect();
+    for name in names {
+        match fault {
+            Fault::DropUnderscores if name.as_str().contains('_') => drop(headers.remove(&name)),
+            Fault::DropBinary if name.as_str().ends_with("-bin") => drop(headers.remove(&name)),
+            Fault::LastOfRepeated => {
+                if let Some(last) = headers.get_all(&name).iter().next_back().cloned() {
+                    headers.insert(name, last);
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+fn on_trailers(fault: Fault, trailers: &mut HeaderMap) {
+    match fault {
+        Fault::DropDetails => drop(trailers.remove("grpc-status-details-bin")),
+        Fault::DropTrailingMetadata => {
+            let names: Vec<_> = trailers.keys().cloned().collect();
+            for name in names.iter().filter(|name| !name.as_str().starts_with("grpc-")) {
+                trailers.remove(name);
+            }
+        }
+        Fault::RewriteStatus if trailers.get("grpc-status").is_some_and(|status| status != "0") => {
+            trailers.insert("grpc-status", HeaderValue::from_static("2"));
+        }
+        Fault::RewriteMessage if trailers.contains_key("grpc-message") => {
+            trailers.insert("grpc-message", HeaderValue::from_static("something went wrong"));
+        }
+        _ => {}
+    }
+}
+
+async fn upload(body: RecvStream, mut to: SendStream<Bytes>, fault: Fault) -> Result<(), Stop> {
+    let mut body = Source::of(body, fault == Fault::HoardRequest);
+    let (mut total, mut held) = (0, BytesMut::new());
+    while let Part::Data(data) = body.next().await? {
+        total += data.len();
+        match fault {
+            Fault::LimitBody(most) if total > most => return Err(Stop::TooLarge),
+            Fault::BufferRequest => held.extend_from_slice(&data),
+            _ => forward(&mut to, data).await?,
+        }
+    }
+    forward(&mut to, held.freeze()).await?;
+    if let Fault::DelayEnd(time) = fault {
+        sleep(time).await;
+    }
+    Ok(to.send_data(Bytes::new(), true)?)
+}
+
+async fn download(
+    response: h2::client::ResponseFuture,
+    respond: &mut SendResponse<Bytes>,
+    upload: &mut Aborting<Result<(), Stop>>,
+    fault: Fault,
+) -> Result<(), Stop> {
+    let mut response = std::pin::pin!(response);
+    let mut uploading = true;
+    let response = loop {
+        tokio::select! {
+            biased;
+            _ = poll_fn(|cx| respond.poll_reset(cx)) => return cancelled(fault).await,
+            response = &mut response => break response?,
+            sent = &mut upload.0, if uploading => match sent {
+                Ok(Err(Stop::TooLarge)) => return Err(Stop::TooLarge),
+                _ => uploading = false,
+            },
+        }
+    };
+    if let Fault::Delay(time) = fault {
+        sleep(time).await;
+    }
+    let (mut head, body) = response.into_parts();
+    if body.is_end_stream() {
+        on_trailers(fault, &mut head.headers);
+        if fault == Fault::BareStatus {
+            head.headers.remove("x-check");
+        }
+        respond.send_response(Response::from_parts(head, ()), true)?;
+        return Ok(());
+    }
+    on_response(fault, &mut head.headers);
+    let mut body = Source::of(body, fault == Fault::HoardResponse);
+    let mut first = None;
+    if fault == Fault::HoldHead {
+        first = Some(body.next().await?);
+    }
+    if fault == Fault::BufferResponse {
+        first = Some(body.whole().await?);
+    }
+    let mut send = respond.send_response(Response::from_parts(head, ()), false)?;
+    let mut total = 0;
+    loop {
+        let part = match first.take() {
+            Some(part) => Ok(part),
+            None => tokio::select! {
+                part = body.next() => part,
+                _ = poll_fn(|cx| send.poll_reset(cx)) => return cancelled(fault).await,
+                () = idle(fault) => return Err(Stop::Reset(Reason::CANCEL)),
+                sent = &mut upload.0, if uploading => match sent {
+                    Ok(Err(Stop::TooLarge)) => return Err(Stop::Reset(Reason::CANCEL)),
+                    _ => {
+                        uploading = false;
+                        continue;
+                    }
+                },
+            },
+        };
+        match part {
+            Ok(Part::Data(data)) => {
+                total += data.len();
+                if matches!(fault, Fault::CutAfter(most) if total > most) {
+                    return Err(Stop::Reset(Reason::CANCEL));
+                }
+                forward(&mut send, data).await?;
+            }
+            Ok(Part::End(trailers)) => {
+                if fault == Fault::EndAfterRequest && uploading {
+                    let _ = (&mut upload.0).await;
+                }
+                return end(&mut send, trailers, fault);
+            }
+            Err(Stop::Reset(_)) if fault == Fault::ResetIsEnd => {
+                let mut trailers = HeaderMap::new();
+                trailers.insert("grpc-status", HeaderValue::from_static("0"));
+                return Ok(send.send_trailers(trailers)?);
+            }
+            Err(Stop::Reset(_)) if fault == Fault::ResetIsInternal => {
+                return Err(Stop::Reset(Reason::INTERNAL_ERROR));
+            }
+            Err(stop) => return Err(stop),
+        }
+    }
+}
+
+fn end(send: &mut SendStream<Bytes>, trailers: Option<HeaderMap>, fault: Fault) -> Result<(), Stop> {
+    match trailers {
+        Some(mut trailers) if fault != Fault::DropTrailers => {
+            on_trailers(fault, &mut trailers);
+            Ok(send.send_trailers(trailers)?)
+        }
+        _ => Ok(send.send_data(Bytes::new(), true)?),
+    }
+}
+
+/// The client goes. Who swallows that holds on to what the server sends.
+async fn cancelled(fault: Fault) -> Result<(), Stop> {
+    match fault {
+        Fault::SwallowCancels => std::future::pending().await,
+        _ => Err(Stop::Cancelled),
+    }
+}
+
+async fn idle(fault: Fault) {
+    match fault {
+        Fault::CutIdle(time) => sleep(time).await,
+        _ => std::future::pending().await,
+    }
+}
+
+enum Part {
+    Data(Bytes),
+    End(Option<HeaderMap>),
+}
+
+/// A body that is read as it is passed on, or as it comes.
+enum Source {
+    Direct(RecvStream),
+    Hoard(mpsc::UnboundedReceiver<Result<Part, Stop>>),
+}
+
+impl Source {
+    fn of(body: RecvStream, hoard: bool) -> Self {
+        if !hoard {
+            return Self::Direct(body);
+        }
+        let (put, take) = mpsc::unbounded_channel();
+        tokio::spawn(async move {
+            let mut body = Self::Direct(body);
+            loop {
+                let part = Box::pin(body.next()).await;
+                let is_last = !matches!(part, Ok(Part::Data(_)));
+                if put.send(part).is_err() || is_last {
+                    return;
+                }
+            }
+        });
+        Self::Hoard(take)
+    }
+
+    async fn next(&mut self) -> Result<Part, Stop> {
+        match self {
+            Self::Direct(body) => match body.data().await {
+                Some(data) => {
+                    let data = data?;
+                    body.flow_control().release_capacity(data.len())?;
+                    Ok(Part::Data(data))
+                }
+                None => Ok(Part::End(body.trailers().await?)),
+            },
+            Self::Hoard(take) => take.recv().await.unwrap_or(Err(Stop::Reset(Reason::INTERNAL_ERROR))),
+        }
+    }
+
+    /// Its end stays to be read.
+    async fn whole(&mut self) -> Result<Part, Stop> {
+        let mut whole = BytesMut::new();
+        loop {
+            match self.next().await? {
+                Part::Data(data) => whole.extend_from_slice(&data),
+                Part::End(trailers) => {
+                    let (put, take) = mpsc::unbounded_channel();
+                    let _ = put.send(Ok(Part::End(trailers)));
+                    *self = Self::Hoard(take);
+                    return Ok(Part::Data(whole.freeze()));
+                }
+            }
+        }
+    }
+}
+
+async fn forward(to: &mut SendStream<Bytes>, mut data: Bytes) -> Result<(), Stop> {
+    while !data.is_empty() {
+        to.reserve_capacity(data.len());
+        match poll_fn(|cx| to.poll_capacity(cx)).await {
+            Some(capacity) => {
+                let capacity = capacity?.min(data.len());
+                to.send_data(data.split_to(capacity), false)?;
+            }
+            None => return Err(Stop::Cancelled),
+        }
+    }
+    Ok(())
+}
