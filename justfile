@@ -79,8 +79,8 @@ check *options: ready
 # A trap of a first gRPC service, broken and fixed: `just lesson` lists them, `just lesson eof-is-not-commit` runs one.
 [group("see")]
 [no-exit-message, positional-arguments]
-lesson *name:
-    @cargo run --quiet -p lessons -- "$@"
+lesson *name: ready
+    @exec {{ bin }}/lessons "$@"
 
 # The same, without a word when there is nothing to do.
 [private]
@@ -146,7 +146,7 @@ lint:
     cargo fmt --all --check
     rustfmt --edition 2024 --check fuzz/fuzz_targets/*.rs
     cargo clippy --workspace --all-targets -- -D warnings
-    cargo clippy -p client -p server --all-targets --features client/fuzzing,server/fuzzing -- -D warnings
+    cargo clippy -p client -p server -p timeline --all-targets --features client/fuzzing,server/fuzzing,timeline/fuzzing -- -D warnings
     cargo clippy -p server --features simulation --test simulation -- -D warnings
     RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
 

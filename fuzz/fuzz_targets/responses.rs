@@ -4,4 +4,4 @@
 
 use libfuzzer_sys::fuzz_target;
 
-fuzz_target!(|bytes: &[u8]| client::fuzzing::timeline(bytes));
+fuzz_target!(|bytes: &[u8]| timeline::timeline(&shared_proto::POOL, bytes));

@@ -7,9 +7,10 @@ use clap_complete::Shell;
 use grpc_wire::code_name;
 use shared_proto::limits::CHUNK_BYTES;
 use tonic::Code;
+use transport::{Abort, Delay, retry::MOST_ATTEMPTS};
 use uuid::Uuid;
 
-use crate::{bench::Way, check::Group, retry::MOST_ATTEMPTS};
+use crate::{bench::Way, check::Group};
 
 /// Shows gRPC's four communication modes at work.
 ///
@@ -189,20 +190,6 @@ pub(crate) struct Options {
         global = true
     )]
     pub(crate) quiet: bool,
-}
-
-/// Of so many of a hundred calls.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Abort {
-    pub(crate) code: Code,
-    pub(crate) percent: u32,
-}
-
-/// Likewise.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Delay {
-    pub(crate) time: Duration,
-    pub(crate) percent: u32,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -1,16 +1,21 @@
 //! What the client may rely on.
 
-use std::{fmt, path::PathBuf, time::Duration};
+use std::{
+    fmt, fs,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use clap::CommandFactory as _;
 use clap_complete::Shell;
 use grpc_wire::Mode;
 use http::Uri;
+use transport::{Connector, Identity, OutgoingMetadata, TlsFiles, is_tls};
 use uuid::Uuid;
 
 pub(crate) use crate::cli::Delivery;
 use crate::{
-    attached::Attached,
     bench::{Amount, Bench},
     check::Group,
     cli::{self, Cli, Command, Options, Output, Place, Work},
@@ -24,7 +29,7 @@ pub(crate) const UNARY_DEADLINE: Duration = Duration::from_secs(5);
 pub(crate) struct Config {
     /// At least one.
     pub(crate) servers: Vec<Uri>,
-    pub(crate) connection: Connection,
+    pub(crate) connector: Connector,
     pub(crate) output: Output,
     pub(crate) diagram: Option<PathBuf>,
     pub(crate) deadline: Option<Duration>,
@@ -35,33 +40,7 @@ pub(crate) struct Config {
     /// Whether to wait for a server that is not there yet.
     pub(crate) wait_for_ready: bool,
     pub(crate) quiet: bool,
-    pub(crate) attached: Attached,
     pub(crate) job: Job,
-}
-
-/// How a connection is made, and how it shows that it is lost.
-#[derive(Debug, Clone)]
-pub(crate) struct Connection {
-    pub(crate) tls: TlsFiles,
-    /// After this long without a frame the server is asked whether it is there.
-    pub(crate) keepalive_interval: Duration,
-    /// How long the answer to that may take.
-    pub(crate) keepalive_timeout: Duration,
-}
-
-/// Files of PEM, read with each connection: they may have changed.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct TlsFiles {
-    /// The CAs to trust; without it those of the platform.
-    pub(crate) ca: Option<PathBuf>,
-    pub(crate) identity: Option<Identity>,
-}
-
-/// Who the client is.
-#[derive(Debug, Clone)]
-pub(crate) struct Identity {
-    pub(crate) certificate: PathBuf,
-    pub(crate) key: PathBuf,
 }
 
 /// What to do.
@@ -222,19 +201,25 @@ impl Config {
             }
             _ => {}
         }
-        let attached = Attached::new(&options).map_err(wrong)?;
-        let is_https = servers.iter().any(|server| server.scheme_str() == Some("https"));
+        let token = match (&options.token_file, &options.token) {
+            (Some(file), _) => Some(read_token(file).map_err(wrong)?),
+            (None, token) => token.clone(),
+        };
+        let metadata = OutgoingMetadata::new(token.as_deref(), options.fault_abort, options.fault_delay);
+        let metadata = Arc::new(metadata.map_err(wrong)?);
+        let is_https = servers.iter().any(is_tls);
         let tls = tls_files(options.ca, options.cert, options.key, is_https).map_err(wrong)?;
-        let connection = Connection {
+        let connector = Connector {
             tls,
             keepalive_interval: options.keepalive_interval,
             keepalive_timeout: options.keepalive_timeout,
+            metadata,
         };
         let demonstration = matches!(job, Job::Demonstration(_));
         let unary = job.mode() == Mode::Unary.name() && !demonstration;
         Ok(Self {
             servers,
-            connection,
+            connector,
             output: options.output,
             diagram: options.diagram,
             deadline: options.deadline.or(unary.then_some(UNARY_DEADLINE)),
@@ -242,7 +227,6 @@ impl Config {
             max_attempts: options.max_attempts,
             wait_for_ready: options.wait_for_ready,
             quiet: options.quiet,
-            attached,
             job,
         })
     }
@@ -350,6 +334,10 @@ fn tls_files(
         );
     }
     Ok(TlsFiles { ca, identity })
+}
+
+fn read_token(file: &Path) -> Result<String, String> {
+    fs::read_to_string(file).map_err(|error| format!("--token-file {}: {error}", file.display()))
 }
 
 /// `host:port` is taken for `http://host:port`.

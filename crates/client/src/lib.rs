@@ -5,36 +5,28 @@
 //! lost, `modes` make the calls, and everything that happens on them goes by way
 //! of the `timeline` to its renderers.
 
-mod attached;
 mod bar;
 mod bench;
 mod check;
 mod cli;
 mod config;
-mod connect;
 mod failure;
 mod lines;
 mod modes;
 mod part;
 mod readings;
-mod retry;
 mod run;
-mod servers;
 mod session;
-mod timeline;
-mod tls;
-mod traffic;
-mod words;
+mod show;
 mod working_copy;
 
 /// What `fuzz/` calls.
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing {
-    pub use crate::{readings::readings, timeline::timeline};
+    pub use crate::readings::readings;
 }
 pub use cli::Cli;
 pub use run::run;
-pub use timeline::{Diagram, Tap};
 
 /// All that the `fourmodes` program does, by the arguments of this process.
 #[must_use]

@@ -645,7 +645,7 @@ mod tests {
                 }
                 true
             });
-            read.map(|()| name.unwrap()).map_err(|failure| failure.message)
+            read.map(|()| name.unwrap()).map_err(|failure| failure.message().to_owned())
         };
         std::fs::write(&file, "device,time,value\na,0,1\n").unwrap();
         let name = read(None).unwrap();

@@ -12,6 +12,7 @@ use clap_complete::Shell;
 use serde::Serialize;
 use serde_json::Value;
 use shared_process::Signals;
+use timeline::Timeline;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -27,7 +28,7 @@ use crate::{
     },
     readings,
     session::Session,
-    timeline::{Outcome, Timeline},
+    show,
 };
 
 /// Does what the user said. Results go to stdout, failures to stderr.
@@ -50,13 +51,13 @@ pub async fn run(cli: Cli) -> ExitCode {
         }
         _ => {}
     }
-    let (outcome, timeline) = match Timeline::new(&config) {
+    let (outcome, timeline) = match show::timeline(&config) {
         Ok(timeline) => (outcome(&config, &timeline).await, Some(timeline)),
         Err(failure) => (Outcome::new(&config.job, &Nothing {}, Err(failure)), None),
     };
     let unwritten = timeline.and_then(|timeline| {
-        timeline.finish(&outcome);
-        timeline.failure()
+        timeline.finish(&outcome.shown);
+        timeline.error().map(|error| Failure::unwritten(&error))
     });
     match outcome.failure.or(unwritten) {
         Some(failure) => failure.report(&config.tried()),
@@ -228,15 +229,23 @@ impl Task<'_> {
     }
 }
 
+/// How a run ended.
+struct Outcome {
+    shown: timeline::Outcome,
+    failure: Option<Failure>,
+}
+
 impl Outcome {
     fn new(job: &Job, report: &(impl Serialize + Display), ended: Result<(), Failure>) -> Self {
-        Self {
+        let failure = ended.err();
+        let shown = timeline::Outcome {
             mode: job.mode(),
             scenario: job.scenario(),
             value: serde_json::to_value(report).unwrap_or(Value::Null),
             text: report.to_string(),
-            failure: ended.err(),
-        }
+            failed: failure.as_ref().map(Failure::failed),
+        };
+        Self { shown, failure }
     }
 }
 

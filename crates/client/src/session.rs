@@ -5,7 +5,7 @@ mod tests;
 
 use std::{
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
     time::{Duration, Instant},
@@ -13,24 +13,27 @@ use std::{
 
 use indicatif::ProgressBar;
 use shared_proto::fourmodes::v1::unary_service_client::UnaryServiceClient;
+use timeline::{Stage, Timeline};
 use tokio::time::timeout;
-use tonic::{Request, Response, Status, TimeoutExpired, transport::Channel};
+use tonic::{Request, Response, Status, TimeoutExpired};
+use transport::{
+    CallError, Channel, Connector, Servers,
+    retry::{Backoff, Pushback, Throttle},
+    serves,
+};
 
 use crate::{
-    attached::Attached,
-    config::{Config, Connection, UNARY_DEADLINE},
-    connect::{connect, serves},
-    failure::{Failure, Stage},
-    retry::{Backoff, Pushback, Throttle},
-    servers::Servers,
-    timeline::{Timeline, tap::Tap},
+    config::{Config, UNARY_DEADLINE},
+    failure::Failure,
 };
+
+/// A channel whose calls are on the timeline.
+pub(crate) type Tap = timeline::Tap<Channel>;
 
 pub(crate) struct Session {
     network: Network,
     channels: Mutex<Channels>,
     throttle: Mutex<Throttle>,
-    attached: Arc<Attached>,
     /// How long to try to come back.
     patience: Duration,
     /// How often a unary call is made.
@@ -44,7 +47,7 @@ pub(crate) struct Session {
 /// The servers, and what it takes to connect to them.
 struct Network {
     servers: Mutex<Servers>,
-    connection: Connection,
+    connector: Connector,
     timeline: Timeline,
     deadline: Option<Instant>,
 }
@@ -72,7 +75,7 @@ impl Session {
     pub(crate) async fn open(config: &Config, timeline: &Timeline) -> Result<Self, Failure> {
         let network = Network {
             servers: Mutex::new(Servers::new(&config.servers)),
-            connection: config.connection.clone(),
+            connector: config.connector.clone(),
             timeline: timeline.clone(),
             deadline: config.deadline.map(|deadline| Instant::now() + deadline),
         };
@@ -99,7 +102,6 @@ impl Session {
             network,
             channels: Mutex::new(Channels { home, streams, streamed: false, unary }),
             throttle: Mutex::default(),
-            attached: Arc::new(config.attached.clone()),
             patience: config.reconnect,
             max_attempts: config.max_attempts,
             progressed: AtomicBool::new(false),
@@ -238,7 +240,7 @@ impl Session {
                         let answered = call(UnaryServiceClient::new(tap), request);
                         match timeout(self.left_for_unary(), answered).await {
                             Ok(answer) => answer.map_err(Failure::from),
-                            Err(_) => Err(Failure::from_transport(&TimeoutExpired(()))),
+                            Err(_) => Err(CallError::broken(&TimeoutExpired(())).into()),
                         }
                     };
                     let answered = tokio::select! {
@@ -266,7 +268,7 @@ impl Session {
                 return Err(failure);
             }
             let elsewhere = place == Where::Anywhere && lock(&self.network.servers).has_one(Instant::now());
-            if !elsewhere || failure.pushback.is_some() {
+            if !elsewhere || failure.pushback().is_some() {
                 loss.pause(&failure, &self.network.timeline).await;
             }
         }
@@ -277,7 +279,7 @@ impl Session {
     fn another_after(&self, server: usize, failure: &Failure) -> bool {
         let lost = failure.is_lost_connection();
         let mut throttle = lock(&self.throttle);
-        if lost || failure.pushback == Some(Pushback::Never) {
+        if lost || failure.pushback() == Some(Pushback::Never) {
             throttle.failed();
         }
         let another = failure.may_be_tried_again() && throttle.allows_another();
@@ -339,7 +341,8 @@ impl Session {
     fn tap(&self, channel: Channel, server: usize, client: &str) -> Tap {
         let servers = lock(&self.network.servers);
         let server = (servers.count() > 1).then(|| servers.uri(server).clone());
-        Tap::new(channel, self.network.timeline.clone(), self.attached.clone(), client, server)
+        let metadata = self.network.connector.metadata.faults().clone();
+        Tap::new(channel, self.network.timeline.clone(), metadata, client, server)
     }
 
     /// Tells the server how much time is left: it stops working when nobody
@@ -394,8 +397,8 @@ impl Loss {
     /// Waits before the next attempt, and says so.
     async fn pause(&mut self, failure: &Failure, timeline: &Timeline) {
         self.attempts += 1;
-        let pause = self.backoff.pause(failure.pushback, failure.retry_after);
-        timeline.reconnecting(self.attempts, pause, &failure.message);
+        let pause = self.backoff.pause(failure.pushback(), failure.retry_after());
+        timeline.reconnecting(self.attempts, pause, failure.message());
         tokio::time::sleep(pause).await;
     }
 }
@@ -461,7 +464,7 @@ impl Network {
     /// serves.
     async fn connect_to(&self, server: usize, client: &str) -> Result<Channel, Failure> {
         let uri = lock(&self.servers).uri(server).clone();
-        let connected = connect(&uri, &self.connection);
+        let connected = self.connector.connect(&uri);
         let channel = match self.is_alone() {
             true => connected.await?,
             false => {
@@ -497,9 +500,9 @@ impl Network {
     /// Where there is no other server nobody is interested.
     fn eject(&self, server: usize, failure: &Failure) {
         let mut servers = lock(&self.servers);
-        let time = servers.eject(server, failure.retry_after, Instant::now());
+        let time = servers.eject(server, failure.retry_after(), Instant::now());
         if servers.count() > 1 {
-            self.timeline.ejected(servers.uri(server), time, &failure.message);
+            self.timeline.ejected(servers.uri(server), time, failure.message());
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{fmt, pin::Pin};
 
-use client::Diagram;
+use timeline::Diagram;
 use tokio::{sync::mpsc, time::timeout};
 use tokio_stream::{Stream, wrappers::ReceiverStream};
 use tonic::{Request, Response, Status, Streaming, transport};

@@ -2,7 +2,7 @@
 
 use std::{fmt, sync::Arc};
 
-use client::Diagram;
+use timeline::Diagram;
 use tokio::{
     sync::{Semaphore, watch},
     time::timeout,

@@ -2,8 +2,8 @@
 
 use std::{fmt, pin::Pin, time::Duration};
 
-use client::Diagram;
 use grpc_wire::code_name;
+use timeline::Diagram;
 use tokio::time::{Instant, interval, timeout, timeout_at};
 use tokio_stream::{Stream, StreamExt as _, wrappers::IntervalStream};
 use tonic::{

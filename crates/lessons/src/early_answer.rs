@@ -3,8 +3,8 @@
 
 use std::{fmt, time::Duration};
 
-use client::{Diagram, Tap};
 use grpc_wire::code_name;
+use timeline::{Diagram, Tap};
 use tokio::{
     join,
     sync::mpsc::{self, error::SendError},

@@ -2,7 +2,7 @@
 
 use std::{fmt, pin::Pin, time::Duration};
 
-use client::Diagram;
+use timeline::Diagram;
 use tokio::{
     net::TcpStream,
     time::{interval, sleep, timeout},

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use anyhow::Context as _;
-use client::Diagram;
+use timeline::Diagram;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming, transport};

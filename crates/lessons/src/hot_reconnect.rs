@@ -10,8 +10,8 @@ use std::{
     time::Duration,
 };
 
-use client::{Diagram, Tap};
 use hyper_util::rt::TokioIo;
+use timeline::{Diagram, Tap};
 use tokio::{
     net::{TcpListener, TcpStream},
     time::{Instant, sleep_until},

@@ -60,9 +60,9 @@ pub struct Lesson {
     /// The trap, in one line.
     pub line: &'static str,
     /// The code of a first attempt, and what came of it.
-    pub broken: fn(client::Diagram) -> Half,
+    pub broken: fn(timeline::Diagram) -> Half,
     /// The code that does it right, likewise.
-    pub fixed: fn(client::Diagram) -> Half,
+    pub fixed: fn(timeline::Diagram) -> Half,
     /// Why it goes wrong.
     pub why: &'static str,
     /// How it shows in a service.

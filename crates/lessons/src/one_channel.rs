@@ -2,7 +2,7 @@
 
 use std::{fmt, pin::Pin, time::Duration};
 
-use client::{Diagram, Tap};
+use timeline::{Diagram, Tap};
 use tokio::{sync::watch, time::timeout};
 use tokio_stream::Stream;
 use tonic::{Request, Response, Status, transport};

@@ -2,7 +2,7 @@
 
 use std::{fmt, pin::Pin};
 
-use client::{Diagram, Tap};
+use timeline::{Diagram, Tap};
 use tokio::{join, select, sync::watch};
 use tokio_stream::Stream;
 use tonic::{Request, Response, Status, transport};

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use client::{Diagram, Tap};
+use timeline::{Diagram, Tap};
 use tonic::{Request, Response, Status, transport};
 use uuid::Uuid;
 

@@ -2,8 +2,8 @@
 
 use std::{fmt, pin::Pin, time::Duration};
 
-use client::Diagram;
 use grpc_wire::code_name;
+use timeline::Diagram;
 use tokio::{sync::mpsc, time::timeout};
 use tokio_stream::Stream;
 use tonic::{

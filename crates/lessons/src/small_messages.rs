@@ -2,8 +2,8 @@
 
 use std::{error::Error, fmt, pin::Pin};
 
-use client::Diagram;
 use grpc_wire::code_name;
+use timeline::Diagram;
 use tokio::sync::{mpsc, watch};
 use tonic::{
     Code, Request, Response, Status, Streaming,

@@ -8,8 +8,8 @@ use std::{
 };
 
 use anyhow::Context as _;
-use client::Diagram;
 use console::{Term, style};
+use timeline::{Diagram, words::paragraph};
 use tokio::time::timeout;
 
 use crate::{Half, LESSONS, Lesson, proto::POOL};
@@ -48,12 +48,12 @@ pub async fn teach(lesson: &Lesson) -> anyhow::Result<()> {
     writeln!(out, "{}: {}\n{}\n", style(lesson.name).bold(), lesson.line, style(place(lesson)).dim())?;
 
     writeln!(out, "{}", style("broken").red().bold())?;
-    let diagram = Diagram::on_stdout(&POOL);
+    let diagram = Diagram::on_stdout(&POOL, transport::explain);
     let outcome = told(&diagram, (lesson.broken)(diagram.clone())).await?;
     writeln!(out, "{}\n", style(paragraph("✗ ", &outcome, width)).red())?;
 
     writeln!(out, "{}", style("fixed").green().bold())?;
-    let diagram = Diagram::on_stdout(&POOL);
+    let diagram = Diagram::on_stdout(&POOL, transport::explain);
     let outcome = told(&diagram, (lesson.fixed)(diagram.clone())).await?;
     writeln!(out, "{}\n", style(paragraph("✓ ", &outcome, width)).green())?;
 
@@ -82,7 +82,7 @@ pub async fn markdown() -> anyhow::Result<String> {
         }
         for (heading, mark, half) in [("Broken", "✗ ", lesson.broken), ("Fixed", "✓ ", lesson.fixed)] {
             let drawn = Drawn::default();
-            let diagram = Diagram::timeless(drawn.clone(), &POOL);
+            let diagram = Diagram::timeless(drawn.clone(), &POOL, transport::explain);
             let outcome = told(&diagram, half(diagram.clone())).await.with_context(|| *name)?;
             writeln!(
                 page,
@@ -146,39 +146,5 @@ impl Write for Drawn {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
-    }
-}
-
-/// Lines of at most `columns`, the first after `heading` and the others below its
-/// end.
-fn paragraph(heading: &str, text: &str, columns: usize) -> String {
-    let indent = console::measure_text_width(heading);
-    let mut lines = heading.to_owned();
-    let mut column = indent;
-    for word in text.split_whitespace() {
-        let width = console::measure_text_width(word);
-        if column > indent && column + 1 + width > columns {
-            lines.push('\n');
-            lines.push_str(&" ".repeat(indent));
-            column = indent;
-        } else if column > indent {
-            lines.push(' ');
-            column += 1;
-        }
-        lines.push_str(word);
-        column += width;
-    }
-    lines
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn paragraphs_hang_below_their_heading() {
-        let text = paragraph("do  ", &"word ".repeat(30), 100);
-        assert!(text.lines().all(|line| line.len() <= 100 && line.get(4..8) == Some("word")), "{text}");
-        assert_eq!(text.lines().count(), 2);
     }
 }

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use anyhow::bail;
-use client::Diagram;
+use timeline::Diagram;
 use tokio::{
     sync::{Semaphore, mpsc, watch},
     task::JoinSet,

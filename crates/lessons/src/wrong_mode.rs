@@ -10,8 +10,8 @@ use std::{
 };
 
 use anyhow::Context as _;
-use client::Diagram;
 use hyper_util::rt::TokioIo;
+use timeline::Diagram;
 use tokio::{net::TcpStream, task::JoinSet};
 use tokio_util::io::{InspectReader, InspectWriter};
 use tonic::{

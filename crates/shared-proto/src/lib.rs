@@ -61,13 +61,8 @@ pub static POOL: LazyLock<DescriptorPool> = LazyLock::new(|| {
 /// The descriptor of the method that a request path such as
 /// `/fourmodes.v1.UnaryService/Multiply` names, if it is in [`POOL`].
 pub fn method(path: &str) -> Option<MethodDescriptor> {
-    method_in(&POOL, path)
-}
-
-/// [`method`], in another pool.
-pub fn method_in(pool: &DescriptorPool, path: &str) -> Option<MethodDescriptor> {
     let (service, method) = path.strip_prefix('/')?.split_once('/')?;
-    pool.get_service_by_name(service)?.methods().find(|m| m.name() == method)
+    POOL.get_service_by_name(service)?.methods().find(|m| m.name() == method)
 }
 
 /// The mode of a method.

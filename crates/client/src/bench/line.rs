@@ -10,26 +10,19 @@ use std::{
 use grpc_wire::body::{Observer, Seen, observe};
 use http::HeaderMap;
 use shared_proto::fourmodes::v1::measure_service_client::MeasureServiceClient;
-use tonic::{
-    body::Body,
-    transport::{Channel, channel::ResponseFuture},
-};
+use tonic::body::Body;
 use tower::Service;
+use transport::{Channel, Traffic};
 
 use super::measure::Sending;
-use crate::{
-    config::Config,
-    connect::connect_counted,
-    failure::{Failure, Stage},
-    traffic::Traffic,
-};
+use crate::{config::Config, failure::Failure};
 
 /// A connection.
 #[derive(Debug, Clone)]
 pub(super) struct Line {
     channel: Channel,
-    /// Of each call: who calls, the trace, faults.
-    headers: HeaderMap,
+    /// Of each call.
+    faults: HeaderMap,
     /// Told how long streams wait to be sent, if anybody wants to know.
     sending: Option<Arc<Sending>>,
 }
@@ -37,17 +30,12 @@ pub(super) struct Line {
 impl Line {
     /// # Errors
     ///
-    /// As [`connect_counted`].
+    /// As [`Connector::connect`](transport::Connector::connect).
     pub(super) async fn open(config: &Config, traffic: Arc<Traffic>) -> Result<Self, Failure> {
         // One at least, and no other one for this.
         let server = config.servers.first().cloned().unwrap_or_default();
-        let connected = connect_counted(&server, &config.connection, traffic).await;
-        let channel = connected.map_err(|failure| Failure { stage: Stage::Connecting, ..failure })?;
-        let mut request = http::Request::new(());
-        config.attached.ask_for_faults(request.headers_mut());
-        config.attached.identify(&mut request);
-        let headers = request.into_parts().0.headers;
-        Ok(Self { channel, headers, sending: None })
+        let channel = config.connector.connect_counted(&server, traffic).await?;
+        Ok(Self { channel, faults: config.connector.metadata.faults().clone(), sending: None })
     }
 
     /// For unary calls, and for those that only receive.
@@ -63,16 +51,15 @@ impl Line {
 
 impl Service<http::Request<Body>> for Line {
     type Response = http::Response<Body>;
-    type Error = tonic::transport::Error;
-    type Future = ResponseFuture;
+    type Error = <Channel as Service<http::Request<Body>>>::Error;
+    type Future = <Channel as Service<http::Request<Body>>>::Future;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
         Service::poll_ready(&mut self.channel, cx)
     }
 
-    fn call(&mut self, mut request: http::Request<Body>) -> ResponseFuture {
-        let headers = self.headers.iter().map(|(name, value)| (name.clone(), value.clone()));
-        request.headers_mut().extend(headers);
+    fn call(&mut self, mut request: http::Request<Body>) -> Self::Future {
+        request.headers_mut().extend(self.faults.clone());
         match self.sending.clone() {
             Some(sending) => {
                 self.channel.call(request.map(|body| observe(body, Timed { sending, handed: None })))

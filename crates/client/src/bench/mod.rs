@@ -22,7 +22,9 @@ use std::{
 };
 
 use indicatif::ProgressBar;
+use timeline::Stage;
 use tonic::Code;
+use transport::Traffic;
 
 use self::{
     line::Line,
@@ -38,8 +40,7 @@ pub(crate) use self::{load::Amount, ways::Way};
 use crate::{
     bar,
     config::Config,
-    failure::{Failure, Kind, Stage},
-    traffic::Traffic,
+    failure::{Cause, Failure},
 };
 
 /// What is to be measured.
@@ -120,7 +121,7 @@ impl Run<'_> {
                 None => match self.way(goal, way, index as u64 * STEPS, &mut server).await? {
                     Ok(figures) => Ok(figures),
                     Err(failure) => {
-                        let reason = format!("{}: {}", failure.code(), failure.message);
+                        let reason = format!("{}: {}", failure.code(), failure.message());
                         refused.get_or_insert((failure, self.during));
                         Err(reason)
                     }
@@ -170,10 +171,9 @@ impl Run<'_> {
         // One message shows whether the server takes it at all.
         let first = work(Load::begin(Amount::Messages(1), None), None)?.run(&lines[..1]).await;
         if let Err(failure) = first {
-            return match failure.kind {
-                Kind::Status(Code::ResourceExhausted | Code::OutOfRange | Code::PermissionDenied)
-                    if !failure.is_made_here() =>
-                {
+            const REFUSED: [Code; 3] = [Code::ResourceExhausted, Code::OutOfRange, Code::PermissionDenied];
+            return match &failure.cause {
+                Cause::Call(call) if REFUSED.contains(&call.code()) && !call.is_made_here() => {
                     Ok(Err(failure))
                 }
                 _ if self.measured.is_empty() => Err(Failure { stage: Stage::Unanswered, ..failure }),

@@ -5,12 +5,12 @@ use std::{sync::Arc, time::Duration};
 use prost_types::Timestamp;
 use shared_proto::fourmodes::v1::{GetStatusRequest, unary_service_client::UnaryServiceClient};
 use tonic::{Code, Request};
+use transport::Traffic;
 
 use super::line::Line;
 use crate::{
     config::{Config, UNARY_DEADLINE},
     failure::Failure,
-    traffic::Traffic,
 };
 
 /// A connection of its own, so that what is asked is not among what is counted.

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use http::HeaderMap;
 use shared_proto::fourmodes::v1 as pb;
+use timeline::words::counted;
 
 use super::{
     Check, Group,
@@ -12,7 +13,6 @@ use super::{
     remedies, script,
     wire::{Lost, Wire},
 };
-use crate::words::counted;
 
 pub(super) const CHECKS: [Check; 2] = [
     Check::new(Group::Balance, "connections", |path| Box::pin(connections(path))),

@@ -7,6 +7,7 @@ use http::HeaderMap;
 use shared_proto::fourmodes::v1 as pb;
 use tokio::time::timeout;
 use tonic::Code;
+use transport::{CallError, Handshake, is_tls, resolve};
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use super::{
@@ -17,11 +18,10 @@ use super::{
     remedies, script, standard,
     wire::{Lost, within},
 };
-use crate::{failure::Failure, tls::Handshake};
 
 /// In this order: each needs the one before.
 pub(super) const CHECKS: [Check; 7] = [
-    Check::new(Group::Connect, "resolve", |path| Box::pin(resolve(path))).anywhere(),
+    Check::new(Group::Connect, "resolve", |path| Box::pin(name(path))).anywhere(),
     Check::new(Group::Connect, "tcp", |path| Box::pin(tcp(path))).anywhere(),
     Check::new(Group::Connect, "tls", |path| Box::pin(tls(path))).anywhere(),
     Check::new(Group::Connect, "certificate", |path| Box::pin(certificate(path))).anywhere(),
@@ -33,8 +33,8 @@ pub(super) const CHECKS: [Check; 7] = [
 
 const PLAIN: &str = "the URL begins with http://, which is without TLS";
 
-async fn resolve(path: &Path) -> Checked {
-    let found = match timeout(SOON, path.resolve()).await {
+async fn name(path: &Path) -> Checked {
+    let found = match timeout(SOON, resolve(&path.server)).await {
         Ok(Ok(found)) if !found.is_empty() => found,
         Ok(Ok(_)) => return Ok(Outcome::fail(path.host(), "the name has no address", remedies::NAME)),
         Ok(Err(error)) => {
@@ -58,7 +58,7 @@ async fn tcp(path: &Path) -> Checked {
 }
 
 async fn tls(path: &Path) -> Checked {
-    if !path.is_tls() {
+    if !is_tls(&path.server) {
         return Ok(Outcome::skip(PLAIN));
     }
     let shaken = shake(path).await?;
@@ -68,7 +68,7 @@ async fn tls(path: &Path) -> Checked {
 async fn certificate(path: &Path) -> Checked {
     const SOON: i64 = 14;
     const DAY: i64 = 24 * 3600;
-    if !path.is_tls() {
+    if !is_tls(&path.server) {
         return Ok(Outcome::skip(PLAIN));
     }
     let certificate = shake(path).await?.certificate;
@@ -99,13 +99,13 @@ async fn shake(path: &Path) -> Result<Handshake, Outcome> {
     let Some(tls) = path.tls()? else { return Err(Outcome::skip(PLAIN)) };
     let shaken = timeout(SOON, tls.offering(&[b"h2", b"http/1.1"]).shake(socket)).await;
     let shaken = shaken.map_err(|_| Outcome::from(Lost::Silent(SOON)))?;
-    shaken.map_err(|error| Failure::from_transport(&error).into())
+    shaken.map_err(|error| CallError::from(error).into())
 }
 
 async fn http2(path: &Path) -> Checked {
     let fails =
         |figure: String| Outcome::fail(figure, "what answers does not speak HTTP/2 here", remedies::LISTEN);
-    let how = match path.is_tls() {
+    let how = match is_tls(&path.server) {
         true => match shake(path).await?.protocol.as_deref() {
             Some(b"h2") => "ALPN h2",
             Some(other) => return Ok(fails(format!("ALPN {}", String::from_utf8_lossy(other)))),

@@ -7,12 +7,14 @@ use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use prost::Message;
 use shared_proto::{fourmodes::v1 as pb, testing};
+use timeline::words::counted;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     time::timeout,
 };
 use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse, health_check_response::ServingStatus};
 use tonic_reflection::pb::{v1, v1alpha};
+use transport::{Connect, ConnectError, TlsError};
 
 use super::{
     Check, Group,
@@ -20,11 +22,6 @@ use super::{
     path::{Dialect, Path, SOON, UNARY},
     remedies, script, standard,
     wire::Lost,
-};
-use crate::{
-    failure::{Connect, Failure, Kind},
-    tls::Trouble,
-    words::counted,
 };
 
 pub(super) const CHECKS: [Check; 5] = [
@@ -198,16 +195,13 @@ async fn by_http1(
     let exchanged = async {
         let socket = path.dial().await.map_err(|lost| lost.to_string())?;
         let io: Box<dyn Io> = match path.tls().map_err(|lost| lost.to_string())? {
-            Some(tls) => {
-                let shaken = tls.offering(&[b"http/1.1"]).shake(socket).await;
-                match shaken.map_err(|error| Failure::from_transport(&error)) {
-                    Ok(shaken) => Box::new(shaken.stream),
-                    Err(Failure { kind: Kind::Connect(Connect::Tls(Trouble::NoHttp2)), .. }) => {
-                        return Err("no HTTP/1.1 by ALPN".to_owned());
-                    }
-                    Err(failure) => return Err(failure.message),
+            Some(tls) => match tls.offering(&[b"http/1.1"]).shake(socket).await {
+                Ok(shaken) => Box::new(shaken.stream),
+                Err(ConnectError { reason: Connect::Tls(TlsError::NoHttp2), .. }) => {
+                    return Err("no HTTP/1.1 by ALPN".to_owned());
                 }
-            }
+                Err(error) => return Err(error.to_string()),
+            },
             None => Box::new(socket),
         };
         let (mut send, connection) =
@@ -217,7 +211,7 @@ async fn by_http1(
         let host = path.server.authority().map_or("", |authority| authority.as_str());
         let mut request =
             request.header(header::HOST, host).body(Full::new(body)).map_err(|error| error.to_string())?;
-        path.attached.identify(&mut request);
+        path.connector.metadata.identify(&mut request);
         let (head, body) = send.send_request(request).await.map_err(|error| error.to_string())?.into_parts();
         let body = body.collect().await.map_err(|error| error.to_string())?.to_bytes();
         drop(driver);

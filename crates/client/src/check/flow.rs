@@ -9,7 +9,7 @@ use bytes::Bytes;
 use http::HeaderMap;
 use shared_proto::fourmodes::v1::{self as pb, probe_service_client::ProbeServiceClient};
 use tokio::{sync::watch, task::JoinSet, time::timeout};
-use tonic::{Code, codec::CompressionEncoding, metadata::MetadataMap};
+use tonic::{Code, codec::CompressionEncoding};
 use uuid::Uuid;
 
 use super::{
@@ -19,7 +19,6 @@ use super::{
     remedies, script, standard,
     wire::{Call, Lost, within},
 };
-use crate::connect::connect;
 
 pub(super) const CHECKS: [Check; 13] = [
     Check::new(Group::Flow, "1-mib-up", |path| Box::pin(up(path, 1 << 20))).heavy(),
@@ -335,20 +334,8 @@ async fn compressed(path: &Path, encoding: CompressionEncoding) -> Checked {
         CompressionEncoding::Gzip => "gzip",
         _ => "zstd",
     };
-    let channel = connect(&path.server, &path.connection).await?;
-    let attached = path.attached.clone();
-    let mut client = ProbeServiceClient::with_interceptor(channel, move |mut request: tonic::Request<()>| {
-        let mut headers = http::Request::new(());
-        attached.identify(&mut headers);
-        *request.metadata_mut() = {
-            let mut merged = std::mem::take(request.metadata_mut()).into_headers();
-            merged.extend(std::mem::take(headers.headers_mut()));
-            MetadataMap::from_headers(merged)
-        };
-        Ok(request)
-    })
-    .send_compressed(encoding)
-    .accept_compressed(encoding);
+    let channel = path.connector.connect(&path.server).await?;
+    let mut client = ProbeServiceClient::new(channel).send_compressed(encoding).accept_compressed(encoding);
     let step = pb::Step { compressible: true, ..script::payload(BYTES) };
     let request = pb::UnaryRequest { script: Some(script::steps([step])), payload: zeros(BYTES) };
     let fails = |figure: String| {

@@ -12,6 +12,7 @@ use bytes::Bytes;
 use h2::Reason;
 use http::HeaderMap;
 use shared_proto::fourmodes::v1 as pb;
+use timeline::words::counted;
 use tokio::sync::Mutex;
 
 use super::{
@@ -21,7 +22,6 @@ use super::{
     remedies, script, standard,
     wire::{Lost, Wire, within},
 };
-use crate::words::counted;
 
 pub(super) const IDLE: &str = "idle";
 pub(super) const LASTING: &str = "lasting";

@@ -3,6 +3,7 @@
 use http::{HeaderMap, HeaderName, HeaderValue};
 use shared_proto::fourmodes::v1 as pb;
 use tonic::metadata::{BinaryMetadataValue, MetadataMap};
+use transport::USER_AGENT;
 
 use super::{
     Check, Group,
@@ -11,7 +12,7 @@ use super::{
     remedies,
     script::{binary, text},
     standard,
-    wire::{Lost, USER_AGENT},
+    wire::Lost,
 };
 
 pub(super) const CHECKS: [Check; 6] = [

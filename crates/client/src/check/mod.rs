@@ -25,7 +25,7 @@ mod wire;
 use std::{
     pin::Pin,
     rc::Rc,
-    sync::{Arc, OnceLock},
+    sync::OnceLock,
     time::{Duration, Instant},
 };
 
@@ -186,8 +186,7 @@ pub(crate) async fn run(
     };
     let path = Path {
         server,
-        connection: config.connection.clone(),
-        attached: Arc::new(config.attached.clone()),
+        connector: config.connector.clone(),
         idle: wanted.idle,
         standard: wanted.standard,
         known: OnceLock::new(),

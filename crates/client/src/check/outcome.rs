@@ -2,8 +2,9 @@
 
 use std::fmt;
 
+use transport::CallError;
+
 use super::wire::Lost;
-use crate::failure::Failure;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Verdict {
@@ -75,10 +76,10 @@ impl From<Lost> for Outcome {
     }
 }
 
-impl From<Failure> for Outcome {
-    fn from(failure: Failure) -> Self {
-        let (cause, next) = failure.advice();
-        Self::fail(failure.message.clone(), cause, next)
+impl From<CallError> for Outcome {
+    fn from(error: CallError) -> Self {
+        let (cause, next) = error.advice().unwrap_or_default();
+        Self::fail(error.message, cause, next)
     }
 }
 

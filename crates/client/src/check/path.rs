@@ -1,10 +1,6 @@
 //! The way to a server: what a check works on.
 
-use std::{
-    net::SocketAddr,
-    sync::{Arc, OnceLock},
-    time::Duration,
-};
+use std::{io, sync::OnceLock, time::Duration};
 
 use bytes::Bytes;
 use grpc_wire::limits;
@@ -13,13 +9,13 @@ use prost::Message;
 use shared_proto::fourmodes::v1 as pb;
 use tokio::{net::TcpStream, time::timeout};
 use tonic::Code;
+use transport::{CallError, Connect, Connector, Tls, dial};
 use uuid::Uuid;
 
 use super::{
     outcome::Outcome,
     wire::{Call, Lost, Unary, Wire, within},
 };
-use crate::{attached::Attached, config::Connection, tls::Tls};
 
 pub(super) const UNARY: &str = "/fourmodes.v1.ProbeService/Unary";
 pub(super) const SERVER_STREAMING: &str = "/fourmodes.v1.ProbeService/ServerStreaming";
@@ -44,8 +40,7 @@ pub(super) enum Dialect {
 /// The way to one server, and what is known of it.
 pub(super) struct Path {
     pub(super) server: Uri,
-    pub(super) connection: Connection,
-    pub(super) attached: Arc<Attached>,
+    pub(super) connector: Connector,
     /// How long an idle stream is to live, if that is to be known.
     pub(super) idle: Option<Duration>,
     /// Whether `grpc.testing.TestService` is to be used.
@@ -80,57 +75,37 @@ impl Path {
         self.server.host().unwrap_or_default().trim_matches(['[', ']'])
     }
 
-    pub(super) fn port(&self) -> u16 {
-        let default = if self.is_tls() { 443 } else { 80 };
-        self.server.port_u16().unwrap_or(default)
-    }
-
-    pub(super) fn is_tls(&self) -> bool {
-        self.server.scheme_str() == Some("https")
-    }
-
-    pub(super) async fn resolve(&self) -> std::io::Result<Vec<SocketAddr>> {
-        Ok(tokio::net::lookup_host((self.host(), self.port())).await?.collect())
-    }
-
     /// A TCP connection to the first address that takes one.
     pub(super) async fn dial(&self) -> Result<TcpStream, Lost> {
-        let refused = |error: std::io::Error| {
-            let (cause, remedy) = match error.kind() {
-                std::io::ErrorKind::ConnectionRefused => (
-                    "nothing listens at that address",
-                    "start the server or the proxy, and check the port: `listen` in nginx and in AWS ALB, \
-                     `bind` in HAProxy, `socket_address` in Envoy",
-                ),
-                std::io::ErrorKind::TimedOut => (
-                    "the host is away, or a firewall swallows the connection",
-                    "check the address, and let the port through the firewall or the security group",
-                ),
-                _ => ("the network refuses the connection", "check the address and the port"),
-            };
-            Lost::Unconnected(error.to_string(), cause, remedy)
+        let dialled = timeout(SOON, dial(&self.server)).await;
+        let (reason, what) = match dialled {
+            Ok(Ok(socket)) => return Ok(socket),
+            Ok(Err(error)) => (error.reason, CallError::from(error).message),
+            Err(_) => (Connect::TimedOut, io::Error::from(io::ErrorKind::TimedOut).to_string()),
         };
-        let dialled = timeout(SOON, TcpStream::connect((self.host(), self.port()))).await;
-        let socket = dialled.unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into())).map_err(refused)?;
-        socket.set_nodelay(true).map_err(refused)?;
-        // Where nobody listens a client of the same machine may be given that
-        // port itself, and reaches itself.
-        match (socket.local_addr(), socket.peer_addr()) {
-            (Ok(here), Ok(there)) if here == there => {
-                Err(refused(std::io::ErrorKind::ConnectionRefused.into()))
-            }
-            _ => Ok(socket),
-        }
+        let (cause, remedy) = match reason {
+            Connect::Refused => (
+                "nothing listens at that address",
+                "start the server or the proxy, and check the port: `listen` in nginx and in AWS ALB, \
+                 `bind` in HAProxy, `socket_address` in Envoy",
+            ),
+            Connect::TimedOut => (
+                "the host is away, or a firewall swallows the connection",
+                "check the address, and let the port through the firewall or the security group",
+            ),
+            _ => ("the network refuses the connection", "check the address and the port"),
+        };
+        Err(Lost::Unconnected(what, cause, remedy))
     }
 
     /// TLS, when the path has it.
     pub(super) fn tls(&self) -> Result<Option<Tls>, Lost> {
-        Ok(self.is_tls().then(|| Tls::load(&self.server, &self.connection.tls)).transpose()?)
+        Ok(self.connector.tls(&self.server)?)
     }
 
     /// A connection of its own, so that no check is in the way of another.
     pub(super) async fn open(&self) -> Result<Wire, Lost> {
-        Wire::on(self.dial().await?, self.tls()?, &self.server, &self.attached).await
+        Wire::on(self.dial().await?, self.tls()?, &self.server, &self.connector.metadata).await
     }
 
     /// A unary call of the probe, on a connection of its own.

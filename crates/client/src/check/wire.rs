@@ -27,22 +27,15 @@ use tokio::{
 use tokio_util::task::AbortOnDropHandle;
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
+use transport::{CallError, ConnectError, OutgoingMetadata, Stream, Tls, USER_AGENT};
 
 use super::remedies;
-use crate::{
-    attached::Attached,
-    failure::Failure,
-    tls::{Stream, Tls},
-    traffic::Counted,
-};
 
 /// How long a peer has to say its first word.
 const FIRST_WORD: Duration = Duration::from_secs(5);
 
 /// The longest message that is taken from a peer.
 const LONGEST: usize = 32 << 20;
-
-pub(super) const USER_AGENT: &str = concat!("fourmodes/", env!("CARGO_PKG_VERSION"));
 
 /// Why a call has no answer that counts.
 #[derive(Debug, Clone)]
@@ -175,10 +168,10 @@ impl From<h2::Error> for Lost {
     }
 }
 
-impl From<Failure> for Lost {
-    fn from(failure: Failure) -> Self {
-        let (cause, next) = failure.advice();
-        Self::Unconnected(failure.message.clone(), cause, next)
+impl From<CallError> for Lost {
+    fn from(error: CallError) -> Self {
+        let (cause, next) = error.advice().unwrap_or_default();
+        Self::Unconnected(error.message, cause, next)
     }
 }
 
@@ -209,7 +202,7 @@ pub(super) struct Wire {
     send: SendRequest<Bytes>,
     pings: Mutex<Option<PingPong>>,
     server: Uri,
-    attached: Arc<Attached>,
+    metadata: Arc<OutgoingMetadata>,
     _driver: AbortOnDropHandle<()>,
 }
 
@@ -219,12 +212,12 @@ impl Wire {
         socket: TcpStream,
         tls: Option<Tls>,
         server: &Uri,
-        attached: &Arc<Attached>,
+        metadata: &Arc<OutgoingMetadata>,
     ) -> Result<Self, Lost> {
         let (hear, heard) = oneshot::channel();
-        let opened = timeout(FIRST_WORD, Stream::open(Counted::new(socket, Arc::default()), tls, hear)).await;
+        let opened = timeout(FIRST_WORD, Stream::open(socket, tls, hear)).await;
         let opened = opened.map_err(|_| Lost::Silent(FIRST_WORD))?;
-        let stream = opened.map_err(|error| Failure::from_transport(&error))?;
+        let stream = opened.map_err(CallError::from)?;
         let mut builder = Builder::new();
         builder
             .initial_window_size(limits::STREAM_WINDOW)
@@ -239,10 +232,10 @@ impl Wire {
         let driver = AbortOnDropHandle::new(driver);
         match timeout(FIRST_WORD, heard).await {
             Err(_) => return Err(Lost::Silent(FIRST_WORD)),
-            Ok(Ok(Err(trouble))) => return Err(Failure::from(trouble).into()),
+            Ok(Ok(Err(error))) => return Err(CallError::from(ConnectError::from(error)).into()),
             Ok(_) => {}
         }
-        Ok(Self { send, pings, server: server.clone(), attached: attached.clone(), _driver: driver })
+        Ok(Self { send, pings, server: server.clone(), metadata: metadata.clone(), _driver: driver })
     }
 
     /// How long the next hop takes to answer a PING.
@@ -273,7 +266,7 @@ impl Wire {
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
         headers.insert(header::USER_AGENT, HeaderValue::from_static(USER_AGENT));
         headers.extend(metadata);
-        self.attached.identify(&mut request);
+        self.metadata.identify(&mut request);
         let begun = Instant::now();
         let mut send = self.send.clone().ready().await?;
         let (response, send) = send.send_request(request, false)?;

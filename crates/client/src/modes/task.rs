@@ -5,8 +5,9 @@ use std::fmt;
 use indicatif::HumanCount;
 use serde::Serialize;
 use shared_proto::fourmodes::v1::{self as pb, ComputeChecksum, CountPrimes, TaskState, task};
+use timeline::words::printable;
 
-use crate::{failure::Failure, words::printable};
+use crate::failure::Failure;
 
 #[derive(Debug, Default, Serialize)]
 pub(crate) struct Task {

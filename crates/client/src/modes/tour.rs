@@ -7,15 +7,12 @@ use std::{
 
 use grpc_wire::Mode;
 use serde::Serialize;
+use timeline::words::printable;
 use tokio::time::timeout;
 use tonic::Code;
 
 use super::{bidi_streaming, client_streaming, server_streaming, unary};
-use crate::{
-    failure::{Failure, Kind},
-    session::Session,
-    words::printable,
-};
+use crate::{failure::Failure, session::Session};
 
 /// What was shown, mode by mode.
 #[derive(Debug, Default, Serialize)]
@@ -55,7 +52,7 @@ pub(crate) fn expect_code(
     what: &str,
 ) -> Result<Step, Failure> {
     match ended {
-        Err(failure) if failure.kind == Kind::Status(code) => {
+        Err(failure) if failure.is_status(code) => {
             Ok(Step::new(scenario, format!("{what} is refused with {}", failure.code())))
         }
         Err(failure) => Err(failure),
@@ -81,7 +78,7 @@ pub(crate) async fn demonstrate(session: &Session, mode: Mode, report: &mut Tour
     };
     let ended = timeout(PATIENCE, demonstrated).await.unwrap_or_else(|_| Err(Failure::answer(STUCK)));
     let milliseconds = begun.elapsed().as_micros() as f64 / 1e3;
-    let error = ended.as_ref().err().map(|failure| format!("{}: {}", failure.code(), failure.message));
+    let error = ended.as_ref().err().map(|failure| format!("{}: {}", failure.code(), failure.message()));
     report.modes.push(Demonstration { mode: mode.name(), ok: ended.is_ok(), steps, milliseconds, error });
     ended
 }

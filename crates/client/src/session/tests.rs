@@ -36,9 +36,9 @@ use super::Session;
 use crate::{
     cli::Cli,
     config::{Config, Job},
-    failure::{Failure, Kind},
+    failure::Failure,
     modes::client_streaming::upload,
-    timeline::Timeline,
+    show,
 };
 
 /// For what takes far less on any machine.
@@ -159,7 +159,7 @@ async fn session_for(deadline: &str, servers: &[&Server]) -> Session {
     let arguments = format!("client -q --deadline {deadline} --server {} unary status", servers.join(","));
     let cli = Cli::try_parse_from(arguments.split(' ')).unwrap();
     let config = Config::new(cli.options, Job::try_from(cli.command).unwrap()).unwrap();
-    Session::open(&config, &Timeline::new(&config).unwrap()).await.unwrap()
+    Session::open(&config, &show::timeline(&config).unwrap()).await.unwrap()
 }
 
 async fn multiply(session: &Session) -> Result<i64, Failure> {
@@ -174,7 +174,7 @@ async fn calls_go_to_all_servers_in_turn() {
         (0..3).map(|_| Server::answering(|| Status::not_found("no").into_http(), None)).collect();
     let session = session(&servers.iter().map(|(server, _)| server).collect::<Vec<_>>()).await;
     for _ in 0..30 {
-        assert_eq!(multiply(&session).await.unwrap_err().kind, Kind::Status(Code::NotFound));
+        assert!(multiply(&session).await.unwrap_err().is_status(Code::NotFound));
     }
     let calls: Vec<_> = servers.iter().map(|(_, calls)| calls.load(SeqCst)).collect();
     assert_eq!(calls, [10, 10, 10]);
@@ -340,6 +340,6 @@ async fn an_answer_that_begins_and_does_not_come_is_given_up_and_its_server_left
     let (server, _) = Server::answering(answer, None);
     let session = session_for("500ms", &[&server]).await;
     let before = Instant::now();
-    assert_eq!(multiply(&session).await.unwrap_err().kind, Kind::Status(Code::DeadlineExceeded));
+    assert!(multiply(&session).await.unwrap_err().is_status(Code::DeadlineExceeded));
     assert!(!super::lock(&session.network.servers).has_one(before));
 }

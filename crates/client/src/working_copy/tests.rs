@@ -271,7 +271,7 @@ fn what_an_exchange_left_that_was_cut_short_is_not_thrown_away() {
         fs::write(beside(&path, what), "saved by an editor").unwrap();
         let Kept { copy, directory: _directory, .. } = kept;
         drop(copy);
-        let refused = WorkingCopy::open(&path, "notes").unwrap_err().message;
+        let refused = WorkingCopy::open(&path, "notes").unwrap_err().message().to_owned();
         assert!(refused.contains("is not in the document"), "{refused}");
         // What the document has is not needed.
         fs::write(beside(&path, what), "one\n").unwrap();
@@ -326,7 +326,7 @@ fn what_could_not_be_written_is_not_there() {
     for blocked in ["new", "sync-new"] {
         let blocked = beside(&kept.path(), blocked);
         fs::create_dir(&blocked).unwrap();
-        let failed = kept.write().unwrap_err().message;
+        let failed = kept.write().unwrap_err().message().to_owned();
         assert!(failed.contains("cannot be written"), "{failed}");
         fs::remove_dir(&blocked).unwrap();
         kept.left_overs(&[]);

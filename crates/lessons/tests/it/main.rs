@@ -22,14 +22,14 @@ mod wrong_mode;
 
 use std::{io, time::Duration};
 
-use client::Diagram;
 use lessons::proto::POOL;
+use timeline::Diagram;
 
 /// Runs half a lesson, which draws as it does for a learner.
 fn run<T>(half: impl AsyncFnOnce(Diagram) -> anyhow::Result<T>) -> T {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     runtime.block_on(async {
-        let half = half(Diagram::timeless(io::sink(), &POOL));
+        let half = half(Diagram::timeless(io::sink(), &POOL, transport::explain));
         tokio::time::timeout(Duration::from_secs(60), half).await.expect("ends by itself").unwrap()
     })
 }

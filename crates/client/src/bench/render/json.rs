@@ -4,12 +4,10 @@
 use std::io::{self, Write};
 
 use serde_json::{Value, json};
+use timeline::words::json_line;
 
 use super::Renderer;
-use crate::{
-    bench::{Amount, Bench, Summary, report::Measured},
-    words::json_line,
-};
+use crate::bench::{Amount, Bench, Summary, report::Measured};
 
 pub(super) struct Json<W> {
     out: W,

@@ -8,18 +8,16 @@ use std::{
 
 use console::Style;
 use shared_chart::Unit;
+use timeline::words::printable;
 
 use super::Renderer;
-use crate::{
-    bench::{
-        Summary,
-        load::Schedule,
-        recommend::Recommendation,
-        report::{Figures, Measured},
-        server::ServerCpu,
-        ways::{Goal, TimeOf},
-    },
-    words::printable,
+use crate::bench::{
+    Summary,
+    load::Schedule,
+    recommend::Recommendation,
+    report::{Figures, Measured},
+    server::ServerCpu,
+    ways::{Goal, TimeOf},
 };
 
 pub(super) struct Text<W> {

@@ -4,12 +4,10 @@
 use std::io::{self, Write};
 
 use serde_json::{Value, json};
+use timeline::words::json_line;
 
 use super::Renderer;
-use crate::{
-    check::{Ended, Summary, outcome::Verdict},
-    words::json_line,
-};
+use crate::check::{Ended, Summary, outcome::Verdict};
 
 pub(super) struct Json<W>(W);
 

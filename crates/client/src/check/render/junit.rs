@@ -7,12 +7,10 @@ use std::{
 };
 
 use http::Uri;
+use timeline::words::printable;
 
 use super::Renderer;
-use crate::{
-    check::{Ended, Summary, outcome::Verdict},
-    words::printable,
-};
+use crate::check::{Ended, Summary, outcome::Verdict};
 
 pub(super) struct Junit<W> {
     out: W,
@@ -58,7 +56,7 @@ impl<W: Write + Send> Renderer for Junit<W> {
         let (mut tests, mut errors) = (summary.counts.iter().sum::<u64>(), 0);
         if let Some(failure) = &summary.failure {
             (tests, errors) = (tests + 1, 1);
-            let message = xml(&failure.message);
+            let message = xml(failure.message());
             writeln!(
                 self.cases,
                 "    <testcase classname=\"check\" name=\"all\"><error message=\"{message}\"/></testcase>"

@@ -8,12 +8,12 @@ use std::{
 use console::Style;
 use http::Uri;
 use indicatif::ProgressBar;
+use timeline::words::{counted, printable};
 
 use super::Renderer;
 use crate::{
     bar,
     check::{Ended, Summary, outcome::Verdict},
-    words::{counted, printable},
 };
 
 pub(super) struct Text<W> {

@@ -18,6 +18,7 @@ use shared_proto::{
     },
     limits::TEXT_BYTES,
 };
+use timeline::words::{counted, printable};
 use tokio::sync::mpsc;
 use tokio_stream::{Stream, StreamExt as _, once, wrappers::ReceiverStream};
 use tonic::Streaming;
@@ -27,9 +28,7 @@ use crate::{
     config::Since,
     failure::Failure,
     lines::Lines,
-    session::Session,
-    timeline::tap::Tap,
-    words::{counted, printable},
+    session::{Session, Tap},
 };
 
 /// Posts that the server has not accepted yet. With more, nothing is read from

@@ -8,13 +8,14 @@ use std::time::SystemTime;
 
 use shared_document::{Document, NoDocument};
 use shared_proto::fourmodes::v1::{ChatResponse, chat_request::Action, chat_response::Response};
+use timeline::words::counted;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
 use uuid::Uuid;
 
 use self::replica::Replica;
-use crate::{config::Since, failure::Failure, modes::tour::Step, session::Session, words::counted};
+use crate::{config::Since, failure::Failure, modes::tour::Step, session::Session};
 
 pub(crate) async fn demonstrate(session: &Session, steps: &mut Vec<Step>) -> Result<(), Failure> {
     session.note(

@@ -9,7 +9,10 @@ use tokio::sync::mpsc;
 use tokio_stream::{StreamExt as _, once, wrappers::ReceiverStream};
 use tonic::Streaming;
 
-use crate::{failure::Failure, session::Session, timeline::tap::Tap};
+use crate::{
+    failure::Failure,
+    session::{Session, Tap},
+};
 
 /// What a request has of changes, in bytes, unless a single one is longer.
 const REQUEST: usize = 1 << 20;

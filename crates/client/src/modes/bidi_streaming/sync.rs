@@ -8,13 +8,13 @@ use std::{fmt, path::Path, time::Instant};
 
 use serde::Serialize;
 use shared_document::NoDocument;
+use timeline::words::{counted, printable};
 use tokio::{task::block_in_place, time::MissedTickBehavior};
 
 use super::replica::Replica;
 use crate::{
     failure::Failure,
     session::Session,
-    words::{counted, printable},
     working_copy::{LOOK, Look, WorkingCopy},
 };
 

@@ -15,6 +15,7 @@ use shared_proto::fourmodes::v1::{
     DeviceStatistics, RecordReadingsRequest, RecordReadingsResponse,
     client_streaming_service_client::ClientStreamingServiceClient,
 };
+use timeline::words::{counted, printable};
 use tokio::{
     sync::mpsc,
     time::{Instant, timeout_at},
@@ -26,7 +27,6 @@ use crate::{
     failure::Failure,
     readings::{self, Batch, Input, Portion, Refused},
     session::Session,
-    words::{counted, printable},
 };
 
 /// How many portions may be read, and batches sent, ahead of what the network

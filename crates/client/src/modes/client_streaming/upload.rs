@@ -22,18 +22,13 @@ use shared_proto::Reason;
 use shared_proto::bytestream::{
     QueryWriteStatusRequest, QueryWriteStatusResponse, WriteRequest, byte_stream_client::ByteStreamClient,
 };
+use timeline::words::printable;
 use tokio::sync::{mpsc, oneshot};
 use tokio_stream::Stream;
 use tonic::Code;
 use uuid::Uuid;
 
-use crate::{
-    bar,
-    failure::{Failure, Kind},
-    modes::tour::Step,
-    session::Session,
-    words::printable,
-};
+use crate::{bar, failure::Failure, modes::tour::Step, session::Session};
 
 /// How many chunks may be read ahead of what the network takes.
 const AHEAD: usize = 4;
@@ -191,7 +186,7 @@ impl Transfer<'_> {
         let status = client.query_write_status(self.session.unary_request(request)).await;
         match status.map_err(Failure::from) {
             Ok(status) => Ok(status.into_inner()),
-            Err(failure) if failure.kind == Kind::Status(Code::NotFound) => {
+            Err(failure) if failure.is_status(Code::NotFound) => {
                 Ok(QueryWriteStatusResponse { committed_size: 0, complete: false })
             }
             Err(failure) => Err(failure),

@@ -16,6 +16,7 @@ use shared_proto::{
     RESOURCE_NAME_HEADER,
     bytestream::{ReadRequest, ReadResponse, byte_stream_client::ByteStreamClient},
 };
+use timeline::words::printable;
 use tonic::{Code, Streaming, metadata::MetadataMap};
 
 use super::super::client_streaming::upload::DEMONSTRATION;
@@ -25,7 +26,6 @@ use crate::{
     modes::tour::{Step, expect_code},
     part::Part,
     session::Session,
-    words::printable,
 };
 
 #[derive(Debug, Default, Serialize)]

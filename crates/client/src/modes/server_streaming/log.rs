@@ -10,15 +10,10 @@ use shared_proto::fourmodes::v1::{
     server_streaming_service_client::ServerStreamingServiceClient, tail_log_request::Start,
     tail_log_response::Event,
 };
+use timeline::words::{counted, printable};
 
 use super::next;
-use crate::{
-    cli::Place,
-    failure::Failure,
-    lines::LONGEST_LINE,
-    session::Session,
-    words::{counted, printable},
-};
+use crate::{cli::Place, failure::Failure, lines::LONGEST_LINE, session::Session};
 
 #[derive(Debug, Default, Serialize)]
 pub(crate) struct Log {

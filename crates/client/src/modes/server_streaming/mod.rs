@@ -16,6 +16,7 @@ use shared_proto::{
     },
     limits,
 };
+use timeline::words::counted;
 use tokio::time::timeout;
 use tonic::{Code, Streaming};
 
@@ -26,7 +27,6 @@ use crate::{
     failure::Failure,
     modes::tour::{Step, expect_code},
     session::Session,
-    words::counted,
 };
 
 #[derive(Debug, Default, Serialize)]

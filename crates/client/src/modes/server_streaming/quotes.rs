@@ -9,13 +9,13 @@ use shared_proto::fourmodes::v1::{
     self as pb, Quote, WatchQuotesRequest, server_streaming_service_client::ServerStreamingServiceClient,
     watch_quotes_response::Event,
 };
+use timeline::words::{counted, printable};
 
 use super::{next, wire};
 use crate::{
     config::{Delivery, Watch},
     failure::Failure,
     session::Session,
-    words::{counted, printable},
 };
 
 #[derive(Debug, Default, Serialize)]

@@ -12,16 +12,13 @@ use shared_proto::fourmodes::v1::{
     server_streaming_service_client::ServerStreamingServiceClient, submit_task_request::Work,
     watch_task_response::Event,
 };
+use timeline::words::counted;
 use tonic::Code;
 use uuid::Uuid;
 
 use super::next;
 use crate::modes::{task::Task, tour::Step};
-use crate::{
-    failure::{Failure, Kind},
-    session::Session,
-    words::counted,
-};
+use crate::{failure::Failure, session::Session};
 
 #[derive(Debug, Default, Serialize)]
 pub(crate) struct Watched {
@@ -98,7 +95,7 @@ pub(super) async fn demonstrate(session: &Session, steps: &mut Vec<Step>) -> Res
     let submitted =
         session.unary_at_home(request, async |mut client, request| client.submit_task(request).await).await;
     let submitted = match submitted {
-        Err(failure) if failure.kind == Kind::Status(Code::Unimplemented) => {
+        Err(failure) if failure.is_status(Code::Unimplemented) => {
             session.note("This server takes no tasks, as it does not serve the unary mode.");
             return Ok(());
         }

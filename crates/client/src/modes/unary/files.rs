@@ -5,12 +5,9 @@ use std::fmt;
 use indicatif::HumanBytes;
 use serde::Serialize;
 use shared_proto::fourmodes::v1::ListFilesRequest;
+use timeline::words::{counted, printable};
 
-use crate::{
-    failure::Failure,
-    session::Session,
-    words::{counted, printable},
-};
+use crate::{failure::Failure, session::Session};
 
 /// How many files a page has.
 const PAGE: i32 = 1000;

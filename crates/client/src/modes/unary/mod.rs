@@ -7,11 +7,12 @@ use std::fmt;
 
 use serde::Serialize;
 use shared_proto::fourmodes::v1::{GetStatusRequest, Mode, MultiplyRequest};
+use timeline::words::printable;
 use tonic::Code;
 
 pub(crate) use self::tasks::{cancel, submit, task};
 use crate::modes::tour::{Step, expect_code};
-use crate::{failure::Failure, session::Session, words::printable};
+use crate::{failure::Failure, session::Session};
 
 #[derive(Debug, Default, Serialize)]
 pub(crate) struct Product {

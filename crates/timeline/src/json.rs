@@ -9,17 +9,20 @@ use std::{
 use grpc_wire::code_name;
 use http::HeaderMap;
 use serde_json::{Map, Value, json};
+use tonic_types::StatusExt as _;
 
-use super::{Event, Kind, Outcome, Renderer, Side};
-use crate::{failure::details, words::json_line};
+use crate::{Event, Kind, Outcome, Renderer, Side, details, result, words::json_line};
 
-pub(super) struct Json<W> {
+/// Writes events as lines of JSON.
+#[derive(Debug)]
+pub struct Json<W> {
     out: W,
     quiet: bool,
 }
 
 impl<W: Write> Json<W> {
-    pub(super) fn new(out: W, quiet: bool) -> Self {
+    /// With `quiet` only what the user asked for is written.
+    pub fn new(out: W, quiet: bool) -> Self {
         Self { out, quiet }
     }
 
@@ -50,17 +53,8 @@ impl<W: Write + Send> Renderer for Json<W> {
     }
 
     fn outcome(&mut self, outcome: &Outcome) -> io::Result<()> {
-        let mut line = json!({
-            "type": "result",
-            "mode": outcome.mode,
-            "scenario": outcome.scenario,
-            "ok": outcome.failure.is_none(),
-            "value": outcome.value,
-        });
-        if let Some(failure) = &outcome.failure {
-            line["error"] = failure.json();
-        }
-        self.write(&line)
+        let Outcome { mode, scenario, value, failed, .. } = outcome;
+        self.write(&result(mode, scenario, value.clone(), failed.as_ref()))
     }
 }
 
@@ -103,7 +97,7 @@ fn kind_and_fields(kind: &Kind<'_>) -> (&'static str, Value) {
                 "only": only,
                 "code": code_name(status.code()),
                 "message": status.message(),
-                "details": details(status),
+                "details": details(&status.get_error_details()),
                 "metadata": fields(metadata),
             }),
         ),
@@ -142,7 +136,7 @@ mod tests {
 
     #[test]
     fn everything_that_can_happen() {
-        let drawn = super::super::sample::drawn(Json::new(Vec::new(), false)).unwrap();
+        let drawn = crate::sample::drawn(Json::new(Vec::new(), false)).unwrap();
         insta::assert_snapshot!(String::from_utf8(drawn.out).unwrap());
     }
 }

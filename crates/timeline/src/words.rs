@@ -2,19 +2,20 @@
 
 use std::borrow::Cow;
 
+use console::measure_text_width;
 use indicatif::HumanCount;
 use serde_json::Value;
 use shared_process::is_unseen;
 
 /// `1 quote`, `1,000 quotes`.
-pub(crate) fn counted(count: u64, one: &str) -> String {
+pub fn counted(count: u64, one: &str) -> String {
     let plural = if count == 1 { "" } else { "s" };
     format!("{} {one}{plural}", HumanCount(count))
 }
 
 /// What a peer sent, made harmless for a terminal: what cannot be seen is shown
 /// by its number.
-pub(crate) fn printable(text: &str) -> Cow<'_, str> {
+pub fn printable(text: &str) -> Cow<'_, str> {
     if !text.contains(is_unseen) {
         return Cow::Borrowed(text);
     }
@@ -27,7 +28,7 @@ pub(crate) fn printable(text: &str) -> Cow<'_, str> {
 
 /// A value as a line of JSON. What is unseen in a string would act on a terminal;
 /// JSON itself escapes only a part of it.
-pub(crate) fn json_line(value: &Value) -> String {
+pub fn json_line(value: &Value) -> String {
     let mut line = String::new();
     for c in value.to_string().chars() {
         match c {
@@ -39,9 +40,38 @@ pub(crate) fn json_line(value: &Value) -> String {
     line
 }
 
+/// A paragraph on lines of at most `columns`, the first after `heading` and the
+/// others below its end.
+pub fn paragraph(heading: &str, text: &str, columns: usize) -> String {
+    let indent = measure_text_width(heading);
+    let mut lines = heading.to_owned();
+    let mut column = indent;
+    for word in text.split_whitespace() {
+        let width = measure_text_width(word);
+        if column > indent && column + 1 + width > columns {
+            lines.push('\n');
+            lines.push_str(&" ".repeat(indent));
+            column = indent;
+        } else if column > indent {
+            lines.push(' ');
+            column += 1;
+        }
+        lines.push_str(word);
+        column += width;
+    }
+    lines
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn paragraphs_hang_below_their_heading() {
+        let text = paragraph("do  ", &"word ".repeat(30), 100);
+        assert!(text.lines().all(|line| line.len() <= 100 && line.get(4..8) == Some("word")), "{text}");
+        assert_eq!(text.lines().count(), 2);
+    }
 
     #[test]
     fn what_cannot_be_seen_is_shown_by_its_number() {

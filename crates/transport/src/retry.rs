@@ -5,19 +5,21 @@ use std::time::Duration;
 use tonic::metadata::MetadataMap;
 
 /// More than this no policy may allow.
-pub(crate) const MOST_ATTEMPTS: u32 = 5;
+pub const MOST_ATTEMPTS: u32 = 5;
 
 /// What the server says of another attempt, in `grpc-retry-pushback-ms`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Pushback {
+pub enum Pushback {
+    /// After this pause.
     After(Duration),
+    /// There is to be none.
     Never,
 }
 
 impl Pushback {
     /// What is no number of milliseconds, or is there twice, means that there is
     /// to be no other attempt.
-    pub(crate) fn of(metadata: &MetadataMap) -> Option<Self> {
+    pub fn of(metadata: &MetadataMap) -> Option<Self> {
         let mut values = metadata.get_all("grpc-retry-pushback-ms").iter();
         let first = values.next()?;
         let milliseconds = first.to_str().ok().and_then(|text| text.parse::<u32>().ok());
@@ -31,7 +33,7 @@ impl Pushback {
 /// Keeps a client from making things worse for servers that fail: when more
 /// than a few calls fail, each is made once.
 #[derive(Debug)]
-pub(crate) struct Throttle {
+pub struct Throttle {
     /// In tenths.
     tokens: u32,
 }
@@ -47,15 +49,18 @@ impl Throttle {
     const A_FAILURE_COSTS: u32 = 10;
     const A_SUCCESS_GIVES: u32 = 1;
 
-    pub(crate) fn succeeded(&mut self) {
+    /// A call ended well.
+    pub fn succeeded(&mut self) {
         self.tokens = (self.tokens + Self::A_SUCCESS_GIVES).min(Self::FULL);
     }
 
-    pub(crate) fn failed(&mut self) {
+    /// A call failed, by which others may fail as well.
+    pub fn failed(&mut self) {
         self.tokens = self.tokens.saturating_sub(Self::A_FAILURE_COSTS);
     }
 
-    pub(crate) fn allows_another(&self) -> bool {
+    /// Whether a call may be made again.
+    pub fn allows_another(&self) -> bool {
         self.tokens > Self::FULL / 2
     }
 }
@@ -63,14 +68,14 @@ impl Throttle {
 /// The pauses between attempts: any length up to a bound that doubles. Of a
 /// thousand clients that lost the same server no two come back together.
 #[derive(Debug, Default)]
-pub(crate) struct Backoff {
+pub struct Backoff {
     pauses: u32,
 }
 
 impl Backoff {
     /// The next pause, and not less than was asked for, unless the server says
     /// how long it has to be: then the bound begins anew.
-    pub(crate) fn pause(&mut self, pushback: Option<Pushback>, asked: Option<Duration>) -> Duration {
+    pub fn pause(&mut self, pushback: Option<Pushback>, asked: Option<Duration>) -> Duration {
         const FIRST: Duration = Duration::from_millis(100);
         const LONGEST: Duration = Duration::from_secs(2);
         if let Some(Pushback::After(pause)) = pushback {

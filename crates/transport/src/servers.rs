@@ -10,7 +10,7 @@ const FIRST: Duration = Duration::from_secs(1);
 /// The servers in turn, without those that are left out for a while because
 /// they failed. There is at least one.
 #[derive(Debug)]
-pub(crate) struct Servers {
+pub struct Servers {
     all: Vec<Server>,
     /// Whose turn it is.
     next: usize,
@@ -27,23 +27,25 @@ struct Server {
 
 impl Servers {
     /// From a random one on: the clients of a group spread over it.
-    pub(crate) fn new(uris: &[Uri]) -> Self {
+    pub fn new(uris: &[Uri]) -> Self {
         let server = |uri: &Uri| Server { uri: uri.clone(), failures: 0, ejected: None };
         Self { all: uris.iter().map(server).collect(), next: fastrand::usize(..uris.len().max(1)) }
     }
 
-    pub(crate) fn uri(&self, server: usize) -> &Uri {
+    /// The address of a server.
+    pub fn uri(&self, server: usize) -> &Uri {
         &self.all[server].uri
     }
 
-    pub(crate) fn count(&self) -> usize {
+    /// How many servers there are.
+    pub fn count(&self) -> usize {
         self.all.len()
     }
 
     /// The next server in turn; when all are left out, the one that is so for
     /// the shortest time. Whether one whose time is over works again is found
     /// out by one call, and not by all that come meanwhile.
-    pub(crate) fn choose(&mut self, now: Instant) -> usize {
+    pub fn choose(&mut self, now: Instant) -> usize {
         let in_turn = (0..self.all.len()).map(|n| (self.next + n) % self.all.len());
         let left =
             |server: &usize| self.all[*server].ejected.map(|until| until.saturating_duration_since(now));
@@ -58,24 +60,24 @@ impl Servers {
     }
 
     /// Gives the turn back.
-    pub(crate) fn return_turn(&mut self, server: usize) {
+    pub fn return_turn(&mut self, server: usize) {
         self.next = server;
     }
 
     /// Whether any server is not left out.
-    pub(crate) fn has_one(&self, now: Instant) -> bool {
+    pub fn has_one(&self, now: Instant) -> bool {
         self.all.iter().any(|server| server.ejected.is_none_or(|until| until <= now))
     }
 
     /// Whether any but this one is not left out.
-    pub(crate) fn has_another(&self, server: usize, now: Instant) -> bool {
+    pub fn has_another(&self, server: usize, now: Instant) -> bool {
         let others = self.all.iter().enumerate().filter(|(other, _)| *other != server);
         others.map(|(_, other)| other).any(|other| other.ejected.is_none_or(|until| until <= now))
     }
 
     /// Leaves a server out that has failed: for a second, twice as long with
     /// each failure that follows, and not less than it asks for.
-    pub(crate) fn eject(&mut self, server: usize, asked: Option<Duration>, now: Instant) -> Duration {
+    pub fn eject(&mut self, server: usize, asked: Option<Duration>, now: Instant) -> Duration {
         const LONGEST: Duration = Duration::from_secs(30);
         let server = &mut self.all[server];
         let time = FIRST.saturating_mul(1 << server.failures.min(10)).max(asked.unwrap_or_default());
@@ -85,7 +87,8 @@ impl Servers {
         time
     }
 
-    pub(crate) fn worked(&mut self, server: usize) {
+    /// Takes a server back that has done its work.
+    pub fn worked(&mut self, server: usize) {
         let server = &mut self.all[server];
         (server.failures, server.ejected) = (0, None);
     }

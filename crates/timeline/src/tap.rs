@@ -3,6 +3,7 @@
 //! anywhere else.
 
 use std::{
+    error::Error,
     pin::Pin,
     sync::{
         Arc,
@@ -15,24 +16,21 @@ use grpc_wire::{
     body::{Observer, Seen, observe},
     frames::{Frames, Part},
 };
-use http::{StatusCode, Uri};
+use http::{HeaderMap, StatusCode, Uri};
 use http_body::Body as _;
 use prost_reflect::MessageDescriptor;
-use tonic::{Code, Status, body::Body, transport::Channel};
+use tonic::{Status, body::Body, transport::Channel};
 use tower::Service;
 
-use super::{Kind, Message, Side, Timeline};
-use crate::{
-    attached::Attached,
-    failure::{Failure, Kind as FailureKind},
-};
+use crate::{Kind, Message, Side, Timeline};
 
 /// A channel whose calls are on the timeline.
 #[derive(Debug, Clone)]
-pub struct Tap {
-    channel: Channel,
+pub struct Tap<C = Channel> {
+    channel: C,
     timeline: Timeline,
-    attached: Arc<Attached>,
+    /// What goes along with every call.
+    metadata: HeaderMap,
     client: Arc<str>,
     /// Where there are several.
     server: Option<Uri>,
@@ -42,10 +40,11 @@ pub struct Tap {
 /// Whether an answer has begun, by which a call is the server's alone. A status
 /// without anything before it is none.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Answer(Arc<AtomicBool>);
+pub struct Answer(Arc<AtomicBool>);
 
 impl Answer {
-    pub(crate) fn has_begun(&self) -> bool {
+    /// Whether it has.
+    pub fn has_begun(&self) -> bool {
         self.0.load(Relaxed)
     }
 
@@ -57,39 +56,44 @@ impl Answer {
     }
 }
 
-impl Tap {
-    pub(crate) fn new(
-        channel: Channel,
+impl<C> Tap<C> {
+    /// Puts the calls on a channel on a timeline, under the name of a client, and of
+    /// a server where there are several. `metadata` goes along with each.
+    pub fn new(
+        channel: C,
         timeline: Timeline,
-        attached: Arc<Attached>,
+        metadata: HeaderMap,
         client: &str,
         server: Option<Uri>,
     ) -> Self {
-        Self { channel, timeline, attached, client: client.into(), server, answer: Answer::default() }
+        Self { channel, timeline, metadata, client: client.into(), server, answer: Answer::default() }
     }
 
     /// To the calls that are made by this.
-    pub(crate) fn answer(&self) -> Answer {
+    pub fn answer(&self) -> Answer {
         self.answer.clone()
     }
 }
 
-impl Service<http::Request<Body>> for Tap {
+impl<C> Service<http::Request<Body>> for Tap<C>
+where
+    C: Service<http::Request<Body>, Response = http::Response<Body>>,
+    C::Error: Error + 'static,
+    C::Future: Send + 'static,
+{
     type Response = http::Response<Body>;
-    type Error = tonic::transport::Error;
+    type Error = C::Error;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        Service::poll_ready(&mut self.channel, cx)
+        self.channel.poll_ready(cx)
     }
 
     fn call(&mut self, mut request: http::Request<Body>) -> Self::Future {
-        let (timeline, attached) = (self.timeline.clone(), self.attached.clone());
-        let answer = self.answer.clone();
+        let (timeline, answer) = (self.timeline.clone(), self.answer.clone());
         timeline.note_call();
-        attached.ask_for_faults(request.headers_mut());
+        request.headers_mut().extend(self.metadata.clone());
         if !timeline.is_drawn() {
-            attached.identify(&mut request);
             let response = self.channel.call(request);
             return Box::pin(async move {
                 let response = response.await?;
@@ -102,7 +106,6 @@ impl Service<http::Request<Body>> for Tap {
         let method = timeline.method(path);
         let call = Call { timeline, client: self.client.clone() };
         call.record(Kind::Request { path, metadata: request.headers(), server: self.server.as_ref() });
-        attached.identify(&mut request);
         let request = request.map(|body| {
             let messages = Messages::new(Side::Client, method.as_ref().map(|method| method.input()));
             observe(body, Requests { messages, call: call.clone(), half_closed: false })
@@ -161,19 +164,17 @@ impl OpenCall {
         response.map(|body| observe(body, Responses { messages, open: self }))
     }
 
-    fn ended(&mut self, status: &Status, only: bool, metadata: &http::HeaderMap) {
+    fn ended(&mut self, status: &Status, only: bool, metadata: &HeaderMap) {
         if std::mem::take(&mut self.open) {
             self.call.record(Kind::Trailers { status, only, metadata });
         }
     }
 
-    fn broke(&mut self, error: &(dyn std::error::Error + 'static)) {
+    fn broke(&mut self, error: &(dyn Error + 'static)) {
         if std::mem::take(&mut self.open) {
-            match Failure::from_transport(error) {
-                failure if failure.kind == FailureKind::Status(Code::DeadlineExceeded) => {
-                    self.call.record(Kind::Cancel);
-                }
-                failure => self.call.record(Kind::Broken { reason: &failure.message }),
+            match self.call.timeline.explain(error) {
+                Some(reason) => self.call.record(Kind::Broken { reason: &reason }),
+                None => self.call.record(Kind::Cancel),
             }
         }
     }

@@ -5,17 +5,19 @@ use std::io::{self, Write};
 
 use grpc_wire::code_name;
 
-use super::{
-    Event, Kind, Outcome, Renderer, Side, at, ejected,
+use crate::{
+    Event, Kind, Outcome, Renderer, Side,
+    event::{at, ejected, headers, reconnect},
     fold::{Fold, Held},
-    headers, reconnect,
+    words::{counted, printable},
 };
-use crate::words::{counted, printable};
 
 /// In characters; a diagram with longer labels is too wide to read.
 const LABEL: usize = 80;
 
-pub(super) struct Mermaid<W> {
+/// Writes events as a sequence diagram.
+#[derive(Debug)]
+pub struct Mermaid<W> {
     out: W,
     fold: Fold,
     begun: bool,
@@ -24,7 +26,8 @@ pub(super) struct Mermaid<W> {
 }
 
 impl<W: Write> Mermaid<W> {
-    pub(super) fn new(out: W) -> Self {
+    /// Nothing is written before the first event.
+    pub fn new(out: W) -> Self {
         Self { out, fold: Fold::new(false), begun: false, told: false }
     }
 
@@ -93,10 +96,10 @@ impl<W: Write + Send> Renderer for Mermaid<W> {
         self.begin()?;
         let held = self.fold.end();
         self.catch_up(held)?;
-        if let Some(failure) = &outcome.failure
+        if let Some(failed) = &outcome.failed
             && !self.told
         {
-            let text = format!("{} {}", failure.code(), failure.message);
+            let text = format!("{} {}", failed.code, failed.message);
             writeln!(self.out, "    Note over server: {}", escaped(&text, LABEL))?;
         }
         self.out.flush()
@@ -143,7 +146,7 @@ mod tests {
 
     #[test]
     fn everything_that_can_happen() {
-        let drawn = super::super::sample::drawn(Mermaid::new(Vec::new())).unwrap();
+        let drawn = crate::sample::drawn(Mermaid::new(Vec::new())).unwrap();
         insta::assert_snapshot!(String::from_utf8(drawn.out).unwrap());
     }
 }

@@ -5,7 +5,7 @@ use std::{collections::VecDeque, time::Duration};
 
 use prost_reflect::MessageDescriptor;
 
-use super::{Event, Kind, Message, Side};
+use crate::{Event, Kind, Message, Side};
 
 /// How many messages are usually shown of a burst before the rest is folded.
 const FIRST: u64 = 10;
@@ -16,7 +16,7 @@ const SIGN_OF_LIFE: Duration = Duration::from_secs(1);
 
 /// A run: messages of either side with nothing else between them.
 #[derive(Debug)]
-pub(super) struct Fold {
+pub(crate) struct Fold {
     /// Whether time counts, as it does for somebody who watches.
     live: bool,
     /// How many messages are shown of a burst before the rest is folded.
@@ -34,7 +34,7 @@ pub(super) struct Fold {
 
 /// A message that was not shown when it passed.
 #[derive(Debug)]
-pub(super) struct Held {
+pub(crate) struct Held {
     at: Duration,
     client: String,
     from: Side,
@@ -45,7 +45,7 @@ pub(super) struct Held {
 }
 
 impl Fold {
-    pub(super) fn new(live: bool) -> Self {
+    pub(crate) fn new(live: bool) -> Self {
         Self {
             live,
             first: FIRST,
@@ -58,13 +58,13 @@ impl Fold {
     }
 
     /// With so many messages of a burst before the rest is folded.
-    pub(super) fn after(self, first: u64) -> Self {
+    pub(crate) fn after(self, first: u64) -> Self {
         Self { first, ..self }
     }
 
     /// Takes the next event. `None` when it is not to be shown now; otherwise
     /// what was held back and is to be shown before it.
-    pub(super) fn pass(&mut self, event: &Event<'_>) -> Option<(u64, Vec<Held>)> {
+    pub(crate) fn pass(&mut self, event: &Event<'_>) -> Option<(u64, Vec<Held>)> {
         match &event.kind {
             Kind::Message { from, number, message } => {
                 self.shows(event.at, event.client, *from, *number, message).then(|| self.flush())
@@ -124,19 +124,19 @@ impl Fold {
 
     /// [`flush`](Self::flush), when the burst has paused by now: whoever watches
     /// is not to wait for the next message to see the last one.
-    pub(super) fn flush_if_paused(&mut self, now: Duration) -> (u64, Vec<Held>) {
+    pub(crate) fn flush_if_paused(&mut self, now: Duration) -> (u64, Vec<Held>) {
         if self.live && now.saturating_sub(self.last_seen) >= PAUSE { self.flush() } else { (0, Vec::new()) }
     }
 
     /// Ends the run, like [`flush`](Self::flush).
-    pub(super) fn end(&mut self) -> (u64, Vec<Held>) {
+    pub(crate) fn end(&mut self) -> (u64, Vec<Held>) {
         self.burst = 0;
         self.flush()
     }
 }
 
 impl Held {
-    pub(super) fn event(&self) -> Event<'_> {
+    pub(crate) fn event(&self) -> Event<'_> {
         let message =
             Message { bytes: &self.bytes, compressed: self.compressed, descriptor: self.descriptor.as_ref() };
         Event {

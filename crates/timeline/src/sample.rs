@@ -7,11 +7,10 @@ use serde_json::json;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
-use super::{Event, Kind, Message, Outcome, Renderer, Side};
-use crate::failure::Failure;
+use crate::{Event, Failed, Kind, Message, Outcome, Renderer, Side};
 
 /// What a renderer makes of the sample.
-pub(super) fn drawn<R: Renderer>(mut renderer: R) -> io::Result<R> {
+pub(crate) fn drawn<R: Renderer>(mut renderer: R) -> io::Result<R> {
     let mut at = Duration::ZERO;
     let mut happen = |renderer: &mut R, client: &str, kind: Kind<'_>| {
         at += Duration::from_micros(1_234);
@@ -68,7 +67,11 @@ pub(super) fn drawn<R: Renderer>(mut renderer: R) -> io::Result<R> {
         scenario: "chat",
         value: json!({"heard": 30}),
         text: "30 events heard".to_owned(),
-        failure: Some(Failure::from(status)),
+        failed: Some(Failed {
+            code: "OUT_OF_RANGE",
+            message: status.message().to_owned(),
+            json: json!({ "code": "OUT_OF_RANGE" }),
+        }),
     })?;
     Ok(renderer)
 }

@@ -5,22 +5,21 @@ use std::time::Duration;
 use bytes::Bytes;
 use grpc_wire::frames::{Frames, Part};
 use http::HeaderMap;
+use prost_reflect::DescriptorPool;
 use shared_process::is_unseen;
-use shared_proto::POOL;
 use tonic::{Code, Status};
 
-use super::{Event, Kind, Message, Outcome, Renderer, Side, json::Json, mermaid::Mermaid, text::Text};
-use crate::failure::Failure;
+use crate::{Event, Failed, Json, Kind, Mermaid, Message, Outcome, Renderer, Side, Text};
 
-/// Draws what a server answered, in each format: a byte that chooses the method, a
-/// byte with the code of the status, a byte with the length of its message, the
-/// message, and then the body, of which the end is the status's details, too.
+/// Draws what a server answered, in each format: a byte that chooses the method of
+/// `pool`, a byte with the code of the status, a byte with the length of its message,
+/// the message, and then the body, of which the end is the status's details, too.
 ///
 /// Panics when anything is drawn that acts on a terminal.
-pub fn timeline(bytes: &[u8]) {
+pub fn timeline(pool: &DescriptorPool, bytes: &[u8]) {
     let Some((&[method, code, length], rest)) = bytes.split_first_chunk() else { return };
     let Some((message, body)) = rest.split_at_checked(usize::from(length)) else { return };
-    let methods: Vec<_> = POOL.services().flat_map(|service| service.methods().collect::<Vec<_>>()).collect();
+    let methods: Vec<_> = pool.services().flat_map(|service| service.methods().collect::<Vec<_>>()).collect();
     let method = &methods[usize::from(method) % methods.len()];
     let output = method.output();
     let status = Status::with_details(
@@ -52,7 +51,11 @@ pub fn timeline(bytes: &[u8]) {
             scenario: "multiply",
             value: serde_json::Value::Null,
             text: String::new(),
-            failure: Some(Failure::from(status.clone())),
+            failed: Some(Failed {
+                code: "UNKNOWN",
+                message: status.message().to_owned(),
+                json: status.message().into(),
+            }),
         };
         assert!(renderer.outcome(&outcome).is_ok());
     };

@@ -11,11 +11,13 @@ use crate::words::{counted, printable};
 
 /// The bytes of one message, without gRPC's prefix.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Message<'a> {
-    pub(crate) bytes: &'a [u8],
-    pub(crate) compressed: bool,
+pub struct Message<'a> {
+    /// As they came.
+    pub bytes: &'a [u8],
+    /// Whether gRPC has compressed them.
+    pub compressed: bool,
     /// `None` for an RPC that is in none of our protos.
-    pub(crate) descriptor: Option<&'a MessageDescriptor>,
+    pub descriptor: Option<&'a MessageDescriptor>,
 }
 
 /// How many elements of a list are shown in text.
@@ -26,7 +28,7 @@ const LEGIBLE: usize = 256;
 impl Message<'_> {
     /// By the protobuf JSON mapping, with the names of the proto and with
     /// 64-bit integers as numbers. `null` for what cannot be decoded.
-    pub(crate) fn json(&self) -> serde_json::Value {
+    pub fn json(&self) -> serde_json::Value {
         const OPTIONS: SerializeOptions = SerializeOptions::new()
             .stringify_64_bit_integers(false)
             .use_proto_field_name(true)
@@ -43,7 +45,7 @@ impl Message<'_> {
 
     /// On one line, for people: `a: 6  b: 7`. Times, empty strings and what is
     /// unspecified are left out, long lists and UUIDs are cut.
-    pub(crate) fn text(&self) -> String {
+    pub fn text(&self) -> String {
         match self.decoded() {
             Some(message) => {
                 let mut text = String::new();

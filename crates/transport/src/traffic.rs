@@ -17,30 +17,33 @@ use tokio::{
 
 /// Bytes in each direction, of one connection or of several.
 #[derive(Debug, Default)]
-pub(crate) struct Traffic {
+pub struct Traffic {
     sent: AtomicU64,
     received: AtomicU64,
 }
 
 impl Traffic {
-    pub(crate) fn sent(&self) -> u64 {
+    /// Bytes to the peer.
+    pub fn sent(&self) -> u64 {
         self.sent.load(Relaxed)
     }
 
-    pub(crate) fn received(&self) -> u64 {
+    /// Bytes from the peer.
+    pub fn received(&self) -> u64 {
         self.received.load(Relaxed)
     }
 }
 
 /// A socket whose bytes are counted.
 #[derive(Debug)]
-pub(crate) struct Counted {
+pub struct Counted {
     socket: TcpStream,
     traffic: Arc<Traffic>,
 }
 
 impl Counted {
-    pub(crate) fn new(socket: TcpStream, traffic: Arc<Traffic>) -> Self {
+    /// Counts the bytes of `socket` in `traffic` from now on.
+    pub fn new(socket: TcpStream, traffic: Arc<Traffic>) -> Self {
         Self { socket, traffic }
     }
 

@@ -1,17 +1,14 @@
 //! The diagram by itself, for a program that makes calls of its own.
 
-use std::{
-    io::{self, Write},
-    sync::{Arc, atomic::Ordering::Relaxed},
-};
+use std::io::{self, Write};
 
+use http::HeaderMap;
 use indicatif::ProgressBar;
 use prost_reflect::DescriptorPool;
 use serde_json::Value;
 use tonic::transport::Channel;
 
-use super::{Outcome, Renderer, Side, Tap, Timeline, text::Text};
-use crate::{attached::Attached, failure::Kind};
+use crate::{Explain, Outcome, Renderer, Side, Tap, Text, Timeline};
 
 /// Draws the calls on the channels that it watches as a sequence diagram, from
 /// what really passes, a line at a time while it happens.
@@ -24,21 +21,21 @@ pub struct Diagram {
 
 impl Diagram {
     /// On stdout, as wide and as colourful as the terminal that it is, if it is
-    /// one, with times since now. `pool` tells what is in the messages. To be
-    /// called within a runtime.
-    pub fn on_stdout(pool: &DescriptorPool) -> Self {
-        Self::new(Text::to_stdout(io::stdout(), false), pool)
+    /// one, with times since now. `pool` tells what is in the messages, `explain` why
+    /// a call broke. To be called within a runtime.
+    pub fn on_stdout(pool: &DescriptorPool, explain: Explain) -> Self {
+        Self::new(Text::to_stdout(io::stdout(), false), pool, explain)
     }
 
     /// Without times and colours, 100 columns wide: what happens in the same
     /// order is the same text.
-    pub fn timeless(out: impl Write + Send + 'static, pool: &DescriptorPool) -> Self {
-        Self::new(Text::timeless(out), pool)
+    pub fn timeless(out: impl Write + Send + 'static, pool: &DescriptorPool, explain: Explain) -> Self {
+        Self::new(Text::timeless(out), pool, explain)
     }
 
-    fn new(text: Text<impl Write + Send + 'static>, pool: &DescriptorPool) -> Self {
+    fn new(text: Text<impl Write + Send + 'static>, pool: &DescriptorPool, explain: Explain) -> Self {
         let renderers: Vec<Box<dyn Renderer>> = vec![Box::new(text.brief())];
-        Self { timeline: Timeline::with(renderers, true, pool.clone(), ProgressBar::hidden()) }
+        Self { timeline: Timeline::new(renderers, Some(pool.clone()), explain, ProgressBar::hidden()) }
     }
 
     /// A channel whose calls are drawn.
@@ -48,7 +45,7 @@ impl Diagram {
 
     /// Likewise, with a name, where there are several clients.
     pub fn watch_as(&self, client: &str, channel: Channel) -> Tap {
-        Tap::new(channel, self.timeline.clone(), Arc::new(Attached::nothing()), client, None)
+        Tap::new(channel, self.timeline.clone(), HeaderMap::new(), client, None)
     }
 
     /// Something that the client does by itself.
@@ -63,7 +60,7 @@ impl Diagram {
 
     /// Leaves out the calls that begin from now on, or draws them again.
     pub fn hush(&self, hushed: bool) {
-        self.timeline.shared.hushed.store(hushed, Relaxed);
+        self.timeline.hush(hushed);
     }
 
     /// Draws what was held back of a long run of messages, and nothing after
@@ -78,14 +75,8 @@ impl Diagram {
             scenario: "",
             value: Value::Null,
             text: String::new(),
-            failure: None,
+            failed: None,
         });
-        self.timeline.failure().map_or(Ok(()), |failure| {
-            let kind = match failure.kind {
-                Kind::ReaderGone => io::ErrorKind::BrokenPipe,
-                _ => io::ErrorKind::Other,
-            };
-            Err(io::Error::new(kind, failure.message))
-        })
+        self.timeline.error().map_or(Ok(()), Err)
     }
 }

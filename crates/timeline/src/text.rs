@@ -12,12 +12,12 @@ use grpc_wire::{
 };
 use tonic::Code;
 
-use super::{
-    Event, Kind, Outcome, Renderer, Side, at, ejected,
+use crate::{
+    Event, Kind, Outcome, Renderer, Side,
+    event::{at, ejected, headers, reconnect},
     fold::{Fold, Held},
-    headers, reconnect,
+    words::{counted, printable},
 };
-use crate::words::{counted, printable};
 
 /// Where stdout is no terminal, in columns.
 const WIDTH: usize = 100;
@@ -28,7 +28,9 @@ const NO_TIMES: usize = 4;
 /// How many messages of a burst a diagram shows that has something to tell.
 const FEW: u64 = 3;
 
-pub(super) struct Text<W> {
+/// Draws events as a sequence diagram, line by line.
+#[derive(Debug)]
+pub struct Text<W> {
     out: W,
     /// Of the whole diagram, in columns.
     width: usize,
@@ -44,8 +46,9 @@ pub(super) struct Text<W> {
 }
 
 impl<W: Write> Text<W> {
-    /// As wide and as colourful as the terminal that stdout is, if it is one.
-    pub(super) fn to_stdout(out: W, quiet: bool) -> Self {
+    /// As wide and as colourful as the terminal that stdout is, if it is one. With
+    /// `quiet` only what the user asked for is written.
+    pub fn to_stdout(out: W, quiet: bool) -> Self {
         let width = match Term::stdout().size_checked() {
             // The names above the life lines stick out by two columns.
             Some((_, columns)) => usize::from(columns).saturating_sub(2).clamp(60, 120),
@@ -61,12 +64,12 @@ impl<W: Write> Text<W> {
     }
 
     /// Without times: the same events are the same text.
-    pub(super) fn timeless(out: W) -> Self {
+    pub(crate) fn timeless(out: W) -> Self {
         Self { times: NO_TIMES, fold: Fold::new(false), ..Self::new(out, WIDTH, false, false) }
     }
 
     /// With few messages of a run of them.
-    pub(super) fn brief(self) -> Self {
+    pub(crate) fn brief(self) -> Self {
         Self { fold: self.fold.after(FEW), ..self }
     }
 
@@ -309,13 +312,13 @@ mod tests {
 
     #[test]
     fn everything_that_can_happen() {
-        let drawn = super::super::sample::drawn(Text::new(Vec::new(), WIDTH, false, false)).unwrap();
+        let drawn = crate::sample::drawn(Text::new(Vec::new(), WIDTH, false, false)).unwrap();
         insta::assert_snapshot!(String::from_utf8(drawn.out).unwrap());
     }
 
     #[test]
     fn a_narrow_diagram_in_colour_keeps_its_lines_straight() {
-        let text = super::super::sample::drawn(Text::new(Vec::new(), 60, true, false)).unwrap();
+        let text = crate::sample::drawn(Text::new(Vec::new(), 60, true, false)).unwrap();
         let text = String::from_utf8(text.out).unwrap();
         assert!(text.contains("\u{1b}[32m"), "{text}");
         for line in text.lines().filter(|line| line.contains('│')) {

@@ -1,0 +1,242 @@
+//! Where the events of a run go.
+
+use std::{
+    error::Error,
+    fmt, io,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::{Duration, Instant},
+};
+
+use http::Uri;
+use indicatif::ProgressBar;
+use prost_reflect::{DescriptorPool, MethodDescriptor};
+use tokio_util::sync::CancellationToken;
+
+use crate::{Event, Kind, Outcome, Renderer};
+
+/// Says in a few words why a call broke; none, when it was its deadline.
+pub type Explain = fn(&(dyn Error + 'static)) -> Option<String>;
+
+/// How far a run got.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    /// No connection yet.
+    Connecting,
+    /// A call was made, and nothing came back, not even a header.
+    Unanswered,
+    /// Something came back.
+    UnderWay,
+}
+
+/// A handle to the timeline of a run.
+#[derive(Clone)]
+pub struct Timeline {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    begun: Instant,
+    /// What the messages of a call are; none, when only the outcome is drawn.
+    pool: Option<DescriptorPool>,
+    explain: Explain,
+    /// Whether calls that begin now are left out.
+    hushed: AtomicBool,
+    progress: ProgressBar,
+    /// How far the run got.
+    connected: AtomicBool,
+    called: AtomicBool,
+    answered: AtomicBool,
+    /// Cancelled when a renderer cannot write any more.
+    broken: CancellationToken,
+    inner: Mutex<Inner>,
+}
+
+struct Inner {
+    renderers: Vec<Box<dyn Renderer>>,
+    /// Nothing comes after the outcome, although a call may still be winding up.
+    finished: bool,
+    error: Option<io::Error>,
+}
+
+impl Timeline {
+    /// Begins now. `pool` tells what is in the messages of a call; without one only
+    /// the outcome is drawn. Renderers may write to the terminal that `progress` is
+    /// drawn on. To be called within a runtime.
+    pub fn new(
+        renderers: Vec<Box<dyn Renderer>>,
+        pool: Option<DescriptorPool>,
+        explain: Explain,
+        progress: ProgressBar,
+    ) -> Self {
+        let drawn = pool.is_some();
+        let timeline = Self {
+            shared: Arc::new(Shared {
+                begun: Instant::now(),
+                pool,
+                explain,
+                hushed: AtomicBool::new(false),
+                progress,
+                connected: AtomicBool::new(false),
+                called: AtomicBool::new(false),
+                answered: AtomicBool::new(false),
+                broken: CancellationToken::new(),
+                inner: Mutex::new(Inner { renderers, finished: false, error: None }),
+            }),
+        };
+        if drawn {
+            tokio::spawn(watch_for_pauses(Arc::downgrade(&timeline.shared)));
+        }
+        timeline
+    }
+
+    /// A connection is there.
+    pub fn connected(&self, client: &str, server: &Uri) {
+        self.shared.connected.store(true, Relaxed);
+        self.record(client, Kind::Connected { server });
+    }
+
+    /// One of several servers failed, and is left out for `time`.
+    pub fn ejected(&self, server: &Uri, time: Duration, reason: &str) {
+        self.record("client", Kind::Ejected { server, time, reason });
+    }
+
+    /// The connection was lost; the next attempt is made `after` a pause.
+    pub fn reconnecting(&self, attempt: u32, after: Duration, reason: &str) {
+        self.record("client", Kind::Reconnect { attempt, after, reason });
+    }
+
+    /// A word of explanation.
+    pub fn note(&self, text: &str) {
+        self.record("client", Kind::Note(text));
+    }
+
+    /// A line of what the user asked for, as it comes.
+    pub fn line(&self, text: &str) {
+        self.draw(|renderer, now| renderer.line(now, text));
+    }
+
+    /// Whether there is any use in looking at what passes.
+    pub(crate) fn is_drawn(&self) -> bool {
+        self.shared.pool.is_some() && !self.shared.hushed.load(Relaxed)
+    }
+
+    pub(crate) fn note_answer(&self) {
+        self.shared.answered.store(true, Relaxed);
+    }
+
+    pub(crate) fn note_call(&self) {
+        self.shared.called.store(true, Relaxed);
+    }
+
+    /// How far the run got.
+    pub fn stage(&self) -> Stage {
+        let [connected, called, answered] =
+            [&self.shared.connected, &self.shared.called, &self.shared.answered]
+                .map(|flag| flag.load(Relaxed));
+        match (connected, called, answered) {
+            (false, ..) => Stage::Connecting,
+            (_, true, false) => Stage::Unanswered,
+            _ => Stage::UnderWay,
+        }
+    }
+
+    /// A bar for long work.
+    pub fn progress(&self) -> &ProgressBar {
+        &self.shared.progress
+    }
+
+    /// Completes when nothing can be shown any more; [`error`](Self::error) tells
+    /// why.
+    pub async fn broken(&self) {
+        self.shared.broken.cancelled().await;
+    }
+
+    /// Why nothing could be shown any more, if so.
+    pub fn error(&self) -> Option<io::Error> {
+        self.lock().error.take()
+    }
+
+    /// Draws the outcome, and nothing after it.
+    pub fn finish(&self, outcome: &Outcome) {
+        self.shared.progress.finish_and_clear();
+        let mut inner = self.lock();
+        inner.draw(&self.shared.broken, |renderer| renderer.outcome(outcome));
+        inner.finished = true;
+    }
+
+    /// The method that a path such as `/package.Service/Method` names.
+    pub(crate) fn method(&self, path: &str) -> Option<MethodDescriptor> {
+        let (service, method) = path.strip_prefix('/')?.split_once('/')?;
+        let service = self.shared.pool.as_ref()?.get_service_by_name(service)?;
+        service.methods().find(|candidate| candidate.name() == method)
+    }
+
+    /// Why a call broke; none, when it was its deadline.
+    pub(crate) fn explain(&self, error: &(dyn Error + 'static)) -> Option<String> {
+        (self.shared.explain)(error)
+    }
+
+    /// Leaves out the calls that begin from now on, or draws them again.
+    pub(crate) fn hush(&self, hushed: bool) {
+        self.shared.hushed.store(hushed, Relaxed);
+    }
+
+    pub(crate) fn record(&self, client: &str, kind: Kind<'_>) {
+        if self.shared.pool.is_none() {
+            return;
+        }
+        let mut event = Event { at: Duration::ZERO, client, kind };
+        self.draw(|renderer, now| {
+            event.at = now;
+            renderer.event(&event)
+        });
+    }
+
+    pub(crate) fn draw(&self, mut draw: impl FnMut(&mut dyn Renderer, Duration) -> io::Result<()>) {
+        let mut inner = self.lock();
+        // Read here, where one passes at a time: the times in the output never
+        // run backwards.
+        let now = self.shared.begun.elapsed();
+        inner.draw(&self.shared.broken, |renderer| draw(renderer, now));
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.shared.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Tells the renderers that time goes by without events, until the run is over.
+async fn watch_for_pauses(shared: Weak<Shared>) {
+    loop {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        let Some(shared) = shared.upgrade() else { return };
+        Timeline { shared }.draw(|renderer, now| renderer.idle(now));
+    }
+}
+
+impl Inner {
+    fn draw(
+        &mut self,
+        broken: &CancellationToken,
+        mut draw: impl FnMut(&mut dyn Renderer) -> io::Result<()>,
+    ) {
+        if self.finished {
+            return;
+        }
+        for renderer in &mut self.renderers {
+            if let Err(error) = draw(renderer.as_mut()) {
+                self.error.get_or_insert(error);
+                broken.cancel();
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Timeline {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Timeline").finish_non_exhaustive()
+    }
+}

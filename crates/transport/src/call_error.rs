@@ -1,0 +1,250 @@
+//! What it means when a call breaks.
+
+use std::{error::Error, fmt, io, path::Path, time::Duration};
+
+use http::StatusCode;
+use tonic::{Code, Status, TimeoutExpired, transport};
+use tonic_types::{ErrorDetails, StatusExt as _};
+
+use crate::{Connect, ConnectError, TlsError, channel::Page, connect_error::chain, retry::Pushback};
+
+/// Why a call did not end well, or was not made.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{message}")]
+pub struct CallError {
+    /// Of which kind it is.
+    pub kind: Kind,
+    /// What came back, in the words of whoever refused.
+    pub message: String,
+    /// The `google.rpc` messages of the server's status.
+    pub details: Box<ErrorDetails>,
+    /// The errors below the message, outermost first. A status that a server
+    /// sent has none.
+    pub sources: Vec<String>,
+    /// What the server says of another attempt.
+    pub pushback: Option<Pushback>,
+}
+
+/// The kinds of errors.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// No connection.
+    Connect(Connect),
+    /// A status, from the server or made here for want of one.
+    Status(Code),
+    /// An answer that is none of gRPC, such as the page of a proxy.
+    Page(StatusCode),
+    /// A file that the connection needs cannot be used.
+    File,
+}
+
+impl CallError {
+    /// An error with nothing below it.
+    pub fn new(kind: Kind, message: impl Into<String>) -> Self {
+        let details = Box::new(ErrorDetails::new());
+        Self { kind, message: message.into(), details, sources: Vec::new(), pushback: None }
+    }
+
+    pub(crate) fn file(file: &Path, reason: impl fmt::Display) -> Self {
+        Self::new(Kind::File, format!("{}: {reason}", file.display()))
+    }
+
+    /// A call that ended without a status of the server's.
+    ///
+    /// tonic gives such a call one of half a dozen codes, depending on the layer
+    /// that noticed. A lost connection is UNAVAILABLE and a deadline that has
+    /// passed DEADLINE_EXCEEDED here, as in the other gRPC libraries.
+    pub fn broken(error: &(dyn Error + 'static)) -> Self {
+        let status = error.downcast_ref::<Status>();
+        let sources = match status {
+            Some(status) => sources(status.source()),
+            None => sources(Some(error)),
+        };
+        if let Some(error) = TlsError::of(error) {
+            return Self { sources, ..ConnectError::from(error).into() };
+        }
+        let last = sources.last().cloned().unwrap_or_else(|| error.to_string());
+        let (kind, message) = if let Some(page) = chain(error).find_map(|error| error.downcast_ref::<Page>())
+        {
+            (Kind::Page(page.0), page.to_string())
+        } else if chain(error).any(|error| error.is::<TimeoutExpired>()) {
+            (Kind::Status(Code::DeadlineExceeded), "the deadline has passed".to_owned())
+        } else if chain(error).any(|error| error.is::<io::Error>()) {
+            (Kind::Status(Code::Unavailable), format!("the connection was lost: {last}"))
+        } else {
+            let code = status.map_or(Code::Unavailable, Status::code);
+            (Kind::Status(code), status.map_or(last, |status| status.message().to_owned()))
+        };
+        Self { sources, ..Self::new(kind, message) }
+    }
+
+    /// The status of the call.
+    pub fn code(&self) -> Code {
+        match self.kind {
+            Kind::Connect(_) => Code::Unavailable,
+            Kind::Status(code) => code,
+            Kind::Page(status) => Page(status).code(),
+            Kind::File => Code::FailedPrecondition,
+        }
+    }
+
+    /// Whether this side made the status up, for want of one from the server.
+    pub fn is_made_here(&self) -> bool {
+        !self.sources.is_empty()
+    }
+
+    /// What the server asks for before the next attempt.
+    pub fn retry_after(&self) -> Option<Duration> {
+        self.details.retry_info().and_then(|retry| retry.retry_delay)
+    }
+
+    /// Whether the call may well go on over a new connection: this one is gone,
+    /// or the server that is behind it, or the server says when to come back.
+    pub fn is_lost_connection(&self) -> bool {
+        match self.kind {
+            // The server may just be going away.
+            Kind::Connect(Connect::Tls(TlsError::Closed)) => true,
+            // The next connection would be refused for the same reason.
+            Kind::Connect(Connect::Tls(_)) | Kind::File => false,
+            Kind::Connect(_) | Kind::Status(Code::Unavailable) => true,
+            Kind::Status(Code::DeadlineExceeded) => false,
+            Kind::Status(Code::Aborted) if self.retry_after().is_some() => true,
+            Kind::Page(_) => self.code() == Code::Unavailable,
+            // tonic gives what the transport said one of half a dozen codes.
+            Kind::Status(_) => self.is_made_here(),
+        }
+    }
+
+    /// Likewise, and the server has nothing against it.
+    pub fn may_be_tried_again(&self) -> bool {
+        self.is_lost_connection() && self.pushback != Some(Pushback::Never)
+    }
+
+    /// What most likely went wrong, and what to do, as far as that does not depend
+    /// on which call it was.
+    pub fn advice(&self) -> Option<(&'static str, &'static str)> {
+        match self.kind {
+            Kind::Connect(reason) => Some(reason.advice()),
+            Kind::Page(_) => Some((
+                "what answers there is no gRPC server, or a proxy that does not pass gRPC on",
+                "name a gRPC server with --server",
+            )),
+            Kind::File => Some(("the input cannot be used", "see the `--help` of this command")),
+            Kind::Status(_) => None,
+        }
+    }
+}
+
+/// Why a call broke, for people; none, when its deadline has passed.
+pub fn explain(error: &(dyn Error + 'static)) -> Option<String> {
+    let error = CallError::broken(error);
+    (error.kind != Kind::Status(Code::DeadlineExceeded)).then_some(error.message)
+}
+
+impl From<Status> for CallError {
+    fn from(status: Status) -> Self {
+        if status.source().is_some() {
+            return Self::broken(&status);
+        }
+        // What tonic's servers say of a deadline that passed on their side. It comes
+        // over the wire, so words are all there is.
+        let code = match (status.code(), status.message()) {
+            (Code::Cancelled, "Timeout expired") => Code::DeadlineExceeded,
+            (code, _) => code,
+        };
+        let mut error = Self::new(Kind::Status(code), status.message());
+        *error.details = status.get_error_details();
+        error.pushback = Pushback::of(status.metadata());
+        error
+    }
+}
+
+impl From<ConnectError> for CallError {
+    fn from(error: ConnectError) -> Self {
+        let sources = sources(error.source());
+        let message = match error.reason {
+            Connect::Tls(error) => error.to_string(),
+            // The chain repeats itself on the way down; its end says the most.
+            _ => sources.last().cloned().unwrap_or_else(|| error.to_string()),
+        };
+        Self { sources, ..Self::new(Kind::Connect(error.reason), message) }
+    }
+}
+
+impl From<transport::Error> for CallError {
+    fn from(error: transport::Error) -> Self {
+        let sources = sources(error.source());
+        let dialled = chain(&error).find_map(|error| error.downcast_ref::<ConnectError>());
+        let reason = match TlsError::of(&error) {
+            Some(error) => Connect::Tls(error),
+            None => dialled.map_or_else(|| Connect::of(&error), |error| error.reason),
+        };
+        let message = match reason {
+            Connect::Tls(error) => error.to_string(),
+            _ => sources.last().cloned().unwrap_or_else(|| error.to_string()),
+        };
+        Self { sources, ..Self::new(Kind::Connect(reason), message) }
+    }
+}
+
+fn sources(below: Option<&(dyn Error + 'static)>) -> Vec<String> {
+    let mut sources: Vec<String> = below.into_iter().flat_map(chain).map(ToString::to_string).collect();
+    sources.dedup();
+    sources
+}
+
+#[cfg(test)]
+mod tests {
+    use h2::Reason;
+
+    use super::*;
+
+    #[test]
+    fn a_lost_connection_has_five_faces() {
+        let from_h2 = |reason: Reason| Status::from_error(Box::new(h2::Error::from(reason)));
+        let faces = [
+            (Code::Unavailable, from_h2(Reason::REFUSED_STREAM)),
+            (Code::Unknown, Status::from_error("channel closed".into())),
+            (Code::Internal, from_h2(Reason::PROTOCOL_ERROR)),
+            (Code::Cancelled, from_h2(Reason::CANCEL)),
+            (Code::ResourceExhausted, from_h2(Reason::ENHANCE_YOUR_CALM)),
+        ];
+        for (code, face) in faces {
+            assert_eq!(face.code(), code);
+            assert!(CallError::from(face).may_be_tried_again(), "{code:?}");
+            // The same as an answer of the server's is one.
+            let answer = CallError::from(Status::new(code, "no"));
+            assert_eq!(answer.may_be_tried_again(), code == Code::Unavailable, "{code:?}");
+        }
+        assert!(!CallError::from(Status::from_error(Box::new(TimeoutExpired(())))).may_be_tried_again());
+    }
+
+    #[test]
+    fn of_what_is_wrong_with_tls_only_the_end_of_the_connection_may_pass() {
+        let may_pass = |error: TlsError| CallError::from(ConnectError::from(error)).may_be_tried_again();
+        assert!(may_pass(TlsError::Closed));
+        for error in [TlsError::UnknownCa, TlsError::Expired, TlsError::CertificateRequired, TlsError::NoTls]
+        {
+            assert!(!may_pass(error), "{error:?}");
+        }
+    }
+
+    #[test]
+    fn a_page_of_a_proxy_is_lost_only_when_the_server_may_come_back() {
+        for (status, code) in [(502, Code::Unavailable), (503, Code::Unavailable), (404, Code::Unimplemented)]
+        {
+            let status = StatusCode::from_u16(status).unwrap();
+            let error = CallError::from(Status::from_error(Box::new(Page(status))));
+            assert_eq!((error.kind, error.code()), (Kind::Page(status), code));
+            assert_eq!(error.may_be_tried_again(), code == Code::Unavailable, "{status}");
+        }
+    }
+
+    #[test]
+    fn a_server_that_wants_no_other_attempt_gets_none() {
+        let mut status = Status::unavailable("for good");
+        status.metadata_mut().insert("grpc-retry-pushback-ms", "-1".parse().unwrap());
+        let error = CallError::from(status);
+        assert!(error.is_lost_connection() && !error.may_be_tried_again());
+    }
+}

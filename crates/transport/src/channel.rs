@@ -1,0 +1,73 @@
+//! What generated clients call by.
+
+use std::{
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use http::StatusCode;
+use http_body::Frame;
+use http_body_util::StreamBody;
+use tonic::{Code, Status, body::Body, transport};
+use tower::Service;
+
+use crate::OutgoingMetadata;
+
+/// A connection to one server. Every call says who makes it.
+#[derive(Debug, Clone)]
+pub struct Channel {
+    pub(crate) inner: transport::Channel,
+    pub(crate) metadata: Arc<OutgoingMetadata>,
+}
+
+impl Service<http::Request<Body>> for Channel {
+    type Response = http::Response<Body>;
+    type Error = transport::Error;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        Service::poll_ready(&mut self.inner, cx)
+    }
+
+    fn call(&mut self, mut request: http::Request<Body>) -> Self::Future {
+        self.metadata.identify(&mut request);
+        let response = self.inner.call(request);
+        Box::pin(async move { Ok(without_page(response.await?)) })
+    }
+}
+
+/// An answer that is none of gRPC, such as the page of a proxy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the answer is not gRPC, but HTTP {0}")]
+pub(crate) struct Page(pub(crate) StatusCode);
+
+impl Page {
+    /// What the status of HTTP means for a call, as gRPC's
+    /// `http-grpc-status-mapping.md` has it.
+    pub(crate) fn code(self) -> Code {
+        match self.0 {
+            StatusCode::BAD_REQUEST => Code::Internal,
+            StatusCode::UNAUTHORIZED => Code::Unauthenticated,
+            StatusCode::FORBIDDEN => Code::PermissionDenied,
+            StatusCode::NOT_FOUND => Code::Unimplemented,
+            StatusCode::TOO_MANY_REQUESTS
+            | StatusCode::BAD_GATEWAY
+            | StatusCode::SERVICE_UNAVAILABLE
+            | StatusCode::GATEWAY_TIMEOUT => Code::Unavailable,
+            _ => Code::Unknown,
+        }
+    }
+}
+
+/// Puts an error in the place of a page: tonic would read it as messages, and say
+/// that they are malformed.
+fn without_page(response: http::Response<Body>) -> http::Response<Body> {
+    let status = response.status();
+    if status == StatusCode::OK || response.headers().contains_key(Status::GRPC_STATUS) {
+        return response;
+    }
+    let page: Result<Frame<Bytes>, _> = Err(Status::from_error(Box::new(Page(status))));
+    response.map(|_| Body::new(StreamBody::new(tokio_stream::once(page))))
+}

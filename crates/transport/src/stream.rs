@@ -1,0 +1,144 @@
+//! A connection with or without TLS.
+
+use std::{
+    io,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    sync::oneshot,
+};
+use tokio_rustls::client::TlsStream;
+
+use crate::{ConnectError, Tls, TlsError};
+
+/// A connection with or without TLS, over any stream.
+#[derive(Debug)]
+pub struct Stream<S> {
+    link: Link<S>,
+    /// Told when something is read for the first time, or nothing can be.
+    heard: Option<oneshot::Sender<Result<(), TlsError>>>,
+}
+
+#[derive(Debug)]
+enum Link<S> {
+    Plain(S),
+    Tls(Box<TlsStream<S>>),
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Stream<S> {
+    /// Shakes hands, if there is TLS. `heard` is told when the peer has said its
+    /// first word, or what TLS has against it.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with TLS.
+    pub async fn open(
+        socket: S,
+        tls: Option<Tls>,
+        heard: oneshot::Sender<Result<(), TlsError>>,
+    ) -> Result<Self, ConnectError> {
+        let link = match tls {
+            Some(tls) => Link::Tls(Box::new(tls.connect(socket).await?)),
+            None => Link::Plain(socket),
+        };
+        Ok(Self { link, heard: Some(heard) })
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
+    fn poll_read(
+        &mut self,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+        first: bool,
+    ) -> Poll<io::Result<()>> {
+        /// What TLS begins an alert with. No frame of HTTP/2 that may come first
+        /// does: it would have 1.3 MB.
+        const ALERT: [u8; 2] = [0x15, 0x03];
+        match self {
+            Self::Plain(socket) => {
+                let before = buf.filled().len();
+                ready!(Pin::new(socket).poll_read(cx, buf))?;
+                match first && buf.filled()[before..].starts_with(&ALERT) {
+                    true => Poll::Ready(Err(io::Error::other(TlsError::TlsExpected))),
+                    false => Poll::Ready(Ok(())),
+                }
+            }
+            Self::Tls(stream) => match ready!(Pin::new(stream).poll_read(cx, buf)) {
+                // Who is killed says no farewell. What HTTP/2 has not ended is not
+                // taken for whole, so an end is an end.
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Poll::Ready(Ok(())),
+                // With TLS 1.3 the server looks at the client's certificate when
+                // the handshake is over for the client.
+                Err(error) => Poll::Ready(Err(match TlsError::of_rustls(&error) {
+                    Some(wrong @ (TlsError::CertificateRequired | TlsError::CertificateRefused)) => {
+                        io::Error::new(error.kind(), wrong)
+                    }
+                    _ => error,
+                })),
+                Ok(()) => Poll::Ready(Ok(())),
+            },
+        }
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Stream<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let first = self.heard.is_some();
+        let read = ready!(self.link.poll_read(cx, buf, first));
+        if let Some(heard) = self.heard.take() {
+            let wrong = read.as_ref().err().and_then(|error| TlsError::of(error));
+            // Nobody listens when it took long.
+            let _ = heard.send(wrong.map_or(Ok(()), Err));
+        }
+        Poll::Ready(read)
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Stream<S> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        match &mut self.link {
+            Link::Plain(socket) => Pin::new(socket).poll_write(cx, buf),
+            Link::Tls(stream) => Pin::new(stream).poll_write(cx, buf),
+        }
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.link {
+            Link::Plain(socket) => Pin::new(socket).poll_flush(cx),
+            Link::Tls(stream) => Pin::new(stream).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.link {
+            Link::Plain(socket) => Pin::new(socket).poll_shutdown(cx),
+            Link::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        match &self.link {
+            Link::Plain(socket) => socket.is_write_vectored(),
+            Link::Tls(stream) => stream.is_write_vectored(),
+        }
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match &mut self.link {
+            Link::Plain(socket) => Pin::new(socket).poll_write_vectored(cx, bufs),
+            Link::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+        }
+    }
+}

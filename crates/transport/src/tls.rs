@@ -1,0 +1,197 @@
+//! TLS on the way to a server.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use http::Uri;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+};
+use tokio_rustls::{
+    TlsConnector,
+    client::TlsStream,
+    rustls::{
+        ClientConfig, ProtocolVersion, RootCertStore,
+        crypto::ring,
+        pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject as _},
+    },
+};
+
+use crate::{CallError, Connect, ConnectError, Kind, TlsError, dial::host};
+
+/// Files of PEM, read with each connection: they may have changed.
+#[derive(Debug, Clone, Default)]
+pub struct TlsFiles {
+    /// The CAs to trust; without it those of the platform.
+    pub ca: Option<PathBuf>,
+    /// Who the client is, for a server that wants to know it by a certificate.
+    pub identity: Option<Identity>,
+}
+
+/// Who the client is.
+#[derive(Debug, Clone)]
+pub struct Identity {
+    /// The file of the certificate.
+    pub certificate: PathBuf,
+    /// The file of its private key.
+    pub key: PathBuf,
+}
+
+/// What it takes to reach one server.
+#[derive(Debug)]
+pub struct Tls {
+    config: ClientConfig,
+    name: ServerName<'static>,
+}
+
+/// What a handshake showed.
+#[derive(Debug)]
+pub struct Handshake<S = TcpStream> {
+    /// What goes on from there.
+    pub stream: TlsStream<S>,
+    /// As in `TLSv1.3`.
+    pub version: &'static str,
+    /// As in `TLS13_AES_256_GCM_SHA384`.
+    pub cipher_suite: &'static str,
+    /// The server's, in DER.
+    pub certificate: Vec<u8>,
+    /// By ALPN, if there was one.
+    pub protocol: Option<Vec<u8>>,
+}
+
+impl<S> Handshake<S> {
+    fn of(stream: TlsStream<S>) -> Self {
+        let connection = stream.get_ref().1;
+        let version = match connection.protocol_version() {
+            Some(ProtocolVersion::TLSv1_3) => "TLSv1.3",
+            // There is no other.
+            _ => "TLSv1.2",
+        };
+        let suite = connection.negotiated_cipher_suite().and_then(|suite| suite.suite().as_str());
+        let certificate = connection.peer_certificates().and_then(<[_]>::first);
+        Self {
+            version,
+            cipher_suite: suite.unwrap_or_default(),
+            certificate: certificate.map(|certificate| certificate.to_vec()).unwrap_or_default(),
+            protocol: connection.alpn_protocol().map(<[u8]>::to_vec),
+            stream,
+        }
+    }
+}
+
+impl Tls {
+    /// TLS for HTTP/2 to a server.
+    ///
+    /// # Errors
+    ///
+    /// When a file cannot be used, or the server's name is none for a certificate.
+    pub fn load(server: &Uri, files: &TlsFiles) -> Result<Self, CallError> {
+        let roots = match &files.ca {
+            Some(file) => roots_in(file)?,
+            None => roots_of_the_platform(),
+        };
+        let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .map_err(|error| unusable(error.to_string()))?
+            .with_root_certificates(roots);
+        let mut config = match &files.identity {
+            Some(identity) => {
+                let key = PrivateKeyDer::from_pem_slice(&read(&identity.key)?)
+                    .map_err(|_| CallError::file(&identity.key, "there is no private key in PEM in it"))?;
+                builder.with_client_auth_cert(certificates(&identity.certificate)?, key).map_err(|error| {
+                    let key = identity.key.display();
+                    CallError::file(&identity.certificate, format!("it does not go with {key}: {error}"))
+                })?
+            }
+            None => builder.with_no_client_auth(),
+        };
+        config.alpn_protocols = vec![b"h2".to_vec()];
+        let host = host(server);
+        let name = ServerName::try_from(host.to_owned())
+            .map_err(|_| unusable(format!("{host} is no name that a certificate can have")))?;
+        Ok(Self { config, name })
+    }
+
+    /// Says by ALPN that it speaks these, instead of HTTP/2 alone.
+    pub fn offering(mut self, protocols: &[&[u8]]) -> Self {
+        self.config.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
+        self
+    }
+
+    /// A handshake that has to agree to HTTP/2.
+    pub(crate) async fn connect<S>(self, socket: S) -> Result<TlsStream<S>, ConnectError>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let shaken = self.shake(socket).await?;
+        match shaken.protocol.as_deref() {
+            Some(b"h2") => Ok(shaken.stream),
+            _ => Err(TlsError::NoHttp2.into()),
+        }
+    }
+
+    /// A handshake, whatever is spoken after it.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with TLS.
+    pub async fn shake<S>(self, socket: S) -> Result<Handshake<S>, ConnectError>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        match TlsConnector::from(Arc::new(self.config)).connect(self.name, socket).await {
+            Ok(stream) => Ok(Handshake::of(stream)),
+            Err(error) => {
+                let reason = match error.kind() {
+                    io::ErrorKind::UnexpectedEof
+                    | io::ErrorKind::ConnectionReset
+                    | io::ErrorKind::BrokenPipe => TlsError::Closed,
+                    _ => TlsError::of_rustls(&error).unwrap_or(TlsError::Other),
+                };
+                Err(ConnectError::new(Connect::Tls(reason), error))
+            }
+        }
+    }
+}
+
+/// There can be no TLS, whatever the server does.
+fn unusable(reason: String) -> CallError {
+    CallError::new(Kind::Connect(Connect::Tls(TlsError::Other)), reason)
+}
+
+fn roots_in(file: &Path) -> Result<RootCertStore, CallError> {
+    let mut roots = RootCertStore::empty();
+    for certificate in certificates(file)? {
+        roots.add(certificate).map_err(|error| CallError::file(file, format!("it is no CA's: {error}")))?;
+    }
+    Ok(roots)
+}
+
+/// What of them cannot be used is left out: one old file should not keep anybody
+/// from the servers of all other CAs. Without any, every server is of a CA that
+/// is not trusted.
+fn roots_of_the_platform() -> RootCertStore {
+    let found = rustls_native_certs::load_native_certs();
+    for error in &found.errors {
+        tracing::warn!(%error, "some of the CAs that this machine trusts cannot be read");
+    }
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(found.certs);
+    roots
+}
+
+fn read(file: &Path) -> Result<Vec<u8>, CallError> {
+    fs::read(file).map_err(|error| CallError::file(file, error))
+}
+
+fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, CallError> {
+    let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&read(file)?).collect();
+    certificates
+        .ok()
+        .filter(|certificates| !certificates.is_empty())
+        .ok_or_else(|| CallError::file(file, "there is no certificate in PEM in it"))
+}
