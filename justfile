@@ -2,6 +2,7 @@
 
 target := env("CARGO_TARGET_DIR", justfile_directory() / "target")
 bin := target / "debug"
+in_comparison := "--manifest-path comparison/Cargo.toml --target-dir " + quote(target / "comparison")
 
 # List the recipes.
 [private]
@@ -138,22 +139,27 @@ fuzz seconds *targets:
 [group("develop")]
 fmt:
     cargo fmt --all
+    cargo fmt --manifest-path comparison/Cargo.toml
     rustfmt --edition 2024 fuzz/fuzz_targets/*.rs
 
 # What has to be clean before a change lands: format, lints, documentation.
 [group("develop")]
-lint:
+lint: comparison-lock
     cargo fmt --all --check
+    cargo fmt --manifest-path comparison/Cargo.toml --check
     rustfmt --edition 2024 --check fuzz/fuzz_targets/*.rs
     cargo clippy --workspace --all-targets -- -D warnings
     cargo clippy -p client -p server -p timeline --all-targets --features client/fuzzing,server/fuzzing,timeline/fuzzing -- -D warnings
     cargo clippy -p server --features simulation --test simulation -- -D warnings
+    cargo clippy {{ in_comparison }} --all-targets -- -D warnings
     RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
 
 # The dependencies: licences, duplicates, where they come from; needs cargo-deny.
 [group("develop")]
-deny:
+deny: comparison-lock
     cargo deny --locked check --deny warnings bans licenses sources
+    # What it needs beyond ours: the same licences, of which it does not need all.
+    cargo deny --config deny.toml --manifest-path comparison/Cargo.toml check --allow license-not-encountered licenses sources
 
 # Known faults of the dependencies, by a database that has to be fetched: not part of `just ci`.
 [group("develop")]
@@ -202,28 +208,39 @@ measure *options:
     read -r _ _ url <"$dir/stdout"
     FOURMODES_SERVER=$url {{ target }}/release/fourmodes bench "$@"
 
-# The server beside others, in one run: `just bench`, `just bench --only unary64 --against h2`.
+# The server beside others, in one run: `just compare`, `just compare --only unary64 --against h2`.
 [group("measure")]
 [positional-arguments]
-bench *options:
-    cargo build --release --workspace
-    {{ target }}/release/bench run {{ if options == "" { "--output " + quote(target / "bench.json") } else { '"$@"' } }}
+compare *options: comparison-lock
+    cargo build --release -p server -p client
+    cargo build --release {{ in_comparison }}
+    {{ target }}/comparison/release/comparison run \
+        --server {{ target }}/release/fourmodes-server --client {{ target }}/release/fourmodes \
+        {{ if options == "" { "--output " + quote(target / "comparison.json") } else { '"$@"' } }}
 
-# docs/performance.md and its pictures, from what `just bench` has found.
+# docs/performance.md and its pictures, from what `just compare` has found.
 [group("measure")]
-bench-report figures=(target / "bench.json"):
-    cargo run --quiet -p bench -- report {{ quote(figures) }} docs
+compare-report figures=(target / "comparison.json"): comparison-lock
+    cargo run --quiet {{ in_comparison }} -- report {{ quote(figures) }} docs
 
-# All of `just bench` and of `just bench-report` for a moment, to see that it works: its figures say nothing.
+# All of `just compare` and of `just compare-report` for a moment, and the tests: to see that it works. Its figures say nothing.
 [group("measure")]
-bench-smoke: build
+compare-smoke: build comparison-lock
     #!/usr/bin/env bash
     set -euo pipefail
+    cargo test {{ in_comparison }}
     dir=$(mktemp -d)
     trap 'rm -r "$dir"' EXIT
-    {{ bin }}/bench run --rounds 1 --each 50ms --upload 1MiB --idle-streams 100 --output "$dir/bench.json"
-    {{ bin }}/bench report "$dir/bench.json" "$dir"
+    comparison={{ target }}/comparison/debug/comparison
+    "$comparison" run --server {{ bin }}/fourmodes-server --client {{ bin }}/fourmodes \
+        --rounds 1 --each 50ms --upload 1MiB --idle-streams 100 --output "$dir/comparison.json"
+    "$comparison" report "$dir/comparison.json" "$dir"
+
+# The other stacks are built with the versions that the server is built with.
+[private]
+comparison-lock:
+    @[ comparison/Cargo.lock -nt Cargo.lock ] || cp Cargo.lock comparison/
 
 # All that CI runs.
 [group("develop")]
-ci: lint deny test simulate demo bench-smoke interop proxies
+ci: lint deny test simulate demo compare-smoke interop proxies

@@ -56,7 +56,7 @@ impl Beside {
 }
 
 pub(crate) fn measure(settings: &Settings, progress: &Progress) -> anyhow::Result<Beside> {
-    let target = Target::pinned(Contestant::Ours)?;
+    let target = Target::pinned(Contestant::Ours, settings)?;
     progress.begin("beside", settings.rounds * 3);
     let mut highest = Rates::default();
     for _ in 0..settings.rounds {

@@ -17,7 +17,7 @@ use crate::{
     progress::Progress,
     run::Settings,
     statistics::Spread,
-    target::{Target, program, without_options},
+    target::{Target, beside_this, without_options},
 };
 
 /// Seconds, a round an entry.
@@ -51,7 +51,7 @@ pub(crate) fn measure(settings: &Settings, progress: &Progress) -> anyhow::Resul
         for turn in [round, round + 1] {
             if turn % 2 == 0 {
                 progress.step("upload");
-                durable.upload_seconds.push(upload(&source, settings.upload, &scratch.0)?);
+                durable.upload_seconds.push(upload(&source, settings, &scratch.0)?);
             } else {
                 progress.step("cp");
                 durable.copy_seconds.push(copy(&source, &scratch.0)?.as_secs_f64());
@@ -61,14 +61,14 @@ pub(crate) fn measure(settings: &Settings, progress: &Progress) -> anyhow::Resul
     Ok(durable)
 }
 
-/// A directory beside the programs: where others put what they do not keep may be
+/// A directory beside this program: where others put what they do not keep may be
 /// no disk. It has always the same name, so that the next run takes away what an
 /// interrupted one has left.
 struct Scratch(PathBuf);
 
 impl Scratch {
     fn new() -> anyhow::Result<Self> {
-        let directory = program("bench-scratch")?;
+        let directory = beside_this("comparison-scratch")?;
         let _ = fs::remove_dir_all(&directory);
         fs::create_dir(&directory).with_context(|| format!("cannot create {}", directory.display()))?;
         Ok(Self(directory))
@@ -109,13 +109,16 @@ fn copy(source: &Path, directory: &Path) -> anyhow::Result<Duration> {
 }
 
 /// To a server that has just begun and has nothing yet.
-fn upload(source: &Path, bytes: u64, directory: &Path) -> anyhow::Result<f64> {
+fn upload(source: &Path, settings: &Settings, directory: &Path) -> anyhow::Result<f64> {
     let data = directory.join("data");
-    let server = Target::ours_in(data.as_os_str(), bytes)?;
-    let mut client = Command::new(program("fourmodes")?);
+    let bytes = settings.upload;
+    let server = Target::ours_in(data.as_os_str(), settings)?;
+    let mut client = Command::new(&settings.client);
     client.args(["client-streaming", "upload", "--output", "json", "--server"]);
     client.arg(format!("http://{}", server.address)).arg(source);
-    let output = without_options(&mut client).output().context("our client cannot be started")?;
+    let output = without_options(&mut client)
+        .output()
+        .with_context(|| format!("{} cannot be started", settings.client.display()))?;
     let lines = String::from_utf8_lossy(&output.stdout);
     let result = lines.lines().last().and_then(|line| serde_json::from_str::<Line>(line).ok());
     let failed = || format!("the upload failed: {lines}{}", String::from_utf8_lossy(&output.stderr));

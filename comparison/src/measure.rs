@@ -49,7 +49,7 @@ pub(crate) fn rates(
     let mut targets: Vec<(Contestant, Target)> = Vec::new();
     for Measured { contestant, .. } in measured.iter().flatten() {
         if targets.iter().all(|(there, _)| there != contestant) {
-            targets.push((*contestant, Target::pinned(*contestant)?));
+            targets.push((*contestant, Target::pinned(*contestant, settings)?));
         }
     }
     progress.begin("rates", settings.rounds * measured.iter().map(Vec::len).sum::<usize>());

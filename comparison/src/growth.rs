@@ -47,7 +47,7 @@ pub(crate) struct Size {
 }
 
 pub(crate) fn streams(settings: &Settings, progress: &Progress) -> anyhow::Result<Vec<Streams>> {
-    let targets = targets()?;
+    let targets = targets(settings)?;
     progress.begin("streams", settings.rounds * STREAMS.len() * targets.len());
     let mut points: Vec<_> = points(&STREAMS, &targets).map(|point| (point, Rates::default())).collect();
     for _ in 0..settings.rounds {
@@ -70,7 +70,7 @@ pub(crate) fn streams(settings: &Settings, progress: &Progress) -> anyhow::Resul
 }
 
 pub(crate) fn sizes(settings: &Settings, progress: &Progress) -> anyhow::Result<Vec<Size>> {
-    let targets = targets()?;
+    let targets = targets(settings)?;
     progress.begin("sizes", settings.rounds * SIZES.len() * targets.len());
     let mut points: Vec<_> = points(&SIZES, &targets).map(|point| (point, Vec::new())).collect();
     for _ in 0..settings.rounds {
@@ -89,8 +89,9 @@ pub(crate) fn sizes(settings: &Settings, progress: &Progress) -> anyhow::Result<
         .collect())
 }
 
-fn targets() -> anyhow::Result<Vec<(Contestant, Target)>> {
-    CONTESTANTS.into_iter().map(|contestant| Ok((contestant, Target::pinned(contestant)?))).collect()
+fn targets(settings: &Settings) -> anyhow::Result<Vec<(Contestant, Target)>> {
+    let targets = CONTESTANTS.into_iter();
+    targets.map(|contestant| Ok((contestant, Target::pinned(contestant, settings)?))).collect()
 }
 
 /// Side by side at each point.

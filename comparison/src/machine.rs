@@ -57,7 +57,7 @@ impl Versions {
         Self {
             profile: if cfg!(debug_assertions) { "debug" } else { "release" }.to_owned(),
             commit: commit().unwrap_or_else(unknown),
-            rustc: env!("BENCH_RUSTC").trim_start_matches("rustc ").to_owned(),
+            rustc: env!("COMPARISON_RUSTC").trim_start_matches("rustc ").to_owned(),
             tonic: locked("tonic"),
             h2: locked("h2"),
             hyper: locked("hyper"),
@@ -78,9 +78,12 @@ fn commit() -> Option<String> {
 
 /// The version of a crate that this program was built with.
 fn locked(name: &str) -> String {
-    let lock = include_str!("../../../Cargo.lock");
+    version(include_str!("../Cargo.lock"), name).to_owned()
+}
+
+fn version<'a>(lock: &'a str, name: &str) -> &'a str {
     let (_, after) = lock.split_once(&format!("name = \"{name}\"\nversion = \"")).unwrap_or_default();
-    after.split('"').next().unwrap_or_default().to_owned()
+    after.split('"').next().unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -88,10 +91,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn versions_are_those_of_the_lock_file() {
-        let Versions { rustc, tonic, h2, hyper, tokio, .. } = Versions::these();
-        for version in [rustc, tonic, h2, hyper, tokio] {
-            assert!(version.starts_with(|c: char| c.is_ascii_digit()), "{version:?}");
+    fn the_others_have_the_versions_that_the_server_has() {
+        for name in ["tonic", "h2", "hyper", "tokio", "prost", "mimalloc"] {
+            let server = version(include_str!("../../Cargo.lock"), name);
+            assert!(server.starts_with(|c: char| c.is_ascii_digit()), "{name}: {server:?}");
+            assert_eq!(version(include_str!("../Cargo.lock"), name), server, "{name}");
         }
     }
 }

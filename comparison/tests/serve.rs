@@ -1,4 +1,4 @@
-//! The others by themselves: `bench serve`, from outside.
+//! The others by themselves: `comparison serve`, from outside.
 
 #![allow(clippy::unwrap_used, reason = "in a test a panic is the report")]
 
@@ -17,7 +17,7 @@ struct Served {
 
 impl Served {
     fn start(contestant: &str) -> Self {
-        let mut process = Command::new(env!("CARGO_BIN_EXE_bench"))
+        let mut process = Command::new(env!("CARGO_BIN_EXE_comparison"))
             .args(["serve", contestant])
             .stdout(Stdio::piped())
             .spawn()
@@ -183,7 +183,7 @@ async fn bare_tonic_serves_what_is_measured() {
 fn an_address_that_is_taken_is_said() {
     let served = Served::start("json-rpc");
     let listen = served.address.to_string();
-    let output = Command::new(env!("CARGO_BIN_EXE_bench"))
+    let output = Command::new(env!("CARGO_BIN_EXE_comparison"))
         .args(["serve", "rest", "--listen", &listen])
         .output()
         .unwrap();

@@ -28,7 +28,7 @@ pub fn serve(contestant: Contestant, listen: SocketAddr) -> anyhow::Result<()> {
         writeln!(stdout, "listening on http://{}", listener.local_addr()?)?;
         stdout.flush()?;
         match contestant {
-            Contestant::Ours => bail!("ours is a binary of its own: server all"),
+            Contestant::Ours => bail!("ours is a program of its own: fourmodes-server all"),
             Contestant::BareTonic => grpc::bare(listener).await,
             Contestant::TunedTonic => grpc::tuned(listener).await,
             Contestant::H2 => h2::serve(listener).await,

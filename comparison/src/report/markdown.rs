@@ -33,13 +33,13 @@ fn head(page: &mut String, report: &Report) -> fmt::Result {
         page,
         "# Performance
 
-Made by `just bench-report` from [the figures of a run](performance/bench.json); do not edit. What is said about single
+Made by `just compare-report` from [the figures of a run](performance/comparison.json); do not edit. What is said about single
 goals is in [notes.md](performance/notes.md). Machines differ and are shared: ratios within a run are what can be
 compared, and other machines have others. To repeat it:
 
 ```sh
-just bench          # measures, and writes target/bench.json
-just bench-report   # writes this page
+just compare          # measures, and writes target/comparison.json
+just compare-report   # writes this page
 ```
 "
     )?;
@@ -98,7 +98,7 @@ fn rates(page: &mut String, report: &Report) -> fmt::Result {
 
 For each second of the server's CPU time, and for each second that went by, where the client may be what is slow.
 `ratio` is how many times what the other one does the server does, by CPU time. What the works and the others are:
-`bench run --help`, `bench serve --help`.
+`just compare --help`, and `--help` of its command `serve`.
 
 | work | by | a CPU second | a second | ratio | each round | by the clock |
 |---|---|---:|---:|---:|---|---:|"

@@ -1,4 +1,4 @@
-//! The `bench` binary: parse, run, report or serve, exit code.
+//! The `comparison` program: parse, run, report or serve, exit code.
 
 use std::{
     fs,
@@ -10,8 +10,8 @@ use std::{
 };
 
 use anyhow::Context as _;
-use bench::{Contestant, Report, Settings, Subject, Written};
 use clap::{Args, Parser, Subcommand, ValueEnum as _};
+use comparison::{Contestant, Report, Settings, Subject, Written};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -25,7 +25,7 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Measure the server beside the others; it is taken from beside this program
+    /// Measure the server beside the others
     Run(Run),
     /// Make the page and the pictures of what a run has written
     Report {
@@ -49,6 +49,12 @@ enum Command {
 
 #[derive(Debug, Args)]
 struct Run {
+    /// The server; a name without a directory is looked up on the PATH
+    #[arg(long, default_value = "fourmodes-server", value_name = "PROGRAM")]
+    server: PathBuf,
+    /// The client that uploads to it
+    #[arg(long, default_value = "fourmodes", value_name = "PROGRAM")]
+    client: PathBuf,
     /// What to measure; everything when nothing is named
     #[arg(long, value_enum)]
     only: Vec<Subject>,
@@ -79,7 +85,7 @@ fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Run(options) => run(options),
         Command::Report { file, directory } => report(&file, &directory),
-        Command::Serve { contestant, listen } => bench::serve(contestant, listen),
+        Command::Serve { contestant, listen } => comparison::serve(contestant, listen),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -91,10 +97,11 @@ fn main() -> ExitCode {
 }
 
 fn run(options: Run) -> anyhow::Result<()> {
-    let Run { only, against, rounds, each, upload, idle_streams, json, output } = options;
+    let Run { server, client, only, against, rounds, each, upload, idle_streams, json, output } = options;
     let subjects = if only.is_empty() { Subject::value_variants().to_vec() } else { only };
     let rounds = rounds.max(1);
-    let report = bench::run(&Settings { subjects, against, rounds, each, upload, idle_streams })?;
+    let report =
+        comparison::run(&Settings { server, client, subjects, against, rounds, each, upload, idle_streams })?;
     let figures = serde_json::to_string_pretty(&report)?;
     let mut stdout = std::io::stdout();
     if json {

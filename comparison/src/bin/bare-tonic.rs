@@ -4,7 +4,7 @@
 use std::{io::Write as _, process::ExitCode};
 
 fn main() -> ExitCode {
-    match bench::serve(bench::Contestant::BareTonic, ([127, 0, 0, 1], 0).into()) {
+    match comparison::serve(comparison::Contestant::BareTonic, ([127, 0, 0, 1], 0).into()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             let _ = writeln!(std::io::stderr(), "error: {error:#}");

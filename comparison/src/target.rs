@@ -5,7 +5,7 @@ use std::{
     ffi::OsStr,
     io::{BufRead as _, BufReader},
     net::SocketAddr,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::Duration,
 };
@@ -15,6 +15,7 @@ use sysinfo::{Pid, Process, ProcessRefreshKind, ProcessesToUpdate, System};
 
 use crate::{
     cores,
+    run::Settings,
     work::{Contestant, name},
 };
 
@@ -23,17 +24,17 @@ pub(crate) struct Target {
     process: Child,
 }
 
-/// A program of this build, which is beside this one.
-pub(crate) fn program(name: &str) -> anyhow::Result<PathBuf> {
+/// What cargo builds with this program is in the same directory.
+pub(crate) fn beside_this(name: &str) -> anyhow::Result<PathBuf> {
     Ok(current_exe().context("where this program is")?.with_file_name(name))
 }
 
 impl Target {
     /// Starts a contestant on the core of the servers; ours keeps nothing.
-    pub(crate) fn pinned(contestant: Contestant) -> anyhow::Result<Self> {
+    pub(crate) fn pinned(contestant: Contestant, settings: &Settings) -> anyhow::Result<Self> {
         let command = match contestant {
-            Contestant::Ours => ours(OsStr::new(":memory:"))?,
-            Contestant::BareTonic => Command::new(program("bare-tonic")?),
+            Contestant::Ours => ours(&settings.server, OsStr::new(":memory:")),
+            Contestant::BareTonic => Command::new(beside_this("bare-tonic")?),
             other => {
                 let mut command = Command::new(current_exe().context("where this program is")?);
                 command.args(["serve", &name(other)]);
@@ -46,11 +47,10 @@ impl Target {
         target
     }
 
-    /// Starts ours, which keeps its state in `data` and takes uploads of so many
-    /// bytes.
-    pub(crate) fn ours_in(data: &OsStr, max_upload: u64) -> anyhow::Result<Self> {
-        let mut command = ours(data)?;
-        command.args(["--max-upload", &max_upload.to_string()]);
+    /// Starts ours, which keeps its state in `data` and takes the upload.
+    pub(crate) fn ours_in(data: &OsStr, settings: &Settings) -> anyhow::Result<Self> {
+        let mut command = ours(&settings.server, data);
+        command.args(["--max-upload", &settings.upload.to_string()]);
         Self::start(command)
     }
 
@@ -59,9 +59,7 @@ impl Target {
         let what = format!("{}", command.get_program().display());
         command.env("RUST_LOG", "warn").stdout(Stdio::piped());
         let process = without_options(&mut command).spawn();
-        let mut process = process.with_context(|| {
-            format!("{what} cannot be started; build it with cargo build --release --workspace")
-        })?;
+        let mut process = process.with_context(|| format!("{what} cannot be started"))?;
         let stdout = process.stdout.take().context("no stdout")?;
         let mut line = String::new();
         BufReader::new(stdout).read_line(&mut line)?;
@@ -121,10 +119,10 @@ impl Drop for Target {
     }
 }
 
-fn ours(data: &OsStr) -> anyhow::Result<Command> {
-    let mut command = Command::new(program("fourmodes-server")?);
+fn ours(server: &Path, data: &OsStr) -> Command {
+    let mut command = Command::new(server);
     command.args(["--listen", "127.0.0.1:0", "--data-dir"]).arg(data).arg("all");
-    Ok(command)
+    command
 }
 
 /// What is set for a user's own server and client is not for these.

@@ -1,6 +1,6 @@
 //! A run: everything that was asked for, one after the other.
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 use anyhow::Context as _;
 use tokio::runtime;
@@ -21,6 +21,10 @@ pub(crate) const STREAMS_EACH: usize = 100;
 /// How much is done.
 #[derive(Debug, Clone)]
 pub struct Settings {
+    /// Our server.
+    pub server: PathBuf,
+    /// Our client.
+    pub client: PathBuf,
     /// What to measure.
     pub subjects: Vec<Subject>,
     /// Beside whom; everyone when it is empty. Of the works: the others have
@@ -36,7 +40,7 @@ pub struct Settings {
     pub idle_streams: usize,
 }
 
-/// Measures. The programs are those beside this one.
+/// Measures.
 ///
 /// # Errors
 ///
@@ -88,15 +92,17 @@ pub fn run(settings: &Settings) -> anyhow::Result<Report> {
     Ok(report)
 }
 
-/// As it was called, wherever the program is and its figures went.
+/// As it was called, wherever the programs are and the figures went.
 fn command() -> String {
-    let mut words = vec!["bench".to_owned()];
+    let mut words = vec!["comparison".to_owned()];
     let mut arguments = std::env::args().skip(1);
     while let Some(argument) = arguments.next() {
-        if argument == "--output" {
-            arguments.next();
-        } else if !argument.starts_with("--output=") {
-            words.push(argument);
+        match argument.split_once('=').map_or(argument.as_str(), |(name, _)| name) {
+            "--server" | "--client" | "--output" if argument.contains('=') => {}
+            "--server" | "--client" | "--output" => {
+                arguments.next();
+            }
+            _ => words.push(argument),
         }
     }
     words.join(" ")

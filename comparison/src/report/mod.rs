@@ -87,7 +87,7 @@ impl Report {
     ///
     /// When the file cannot be read, or is not of this version.
     pub fn read(file: &Path) -> anyhow::Result<Self> {
-        let what = || format!("{} is no report; `just bench` makes one", file.display());
+        let what = || format!("{} is no report; `just compare` makes one", file.display());
         serde_json::from_str(&fs::read_to_string(file).with_context(what)?).with_context(what)
     }
 
@@ -104,7 +104,7 @@ impl Report {
         let pictures = svg::figures(self).into_iter();
         let pictures = pictures.map(|(name, figure)| Ok((svg::path(name), figure.svg()?)));
         let mut files = pictures.collect::<anyhow::Result<Vec<_>>>()?;
-        files.push(("performance/bench.json".into(), serde_json::to_string_pretty(self)? + "\n"));
+        files.push(("performance/comparison.json".into(), serde_json::to_string_pretty(self)? + "\n"));
         files.push(("performance.md".into(), markdown::page(self, &notes)));
         let write = |(name, content): (String, String)| {
             let file = directory.join(name);

@@ -19,7 +19,7 @@ fn report() -> Report {
             "profile": "release", "commit": "abc", "rustc": "1.95.0", "tonic": "0.14.9", "h2": "0.4.20",
             "hyper": "1.12.0", "tokio": "1.54.1",
         },
-        "command": "bench run", "rounds": 3, "each_seconds": 1.0, "goals": [],
+        "command": "comparison run", "rounds": 3, "each_seconds": 1.0, "goals": [],
         "rates": [
             rate("unary64", "ours", 1.0, [1.0, 1.0, 1.0]),
             rate("unary64", "h2", 0.58, [1.0, 1.0, 1.0]),
@@ -118,7 +118,7 @@ fn what_was_written_makes_the_same_page_again_and_what_nobody_explains_is_said()
     let written = report().write(directory.path()).unwrap();
     assert_eq!(written.unexplained, ["unary64-h2", "beside"]);
     let page = fs::read_to_string(directory.path().join("performance.md")).unwrap();
-    let again = Report::read(&directory.path().join("performance/bench.json")).unwrap();
+    let again = Report::read(&directory.path().join("performance/comparison.json")).unwrap();
     assert_eq!(again.write(directory.path()).unwrap(), written);
     assert_eq!(fs::read_to_string(directory.path().join("performance.md")).unwrap(), page);
 }

@@ -70,7 +70,7 @@ impl Memory {
 pub(crate) fn measure(settings: &Settings, progress: &Progress) -> anyhow::Result<Memory> {
     let streams = settings.idle_streams;
     let connections = streams.div_ceil(STREAMS_EACH);
-    let target = Target::pinned(Contestant::Ours)?;
+    let target = Target::pinned(Contestant::Ours, settings)?;
     let rounds = settings.rounds.min(ROUNDS);
     progress.begin("memory", rounds);
     let mut memory = Memory { streams, connections, rounds: Vec::new() };
