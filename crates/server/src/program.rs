@@ -11,7 +11,6 @@ use crate::{
     cli::{Cli, Command, Unusable},
     config::Config,
     serve::Ready,
-    shutdown,
 };
 
 /// All that the `fourmodes-server` program does, by the arguments of this process.
@@ -27,7 +26,11 @@ pub fn main() -> ExitCode {
         Err(error) => {
             // Not by way of the log, which may be off.
             let _ = writeln!(std::io::stderr(), "error: {error:#}");
-            if error.is::<Unusable>() { ExitCode::from(2) } else { ExitCode::FAILURE }
+            if error.is::<Unusable>() || error.is::<stack::Unusable>() {
+                ExitCode::from(2)
+            } else {
+                ExitCode::FAILURE
+            }
         }
     }
 }
@@ -47,18 +50,18 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
             config.listen
         )
     })?;
-    if !config.listen.ip().is_loopback() && config.tokens.is_none() && config.tls.is_none() {
+    if !config.listen.ip().is_loopback() && config.stack.tokens.is_none() && config.stack.tls.is_none() {
         tracing::warn!(
             "everyone who can reach {} may call, and read what passes: see --tokens-file, --tls-cert and --client-ca",
             config.listen
         );
     }
     // First the handlers: whoever has read the address may send a signal.
-    let shutdown = shutdown::signal().context("the handlers for signals cannot be installed")?;
+    let shutdown = stack::shutdown_signal().context("the handlers for signals cannot be installed")?;
     // Whoever started this process reads the address from here: nothing else
     // goes to stdout, and a reader that has gone away is no reason to stop.
     let address = listener.local_addr().context("the listener has no address")?;
-    let scheme = if config.tls.is_some() { "https" } else { "http" };
+    let scheme = if config.stack.tls.is_some() { "https" } else { "http" };
     let ready = Ready::open(config).await?;
     let mut stdout = std::io::stdout();
     let _ = writeln!(stdout, "listening on {scheme}://{address}").and_then(|()| stdout.flush());

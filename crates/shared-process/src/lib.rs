@@ -63,6 +63,31 @@ pub fn is_unseen(c: char) -> bool {
         || matches!(c, '\u{2060}'..='\u{2069}' | '\u{feff}')
 }
 
+/// Reads a duration as people write it, `100ms` or `2h`, that is more than nothing.
+///
+/// # Errors
+///
+/// When it is not one.
+pub fn duration(text: &str) -> Result<Duration, String> {
+    match humantime::parse_duration(text).map_err(|error| error.to_string())? {
+        Duration::ZERO => Err("it has to be more than nothing".to_owned()),
+        duration => Ok(duration),
+    }
+}
+
+/// Reads a number that is not zero.
+///
+/// # Errors
+///
+/// When it is not one.
+pub fn at_least_one(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(0) => Err("it has to be 1 at least".to_owned()),
+        Ok(number) => Ok(number),
+        Err(error) => Err(format!("{error}")),
+    }
+}
+
 /// A rename that replaces nothing, whoever else creates the file in this moment.
 ///
 /// # Errors

@@ -3,7 +3,8 @@
 use std::{net::SocketAddr, path::PathBuf, sync::Arc};
 
 use hyper_util::rt::TokioIo;
-use server::{certs::Request, config::TlsFiles};
+use server::certs::Request;
+use stack::TlsFiles;
 use tempfile::TempDir;
 use tokio::net::TcpStream;
 use tokio_rustls::{

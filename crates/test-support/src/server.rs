@@ -5,6 +5,7 @@ use std::{net::SocketAddr, time::Duration};
 use grpc_wire::Mode;
 use server::config::Config;
 use shared_proto::fourmodes::v1::ModeStatus;
+use stack::Settings;
 use tokio::{net::TcpListener, runtime::Runtime, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
@@ -31,7 +32,7 @@ impl Server {
 
     /// Lets calls go on for so long once it shuts down.
     pub async fn with_grace(grace: Duration) -> Self {
-        Self::with(Config { grace, ..Config::default() }).await
+        Self::with(Settings { grace, ..Settings::default() }.into()).await
     }
 
     /// With settings of the test's own.
@@ -90,7 +91,7 @@ impl BlockingServer {
     }
 
     pub(crate) fn on(listener: TcpListener, config: Config, runtime: Runtime) -> Self {
-        let scheme = if config.tls.is_some() { "https" } else { "http" };
+        let scheme = if config.stack.tls.is_some() { "https" } else { "http" };
         let address = listener.local_addr().unwrap();
         runtime.spawn(server::serve(listener, config, std::future::pending()));
         Self { address, url: format!("{scheme}://{address}"), runtime }

@@ -5,10 +5,8 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use server::{
-    certs::Request,
-    config::{Config, TlsFiles},
-};
+use server::certs::Request;
+use stack::{Settings, TlsFiles};
 
 use test_support::{BlockingServer as Server, Fault, Path, deaf_address};
 
@@ -253,7 +251,7 @@ pub(crate) fn certificates(days: u64) -> tempfile::TempDir {
 pub(crate) fn over_tls(certificates: &tempfile::TempDir) -> Server {
     let file = |name| certificates.path().join(name);
     let tls = TlsFiles { certificate: file("server.pem"), key: file("server-key.pem"), client_ca: None };
-    Server::with(Config { tls: Some(tls), ..Config::default() })
+    Server::with(Settings { tls: Some(tls), ..Settings::default() }.into())
 }
 
 #[test]

@@ -1,7 +1,8 @@
 //! What a user gets to see.
 
 use grpc_wire::Mode;
-use server::config::{Config, Tokens};
+use server::config::Config;
+use stack::{Settings, Tokens};
 
 use test_support::{BlockingServer as Server, Fault, Path, Signal, deaf_address, listener};
 
@@ -38,7 +39,7 @@ fn a_server_that_wants_a_token_is_told_it() {
     std::fs::write(&file, "ana d0c04f4b1951e4aeaaec8223ed2039e542f3aae805a6fa7f6d794e5afff5d272 all\n")
         .unwrap();
     let tokens = Some(Tokens::read(&file).unwrap());
-    let server = Server::with(Config { tokens, open_reflection: true, ..Config::default() });
+    let server = Server::with(Settings { tokens, open_reflection: true, ..Settings::default() }.into());
     let found = outcomes(check(&server.url, ""));
     assert_eq!(with(&found, "fail"), ["connect/call"]);
     assert!(found["connect/call"]["remedy"].as_str().unwrap().contains("FOURMODES_TOKEN"), "{found:#?}");

@@ -6,6 +6,7 @@ use std::{collections::HashMap, thread, time::Duration};
 use grpc_wire::Mode;
 use serde_json::Value;
 use server::config::Config;
+use stack::{Settings, Tokens};
 use tonic_health::server::health_reporter;
 
 use test_support::{BlockingServer as Server, Ended, Program, Proxy, Signal, Trouble, eventually};
@@ -223,8 +224,8 @@ fn a_token_goes_along_as_with_every_command() {
     const SHA_256: &str = "063daa1177dc8df59cf26a8fb19be24989988f7349ab8f2973f2bc04eadaff3e";
     let mut file = tempfile::NamedTempFile::new().unwrap();
     std::io::Write::write_all(&mut file, format!("ana {SHA_256} all\n").as_bytes()).unwrap();
-    let tokens = Some(server::config::Tokens::read(file.path()).unwrap());
-    let server = Server::with(Config { tokens, ..Config::default() });
+    let tokens = Some(Tokens::read(file.path()).unwrap());
+    let server = Server::with(Settings { tokens, ..Settings::default() }.into());
     let ended = bench(&server, "--messages 5").env("FOURMODES_TOKEN", "for-bench").run().ok();
     assert!(ways(&ended).iter().all(|line| line["messages"] == 5), "{}", ended.stdout);
     bench(&server, "--messages 5").run().failed(1, &["UNAUTHENTICATED", "FOURMODES_TOKEN"]);

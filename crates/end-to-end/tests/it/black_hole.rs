@@ -8,8 +8,8 @@ use std::{
 };
 
 use grpc_wire::Mode;
-use server::config::{Config, Limits};
 use shared_proto::fourmodes::v1::{GetStatusRequest, unary_service_client::UnaryServiceClient};
+use stack::{Limits, Settings};
 use tonic::transport::Endpoint;
 
 use test_support::{BlockingServer as Server, LONG, Proxy, Running, Trouble, Way, eventually};
@@ -81,7 +81,7 @@ fn each_stream_is_lost(way: Way) {
 /// How long it takes the client and the server.
 fn noticed(stream: &Stream, way: Way) -> (Duration, Duration) {
     let limits = Limits { keepalive_interval: INTERVAL, keepalive_timeout: TIMEOUT, ..Limits::default() };
-    let server = Server::with(Config { limits, ..Config::default() });
+    let server = Server::with(Settings { limits, ..Settings::default() }.into());
     let proxy = Proxy::start(server.url.trim_start_matches("http://").parse().unwrap());
     let keepalive = format!("--keepalive-interval {INTERVAL:?} --keepalive-timeout {TIMEOUT:?}");
     let client = client(&format!("{} {keepalive} --output json", stream.arguments));

@@ -5,10 +5,8 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use server::{
-    certs::Request,
-    config::{Config, TlsFiles},
-};
+use server::certs::Request;
+use stack::{Settings, TlsFiles};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio_rustls::{
@@ -27,7 +25,7 @@ use crate::{Called as _, client, server};
 /// By the certificates, for any client or those of a CA.
 fn serve(certs: &Certs, client_ca: Option<&Certs>) -> Server {
     let tls = TlsFiles { client_ca: client_ca.map(|certs| certs.path("ca.pem")), ..certs.server() };
-    Server::with(Config { tls: Some(tls), ..Config::default() })
+    Server::with(Settings { tls: Some(tls), ..Settings::default() }.into())
 }
 
 /// With its state in a directory, as it is to be there after a kill.
@@ -258,12 +256,12 @@ fn the_commands_of_the_documentation_work() {
     let serve = run(command("just server all --tls-cert"));
     let file = |file: Option<std::path::PathBuf>| dir.path().join(file.unwrap());
     let tls = TlsFiles {
-        certificate: file(serve.tls.tls_cert),
-        key: file(serve.tls.tls_key),
-        client_ca: serve.tls.client_ca.map(|ca| file(Some(ca))),
+        certificate: file(serve.stack.tls.tls_cert),
+        key: file(serve.stack.tls.tls_key),
+        client_ca: serve.stack.tls.client_ca.map(|ca| file(Some(ca))),
     };
     assert!(tls.client_ca.is_some());
-    let server = Server::with(Config { tls: Some(tls), ..Config::default() });
+    let server = Server::with(Settings { tls: Some(tls), ..Settings::default() }.into());
     let call = command("just unary multiply 6 7 --server https:");
     let port = server.url.rsplit_once(':').unwrap().1;
     let call = call.strip_prefix("just ").unwrap().replace(":50051", &format!(":{port}"));

@@ -2,11 +2,11 @@
 
 use std::{io::Write as _, net::SocketAddr};
 
-use server::config::{Config, Tokens};
 use shared_proto::fourmodes::v1::{
     MultiplyRequest, MultiplyResponse, RecordReadingsRequest, ServerStreamingRequest, UnaryRequest,
     WatchQuotesRequest, probe_service_client::ProbeServiceClient,
 };
+use stack::{Settings, Tokens};
 use tempfile::NamedTempFile;
 use tonic::{Code, Request, Response, Status};
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
@@ -30,7 +30,7 @@ fn tokens() -> Tokens {
 }
 
 async fn start() -> Server {
-    Server::with(Config { tokens: Some(tokens()), ..Config::default() }).await
+    Server::with(Settings { tokens: Some(tokens()), ..Settings::default() }.into()).await
 }
 
 fn with<M>(authorization: &str, message: M) -> Request<M> {
@@ -108,7 +108,7 @@ fn health_is_for_everyone_and_reflection_when_the_server_says_so() {
         HealthClient::new(channel(closed.address)).check(HealthCheckRequest::default()).await.unwrap();
         assert_eq!(reflects(&closed, "").await.unwrap_err().code(), Code::Unauthenticated);
         reflects(&closed, "Bearer ben's").await.unwrap();
-        let config = Config { tokens: Some(tokens()), open_reflection: true, ..Config::default() };
+        let config = Settings { tokens: Some(tokens()), open_reflection: true, ..Settings::default() }.into();
         let open = Server::with(config).await;
         reflects(&open, "").await.unwrap();
         assert_eq!(multiply(&open, "").await.unwrap_err().code(), Code::Unauthenticated);

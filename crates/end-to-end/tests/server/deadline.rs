@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use grpc_wire::Mode;
 use prost::Message;
-use server::config::{Config, Limits};
 use shared_proto::fourmodes::v1::{
     ChatRequest, JoinRoom, MultiplyRequest, RecordReadingsRequest, WatchQuotesRequest, chat_request::Action,
 };
+use stack::{Limits, Settings};
 use tokio_stream::pending;
 use tonic::{Code, Request, Status};
 
@@ -62,7 +62,7 @@ fn a_stream_that_is_busy_ends_at_its_deadline() {
 fn a_unary_call_without_a_deadline_has_that_of_the_server() {
     run(async {
         let limits = Limits { unary_deadline: Duration::from_millis(100), ..Limits::default() };
-        let server = Server::with(Config { limits, ..Config::default() }).await;
+        let server = Server::with(Settings { limits, ..Settings::default() }.into()).await;
         let status = RawCall::status(server.address, UNARY, &[], None::<&MultiplyRequest>).await;
         assert_eq!(status.code(), Code::DeadlineExceeded, "{status}");
         assert!(status.message().contains("100ms"), "{status}");

@@ -1,7 +1,7 @@
 //! Faults that a call asks for.
 
-use server::config::Config;
 use shared_proto::fourmodes::v1::{MultiplyRequest, MultiplyResponse};
+use stack::Settings;
 use tonic::{Code, Request, Response, Status};
 
 use test_support::{Server, reason, run, unary};
@@ -21,7 +21,7 @@ async fn multiply(server: &Server, headers: &[(&'static str, &str)]) -> Result<M
 #[test]
 fn a_call_gets_the_faults_it_asks_for() {
     run(async {
-        let server = Server::with(Config { allow_faults: true, ..Config::default() }).await;
+        let server = Server::with(Settings { allow_faults: true, ..Settings::default() }.into()).await;
         let aborted = multiply(&server, &[(ABORT, "14")]).await.unwrap_err();
         assert_eq!((aborted.code(), reason(&aborted).as_str()), (Code::Unavailable, "FAULT_INJECTED"));
         // A delay is longer than the deadline of the call: the deadline ends it.
@@ -36,7 +36,7 @@ fn a_call_gets_the_faults_it_asks_for() {
 #[test]
 fn a_percentage_is_one_of_the_calls() {
     run(async {
-        let server = Server::with(Config { allow_faults: true, ..Config::default() }).await;
+        let server = Server::with(Settings { allow_faults: true, ..Settings::default() }.into()).await;
         let mut failed = [0; 3];
         for (failed, percent) in failed.iter_mut().zip(["0", "50", "100"]) {
             for _ in 0..100 {

@@ -5,11 +5,11 @@ use std::{net::SocketAddr, time::Duration};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use grpc_wire::Mode;
 use prost::Message;
-use server::config::{Config, Limits};
 use shared_proto::fourmodes::v1::{
     EndStatus, Ending, MultiplyRequest, MultiplyResponse, Script, ServerStreamingRequest,
     ServerStreamingResponse, Step, UnaryRequest, UnaryResponse, ending::Kind,
 };
+use stack::{Limits, Settings};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
@@ -178,9 +178,9 @@ async fn preflight(server: &Server, origin: &str) -> Answer {
 #[test]
 fn only_pages_of_an_origin_that_was_named_may_call() {
     run(async {
-        let origins = |origins: &[&'static str]| Config {
-            grpc_web_origins: origins.iter().map(|origin| http::HeaderValue::from_static(origin)).collect(),
-            ..Config::default()
+        let origins = |origins: &[&'static str]| {
+            let origins = origins.iter().map(|origin| http::HeaderValue::from_static(origin)).collect();
+            Settings { grpc_web_origins: origins, ..Settings::default() }.into()
         };
         let (one, other) = ("https://one.example", "https://other.example");
         let closed = preflight(&Server::start().await, one).await;
@@ -237,7 +237,7 @@ fn a_head_that_does_not_end_is_not_waited_for() {
     run(async {
         let short = Duration::from_millis(200);
         let limits = Limits { first_byte: short, handshake: short, ..Limits::default() };
-        let server = Server::with(Config { limits, ..Config::default() }).await;
+        let server = Server::with(Settings { limits, ..Settings::default() }.into()).await;
         // More than the preface of HTTP/2 has, which is not enough here.
         let stopped = format!("POST {MULTIPLY} HTTP/1.1\r\nhost: x\r\n");
         for said in ["P", "PRI * HTTP/1", stopped.as_str()] {
@@ -246,7 +246,7 @@ fn a_head_that_does_not_end_is_not_waited_for() {
             is_hung_up_on(&mut peer).await;
         }
         let limits = Limits { handshake: Duration::from_secs(3600), headers: 1000, ..Limits::default() };
-        let server = Server::with(Config { limits, ..Config::default() }).await;
+        let server = Server::with(Settings { limits, ..Settings::default() }.into()).await;
         let mut peer = TcpStream::connect(server.address).await.unwrap();
         peer.write_all(format!("POST {MULTIPLY} HTTP/1.1\r\nx: {}", "x".repeat(1000)).as_bytes())
             .await
@@ -259,7 +259,7 @@ fn a_head_that_does_not_end_is_not_waited_for() {
 fn who_does_not_read_is_hung_up_on() {
     run(async {
         let limits = Limits { idle: Duration::from_millis(500), ..Limits::default() };
-        let server = Server::with(Config { limits, ..Config::default() }).await;
+        let server = Server::with(Settings { limits, ..Settings::default() }.into()).await;
         let steps = vec![Step { repeat: 256, payload_bytes: 1 << 20, ..Step::default() }];
         let script = Some(Script { steps, ..Script::default() });
         let body = framed(&ServerStreamingRequest { script, ..Default::default() });

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use grpc_wire::Mode;
-use server::config::{Config, Limits};
 use shared_proto::fourmodes::v1::{ChatRequest, MultiplyRequest, RecordReadingsRequest, WatchQuotesRequest};
+use stack::{Limits, Settings};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
@@ -18,7 +18,7 @@ use test_support::{
 };
 
 async fn with(limits: Limits) -> Server {
-    Server::with(Config { limits, ..Config::default() }).await
+    Server::with(Settings { limits, ..Settings::default() }.into()).await
 }
 
 /// Says which limit, and when to come again.
@@ -77,7 +77,7 @@ fn who_says_nothing_or_stops_in_the_handshake_is_hung_up_on() {
 #[test]
 fn a_message_too_long_is_refused_and_the_connection_goes_on() {
     run(async {
-        let server = with(Limits { message: 1000, command: 20, ..Limits::default() }).await;
+        let server = with(Limits { message: 1000, unary_message: 20, ..Limits::default() }).await;
         let mut client = client_streaming(server.address);
         let long = RecordReadingsRequest { producer_id: "x".repeat(1000), ..Default::default() };
         let refused = client.record_readings(tokio_stream::once(long)).await.unwrap_err();

@@ -2,11 +2,11 @@
 
 use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
-use server::config::{Config, Limits, TlsFiles};
 use shared_proto::fourmodes::v1::{
     JoinRoom, MultiplyRequest, UnaryRequest, chat_request::Action, probe_service_client::ProbeServiceClient,
     unary_service_client::UnaryServiceClient,
 };
+use stack::{Limits, Settings, TlsFiles};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
@@ -19,7 +19,7 @@ use test_support::{Certs, Ended, Member, Program, Server, ServerProgram, run, un
 use crate::binary;
 
 async fn with(tls: TlsFiles, limits: Limits) -> Server {
-    Server::with(Config { tls: Some(tls), limits, ..Config::default() }).await
+    Server::with(Settings { tls: Some(tls), limits, ..Settings::default() }.into()).await
 }
 
 async fn handshake(address: SocketAddr, client: TlsConnector) -> std::io::Result<TlsStream<TcpStream>> {

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use server::config::Config;
 use shared_proto::fourmodes::v1::MultiplyRequest;
+use stack::Settings;
 use tonic::Code;
 
 use test_support::{
@@ -12,7 +12,7 @@ use test_support::{
 };
 
 async fn start(grace: Duration) -> Server {
-    Server::with(Config { workers: 3, grace, ..Config::default() }).await
+    Server::with(Settings { workers: 3, grace, ..Settings::default() }.into()).await
 }
 
 #[test]

@@ -29,13 +29,14 @@ use shared_proto::testing::{
     StreamingOutputCallResponse,
     test_service_server::{TestService, TestServiceServer},
 };
+use stack::Call;
 use tokio_stream::{Stream, StreamExt as _};
 use tonic::{
     Code, Request, Response, Status, Streaming, body::Body, codec::CompressionEncoding, server::NamedService,
 };
 use tower::Service;
 
-use crate::{layers::Call, refused::bad_request};
+use crate::refused::bad_request;
 
 const ECHO_INITIAL: HeaderName = HeaderName::from_static("x-grpc-test-echo-initial");
 const ECHO_TRAILING: HeaderName = HeaderName::from_static("x-grpc-test-echo-trailing-bin");
@@ -215,7 +216,8 @@ struct OnCall {
 impl OnCall {
     fn of<T>(request: &Request<T>) -> Self {
         let extensions = request.extensions();
-        Self { messages: extensions.get().cloned().unwrap_or_default(), call: extensions.get().cloned() }
+        let call = Call::of(extensions).ok().cloned();
+        Self { messages: extensions.get().cloned().unwrap_or_default(), call }
     }
 
     /// A message of a kind that may say how it came.
@@ -241,7 +243,7 @@ impl OnCall {
     /// A silence that the client wants is not idle.
     async fn pause(&self, time: Duration) {
         if !time.is_zero() {
-            let _silent = self.call.as_ref().map(Call::excuse);
+            let _silent = self.call.as_ref().map(Call::suspend_idle_timeout);
             tokio::time::sleep(time).await;
         }
     }

@@ -1,17 +1,32 @@
 //! A store whose commits are timed, as whoever waits for them sees it.
 
-use std::time::Instant;
+use std::{sync::Arc, time::Instant};
 
 use bytes::Bytes;
-use prometheus_client::metrics::histogram::Histogram;
+use stack::prometheus_client::{
+    metrics::histogram::Histogram,
+    registry::{Registry, Unit},
+};
 use tokio::sync::watch;
 
 use crate::domain::store::{Answer, Extent, Record, Store, Write, Written};
 
 #[derive(Debug)]
 pub(crate) struct Timed {
-    pub(crate) store: std::sync::Arc<dyn Store>,
-    pub(crate) commits: Histogram,
+    store: Arc<dyn Store>,
+    /// From the call until it is durable.
+    commits: Histogram,
+}
+
+/// In seconds: from a commit in memory to one that waits for a busy disk.
+const BUCKETS: [f64; 12] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.5, 1.0, 5.0, 60.0, 600.0];
+
+impl Timed {
+    pub(crate) fn new(store: Arc<dyn Store>, metrics: &mut Registry) -> Self {
+        let commits = Histogram::new(BUCKETS);
+        metrics.register_with_unit("store_commit", "How long commits took", Unit::Seconds, commits.clone());
+        Self { store, commits }
+    }
 }
 
 impl Store for Timed {

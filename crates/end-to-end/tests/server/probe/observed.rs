@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use server::config::{Config, Limits};
 use shared_proto::fourmodes::v1::{
     BidiStreamingRequest, ClientStreamingRequest, Observation, Script, ServerStreamingRequest, Step,
     UnaryRequest, ending::Kind,
 };
+use stack::{Limits, Settings};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, codec::CompressionEncoding, metadata::MetadataValue};
@@ -23,8 +23,9 @@ async fn seen(server: &Server, request: Request<UnaryRequest>) -> Observation {
 #[test]
 fn the_connection_and_the_server() {
     run(async {
-        let limits = Limits { streams: 7, command: 5000, message: 6000, headers: 9000, ..Limits::default() };
-        let server = Server::with(Config { limits, ..Config::default() }).await;
+        let limits =
+            Limits { streams: 7, unary_message: 5000, message: 6000, headers: 9000, ..Limits::default() };
+        let server = Server::with(Settings { limits, ..Settings::default() }.into()).await;
         let mut client = probe(server.address);
         let mut ask =
             async || client.unary(UnaryRequest::default()).await.unwrap().into_inner().observation.unwrap();

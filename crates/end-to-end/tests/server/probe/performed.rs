@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use server::config::{Config, Limits};
 use shared_proto::fourmodes::v1::{
     AfterHalfClose, BidiStreamingRequest, ClientStreamingRequest, Script, ServerStreamingRequest, Step,
     UnaryRequest, ending::Kind,
 };
+use stack::{Limits, Settings};
 use tokio::{sync::mpsc, time::Instant};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Code;
@@ -232,7 +232,7 @@ fn what_is_read_late_arrives_late() {
 fn a_silence_that_was_asked_for_is_not_idle() {
     run(async {
         let limits = Limits { idle: Duration::from_millis(300), ..Limits::default() };
-        let server = Server::with(Config { limits, ..Config::default() }).await;
+        let server = Server::with(Settings { limits, ..Settings::default() }.into()).await;
         let long = milliseconds(1200);
         let step = Step { delay: long, ..Step::default() };
         let scripts = [

@@ -9,11 +9,12 @@
 use std::time::{Duration, SystemTime};
 
 use shared_proto::fourmodes::v1::{Heartbeat, WatchTaskResponse, watch_task_response::Event};
+use stack::shutting_down;
 use tokio::{sync::watch, time::timeout};
 use tokio_stream::Stream;
 use tonic::Status;
 
-use crate::{domain::tasks::Task, error::shutting_down};
+use crate::domain::tasks::Task;
 
 pub(super) fn pushes(
     mut task: watch::Receiver<Task>,

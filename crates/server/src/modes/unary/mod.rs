@@ -9,7 +9,7 @@
 
 mod files;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::SystemTime};
 
 use grpc_wire::Mode;
 use shared_proto::fourmodes::v1::{
@@ -17,19 +17,19 @@ use shared_proto::fourmodes::v1::{
     GetTaskResponse, ListFilesRequest, ListFilesResponse, ModeStatus, MultiplyRequest, MultiplyResponse,
     SubmitTaskRequest, SubmitTaskResponse, unary_service_server::UnaryService,
 };
+use stack::Activity;
 use tonic::{Request, Response, Status};
 
 use super::task::{uuid, work};
-use crate::{
-    activity::Activity,
-    domain::{arithmetic, tasks::Tasks, uploads::Uploads},
-};
+use crate::domain::{arithmetic, tasks::Tasks, uploads::Uploads};
 
 /// A handler that waits may be cancelled there, by a client that goes away; what
 /// the tasks have begun by then they bring to its end.
 #[derive(Debug)]
 pub(crate) struct Unary {
     pub(crate) activity: Arc<Activity>,
+    /// The start of the server.
+    pub(crate) since: SystemTime,
     pub(crate) tasks: Tasks,
     pub(crate) served: Vec<Mode>,
     pub(crate) uploads: Uploads,
@@ -48,19 +48,19 @@ impl UnaryService for Unary {
 
     async fn get_status(&self, _: Request<GetStatusRequest>) -> Result<Response<GetStatusResponse>, Status> {
         let modes = Mode::ALL.map(|mode| {
-            let counters = self.activity.of(mode);
+            let counts = self.activity.counts(mode);
             ModeStatus {
                 mode: shared_proto::fourmodes::v1::Mode::from(mode).into(),
                 served: self.served.contains(&mode),
-                calls_started: counters.started(),
-                calls_open: counters.open(),
-                messages_received: counters.received(),
-                messages_sent: counters.sent(),
+                calls_started: counts.calls_started,
+                calls_open: counts.calls_open,
+                messages_received: counts.messages_received,
+                messages_sent: counts.messages_sent,
             }
         });
         Ok(Response::new(GetStatusResponse {
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            start_time: Some(self.activity.start_time.into()),
+            start_time: Some(self.since.into()),
             modes: modes.into(),
             cpu_time: shared_process::cpu_time().and_then(|time| time.try_into().ok()),
         }))

@@ -16,6 +16,7 @@ use shared_proto::fourmodes::v1::{
     UnaryRequest, UnaryResponse,
     probe_service_server::{ProbeService, ProbeServiceServer},
 };
+use stack::Limits;
 use tokio_stream::Stream;
 use tonic::{Request, Response, Status, Streaming, codec::CompressionEncoding};
 use uuid::Uuid;
@@ -26,18 +27,10 @@ use self::{
     script::{Ending, Script},
     watch::{Watch, Watched},
 };
-use crate::{
-    config::Limits,
-    layers::Methods,
-    refused::{bad_request, no_observation},
-};
+use crate::refused::{bad_request, no_observation};
 
 /// The service, to be added to the routes.
-pub(crate) fn service(
-    instance_id: Arc<str>,
-    limits: Limits,
-    methods: Arc<Methods>,
-) -> Watch<ProbeServiceServer<Probes>> {
+pub(crate) fn service(instance_id: Arc<str>, limits: Limits) -> Watch<ProbeServiceServer<Probes>> {
     let inner = ProbeServiceServer::new(Probes::default())
         .accept_compressed(CompressionEncoding::Gzip)
         .accept_compressed(CompressionEncoding::Zstd)
@@ -46,7 +39,7 @@ pub(crate) fn service(
         // Bounds what comes out of a compressed message, which the layer that
         // limits messages sees only as it goes in.
         .max_decoding_message_size(limits.message as usize);
-    Watch { inner, instance_id, limits, methods }
+    Watch { inner, instance_id, limits }
 }
 
 #[derive(Debug, Default)]
@@ -152,7 +145,7 @@ impl Probes {
             self.memory.remember(id, watched.call.clone());
         }
         if !script.head_delay.is_zero() {
-            let _silent = watched.excuse();
+            let _silent = watched.suspend_idle_timeout();
             tokio::time::sleep(script.head_delay).await;
         }
         Ok(script)

@@ -14,11 +14,10 @@ use grpc_wire::timeout::{self, GRPC_TIMEOUT};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use prost::Message as _;
 use shared_proto::fourmodes::v1 as pb;
+use stack::{Connection, Limits};
 use tokio::time::Instant;
 use tonic::body::Body;
 use uuid::Uuid;
-
-use crate::{config::Limits, connections::Connection};
 
 /// How many arrivals are kept of a call.
 const ARRIVALS: usize = 1024;
@@ -69,7 +68,7 @@ impl Call {
     ) -> Self {
         let headers = request.headers();
         let deadline = headers.get(&GRPC_TIMEOUT).and_then(timeout::parse);
-        let connection = request.extensions().get::<Arc<Connection>>();
+        let connection = Connection::of(request.extensions());
         let address =
             |address: Option<std::net::SocketAddr>| address.map(|it| it.to_string()).unwrap_or_default();
         let authority = request.uri().authority().map(|authority| authority.to_string());
@@ -94,7 +93,7 @@ impl Call {
             encoding: text(encoding),
             limits: Some(pb::ServerLimits {
                 max_concurrent_streams: limits.streams,
-                max_unary_message_bytes: limits.command.into(),
+                max_unary_message_bytes: limits.unary_message.into(),
                 max_stream_message_bytes: limits.message.into(),
                 max_header_list_bytes: limits.headers,
             }),

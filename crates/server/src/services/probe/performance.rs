@@ -125,7 +125,7 @@ impl Performance {
         if time.is_zero() {
             return Ok(());
         }
-        let _silent = self.watched.excuse();
+        let _silent = self.watched.suspend_idle_timeout();
         match &mut self.inbox {
             Some(inbox) => inbox.meanwhile(sleep(time)).await,
             None => {
@@ -234,7 +234,7 @@ async fn read<M: Message>(
 ) -> Result<(), Status> {
     let room = Arc::new(Semaphore::new(KEPT as usize));
     if !delay.is_zero() {
-        let _silent = watched.excuse();
+        let _silent = watched.suspend_idle_timeout();
         sleep_until(watched.call.begun + delay).await;
     }
     while let Some(message) = requests.message().await? {

@@ -18,6 +18,7 @@ use grpc_wire::{
 use h2::Reason;
 use http::{HeaderMap, Version, header::CONTENT_TYPE};
 use http_body::{Body as _, Frame};
+use stack::{IdleTimeoutSuspended, Limits};
 use tokio::sync::oneshot;
 use tonic::{Code, Status, body::Body, server::NamedService};
 use tower::Service;
@@ -25,10 +26,6 @@ use tower::Service;
 use super::{
     observation::Call,
     script::{Ending, Script},
-};
-use crate::{
-    config::Limits,
-    layers::{self, Excuse, Methods},
 };
 
 type Request = http::Request<Body>;
@@ -39,8 +36,8 @@ type Response = http::Response<Body>;
 pub(super) struct Watched {
     pub(super) call: Arc<Call>,
     plan: Arc<OnceLock<Plan>>,
-    /// As the layers have it.
-    outside: Option<Arc<layers::Call>>,
+    /// As the stack has it.
+    outside: Option<Arc<stack::Call>>,
 }
 
 /// What becomes of a response on its way out.
@@ -68,8 +65,8 @@ impl Watched {
     }
 
     /// As long as it is there, silence is what the client wants.
-    pub(super) fn excuse(&self) -> Option<Excuse> {
-        self.outside.as_ref().map(layers::Call::excuse)
+    pub(super) fn suspend_idle_timeout(&self) -> Option<IdleTimeoutSuspended> {
+        self.outside.as_ref().map(stack::Call::suspend_idle_timeout)
     }
 }
 
@@ -79,7 +76,6 @@ pub(crate) struct Watch<S> {
     pub(super) inner: S,
     pub(super) instance_id: Arc<str>,
     pub(super) limits: Limits,
-    pub(super) methods: Arc<Methods>,
 }
 
 impl<S: NamedService> NamedService for Watch<S> {
@@ -100,12 +96,12 @@ where
     }
 
     fn call(&mut self, mut request: Request) -> Self::Future {
-        let is_unary = self.methods.mode(request.uri().path()) == Some(Mode::Unary);
+        let outside = stack::Call::of(request.extensions()).ok().cloned();
+        let is_unary = outside.as_ref().is_some_and(|call| call.mode() == Some(Mode::Unary));
         let call = Arc::new(Call::begin(&request, &self.instance_id, &self.limits, is_unary));
         if request.body().is_end_stream() {
             call.half_closed();
         }
-        let outside = request.extensions().get().cloned();
         let watched = Watched { call: call.clone(), plan: Arc::default(), outside };
         let plan = watched.plan.clone();
         request.extensions_mut().insert(watched);

@@ -5,36 +5,30 @@
 //! there is gRPC-Web, a call a connection, and whatever else comes by it is told
 //! what this server speaks.
 
-use std::{
-    convert::Infallible,
-    pin::Pin,
-    sync::Arc,
-    task::{Context, Poll},
-    time::Duration,
-};
+use std::time::Duration;
 
 use http::{
     HeaderName, HeaderValue, Method, StatusCode, Version,
     header::{ACCESS_CONTROL_REQUEST_METHOD, CONNECTION, CONTENT_TYPE},
 };
+use tokio_util::either::Either;
 use tonic::body::Body;
 use tonic_web::GrpcWebLayer;
-use tower::{Layer, Service};
+use tower::{Layer as _, Service as _};
 use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
 
-use super::ending::{Request, Response, ResponseFuture};
-use crate::error::http2_needed;
+use super::around::{Around, HttpService, Request, Response, ResponseFuture, answer, refuse};
+use crate::status::http2_needed;
 
 /// What a script in a page may read of a response. The star is for the metadata
 /// of services; browsers that do not know it have the names.
-const EXPOSED: [HeaderName; 7] = [
+const EXPOSED: [HeaderName; 6] = [
     HeaderName::from_static("*"),
     HeaderName::from_static("grpc-status"),
     HeaderName::from_static("grpc-message"),
     HeaderName::from_static("grpc-status-details-bin"),
     HeaderName::from_static("grpc-encoding"),
     HeaderName::from_static("grpc-retry-pushback-ms"),
-    HeaderName::from_static(shared_proto::RESOURCE_NAME_HEADER),
 ];
 
 /// How long a browser may remember that it may call.
@@ -43,16 +37,16 @@ const REMEMBERED: Duration = Duration::from_secs(3600);
 const SPEAKS: &str = "This is a gRPC server. It speaks gRPC over HTTP/2, and gRPC-Web: POST with the \
     content-type application/grpc-web or application/grpc-web-text.\n";
 const OWN_PAGES: &str = "This server takes calls from pages of its own origin only; \
-    `server --grpc-web-origin ORIGIN` lets in others.\n";
+    `--grpc-web-origin ORIGIN` lets in others.\n";
 
-#[derive(Clone)]
-pub(crate) struct Web {
+pub(super) struct Web {
     /// Unset, no page of another origin may call.
-    cors: Option<Arc<CorsLayer>>,
+    cors: Option<CorsLayer>,
 }
 
 impl Web {
-    pub(crate) fn new(origins: &[HeaderValue]) -> Self {
+    /// Pages of `origins` may call, and read `headers` of the responses.
+    pub(super) fn new(origins: &[HeaderValue], headers: &[HeaderName]) -> Self {
         let allowed = match origins {
             [] => return Self { cors: None },
             origins if origins.iter().any(|origin| origin == "*") => AllowOrigin::any(),
@@ -62,55 +56,30 @@ impl Web {
             .allow_origin(allowed)
             .allow_methods([Method::POST])
             .allow_headers(AllowHeaders::mirror_request())
-            .expose_headers(EXPOSED)
+            .expose_headers(EXPOSED.iter().chain(headers).cloned().collect::<Vec<_>>())
             .max_age(REMEMBERED);
-        Self { cors: Some(Arc::new(cors)) }
+        Self { cors: Some(cors) }
     }
 }
 
-#[derive(Clone)]
-pub(crate) struct WebService<S> {
-    layer: Web,
-    inner: S,
-}
+impl<S: HttpService> Around<S> for Web {
+    /// The response as it came, or to what it was translated.
+    type Future = Either<S::Future, ResponseFuture>;
 
-impl<S> Layer<S> for Web {
-    type Service = WebService<S>;
-
-    fn layer(&self, inner: S) -> Self::Service {
-        WebService { layer: self.clone(), inner }
-    }
-}
-
-impl<S> Service<Request> for WebService<S>
-where
-    S: Service<Request, Response = Response, Error = Infallible, Future: Send + Unpin>
-        + Clone
-        + Send
-        + 'static,
-{
-    type Response = Response;
-    type Error = Infallible;
-    type Future = Translated<S::Future>;
-
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        self.inner.poll_ready(cx)
-    }
-
-    fn call(&mut self, request: Request) -> Self::Future {
+    fn call(&self, request: Request, inner: &mut S) -> Self::Future {
         let is_http2 = request.version() == Version::HTTP_2;
         let response = match Kind::of(&request) {
-            Kind::Web => self.web(request),
-            Kind::Preflight if self.layer.cors.is_some() => self.web(request),
+            Kind::Web => self.translate(request, inner),
+            Kind::Preflight if self.cors.is_some() => self.translate(request, inner),
             Kind::Preflight => answer(text(StatusCode::FORBIDDEN, OWN_PAGES)),
-            Kind::Other | Kind::Grpc if is_http2 => return Translated::As(self.inner.call(request)),
-            Kind::Grpc => answer(http2_needed().into_http()),
+            Kind::Other | Kind::Grpc if is_http2 => return Either::Left(inner.call(request)),
+            Kind::Grpc => refuse(http2_needed()),
             Kind::Other => answer(text(StatusCode::UNSUPPORTED_MEDIA_TYPE, SPEAKS)),
         };
         if is_http2 {
-            return Translated::To(response);
+            return Either::Right(response);
         }
-        Translated::To(Box::pin(async {
+        Either::Right(Box::pin(async {
             let mut response = response.await?;
             // What a further request might cost has no limit here.
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
@@ -119,36 +88,13 @@ where
     }
 }
 
-/// The response as it came, or to what it was translated.
-pub(crate) enum Translated<F> {
-    As(F),
-    To(ResponseFuture),
-}
-
-impl<F: Future<Output = Result<Response, Infallible>> + Unpin> Future for Translated<F> {
-    type Output = F::Output;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        match &mut *self {
-            Self::As(response) => Pin::new(response).poll(cx),
-            Self::To(response) => response.as_mut().poll(cx),
-        }
-    }
-}
-
-impl<S> WebService<S>
-where
-    S: Service<Request, Response = Response, Error = Infallible, Future: Send + Unpin>
-        + Clone
-        + Send
-        + 'static,
-{
-    fn web(&mut self, request: Request) -> ResponseFuture {
+impl Web {
+    fn translate(&self, request: Request, inner: &mut impl HttpService) -> ResponseFuture {
         // The one that was asked whether it is ready.
-        let ready = self.inner.clone();
-        let inner = std::mem::replace(&mut self.inner, ready);
+        let ready = inner.clone();
+        let inner = std::mem::replace(inner, ready);
         let mut web = GrpcWebLayer::new().layer(inner);
-        match &self.layer.cors {
+        match &self.cors {
             Some(cors) => Box::pin(cors.layer(web).call(request)),
             None => Box::pin(web.call(request)),
         }
@@ -177,10 +123,6 @@ impl Kind {
             },
         }
     }
-}
-
-fn answer(response: Response) -> ResponseFuture {
-    Box::pin(std::future::ready(Ok(response)))
 }
 
 fn text(status: StatusCode, text: &'static str) -> Response {

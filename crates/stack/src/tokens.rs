@@ -22,6 +22,7 @@ pub struct Tokens {
 }
 
 /// Those that a server knows.
+#[derive(Default)]
 pub(crate) struct Callers(Vec<Caller>);
 
 #[derive(Clone)]

@@ -6,7 +6,6 @@
 use std::{
     any::Any,
     io,
-    net::SocketAddr,
     pin::{Pin, pin},
     sync::{Arc, OnceLock},
     task::{Context, Poll, ready},
@@ -22,8 +21,9 @@ use tokio_stream::{Stream, StreamExt as _};
 use tonic::transport::server::{Connected, TcpConnectInfo};
 
 use crate::{
+    connection::Connection,
     metrics::Metrics,
-    tls::{Acceptor, Facts, Link},
+    tls::{Acceptor, Link},
 };
 
 /// What every client of HTTP/2 sends first, and after it the frame of its
@@ -94,18 +94,6 @@ pub(crate) fn admit<C>(
             }
         }
     }
-}
-
-/// What is known of a connection; every call on it has this in its extensions.
-#[derive(Debug)]
-pub(crate) struct Connection {
-    /// From 1, of those that had a place.
-    pub(crate) number: u64,
-    /// Unknown of what is no TCP.
-    pub(crate) peer: Option<SocketAddr>,
-    pub(crate) local: Option<SocketAddr>,
-    /// Set when its handshake is complete.
-    pub(crate) tls: OnceLock<Facts>,
 }
 
 /// A connection that is watched until it may make calls.

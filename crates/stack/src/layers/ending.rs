@@ -14,9 +14,7 @@ use http_body::Frame;
 use tonic::{Status, body::Body};
 use tower::Service;
 
-pub(super) type Request = http::Request<Body>;
-pub(super) type Response = http::Response<Body>;
-pub(super) type ResponseFuture = Pin<Box<dyn Future<Output = Result<Response, Infallible>> + Send>>;
+use super::around::{Request, Response, ResponseFuture};
 
 /// Calls `inner`, and ends the call when `end` has a reason. With `many` there
 /// may be more than one response; a single one is complete with its head.

@@ -1,60 +1,32 @@
 //! Faults that a client asks for, by the headers that Envoy has for it: so what
 //! a client does about them can be watched. Only on a server that allows it.
 
-use std::{
-    convert::Infallible,
-    task::{Context, Poll},
-    time::Duration,
-};
+use std::time::Duration;
 
 use http::HeaderMap;
 use tonic::Code;
-use tower::{Layer, Service};
 
-use super::ending::{Request, Response, ResponseFuture};
-use crate::error::injected;
+use super::around::{Around, HttpService, Request, ResponseFuture};
+use crate::status::injected;
 
 const ABORT: &str = "x-envoy-fault-abort-grpc-request";
 const ABORT_PERCENTAGE: &str = "x-envoy-fault-abort-request-percentage";
 const DELAY: &str = "x-envoy-fault-delay-request";
 const DELAY_PERCENTAGE: &str = "x-envoy-fault-delay-request-percentage";
 
-#[derive(Clone)]
-pub(crate) struct Faults;
+pub(super) struct Faults;
 
-#[derive(Clone)]
-pub(crate) struct FaultsService<S> {
-    inner: S,
-}
-
-impl<S> Layer<S> for Faults {
-    type Service = FaultsService<S>;
-
-    fn layer(&self, inner: S) -> Self::Service {
-        FaultsService { inner }
-    }
-}
-
-impl<S> Service<Request> for FaultsService<S>
-where
-    S: Service<Request, Response = Response, Error = Infallible> + Clone + Send + 'static,
-    S::Future: Send + 'static,
-{
-    type Response = Response;
-    type Error = Infallible;
+impl<S: HttpService> Around<S> for Faults {
     type Future = ResponseFuture;
 
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        self.inner.poll_ready(cx)
-    }
-
-    fn call(&mut self, request: Request) -> Self::Future {
+    fn call(&self, request: Request, inner: &mut S) -> ResponseFuture {
         let Wanted { delay, abort } = Wanted::of(request.headers());
         if delay.is_none() && abort.is_none() {
-            return Box::pin(self.inner.call(request));
+            return Box::pin(inner.call(request));
         }
-        let ready = self.inner.clone();
-        let mut inner = std::mem::replace(&mut self.inner, ready);
+        // The one that was asked whether it is ready.
+        let ready = inner.clone();
+        let mut inner = std::mem::replace(inner, ready);
         Box::pin(async move {
             tokio::time::sleep(delay.unwrap_or_default()).await;
             match abort {

@@ -23,34 +23,31 @@ use grpc_wire::{
     code_name,
     frames::{Frames, Part},
 };
-use http::HeaderName;
+use http::{Extensions, HeaderName};
 use http_body::Frame;
 use tokio::{sync::OwnedSemaphorePermit, time::Instant};
 use tokio_util::sync::{CancellationToken, DropGuard, WaitForCancellationFutureOwned};
 use tonic::{Code, Status, body::Body};
 use tracing::{Level, Span, enabled};
 
-use super::ending::Request;
 use crate::{
-    activity::Activity,
-    error::message_too_long,
-    metrics::{MethodMetrics, Metrics},
+    methods::Method,
+    metrics::Metrics,
+    status::{message_too_long, not_begun},
 };
 
 static GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 
-/// One call. Both bodies hold it, so it is dropped when the call is over on
-/// both sides, however it ended.
+/// One call: what a handler may want to know of it, and say to the layers. It is in
+/// the extensions of the request.
+// Both bodies hold it, so it is dropped when the call is over on both sides,
+// however it ended.
 #[derive(Debug)]
-pub(crate) struct Call {
+pub struct Call {
     pub(super) span: Span,
     pub(super) begun: Instant,
-    /// `None` for a path that names no method of this server.
-    pub(super) mode: Option<Mode>,
-    activity: Arc<Activity>,
+    pub(super) method: Arc<Method>,
     metrics: Arc<Metrics>,
-    /// Unset, nobody asks for them.
-    of_method: Option<Arc<MethodMetrics>>,
     received: AtomicU64,
     sent: AtomicU64,
     /// The status that was sent; before that, the one of a call whose client
@@ -62,23 +59,39 @@ pub(crate) struct Call {
     place: OnceLock<OwnedSemaphorePermit>,
     /// Whether there was a frame, in either direction, since it was last asked.
     moved: AtomicBool,
-    excuses: AtomicU32,
+    /// How many want it not to be asked.
+    suspended: AtomicU32,
 }
 
 impl Call {
-    /// Begins it: what nobody has said yet has no limit.
-    pub(super) fn begin(
-        span: Span,
-        mode: Option<Mode>,
-        activity: Arc<Activity>,
-        metrics: Arc<Metrics>,
-        of_method: Option<Arc<MethodMetrics>>,
-    ) -> Self {
-        if let Some(of_method) = &of_method {
-            of_method.call_started();
+    /// The call that a request belongs to.
+    ///
+    /// # Errors
+    ///
+    /// INTERNAL when the request has not come through the stack.
+    pub fn of(extensions: &Extensions) -> Result<&Arc<Self>, Status> {
+        extensions.get().ok_or_else(not_begun)
+    }
+
+    /// The mode of the method; `None` for a path that the descriptors do not know.
+    pub fn mode(&self) -> Option<Mode> {
+        self.method.mode
+    }
+
+    /// Until what it returns is dropped, the call is not idle, whatever does not
+    /// move: for a handler that is silent because the client wants it so.
+    pub fn suspend_idle_timeout(self: &Arc<Self>) -> IdleTimeoutSuspended {
+        self.suspended.fetch_add(1, Relaxed);
+        IdleTimeoutSuspended(self.clone())
+    }
+
+    /// Begins it: what no layer has said yet has no limit.
+    pub(super) fn begin(span: Span, method: Arc<Method>, metrics: Arc<Metrics>) -> Self {
+        if let Some(metrics) = &method.metrics {
+            metrics.call_started();
         }
-        if let Some(mode) = mode {
-            activity.of(mode).call_started();
+        if let Some(mode) = method.mode {
+            method.activity.of(mode).call_started();
             if mode != Mode::Unary {
                 tracing::info!(parent: &span, "{mode} began");
             }
@@ -86,23 +99,16 @@ impl Call {
         Self {
             span,
             begun: Instant::now(),
-            mode,
-            activity,
+            method,
             metrics,
-            of_method,
             received: AtomicU64::new(0),
             sent: AtomicU64::new(0),
             code: AtomicI32::new(Code::Cancelled as i32),
             longest: AtomicU32::new(u32::MAX),
             place: OnceLock::new(),
             moved: AtomicBool::new(false),
-            excuses: AtomicU32::new(0),
+            suspended: AtomicU32::new(0),
         }
-    }
-
-    /// The call that a request belongs to; the outermost layer has put it there.
-    pub(super) fn of(request: &Request) -> Option<&Arc<Self>> {
-        request.extensions().get()
     }
 
     /// Holds the client to messages of so many bytes, and keeps the place of the
@@ -115,14 +121,7 @@ impl Call {
 
     /// Whether anything moved since the last time, or need not.
     pub(super) fn moved(&self) -> bool {
-        self.moved.swap(false, Relaxed) || self.excuses.load(Relaxed) > 0
-    }
-
-    /// Until what it returns is dropped, nothing need move: for a handler that is
-    /// silent because the client wants it so.
-    pub(crate) fn excuse(self: &Arc<Self>) -> Excuse {
-        self.excuses.fetch_add(1, Relaxed);
-        Excuse(self.clone())
+        self.moved.swap(false, Relaxed) || self.suspended.load(Relaxed) > 0
     }
 
     pub(super) fn note_status(&self, headers: &http::HeaderMap) {
@@ -161,17 +160,18 @@ impl Call {
 
     /// To what everybody's calls come to.
     fn add(&self, direction: Direction, messages: u64) {
-        if let Some(mode) = self.mode {
-            let counters = self.activity.of(mode);
+        let Method { mode, activity, metrics, .. } = &*self.method;
+        if let Some(mode) = mode {
+            let counters = activity.of(*mode);
             match direction {
                 Direction::Received => counters.messages_received(messages),
                 Direction::Sent => counters.messages_sent(messages),
             }
         }
-        if let Some(of_method) = &self.of_method {
+        if let Some(metrics) = metrics {
             match direction {
-                Direction::Received => of_method.received.inc_by(messages),
-                Direction::Sent => of_method.sent.inc_by(messages),
+                Direction::Received => metrics.received.inc_by(messages),
+                Direction::Sent => metrics.sent.inc_by(messages),
             };
         }
     }
@@ -180,27 +180,29 @@ impl Call {
 impl Drop for Call {
     fn drop(&mut self) {
         let (received, sent) = (self.received.load(Relaxed), self.sent.load(Relaxed));
-        if let Some(mode) = self.mode {
-            self.activity.of(mode).call_ended();
+        let Method { mode, activity, metrics, .. } = &*self.method;
+        if let Some(mode) = mode {
+            activity.of(*mode).call_ended();
         }
         let code = Code::from_i32(self.code.load(Relaxed));
-        if let Some(of_method) = &self.of_method {
-            of_method.call_ended(code, self.begun.elapsed());
+        if let Some(metrics) = metrics {
+            metrics.call_ended(code, self.begun.elapsed());
         }
         let code = code_name(code);
         let elapsed_ms = || self.begun.elapsed().as_micros() as f64 / 1e3;
-        let mode = self.mode.map_or("unknown method", Mode::name);
+        let mode = mode.map_or("unknown method", Mode::name);
         tracing::info!(parent: &self.span, %code, received, sent, elapsed_ms = elapsed_ms(), "{mode} ended");
     }
 }
 
-/// From [`Call::excuse`].
+/// As long as it is there, the idle timeout of a call does not run.
 #[derive(Debug)]
-pub(crate) struct Excuse(Arc<Call>);
+#[must_use = "the timeout runs again when this is dropped"]
+pub struct IdleTimeoutSuspended(Arc<Call>);
 
-impl Drop for Excuse {
+impl Drop for IdleTimeoutSuspended {
     fn drop(&mut self) {
-        self.0.excuses.fetch_sub(1, Relaxed);
+        self.0.suspended.fetch_sub(1, Relaxed);
     }
 }
 
@@ -237,7 +239,7 @@ pub(super) struct Requests {
 impl Requests {
     /// Whoever holds the second of the two holds the requests.
     pub(super) fn wrap(body: Body, call: Arc<Call>) -> (Body, Over) {
-        let many = call.mode.is_some_and(Mode::has_many_requests);
+        let many = call.mode().is_some_and(Mode::has_many_requests);
         let token = many.then(CancellationToken::new);
         let over = token.clone().map(|token| Box::pin(token.cancelled_owned()));
         let requests = Self { body, frames: Frames::default(), call, over, failed: false };

@@ -1,16 +1,15 @@
-//! What the layers answer, as a `Status`.
+//! What the stack answers, as a `Status`.
 
-use std::time::Duration;
+use std::{collections::HashMap, time::Duration};
 
 use grpc_wire::{ERROR_DOMAIN, Mode, Reason};
 use humantime::format_duration;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
-use crate::refused::{bad_request, facts, with_reason};
-
 /// UNAVAILABLE with `RetryInfo`: the same call will do elsewhere, or in a moment.
-pub(crate) fn shutting_down() -> Status {
+/// For a handler whose work has ended with [`Stack::draining`](crate::Stack::draining).
+pub fn shutting_down() -> Status {
     come_again("the server is shutting down", None)
 }
 
@@ -91,8 +90,27 @@ pub(crate) fn http2_needed() -> Status {
 
 /// INVALID_ARGUMENT for a header that is not as gRPC has it.
 pub(crate) fn bad_timeout() -> Status {
-    bad_request(
-        "grpc-timeout",
-        "grpc-timeout is not up to eight digits and one of H, M, S, m, u, n".to_owned(),
-    )
+    let message = "grpc-timeout is not up to eight digits and one of H, M, S, m, u, n";
+    let details = ErrorDetails::with_bad_request_violation("grpc-timeout", message);
+    Status::with_error_details(Code::InvalidArgument, message, details)
+}
+
+/// INTERNAL: a layer needs to know the call, and the layer that begins it is
+/// missing.
+pub(crate) fn not_begun() -> Status {
+    Status::internal("the call passed no layer that begins it: a defect of the server")
+}
+
+fn with_reason<const N: usize>(
+    code: Code,
+    message: String,
+    reason: Reason,
+    given: [(&str, String); N],
+) -> Status {
+    let details = ErrorDetails::with_error_info(<&str>::from(reason), ERROR_DOMAIN, facts(given));
+    Status::with_error_details(code, message, details)
+}
+
+fn facts<const N: usize>(facts: [(&str, String); N]) -> HashMap<String, String> {
+    facts.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
 }

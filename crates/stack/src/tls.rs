@@ -26,7 +26,11 @@ use tokio_rustls::{
 };
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
-use crate::{config::TlsFiles, connections::Connection, files};
+use crate::{
+    connection::{Connection, TlsFacts},
+    files,
+    settings::TlsFiles,
+};
 
 /// What new connections get.
 pub(crate) struct Tls {
@@ -120,35 +124,21 @@ fn certificates(path: &Path, pem: &[u8]) -> anyhow::Result<Vec<CertificateDer<'s
 #[derive(Debug, Clone)]
 pub(crate) struct Acceptor(watch::Receiver<Arc<ServerConfig>>);
 
-/// What two sides have agreed on in a handshake.
-#[derive(Debug)]
-pub(crate) struct Facts {
-    pub(crate) version: String,
-    pub(crate) cipher_suite: String,
-    pub(crate) alpn: String,
-    /// The name that the client asked for, or nothing.
-    pub(crate) server_name: String,
-    /// Subject of the client's certificate, or nothing.
-    pub(crate) client_certificate: String,
-}
-
-impl Facts {
-    fn of(connection: &ServerConnection) -> Self {
-        let version = match connection.protocol_version() {
-            Some(ProtocolVersion::TLSv1_2) => "TLSv1.2".to_owned(),
-            Some(ProtocolVersion::TLSv1_3) => "TLSv1.3".to_owned(),
-            other => other.map(|version| format!("{version:?}")).unwrap_or_default(),
-        };
-        let suite = connection.negotiated_cipher_suite();
-        let certificate = connection.peer_certificates().and_then(<[_]>::first);
-        let subject = certificate.and_then(|certificate| X509Certificate::from_der(certificate).ok());
-        Self {
-            version,
-            cipher_suite: suite.and_then(|suite| suite.suite().as_str()).unwrap_or_default().to_owned(),
-            alpn: connection.alpn_protocol().map(String::from_utf8_lossy).unwrap_or_default().into_owned(),
-            server_name: connection.server_name().unwrap_or_default().to_owned(),
-            client_certificate: subject.map(|(_, it)| it.subject().to_string()).unwrap_or_default(),
-        }
+fn facts(connection: &ServerConnection) -> TlsFacts {
+    let version = match connection.protocol_version() {
+        Some(ProtocolVersion::TLSv1_2) => "TLSv1.2".to_owned(),
+        Some(ProtocolVersion::TLSv1_3) => "TLSv1.3".to_owned(),
+        other => other.map(|version| format!("{version:?}")).unwrap_or_default(),
+    };
+    let suite = connection.negotiated_cipher_suite();
+    let certificate = connection.peer_certificates().and_then(<[_]>::first);
+    let subject = certificate.and_then(|certificate| X509Certificate::from_der(certificate).ok());
+    TlsFacts {
+        version,
+        cipher_suite: suite.and_then(|suite| suite.suite().as_str()).unwrap_or_default().to_owned(),
+        alpn: connection.alpn_protocol().map(String::from_utf8_lossy).unwrap_or_default().into_owned(),
+        server_name: connection.server_name().unwrap_or_default().to_owned(),
+        client_certificate: subject.map(|(_, it)| it.subject().to_string()).unwrap_or_default(),
     }
 }
 
@@ -190,7 +180,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
             *self = match ready!(Pin::new(&mut **accepting).poll(cx)) {
                 Ok(stream) => {
                     // The first and only time.
-                    let _ = info.tls.set(Facts::of(stream.get_ref().1));
+                    let _ = info.tls.set(facts(stream.get_ref().1));
                     Self::Tls(Box::new(stream))
                 }
                 Err((error, stream)) => {

@@ -1,6 +1,7 @@
 //! Sees each call from its first header to its last trailer: a span a call, a
 //! line at its beginning (streams) and end (all), at debug level a line for
-//! each message, the counts that `GetStatus` tells, and those for Prometheus.
+//! each message, the counts of [`Activity`](crate::Activity), and those for
+//! Prometheus.
 //! Gives every layer further in the [`Call`] that it is about.
 //!
 //! Messages are found by gRPC's prefixes in the bodies, so handlers have nothing
@@ -15,66 +16,41 @@ use std::{
 };
 
 use http::{HeaderName, HeaderValue};
-use tower::{Layer, Service};
+use tower::Service;
 use tracing::{Span, field::Empty};
 
 use super::{
+    around::{Around, Request, Response, ResponseFuture},
     call::{Call, Over, Requests, Responses},
-    ending::{Request, Response, ResponseFuture},
-    methods::Methods,
 };
-use crate::{activity::Activity, connections::Connection, metrics::Metrics};
+use crate::{connection::Connection, methods::Methods, metrics::Metrics};
 
 static TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
-#[derive(Clone)]
-pub(crate) struct Trace {
-    pub(crate) methods: Arc<Methods>,
-    pub(crate) activity: Arc<Activity>,
-    pub(crate) metrics: Arc<Metrics>,
-    /// Whether anybody asks for those of single methods.
-    pub(crate) of_methods: bool,
+pub(super) struct Trace {
+    pub(super) methods: Arc<Methods>,
+    pub(super) metrics: Arc<Metrics>,
 }
 
-#[derive(Clone)]
-pub(crate) struct TraceService<S> {
-    layer: Arc<Trace>,
-    inner: S,
-}
-
-impl<S> Layer<S> for Trace {
-    type Service = TraceService<S>;
-
-    fn layer(&self, inner: S) -> Self::Service {
-        TraceService { layer: Arc::new(self.clone()), inner }
-    }
-}
-
-impl<S> Service<Request> for TraceService<S>
+impl<S> Around<S> for Trace
 where
     S: Service<Request, Response = Response, Error = Infallible, Future = ResponseFuture>,
 {
-    type Response = Response;
-    type Error = Infallible;
     type Future = Traced;
 
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        self.inner.poll_ready(cx)
-    }
-
-    fn call(&mut self, mut request: Request) -> Self::Future {
-        let call = Arc::new(self.layer.begin(&request));
+    fn call(&self, mut request: Request, inner: &mut S) -> Traced {
+        let call = Arc::new(self.begin(&request));
         request.extensions_mut().insert(call.clone());
         let (head, body) = request.into_parts();
         let (body, over) = Requests::wrap(body, call.clone());
         let request = Request::from_parts(head, body);
-        let response = call.span.in_scope(|| self.inner.call(request));
+        let response = call.span.in_scope(|| inner.call(request));
         Traced { response, call, over }
     }
 }
 
 /// The response to a call, until its head is there.
-pub(crate) struct Traced {
+pub(super) struct Traced {
     response: ResponseFuture,
     call: Arc<Call>,
     over: Over,
@@ -95,14 +71,12 @@ impl Future for Traced {
 impl Trace {
     fn begin(&self, request: &Request) -> Call {
         let path = request.uri().path();
-        let peer = request.extensions().get::<Arc<Connection>>().and_then(|connection| connection.peer);
+        let peer = Connection::of(request.extensions()).and_then(|connection| connection.peer);
         let span = span(path, peer);
         if let Some(id) = request.headers().get(&TRACEPARENT).and_then(trace_id) {
             span.record("trace_id", id);
         }
-        let Self { methods, activity, metrics, of_methods } = self;
-        let of_method = of_methods.then(|| metrics.of(path).clone());
-        Call::begin(span, methods.mode(path), activity.clone(), metrics.clone(), of_method)
+        Call::begin(span, self.methods.of(path), self.metrics.clone())
     }
 }
 

@@ -17,7 +17,7 @@ use tokio::{
 use tokio_stream::{Stream, StreamExt as _, wrappers::UnboundedReceiverStream};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use crate::connections::Admitted;
+use crate::accept::Admitted;
 
 pub(crate) struct Workers {
     all: Vec<Worker>,
@@ -125,7 +125,7 @@ mod tests {
     use tokio_stream::wrappers::TcpListenerStream;
 
     use super::*;
-    use crate::{connections::admit, metrics::Metrics};
+    use crate::accept::admit;
 
     /// Two workers that tell on which thread a connection has arrived and keep it,
     /// and what connections are made to.
@@ -144,8 +144,7 @@ mod tests {
         .unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let metrics = Arc::new(Metrics::new([].into_iter()));
-        let admitted = admit(100, metrics, TcpListenerStream::new(listener));
+        let admitted = admit(100, Arc::default(), TcpListenerStream::new(listener));
         tokio::spawn(workers.serve(admitted, CancellationToken::new()));
         (async move || TcpStream::connect(address).await.unwrap(), told)
     }

@@ -1,0 +1,87 @@
+//! Lets in who has a token for the mode of the call.
+//!
+//! A rule may let in everyone, or everyone who has a token: health is open, since
+//! who asks for it is often not who calls, and reflection is when the server was
+//! told so. The name of the caller, and never the token, is in the log.
+
+use std::convert::Infallible;
+
+use http::{HeaderMap, HeaderValue, header::AUTHORIZATION};
+use tokio::sync::watch;
+use tonic::Status;
+use tower::Service;
+use tracing::Span;
+
+use super::{
+    around::{Around, Request, Response, ResponseFuture, refuse},
+    call::Call,
+};
+use crate::{
+    methods::Access,
+    status::{mode_not_allowed, token_missing, token_unknown},
+    tokens::Callers,
+};
+
+pub(super) struct Auth {
+    /// Unset, everyone is let in.
+    pub(super) callers: Option<watch::Receiver<Callers>>,
+}
+
+impl<S> Around<S> for Auth
+where
+    S: Service<Request, Response = Response, Error = Infallible, Future = ResponseFuture>,
+{
+    type Future = ResponseFuture;
+
+    fn call(&self, mut request: Request, inner: &mut S) -> ResponseFuture {
+        let Some(callers) = &self.callers else { return inner.call(request) };
+        match allow(callers, &request) {
+            Ok(()) => {
+                // Nobody further in needs it, and nobody there can log it. A probe
+                // says that there was one.
+                if let Some(token) = request.headers_mut().get_mut(AUTHORIZATION) {
+                    *token = HeaderValue::from_static("");
+                }
+                inner.call(request)
+            }
+            Err(refused) => refuse(refused),
+        }
+    }
+}
+
+fn allow(callers: &watch::Receiver<Callers>, request: &Request) -> Result<(), Status> {
+    let call = Call::of(request.extensions())?;
+    let access = call.method.rule.access;
+    if access == Access::Everyone {
+        return Ok(());
+    }
+    let token = bearer(request.headers()).ok_or_else(token_missing)?;
+    let callers = callers.borrow();
+    let (name, modes) = callers.find(token).ok_or_else(token_unknown)?;
+    Span::current().record("caller", name);
+    // Methods that nobody knows are for every caller.
+    match call.mode() {
+        Some(mode) if access == Access::Mode && !modes.contains(&mode) => {
+            Err(mode_not_allowed(name, mode, modes))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The token of `authorization: Bearer TOKEN`. The scheme is in any case, as RFC
+/// 9110 has it.
+fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
+    let (scheme, token) = headers.get(AUTHORIZATION)?.as_bytes().split_at_checked(7)?;
+    (scheme.eq_ignore_ascii_case(b"bearer ") && !token.is_empty()).then_some(token)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::around::tests::refuses_a_call_that_was_not_begun, *};
+
+    #[tokio::test]
+    async fn a_call_that_was_not_begun_is_refused() {
+        let (_callers, receiver) = watch::channel(Callers::default());
+        refuses_a_call_that_was_not_begun(Auth { callers: Some(receiver) }).await;
+    }
+}

@@ -1,0 +1,89 @@
+//! Ends streams: when the server shuts down, when nothing has moved on them for
+//! too long, and when they are old.
+//!
+//! A graceful shutdown waits for every open call, and a stream may stay open
+//! for ever. So each stream ends itself with UNAVAILABLE and `RetryInfo`, which
+//! tells a client to go on elsewhere. Unary calls finish: these have a deadline.
+//! The age of a stream has a limit so that clients spread over the servers that
+//! there are now; it differs, so that those that came together do not go
+//! together.
+
+use std::{convert::Infallible, sync::Arc, time::Duration};
+
+use grpc_wire::Mode;
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+use tower::Service;
+
+use super::{
+    around::{Around, Request, Response, ResponseFuture, refuse},
+    call::Call,
+    ending::until,
+};
+use crate::{
+    metrics::Metrics,
+    status::{idle_for_too_long, open_for_too_long, shutting_down},
+};
+
+#[derive(Clone)]
+pub(super) struct Lifetime {
+    pub(super) draining: CancellationToken,
+    pub(super) idle: Duration,
+    pub(super) age: Duration,
+    pub(super) metrics: Arc<Metrics>,
+}
+
+impl<S> Around<S> for Lifetime
+where
+    S: Service<Request, Response = Response, Error = Infallible, Future = ResponseFuture>,
+{
+    type Future = ResponseFuture;
+
+    fn call(&self, request: Request, inner: &mut S) -> ResponseFuture {
+        let call = match Call::of(request.extensions()) {
+            Ok(call) => call,
+            Err(status) => return refuse(status),
+        };
+        let Some(mode) = call.mode().filter(|mode| *mode != Mode::Unary) else {
+            return inner.call(request);
+        };
+        let (call, Self { draining, idle, age, metrics }) = (call.clone(), self.clone());
+        let age_here = age.mul_f64(0.9 + 0.2 * fastrand::f64());
+        until(inner, request, mode.has_many_responses(), async move {
+            tokio::select! {
+                biased;
+                () = draining.cancelled() => shutting_down(),
+                () = sleep(age_here) => {
+                    metrics.refused("max_stream_age");
+                    open_for_too_long(age)
+                }
+                () = nothing_moves(&call, idle), if !call.method.rule.quiet => {
+                    metrics.refused("idle_timeout");
+                    idle_for_too_long(idle)
+                }
+            }
+        })
+    }
+}
+
+/// Completes when there was no frame for that long, or up to a quarter longer:
+/// so a frame costs no look at the clock.
+async fn nothing_moves(call: &Call, idle: Duration) {
+    let mut quiet = 0;
+    while quiet < 4 {
+        sleep(idle / 4).await;
+        quiet = if call.moved() { 0 } else { quiet + 1 };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::around::tests::refuses_a_call_that_was_not_begun, *};
+
+    #[tokio::test]
+    async fn a_call_that_was_not_begun_is_refused() {
+        let (idle, age) = (Duration::from_secs(60), Duration::from_secs(3600));
+        let lifetime = Lifetime { draining: CancellationToken::new(), idle, age, metrics: Arc::default() };
+        refuses_a_call_that_was_not_begun(lifetime).await;
+    }
+}

@@ -1,0 +1,70 @@
+//! What every call passes, health and reflection included: [`stack`] has the order
+//! and the reasons.
+//!
+//! A layer answers with a `Status`, never with an error: an error would reach the
+//! client as a reset stream, without code or reason. Each of them holds for the
+//! whole life of a call, not only until the head of its response. One that needs
+//! to know the call refuses it when nothing has begun it.
+
+mod around;
+mod auth;
+mod call;
+mod deadline;
+mod ending;
+mod faults;
+mod lifetime;
+mod limits;
+mod trace;
+mod web;
+
+use std::sync::Arc;
+
+use tokio_util::sync::CancellationToken;
+use tower::{ServiceBuilder, util::option_layer};
+
+pub use self::{
+    around::HttpService,
+    call::{Call, IdleTimeoutSuspended},
+};
+use self::{
+    around::Shared, auth::Auth, deadline::Deadline, faults::Faults, lifetime::Lifetime, limits::Limits,
+    trace::Trace, web::Web,
+};
+use crate::{methods::Methods, metrics::Metrics, settings::Settings, tokens::Tokens};
+
+/// Puts the layers around `routes`.
+pub(crate) fn stack<S: HttpService>(
+    settings: &Settings,
+    methods: Methods,
+    metrics: &Arc<Metrics>,
+    draining: CancellationToken,
+    routes: S,
+) -> impl HttpService + use<S> {
+    let limits = &settings.limits;
+    ServiceBuilder::new()
+        // Translates gRPC-Web, so that everything further in sees gRPC. What is
+        // gRPC passes it by.
+        .layer(Shared::new(Web::new(&settings.grpc_web_origins, &settings.grpc_web_headers)))
+        // Begins the call. Outside of all that can refuse it, so that this is seen
+        // as well, in the log and in the metrics. Both count the same frames, so
+        // they are one layer.
+        .layer(Shared::new(Trace { methods: Arc::new(methods), metrics: metrics.clone() }))
+        // A call that is too much is refused before anything is done for it.
+        .layer(Shared::new(Limits::new(limits, metrics.clone())))
+        // Nobody further in works for who may not call.
+        .layer(Shared::new(Auth { callers: settings.tokens.as_ref().map(Tokens::callers) }))
+        // Ends streams, on shutdown among others. Around the deadline, so that one
+        // that is waited out is not cut short.
+        .layer(Shared::new(Lifetime {
+            draining,
+            idle: limits.idle,
+            age: limits.age,
+            metrics: metrics.clone(),
+        }))
+        // The time that the handler has, and nobody else.
+        .layer(Shared::new(Deadline { unary: limits.unary_deadline }))
+        // Innermost, so that everything around sees faults as it would see those
+        // of a handler.
+        .layer(option_layer(settings.allow_faults.then(|| Shared::new(Faults))))
+        .service(routes)
+}

@@ -1,0 +1,34 @@
+#![doc = include_str!("../README.md")]
+
+mod accept;
+mod activity;
+mod connection;
+mod files;
+mod layers;
+mod methods;
+mod metrics;
+mod options;
+mod scrape;
+mod serve;
+mod settings;
+mod shutdown;
+mod stack;
+mod status;
+mod tls;
+mod tokens;
+mod workers;
+
+pub use prometheus_client;
+
+pub use crate::{
+    activity::{Activity, Counts},
+    connection::{Connection, TlsFacts},
+    layers::{Call, HttpService, IdleTimeoutSuspended},
+    methods::{Access, Rule},
+    options::{LimitOptions, Options, TlsOptions, Unusable},
+    settings::{Limits, Settings, TlsFiles},
+    shutdown::shutdown_signal,
+    stack::Stack,
+    status::shutting_down,
+    tokens::Tokens,
+};

@@ -1,0 +1,248 @@
+//! What a user may say to any server that has the stack.
+
+use std::{net::SocketAddr, num::NonZero, path::PathBuf, thread::available_parallelism, time::Duration};
+
+use clap::Args;
+use http::{HeaderValue, Uri};
+use shared_process::{at_least_one, duration};
+
+use crate::{
+    settings::{Limits, Settings, TlsFiles},
+    tokens::Tokens,
+};
+
+/// The options of a server that has the stack: a binary flattens them into its
+/// own.
+// All are global, so that they may also stand behind a subcommand.
+#[derive(Debug, Args)]
+pub struct Options {
+    /// How long open calls may go on after SIGINT or SIGTERM
+    #[arg(
+        long,
+        env = "FOURMODES_GRACE",
+        hide_env_values = true,
+        default_value = "10s",
+        value_name = "DURATION",
+        value_parser = humantime::parse_duration,
+        allow_hyphen_values = true,
+        global = true
+    )]
+    pub grace: Duration,
+
+    /// How many threads serve connections; a connection stays on one of them
+    /// [default: one for each core]
+    #[arg(long, env = "FOURMODES_WORKERS", hide_env_values = true, value_name = "N", value_parser = at_least_one, global = true)]
+    pub workers: Option<usize>,
+
+    /// Lets in only who has a token. A line a caller: a name, the SHA-256 of its
+    /// token in hex, and the modes it may call, `all` or separated by commas. New
+    /// content is taken as it comes
+    #[arg(long, env = "FOURMODES_TOKENS_FILE", hide_env_values = true, value_name = "FILE", global = true)]
+    pub tokens_file: Option<PathBuf>,
+
+    /// Reflection also for those without a token
+    #[arg(
+        long,
+        env = "FOURMODES_OPEN_REFLECTION",
+        hide_env_values = true,
+        value_parser = clap::builder::FalseyValueParser::new(),
+        global = true
+    )]
+    pub open_reflection: bool,
+
+    /// Clients may ask for faults: `client --fault-abort`, `--fault-delay`, or the
+    /// headers that Envoy has for it
+    #[arg(
+        long,
+        env = "FOURMODES_ALLOW_FAULTS",
+        hide_env_values = true,
+        value_parser = clap::builder::FalseyValueParser::new(),
+        global = true
+    )]
+    pub allow_faults: bool,
+
+    /// Metrics for Prometheus at http://ADDRESS/metrics, for everyone who can
+    /// reach it [default: none]
+    #[arg(long, env = "FOURMODES_METRICS", hide_env_values = true, value_name = "ADDRESS", global = true)]
+    pub metrics: Option<SocketAddr>,
+
+    /// A page of this origin, such as `https://example.com`, may call by gRPC-Web;
+    /// may be given several times, `*` lets in every page [default: none but
+    /// those of the server's own origin]
+    #[arg(
+        long,
+        env = "FOURMODES_GRPC_WEB_ORIGINS",
+        hide_env_values = true,
+        value_name = "ORIGIN",
+        value_delimiter = ',',
+        value_parser = origin,
+        global = true
+    )]
+    pub grpc_web_origin: Vec<HeaderValue>,
+
+    /// Who the server is, and who may call it
+    #[command(flatten)]
+    pub tls: TlsOptions,
+
+    /// What a peer may take
+    #[command(flatten)]
+    pub limits: LimitOptions,
+}
+
+/// New content of these files is taken while the server runs.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "TLS")]
+pub struct TlsOptions {
+    /// The server's certificate in PEM, with those between it and its CA: serves
+    /// https, and takes new content of the files as it comes
+    #[arg(long, env = "FOURMODES_TLS_CERT", hide_env_values = true, value_name = "FILE", global = true)]
+    pub tls_cert: Option<PathBuf>,
+
+    /// The private key of --tls-cert in PEM
+    #[arg(long, env = "FOURMODES_TLS_KEY", hide_env_values = true, value_name = "FILE", global = true)]
+    pub tls_key: Option<PathBuf>,
+
+    /// Takes only clients that have a certificate of a CA in this file of PEM
+    #[arg(long, env = "FOURMODES_CLIENT_CA", hide_env_values = true, value_name = "FILE", global = true)]
+    pub client_ca: Option<PathBuf>,
+}
+
+/// Over a limit a call ends with a status that names it.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Limits")]
+pub struct LimitOptions {
+    /// How many connections there may be; one more is closed at once
+    #[arg(long, env = "FOURMODES_MAX_CONNECTIONS", hide_env_values = true, default_value = "1024", value_name = "N", value_parser = at_least_one, global = true)]
+    pub max_connections: usize,
+
+    /// How long a connection may say nothing at first
+    #[arg(long, env = "FOURMODES_FIRST_BYTE_TIMEOUT", hide_env_values = true, default_value = "5s", value_name = "DURATION", value_parser = duration, global = true)]
+    pub first_byte_timeout: Duration,
+
+    /// How long its handshakes may take then, or the head of a request over HTTP/1.1
+    #[arg(long, env = "FOURMODES_HANDSHAKE_TIMEOUT", hide_env_values = true, default_value = "5s", value_name = "DURATION", value_parser = duration, global = true)]
+    pub handshake_timeout: Duration,
+
+    /// How many calls may be open on one connection; further ones wait at the client
+    #[arg(long, env = "FOURMODES_MAX_STREAMS", hide_env_values = true, default_value = "100", value_name = "N", value_parser = clap::value_parser!(u32).range(1..), global = true)]
+    pub max_streams: u32,
+
+    /// How many calls may be open in all
+    #[arg(long, env = "FOURMODES_MAX_CALLS", hide_env_values = true, default_value = "10000", value_name = "N", value_parser = at_least_one, global = true)]
+    pub max_calls: usize,
+
+    /// How long the headers of a call may be, as HTTP/2 counts them
+    #[arg(long, env = "FOURMODES_MAX_HEADERS", hide_env_values = true, default_value = "16KiB", value_name = "SIZE", value_parser = bytes, global = true)]
+    pub max_headers: u32,
+
+    /// How long a message of a stream may be
+    #[arg(long, env = "FOURMODES_MAX_MESSAGE", hide_env_values = true, default_value = "4MiB", value_name = "SIZE", value_parser = bytes, global = true)]
+    pub max_message: u32,
+
+    /// How long the request of a unary call may be
+    #[arg(long, alias = "max-command", env = "FOURMODES_MAX_COMMAND", hide_env_values = true, default_value = "64KiB", value_name = "SIZE", value_parser = bytes, global = true)]
+    pub max_unary_message: u32,
+
+    /// After how long without a frame a client is asked whether it is there
+    #[arg(long, env = "FOURMODES_KEEPALIVE_INTERVAL", hide_env_values = true, default_value = "10s", value_name = "DURATION", value_parser = duration, global = true)]
+    pub keepalive_interval: Duration,
+
+    /// How long its answer may take; then its connection is closed
+    #[arg(long, env = "FOURMODES_KEEPALIVE_TIMEOUT", hide_env_values = true, default_value = "5s", value_name = "DURATION", value_parser = duration, global = true)]
+    pub keepalive_timeout: Duration,
+
+    /// How long a unary call may take whose client has set no deadline
+    #[arg(long, env = "FOURMODES_UNARY_DEADLINE", hide_env_values = true, default_value = "5s", value_name = "DURATION", value_parser = duration, global = true)]
+    pub unary_deadline: Duration,
+
+    /// How long nothing may move on a stream
+    #[arg(long, env = "FOURMODES_IDLE_TIMEOUT", hide_env_values = true, default_value = "60s", value_name = "DURATION", value_parser = duration, global = true)]
+    pub idle_timeout: Duration,
+
+    /// After about how long a stream ends, and its client begins it anew
+    #[arg(long, env = "FOURMODES_MAX_STREAM_AGE", hide_env_values = true, default_value = "1h", value_name = "DURATION", value_parser = duration, global = true)]
+    pub max_stream_age: Duration,
+}
+
+impl Options {
+    /// What they say.
+    ///
+    /// # Errors
+    ///
+    /// [`Unusable`] when they make no sense together, and an error of
+    /// [`Tokens::read`].
+    pub fn settings(self) -> anyhow::Result<Settings> {
+        Ok(Settings {
+            grace: self.grace,
+            workers: self.workers.unwrap_or_else(|| available_parallelism().map_or(1, NonZero::get)),
+            limits: Limits::from(&self.limits),
+            tokens: self.tokens_file.as_deref().map(Tokens::read).transpose()?,
+            tls: self.tls.files()?,
+            open_reflection: self.open_reflection,
+            allow_faults: self.allow_faults,
+            metrics: self.metrics,
+            grpc_web_origins: self.grpc_web_origin,
+            ..Settings::default()
+        })
+    }
+}
+
+impl TlsOptions {
+    fn files(self) -> Result<Option<TlsFiles>, Unusable> {
+        match (self.tls_cert, self.tls_key, self.client_ca) {
+            (Some(certificate), Some(key), client_ca) => Ok(Some(TlsFiles { certificate, key, client_ca })),
+            (None, None, None) => Ok(None),
+            (None, None, Some(_)) => Err(Unusable::ClientCaWithoutTls),
+            _ => Err(Unusable::HalfOfTls),
+        }
+    }
+}
+
+impl From<&LimitOptions> for Limits {
+    fn from(options: &LimitOptions) -> Self {
+        Self {
+            connections: options.max_connections,
+            first_byte: options.first_byte_timeout,
+            handshake: options.handshake_timeout,
+            streams: options.max_streams,
+            calls: options.max_calls,
+            headers: options.max_headers,
+            message: options.max_message,
+            unary_message: options.max_unary_message,
+            keepalive_interval: options.keepalive_interval,
+            keepalive_timeout: options.keepalive_timeout,
+            unary_deadline: options.unary_deadline,
+            idle: options.idle_timeout,
+            age: options.max_stream_age,
+        }
+    }
+}
+
+/// Options that do not go together.
+#[derive(Debug, thiserror::Error)]
+pub enum Unusable {
+    /// One file of the two.
+    #[error("--tls-cert and --tls-key go together: give both, or neither to serve without TLS")]
+    HalfOfTls,
+    /// Clients have certificates with TLS only.
+    #[error("--client-ca needs TLS: give --tls-cert and --tls-key as well")]
+    ClientCaWithoutTls,
+}
+
+/// A scheme and a host, as a browser sends them: compared byte by byte.
+fn origin(text: &str) -> Result<HeaderValue, String> {
+    let is_origin = |uri: &Uri| {
+        uri.scheme().zip(uri.authority()).is_some_and(|(scheme, host)| text == format!("{scheme}://{host}"))
+    };
+    match text {
+        "*" => Ok(HeaderValue::from_static("*")),
+        text if text.parse().is_ok_and(|uri| is_origin(&uri)) => {
+            HeaderValue::from_str(text).map_err(|error| error.to_string())
+        }
+        _ => Err("it has to be a scheme and a host, such as https://example.com, or *".to_owned()),
+    }
+}
+
+fn bytes(text: &str) -> Result<u32, String> {
+    shared_process::bytes(text)?.try_into().map_err(|_| "that is more than 4GiB".to_owned())
+}

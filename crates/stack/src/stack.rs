@@ -1,0 +1,333 @@
+//! The entry point: what a server is made of, and its life.
+
+use std::{io, sync::Arc};
+
+use anyhow::Context as _;
+use prometheus_client::registry::Registry;
+use prost_reflect::DescriptorPool;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpListener,
+};
+use tokio_stream::Stream;
+use tokio_util::sync::CancellationToken;
+use tonic::{
+    server::NamedService,
+    service::RoutesBuilder,
+    transport::server::{Connected, TcpIncoming},
+};
+use tonic_health::{
+    ServingStatus,
+    pb::health_server::HealthServer,
+    server::{HealthReporter, HealthService},
+};
+use tonic_reflection::server as reflection;
+
+use crate::{
+    accept::Guard,
+    activity::Activity,
+    layers::{self, HttpService},
+    methods::{Access, Methods, Rule, Rules},
+    metrics::Metrics,
+    scrape,
+    serve::Served,
+    settings::{Limits, Settings},
+    tls::Tls,
+    workers::Workers,
+};
+
+/// Of the services that every stack has.
+const OWN: [&[u8]; 3] = [
+    tonic_health::pb::FILE_DESCRIPTOR_SET,
+    tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET,
+    tonic_reflection::pb::v1alpha::FILE_DESCRIPTOR_SET,
+];
+
+/// The name under which health knows the server itself.
+const WHOLE_SERVER: &str = "";
+
+/// A server that takes services until it is let loose on connections.
+pub struct Stack {
+    settings: Settings,
+    descriptors: Vec<&'static [u8]>,
+    pool: DescriptorPool,
+    rules: Rules,
+    routes: RoutesBuilder,
+    /// The services that health knows.
+    healthy: Vec<&'static str>,
+    /// The services that reflection shows.
+    shown: Vec<&'static str>,
+    tls: Option<Tls>,
+    activity: Arc<Activity>,
+    registry: Registry,
+    metrics: Arc<Metrics>,
+    /// Where those ask who want metrics.
+    scraped: Option<TcpListener>,
+    draining: CancellationToken,
+}
+
+impl Stack {
+    /// Reads the files, and listens for those who want metrics. The descriptor sets
+    /// are those of all services to come: they give each method's mode, and
+    /// reflection shows them.
+    ///
+    /// # Errors
+    ///
+    /// When a file or a descriptor set cannot be used, or nothing can listen for
+    /// those who want metrics.
+    pub async fn open(settings: Settings, descriptors: &[&'static [u8]]) -> anyhow::Result<Self> {
+        let tls = settings.tls.as_ref().map(Tls::load).transpose().context("TLS cannot be used")?;
+        let descriptors: Vec<_> = descriptors.iter().copied().chain(OWN).collect();
+        let mut pool = DescriptorPool::new();
+        for descriptors in &descriptors {
+            pool.decode_file_descriptor_set(*descriptors).context("the descriptors are damaged")?;
+        }
+        let mut rules = Rules::default();
+        // Who watches the health hears nothing as long as all is well.
+        rules.add("/grpc.health.", Rule { access: Access::Everyone, quiet: true, ..Rule::default() });
+        let access = if settings.open_reflection { Access::Everyone } else { Access::Token };
+        rules.add("/grpc.reflection.", Rule { access, quiet: true, ..Rule::default() });
+        let (mut registry, metrics) = (Registry::default(), Metrics::default());
+        metrics.register(&mut registry, settings.name);
+        let scraped = match settings.metrics {
+            Some(address) => {
+                let listening = TcpListener::bind(address).await;
+                let listener = listening.with_context(|| format!("metrics: cannot listen on {address}"))?;
+                tracing::info!("metrics at http://{}/metrics", listener.local_addr()?);
+                Some(listener)
+            }
+            None => None,
+        };
+        Ok(Self {
+            settings,
+            descriptors,
+            pool,
+            rules,
+            routes: RoutesBuilder::default(),
+            healthy: vec![WHOLE_SERVER],
+            shown: Vec::new(),
+            tls,
+            activity: Arc::default(),
+            registry,
+            metrics: Arc::new(metrics),
+            scraped,
+            draining: CancellationToken::new(),
+        })
+    }
+
+    /// Calls whose path begins with `prefix`, such as `/grpc.testing.`, follow this
+    /// rule instead of that of a shorter prefix, or of an earlier one for the same.
+    pub fn rule(&mut self, prefix: &str, rule: Rule) {
+        self.rules.add(prefix, rule);
+    }
+
+    /// Adds a service. Health knows it, and reflection shows it.
+    pub fn add_service<S: HttpService + NamedService + Sync>(&mut self, service: S) {
+        self.healthy.push(S::NAME);
+        self.add_tool(service);
+    }
+
+    /// Adds a service that is none of the server's jobs, such as one for
+    /// measurements: reflection shows it, and health does not know it.
+    pub fn add_tool<S: HttpService + NamedService + Sync>(&mut self, service: S) {
+        self.shown.push(S::NAME);
+        self.add_hidden(service);
+    }
+
+    /// Adds what answers in the place of a service that is not there: neither
+    /// health nor reflection knows it.
+    pub fn add_hidden<S: HttpService + NamedService + Sync>(&mut self, service: S) {
+        self.routes.add_service(service);
+    }
+
+    /// The registry of what is at `/metrics`, for metrics of the services. The
+    /// names of its metrics begin with [`Settings::name`].
+    pub fn metrics(&mut self) -> &mut Registry {
+        self.registry.sub_registry_with_prefix(self.settings.name)
+    }
+
+    /// What the server is doing, by mode.
+    pub fn activity(&self) -> Arc<Activity> {
+        self.activity.clone()
+    }
+
+    /// Cancelled when shutdown begins: for work that outlives its call. To cancel
+    /// it does not shut down the server.
+    pub fn draining(&self) -> CancellationToken {
+        self.draining.child_token()
+    }
+
+    /// Serves on `listener`, with as many threads as [`Settings::workers`] says,
+    /// until `shutdown` completes and every call has ended or the grace period is
+    /// over.
+    ///
+    /// Dropping the future stops accepting. What is still open after the grace
+    /// period lives until the runtime is dropped.
+    ///
+    /// # Errors
+    ///
+    /// When the descriptor sets lack a service that was added, or the listener
+    /// fails. What goes wrong on a connection ends that connection only.
+    pub async fn serve(
+        self,
+        listener: TcpListener,
+        shutdown: impl Future<Output = ()>,
+    ) -> anyhow::Result<()> {
+        let connections = TcpIncoming::from(listener).with_nodelay(Some(true));
+        let workers = self.settings.workers;
+        if workers == 1 {
+            return self.serve_connections(connections, shutdown).await;
+        }
+        let (served, life) = self.put_together().await?;
+        let connected = served.clone();
+        let workers = Workers::start(workers, move |connections| connected.clone().serve(connections))
+            .context("the workers cannot be started")?;
+        let serving = workers.serve(served.admit(connections), life.draining.clone());
+        life.until(serving, shutdown).await
+    }
+
+    /// [`serve`](Self::serve), on connections of any kind, in this task's runtime.
+    ///
+    /// # Errors
+    ///
+    /// As above.
+    pub async fn serve_connections<C>(
+        self,
+        connections: impl Stream<Item = io::Result<C>>,
+        shutdown: impl Future<Output = ()>,
+    ) -> anyhow::Result<()>
+    where
+        C: AsyncRead + AsyncWrite + Connected + Unpin + Send + 'static,
+    {
+        let (served, life) = self.put_together().await?;
+        let connections = served.admit(connections);
+        life.until(served.serve(connections), shutdown).await
+    }
+
+    async fn put_together(self) -> anyhow::Result<(Served<impl HttpService>, Life)> {
+        let Self {
+            settings,
+            descriptors,
+            pool,
+            rules,
+            mut routes,
+            healthy,
+            shown,
+            tls,
+            activity,
+            registry,
+            metrics,
+            scraped,
+            draining,
+        } = self;
+        for name in &shown {
+            // Its calls would have no mode, and so neither a deadline nor an end.
+            let known = pool.get_service_by_name(name);
+            known.with_context(|| format!("the descriptor sets have no service {name}"))?;
+        }
+        let health = HealthReporter::new();
+        for name in &healthy {
+            health.set_service_status(name, ServingStatus::Serving).await;
+        }
+        routes.add_service(HealthServer::new(HealthService::from_health_reporter(health.clone())));
+        add_reflection(&mut routes, &descriptors, shown)?;
+        let of_methods = scraped.is_some().then_some(&*metrics);
+        let methods = Methods::new(&pool, rules, activity, of_methods);
+        let routes = routes.routes().prepare();
+        let service = layers::stack(&settings, methods, &metrics, draining.clone(), routes);
+        let Limits { first_byte, handshake, headers, idle, .. } = settings.limits;
+        let acceptor = tls.as_ref().map(Tls::acceptor);
+        let guard = Guard { first_byte, handshake, headers, idle, tls: acceptor, metrics };
+        let scraped = scraped.map(|listener| Scraped { listener, registry, guard: guard.clone() });
+        let served = Served { limits: settings.limits, guard, service, draining: draining.clone() };
+        Ok((served, Life { settings, health, healthy, tls, scraped, draining }))
+    }
+}
+
+/// Shows the services of these names, and those that every stack has.
+fn add_reflection(
+    routes: &mut RoutesBuilder,
+    descriptors: &[&'static [u8]],
+    shown: Vec<&'static str>,
+) -> anyhow::Result<()> {
+    let own = [
+        tonic_health::pb::health_server::SERVICE_NAME,
+        tonic_reflection::pb::v1::server_reflection_server::SERVICE_NAME,
+        tonic_reflection::pb::v1alpha::server_reflection_server::SERVICE_NAME,
+    ];
+    let builder = || {
+        let builder = reflection::Builder::configure().include_reflection_service(false);
+        let builder = descriptors
+            .iter()
+            .fold(builder, |builder, set| builder.register_encoded_file_descriptor_set(set));
+        shown.iter().chain(&own).fold(builder, |builder, name| builder.with_service_name(*name))
+    };
+    routes.add_service(builder().build_v1().context("reflection v1")?);
+    routes.add_service(builder().build_v1alpha().context("reflection v1alpha")?);
+    Ok(())
+}
+
+/// What goes on beside the calls, from the first connection to the last.
+struct Life {
+    settings: Settings,
+    health: HealthReporter,
+    healthy: Vec<&'static str>,
+    tls: Option<Tls>,
+    scraped: Option<Scraped>,
+    draining: CancellationToken,
+}
+
+struct Scraped {
+    listener: TcpListener,
+    registry: Registry,
+    guard: Guard,
+}
+
+impl Life {
+    async fn until(
+        self,
+        serving: impl Future<Output = anyhow::Result<()>>,
+        shutdown: impl Future<Output = ()>,
+    ) -> anyhow::Result<()> {
+        let Self { settings, health, healthy, tls, scraped, draining } = self;
+        let shutdown = async {
+            shutdown.await;
+            tracing::info!(grace = ?settings.grace, "shutting down: streams end, unary calls finish");
+            // First, so that who watches the health learns it before the watch ends.
+            for name in healthy {
+                health.set_service_status(name, ServingStatus::NotServing).await;
+            }
+            draining.cancel();
+            tokio::time::sleep(settings.grace).await;
+        };
+        let certificates = async {
+            if let Some(tls) = tls {
+                tls.follow_files().await;
+            }
+        };
+        let tokens = async {
+            if let Some(tokens) = settings.tokens.clone() {
+                tokens.follow_file().await;
+            }
+        };
+        let metrics = async {
+            if let Some(Scraped { listener, registry, guard }) = scraped
+                && let Err(error) = scrape::answer(listener, registry, &guard).await
+            {
+                tracing::error!(%error, "there are no metrics any more");
+            }
+        };
+        let beside = async { tokio::join!(certificates, tokens, metrics, std::future::pending()) };
+        tokio::select! {
+            ((), (), (), ()) = beside => Ok(()),
+            served = serving => {
+                tracing::info!("stopped: every call has ended");
+                served
+            }
+            () = shutdown => {
+                tracing::warn!("the grace period is over: what is still open is cut");
+                Ok(())
+            }
+        }
+    }
+}
