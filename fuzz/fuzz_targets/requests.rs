@@ -50,7 +50,8 @@ impl World {
             let (near, far) = tokio::io::duplex(1 << 20);
             let connections = tokio_stream::iter([Ok::<DuplexStream, std::io::Error>(far)]);
             let connections = tokio_stream::StreamExt::chain(connections, tokio_stream::pending());
-            tokio::spawn(server::serve_connections(connections, Config::default(), future::pending()));
+            let server = server::Ready::open(Config::default()).await.expect("a server");
+            tokio::spawn(server.serve_connections(connections, future::pending()));
             let mut near = Some(near);
             let connector = tower::service_fn(move |_| {
                 let near =
