@@ -1,4 +1,7 @@
 //! Files whose new content is taken while the server runs.
+//!
+//! New content never ends what has begun, and content that cannot be used never
+//! takes effect.
 
 use std::{path::Path, time::Duration};
 

@@ -1,4 +1,7 @@
 //! Who may call what: a file of tokens, of which it knows only the hashes.
+//!
+//! A token is never in a log or an output, and comparing it takes the same time
+//! whatever it is.
 
 use std::{
     fmt,

@@ -4,6 +4,9 @@
 //! queue of tasks that threads share, and none of them is woken to look for work
 //! that another has. A connection goes to whom has the fewest; `SO_REUSEPORT`
 //! would leave that to a hash, and half of the time have two of two on one core.
+//!
+//! A thread that serves connections never blocks: files, commits and checksums have
+//! threads of their own.
 
 use std::{io, sync::Arc, thread};
 

@@ -1,4 +1,6 @@
 //! Text for people.
+//!
+//! What a peer sent never reaches a terminal unescaped.
 
 use std::borrow::Cow;
 

@@ -1,4 +1,7 @@
 //! From an address to a channel.
+//!
+//! A channel never connects again by itself: a peer that accepts and hangs up would
+//! be called thousands of times a second.
 
 use std::{sync::Arc, time::Duration};
 

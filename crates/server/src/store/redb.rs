@@ -4,6 +4,10 @@
 //! become durable together with the next one, so their number a second does
 //! not depend on how long a disk takes. Readers see what is durable and wait
 //! for nobody.
+//!
+//! Nothing is acknowledged that is not on the disk. After an error of the disk the
+//! file is opened anew and says itself which commits it has, so an answer is never
+//! a guess. A damaged file is refused, and never taken for a new one.
 
 use std::{
     any::Any,

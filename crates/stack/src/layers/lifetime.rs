@@ -7,6 +7,10 @@
 //! The age of a stream has a limit so that clients spread over the servers that
 //! there are now; it differs, so that those that came together do not go
 //! together.
+//!
+//! No stream outlives the grace period, and the server does not wait for what is
+//! left after it, such as a stream whose end is behind data that the client does
+//! not read.
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
 

@@ -4,6 +4,8 @@
 //! server that it is from, unless the server was told of others. Over HTTP/1.1
 //! there is gRPC-Web, a call a connection, and whatever else comes by it is told
 //! what this server speaks.
+//!
+//! A head over HTTP/1.1 is held to the same time and size as one over HTTP/2.
 
 use std::time::Duration;
 

@@ -2,6 +2,9 @@
 //!
 //! A handler decodes, waits and makes messages ([`performance`]). What a handler
 //! cannot see or do is below gRPC, in [`watch`].
+//!
+//! Probes and the interop service are the only services that take compressed
+//! messages. A message that was compressed is no longer than a message may be.
 
 mod observation;
 mod performance;
