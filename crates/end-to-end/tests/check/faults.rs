@@ -7,7 +7,6 @@ use std::{
 
 use server::certs::Request;
 use stack::{Settings, TlsFiles};
-
 use test_support::{BlockingServer as Server, Fault, Path, deaf_address};
 
 use crate::{check, outcomes, with};

@@ -3,7 +3,6 @@
 use grpc_wire::Mode;
 use server::config::Config;
 use stack::{Settings, Tokens};
-
 use test_support::{BlockingServer as Server, Fault, Path, Signal, deaf_address, listener};
 
 use crate::{

@@ -7,9 +7,8 @@ use grpc_wire::Mode;
 use serde_json::Value;
 use server::config::Config;
 use stack::{Settings, Tokens};
-use tonic_health::server::health_reporter;
-
 use test_support::{BlockingServer as Server, Ended, Program, Proxy, Signal, Trouble, eventually};
+use tonic_health::server::health_reporter;
 
 use crate::{Called as _, client};
 

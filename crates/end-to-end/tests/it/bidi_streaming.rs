@@ -1,6 +1,9 @@
+//! Many requests, many responses.
+
+mod sync;
+
 use grpc_wire::Mode;
 use serde_json::{Value, json};
-
 use test_support::{BlockingServer as Server, Ended};
 
 use crate::Called as _;

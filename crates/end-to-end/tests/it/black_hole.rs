@@ -10,9 +10,8 @@ use std::{
 use grpc_wire::Mode;
 use shared_proto::fourmodes::v1::{GetStatusRequest, unary_service_client::UnaryServiceClient};
 use stack::{Limits, Settings};
-use tonic::transport::Endpoint;
-
 use test_support::{BlockingServer as Server, LONG, Proxy, Running, Trouble, Way, eventually};
+use tonic::transport::Endpoint;
 
 use crate::client;
 

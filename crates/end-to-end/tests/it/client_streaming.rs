@@ -1,8 +1,11 @@
+//! Many requests, one response.
+
+mod upload;
+
 use std::{collections::BTreeMap, fmt::Write as _, io::Write as _};
 
 use serde_json::{Value, json};
 use server::config::Config;
-
 use test_support::{BlockingServer as Server, Killable};
 
 use crate::{Called as _, client};

@@ -8,7 +8,6 @@ use std::{
 
 use grpc_wire::Mode;
 use serde_json::Value;
-
 use test_support::{BlockingServer as Server, Running, Signal, eventually, listener};
 
 use crate::{Called as _, client};

@@ -7,19 +7,15 @@ mod bidi_streaming;
 mod black_hole;
 mod client_streaming;
 mod command_line;
+mod documents;
 mod interrupted;
-mod logs;
 mod output;
-mod readme;
 mod retry;
 mod server_streaming;
 mod servers;
-mod sync;
-mod tasks;
 mod tls;
 mod tour;
 mod unary;
-mod upload;
 
 use test_support::{BlockingServer, Killable, Program, ServerProgram};
 

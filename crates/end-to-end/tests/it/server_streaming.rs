@@ -1,6 +1,9 @@
+//! One request, many responses.
+
+mod log;
+
 use grpc_wire::Mode;
 use serde_json::json;
-
 use test_support::BlockingServer as Server;
 
 use crate::Called as _;

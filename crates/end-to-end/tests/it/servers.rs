@@ -2,11 +2,10 @@
 //! not there yet.
 
 use serde_json::Value;
+use test_support::{BlockingServer as Server, Proxy, Reserved, deaf_address, listener};
 use tokio::{net::TcpListener, runtime::Runtime};
 use tonic::transport::{self, server::TcpIncoming};
 use tonic_health::ServingStatus;
-
-use test_support::{BlockingServer as Server, Proxy, Reserved, deaf_address, listener};
 
 use crate::{Called as _, client};
 

@@ -8,6 +8,7 @@ use std::{
 use server::certs::Request;
 use stack::{Settings, TlsFiles};
 use tempfile::TempDir;
+use test_support::{BlockingServer as Server, Certs, Ended, Killable, Signal};
 use tokio::net::TcpListener;
 use tokio_rustls::{
     TlsAcceptor,
@@ -17,8 +18,6 @@ use tokio_rustls::{
         pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
     },
 };
-
-use test_support::{BlockingServer as Server, Certs, Ended, Killable, Signal};
 
 use crate::{Called as _, client, server};
 

@@ -1,6 +1,5 @@
 use grpc_wire::Mode;
 use server::config::Config;
-
 use test_support::BlockingServer as Server;
 
 use crate::Called as _;

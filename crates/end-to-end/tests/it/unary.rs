@@ -1,6 +1,9 @@
+//! One request, one response.
+
+mod tasks;
+
 use grpc_wire::Mode;
 use serde_json::json;
-
 use test_support::{BlockingServer as Server, eventually};
 
 use crate::Called as _;

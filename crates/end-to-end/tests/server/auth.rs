@@ -8,13 +8,12 @@ use shared_proto::fourmodes::v1::{
 };
 use stack::{Settings, Tokens};
 use tempfile::NamedTempFile;
-use tonic::{Code, Request, Response, Status};
-use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
-use tonic_reflection::pb::v1::{ServerReflectionRequest, server_reflection_client::ServerReflectionClient};
-
 use test_support::{
     RawCall, Server, channel, client_streaming, reason, run, server_streaming, unary, until, within,
 };
+use tonic::{Code, Request, Response, Status};
+use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
+use tonic_reflection::pb::v1::{ServerReflectionRequest, server_reflection_client::ServerReflectionClient};
 
 use crate::binary;
 

@@ -1,14 +1,17 @@
+//! Many requests, many responses.
+
+mod sync;
+
 use server::config::{Config, Retention};
 use shared_proto::{
     fourmodes::v1::{JoinRoom, PostText, chat_request::Action},
     limits::TEXT_BYTES,
 };
+use test_support::{Member, Server, bad_fields, channel, raw_member, reason, run};
 use tonic::{
     Code,
     transport::{Channel, Endpoint},
 };
-
-use test_support::{Member, Server, bad_fields, channel, raw_member, reason, run};
 
 #[test]
 fn everyone_in_a_room_hears_the_same_events_in_the_same_order() {

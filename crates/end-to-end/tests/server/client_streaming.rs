@@ -1,14 +1,17 @@
+//! Many requests, one response.
+
+mod upload;
+
 use std::{fs::File, net::SocketAddr, path::Path};
 
 use prost_types::Timestamp;
 use server::config::{Config, Data};
 use shared_proto::fourmodes::v1::{DeviceStatistics, Reading, RecordReadingsRequest, RecordReadingsResponse};
+use test_support::{Server, ServerProgram, bad_fields, client_streaming, reason, run, until, within};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Response, Status};
 use tonic_types::StatusExt as _;
-
-use test_support::{Server, ServerProgram, bad_fields, client_streaming, reason, run, until, within};
 
 use crate::binary;
 

@@ -8,12 +8,11 @@ use shared_proto::fourmodes::v1::{
     ChatRequest, JoinRoom, MultiplyRequest, RecordReadingsRequest, WatchQuotesRequest, chat_request::Action,
 };
 use stack::{Limits, Settings};
-use tokio_stream::pending;
-use tonic::{Code, Request, Status};
-
 use test_support::{
     RawCall, Server, bad_fields, client_streaming, first_batch, open_calls, run, until, within,
 };
+use tokio_stream::pending;
+use tonic::{Code, Request, Status};
 
 const UNARY: &str = "/fourmodes.v1.UnaryService/Multiply";
 const SERVER_STREAMING: &str = "/fourmodes.v1.ServerStreamingService/WatchQuotes";

@@ -2,9 +2,8 @@
 
 use shared_proto::fourmodes::v1::{MultiplyRequest, MultiplyResponse};
 use stack::Settings;
-use tonic::{Code, Request, Response, Status};
-
 use test_support::{Server, reason, run, unary};
+use tonic::{Code, Request, Response, Status};
 
 const ABORT: &str = "x-envoy-fault-abort-grpc-request";
 const ABORT_PERCENTAGE: &str = "x-envoy-fault-abort-request-percentage";

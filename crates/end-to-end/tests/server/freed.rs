@@ -6,15 +6,14 @@ use shared_proto::fourmodes::v1::{
     client_streaming_service_client::ClientStreamingServiceClient,
     server_streaming_service_client::ServerStreamingServiceClient,
 };
-use tokio::{sync::mpsc, task::JoinHandle};
-use tokio_stream::wrappers::ReceiverStream;
-use tonic::transport::{Channel, Endpoint};
-use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
-
 use test_support::{
     Member, Server, channel, client_streaming, open_calls, raw_member, run, server_streaming, status_of,
     unread_quotes, until,
 };
+use tokio::{sync::mpsc, task::JoinHandle};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::transport::{Channel, Endpoint};
+use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 
 async fn until_nothing_is_open(mode: Mode, address: SocketAddr) {
     until(async || open_calls(mode, address).await == 0).await;

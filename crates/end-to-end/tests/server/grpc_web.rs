@@ -10,12 +10,11 @@ use shared_proto::fourmodes::v1::{
     ServerStreamingResponse, Step, UnaryRequest, UnaryResponse, ending::Kind,
 };
 use stack::{Limits, Settings};
+use test_support::{Server, assert_answers, open_calls, run, until, within};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
 };
-
-use test_support::{Server, assert_answers, open_calls, run, until, within};
 
 const MULTIPLY: &str = "/fourmodes.v1.UnaryService/Multiply";
 const PROBE: &str = "/fourmodes.v1.ProbeService";

@@ -1,10 +1,9 @@
 use grpc_wire::Mode;
+use test_support::{Server, channel, run};
 use tonic::Code;
 use tonic_health::pb::{
     HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
 };
-
-use test_support::{Server, channel, run};
 
 #[test]
 fn health_knows_the_services_that_are_served_and_no_others() {

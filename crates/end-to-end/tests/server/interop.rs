@@ -9,13 +9,12 @@ use shared_proto::testing::{
     StreamingOutputCallRequest, StreamingOutputCallResponse, test_service_client::TestServiceClient,
     unimplemented_service_client::UnimplementedServiceClient,
 };
+use test_support::{RawCall, Server, bad_fields, channel, run, within};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{
     Code, Request, Streaming, codec::CompressionEncoding, metadata::MetadataValue, transport::Channel,
 };
-
-use test_support::{RawCall, Server, bad_fields, channel, run, within};
 
 fn client(address: SocketAddr) -> TestServiceClient<Channel> {
     TestServiceClient::new(channel(address)).max_decoding_message_size(17 << 20)

@@ -5,17 +5,16 @@ use std::time::Duration;
 use grpc_wire::Mode;
 use shared_proto::fourmodes::v1::{ChatRequest, MultiplyRequest, RecordReadingsRequest, WatchQuotesRequest};
 use stack::{Limits, Settings};
+use test_support::{
+    Member, RawCall, Server, assert_answers, client_streaming, failure_of, multiplication_that_waits,
+    open_calls, raw_member, reason, refuses_connections, run, server_streaming, unary, until, within,
+};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
 };
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
-
-use test_support::{
-    Member, RawCall, Server, assert_answers, client_streaming, failure_of, multiplication_that_waits,
-    open_calls, raw_member, reason, refuses_connections, run, server_streaming, unary, until, within,
-};
 
 async fn with(limits: Limits) -> Server {
     Server::with(Settings { limits, ..Settings::default() }.into()).await

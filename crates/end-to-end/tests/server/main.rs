@@ -5,8 +5,8 @@
 
 mod auth;
 mod bidi_streaming;
-mod binary;
 mod client_streaming;
+mod command_line;
 mod deadline;
 mod faults;
 mod freed;
@@ -14,26 +14,19 @@ mod grpc_web;
 mod health;
 mod interop;
 mod limits;
-#[cfg(unix)]
-mod logs;
 mod measure;
 mod metrics;
 mod modes;
 mod probe;
-mod quotes;
 mod reflection;
 mod server_streaming;
 mod shutdown;
 #[cfg(unix)]
 mod signals;
-mod sync;
-mod tasks;
-mod tasks_killed;
 mod tls;
 mod tutorial;
 mod unary;
 mod unwelcome;
-mod upload;
 mod workers;
 
 use test_support::Program;

@@ -4,9 +4,8 @@ use shared_proto::fourmodes::v1::{
     MeasureBidiStreamingRequest, MeasureClientStreamingRequest, MeasureServerStreamingRequest,
     MeasureUnaryRequest, measure_service_client::MeasureServiceClient,
 };
-use tonic::Code;
-
 use test_support::{Server, channel, run};
+use tonic::Code;
 
 #[test]
 fn what_is_measured_is_really_done() {

@@ -3,12 +3,11 @@
 use std::collections::BTreeMap;
 
 use shared_proto::fourmodes::v1::{MultiplyRequest, WatchQuotesRequest};
+use test_support::{RawCall, ServerProgram, run, server_streaming, unary, until, within};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
 };
-
-use test_support::{RawCall, ServerProgram, run, server_streaming, unary, until, within};
 
 use crate::binary;
 

@@ -2,12 +2,11 @@ use std::net::SocketAddr;
 
 use grpc_wire::Mode;
 use shared_proto::fourmodes::v1::{MultiplyRequest, RecordReadingsRequest, WatchQuotesRequest};
+use test_support::{Server, bidi_streaming, channel, client_streaming, run, server_streaming, unary};
 use tokio_stream::empty;
 use tonic::{Code, Request, Status, client::Grpc};
 use tonic_prost::ProstCodec;
 use tonic_types::StatusExt as _;
-
-use test_support::{Server, bidi_streaming, channel, client_streaming, run, server_streaming, unary};
 
 /// One call of the mode, to its end.
 async fn call(mode: Mode, address: SocketAddr) -> Result<(), Status> {

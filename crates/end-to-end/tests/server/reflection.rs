@@ -2,7 +2,6 @@ use grpc_wire::Mode;
 use prost::Message as _;
 use prost_reflect::DescriptorPool;
 use prost_types::FileDescriptorProto;
-
 use test_support::{Server, channel, run, within};
 
 /// The two versions differ in their package only.

@@ -1,3 +1,9 @@
+//! One request, many responses.
+
+#[cfg(unix)]
+mod log;
+mod quotes;
+
 use std::{
     collections::HashSet,
     net::SocketAddr,
@@ -6,10 +12,9 @@ use std::{
 
 use server::config::Config;
 use shared_proto::fourmodes::v1::{Quote, WatchQuotesRequest, WatchSystemRequest};
+use test_support::{Server, bad_fields, quote, run, server_streaming};
 use tonic::Status;
 use tonic_types::StatusExt as _;
-
-use test_support::{Server, bad_fields, quote, run, server_streaming};
 
 async fn watch_quotes(address: SocketAddr, request: WatchQuotesRequest) -> Result<Vec<Quote>, Status> {
     let mut stream = server_streaming(address).watch_quotes(request).await?.into_inner();

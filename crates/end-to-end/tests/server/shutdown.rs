@@ -2,6 +2,11 @@ use std::time::Duration;
 
 use grpc_wire::Mode;
 use shared_proto::fourmodes::v1::{MultiplyRequest, Reading, RecordReadingsRequest, WatchQuotesRequest};
+use test_support::{
+    LONG_GRACE, Member, Server, assert_answers, channel, client_streaming, failure_of,
+    multiplication_that_waits, open_calls, refuses_connections, run, server_streaming, silent_peer,
+    unread_quotes, until, within,
+};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Status};
@@ -10,12 +15,6 @@ use tonic_health::pb::{
 };
 use tonic_reflection::pb::v1::{ServerReflectionRequest, server_reflection_client::ServerReflectionClient};
 use tonic_types::StatusExt as _;
-
-use test_support::{
-    LONG_GRACE, Member, Server, assert_answers, channel, client_streaming, failure_of,
-    multiplication_that_waits, open_calls, refuses_connections, run, server_streaming, silent_peer,
-    unread_quotes, until, within,
-};
 
 #[track_caller]
 fn assert_come_again(status: &Status) {

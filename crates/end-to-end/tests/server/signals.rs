@@ -1,10 +1,9 @@
 use shared_proto::fourmodes::v1::WatchQuotesRequest;
-use tonic::Code;
-
 use test_support::{
     Signal, assert_answers, failure_of, multiplication_that_waits, refuses_connections, run,
     server_streaming, silent_peer, until,
 };
+use tonic::Code;
 
 use crate::binary;
 

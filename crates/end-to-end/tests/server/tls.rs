@@ -7,14 +7,13 @@ use shared_proto::fourmodes::v1::{
     unary_service_client::UnaryServiceClient,
 };
 use stack::{Limits, Settings, TlsFiles};
+use test_support::{Certs, Ended, Member, Program, Server, ServerProgram, run, until, within};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
 };
 use tokio_rustls::{TlsConnector, client::TlsStream, rustls::ClientConfig};
 use tonic::transport::{Channel, Endpoint};
-
-use test_support::{Certs, Ended, Member, Program, Server, ServerProgram, run, until, within};
 
 use crate::binary;
 

@@ -3,9 +3,8 @@ use shared_proto::tutorial::{
     greeter::{HelloRequest, greeter_client::GreeterClient},
     streaming_demo::{RequestMessage, stream_service_client::StreamServiceClient},
 };
-use tonic::Code;
-
 use test_support::{Server, channel, reason, run};
+use tonic::Code;
 
 #[test]
 fn the_greeter_says_who_it_is_talking_to() {

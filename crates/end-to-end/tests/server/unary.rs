@@ -1,11 +1,15 @@
+//! One request, one response.
+
+mod tasks;
+mod tasks_killed;
+
 use std::time::{Duration, SystemTime};
 
 use grpc_wire::Mode;
 use shared_proto::fourmodes::v1::{GetStatusRequest, Mode as WireMode, MultiplyRequest};
+use test_support::{Server, run, unary, until};
 use tonic::Code;
 use tonic_types::StatusExt as _;
-
-use test_support::{Server, run, unary, until};
 
 #[test]
 fn products_are_exact() {

@@ -1,11 +1,10 @@
 //! Peers that speak no gRPC.
 
+use test_support::{Member, Server, assert_answers, run, within};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
 };
-
-use test_support::{Member, Server, assert_answers, run, within};
 
 #[test]
 fn other_protocols_on_the_port_hurt_nobody() {

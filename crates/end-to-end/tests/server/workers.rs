@@ -4,12 +4,11 @@ use std::time::Duration;
 
 use shared_proto::fourmodes::v1::MultiplyRequest;
 use stack::Settings;
-use tonic::Code;
-
 use test_support::{
     LONG_GRACE, Member, Server, multiplication_that_waits, refuses_connections, run, unread_quotes, until,
     within,
 };
+use tonic::Code;
 
 async fn start(grace: Duration) -> Server {
     Server::with(Settings { workers: 3, grace, ..Settings::default() }.into()).await

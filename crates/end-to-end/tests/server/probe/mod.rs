@@ -13,10 +13,9 @@ use shared_proto::fourmodes::v1::{
     GetObservationRequest, MetadataEntry, Observation, Script, Step, ending::Kind,
     probe_service_client::ProbeServiceClient,
 };
+use test_support::{channel, within};
 use tonic::transport::Channel;
 use uuid::Uuid;
-
-use test_support::{channel, within};
 
 const SERVER_STREAMING: &str = "/fourmodes.v1.ProbeService/ServerStreaming";
 const BIDI_STREAMING: &str = "/fourmodes.v1.ProbeService/BidiStreaming";

@@ -6,11 +6,10 @@ use shared_document::Document;
 use shared_proto::fourmodes::v1::{
     DocumentChanges, OpenDocument, SyncDocumentRequest, SyncDocumentResponse, sync_document_request::Action,
 };
+use test_support::{Server, bad_fields, bidi_streaming, failure_of, fill, reason, run, within};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Status, Streaming};
-
-use test_support::{Server, bad_fields, bidi_streaming, failure_of, fill, reason, run, within};
 
 use crate::binary;
 

@@ -10,10 +10,9 @@ use shared_proto::bytestream::{
     byte_stream_server::{ByteStream, ByteStreamServer},
 };
 use tempfile::TempDir;
+use test_support::{BlockingServer as Server, Program, Proxy, Trouble, eventually};
 use tokio::runtime::Runtime;
 use tonic::{Request, Response, Status, Streaming, transport::server::TcpIncoming};
-
-use test_support::{BlockingServer as Server, Program, Proxy, Trouble, eventually};
 
 use crate::{Called as _, client};
 

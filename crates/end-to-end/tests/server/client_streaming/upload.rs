@@ -18,15 +18,14 @@ use shared_proto::{
     },
     fourmodes::v1::{File, ListFilesRequest},
 };
-use tokio::{sync::mpsc, task::JoinHandle};
-use tokio_stream::{Stream, StreamExt as _, wrappers::ReceiverStream};
-use tonic::{Code, Status, transport::Channel};
-use tonic_types::StatusExt as _;
-
 use test_support::{
     Proxy, Server, ServerProgram, Trouble, bad_fields, channel, fill, open_calls, reason, run, unary, until,
     within,
 };
+use tokio::{sync::mpsc, task::JoinHandle};
+use tokio_stream::{Stream, StreamExt as _, wrappers::ReceiverStream};
+use tonic::{Code, Status, transport::Channel};
+use tonic_types::StatusExt as _;
 
 use crate::binary;
 

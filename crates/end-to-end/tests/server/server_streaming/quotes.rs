@@ -2,9 +2,8 @@ use std::time::Duration;
 
 use server::config::{Config, Retention};
 use shared_proto::fourmodes::v1::{Delivery, Quote, WatchQuotesRequest, watch_quotes_response::Event};
-use tonic::{Code, Status, Streaming};
-
 use test_support::{Server, quote, reason, run, server_streaming, within};
+use tonic::{Code, Status, Streaming};
 
 use crate::binary;
 

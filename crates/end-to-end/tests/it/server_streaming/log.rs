@@ -8,7 +8,6 @@ use std::{
 
 use serde_json::Value;
 use server::config::Config;
-
 use test_support::{BlockingServer as Server, Killable, Lines, eventually};
 
 use crate::Called as _;

@@ -11,7 +11,6 @@ use std::{
 
 use serde_json::Value;
 use tempfile::TempDir;
-
 use test_support::{BlockingServer as Server, Program, Running, eventually};
 
 use crate::client;

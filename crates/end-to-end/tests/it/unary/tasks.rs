@@ -5,7 +5,6 @@ use std::{
 };
 
 use serde_json::Value;
-
 use test_support::{BlockingServer as Server, Killable, eventually};
 
 use crate::Called as _;

@@ -7,7 +7,6 @@ use std::{
 };
 
 use regex::Regex;
-
 use test_support::BlockingServer as Server;
 
 use crate::Called as _;

@@ -14,12 +14,11 @@ use shared_proto::fourmodes::v1::{
     LogEdge, LogPosition, TailLogRequest, TailLogResponse, tail_log_request::Start, tail_log_response::Event,
 };
 use tempfile::TempDir;
-use tonic::{Code, Status, Streaming};
-
 use test_support::{
     RawCall, Server, bad_fields, failure_of, missing_resource, open_calls, reason, run, server_streaming,
     status_of, until, within,
 };
+use tonic::{Code, Status, Streaming};
 
 use crate::binary;
 

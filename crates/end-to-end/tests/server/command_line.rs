@@ -1,8 +1,7 @@
 use grpc_wire::Mode;
 use shared_proto::fourmodes::v1::{MultiplyRequest, WatchQuotesRequest};
-use tokio::net::TcpListener;
-
 use test_support::{assert_answers, quote, run, server_streaming, status_of, unary, until};
+use tokio::net::TcpListener;
 
 use crate::binary;
 

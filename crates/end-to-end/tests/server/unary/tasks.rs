@@ -6,14 +6,13 @@ use shared_proto::fourmodes::v1::{
     CancelTaskRequest, ComputeChecksum, CountPrimes, GetTaskRequest, SubmitTaskRequest, Task, TaskState,
     WatchTaskRequest, WatchTaskResponse, submit_task_request::Work, task, watch_task_response::Event,
 };
-use tonic::{Code, Status, Streaming};
-use tonic_types::StatusExt as _;
-use uuid::Uuid;
-
 use test_support::{
     Server, bad_fields, failure_of, missing_resource, open_calls, reason, run, server_streaming, unary,
     until, within,
 };
+use tonic::{Code, Status, Streaming};
+use tonic_types::StatusExt as _;
+use uuid::Uuid;
 
 /// More than any test waits for.
 const ENDLESS: u64 = 100_000_000_000;

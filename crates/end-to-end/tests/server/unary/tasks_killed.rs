@@ -11,15 +11,14 @@ use std::{
 };
 
 use shared_proto::fourmodes::v1::{CountPrimes, Task, TaskState, submit_task_request::Work, task};
+use test_support::{ServerProgram, run, until, within};
 use tokio::task::JoinSet;
 use tonic::Code;
 use uuid::Uuid;
 
-use test_support::{ServerProgram, run, until, within};
-
 use crate::binary;
 
-use crate::tasks::{ended, submit};
+use super::tasks::{ended, submit};
 
 fn start(directory: &Path) -> ServerProgram {
     binary(&["all", "--data-dir", directory.to_str().unwrap()]).serve()
