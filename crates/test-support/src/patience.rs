@@ -8,7 +8,7 @@ use std::{
 use tokio::{runtime::Builder, time::timeout};
 
 /// For what takes far less on any machine.
-pub const LONG: Duration = Duration::from_secs(60);
+pub const LONG: Duration = Duration::from_secs(120);
 
 /// A grace period that no test waits for.
 pub const LONG_GRACE: Duration = Duration::from_secs(600);

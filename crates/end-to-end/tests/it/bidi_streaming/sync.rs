@@ -1,5 +1,6 @@
 //! `sync`: files that are edited apart end up the same.
 
+#[cfg(target_os = "linux")]
 mod full_disk;
 mod scripted;
 

@@ -6,7 +6,7 @@ use shared_document::Document;
 use shared_proto::fourmodes::v1::{
     DocumentChanges, OpenDocument, SyncDocumentRequest, SyncDocumentResponse, sync_document_request::Action,
 };
-use test_support::{Server, bad_fields, bidi_streaming, failure_of, fill, reason, run, within};
+use test_support::{Server, bad_fields, bidi_streaming, failure_of, reason, run, within};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Status, Streaming};
@@ -168,6 +168,7 @@ fn a_document_outlives_its_many_changes() {
     });
 }
 
+#[cfg(target_os = "linux")]
 #[test]
 fn a_full_disk_is_said_and_with_room_again_the_document_goes_on() {
     run(async {
@@ -181,7 +182,7 @@ fn a_full_disk_is_said_and_with_room_again_the_document_goes_on() {
         let mut peer = Peer::open(server.address, "notes").await;
         let mut kept = "kept\n".to_owned();
         peer.wrote(&kept).await;
-        let filler = fill(&disk);
+        let filler = test_support::fill(&disk);
         // The first few may find room in what the store has.
         let full = loop {
             let text = kept.clone() + &"🦀".repeat(10_000);

@@ -19,8 +19,7 @@ use shared_proto::{
     fourmodes::v1::{File, ListFilesRequest},
 };
 use test_support::{
-    Proxy, Server, ServerProgram, Trouble, bad_fields, channel, fill, open_calls, reason, run, unary, until,
-    within,
+    Proxy, Server, ServerProgram, Trouble, bad_fields, channel, open_calls, reason, run, unary, until, within,
 };
 use tokio::{sync::mpsc, task::JoinHandle};
 use tokio_stream::{Stream, StreamExt as _, wrappers::ReceiverStream};
@@ -732,6 +731,7 @@ fn a_server_that_is_killed_at_any_moment_has_whole_files_and_all_that_it_acknowl
     });
 }
 
+#[cfg(target_os = "linux")]
 #[test]
 fn a_full_disk_is_said_and_with_room_again_the_upload_goes_on() {
     run(async {
@@ -751,7 +751,7 @@ fn a_full_disk_is_said_and_with_room_again_the_upload_goes_on() {
         assert_eq!((full.code(), reason(&full).as_str()), (Code::ResourceExhausted, "DISK_FULL"));
         assert_no_file(address, &large, "files/large").await;
 
-        let filler = fill(&disk);
+        let filler = test_support::fill(&disk);
         let full = write(address, small.requests(2 << 20, 1 << 16)).await.unwrap_err();
         assert_eq!((full.code(), reason(&full).as_str()), (Code::ResourceExhausted, "DISK_FULL"));
         assert_eq!(committed(address, &small).await, 2 << 20);
