@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use bytesize::ByteSize;
 use tracing_subscriber::{EnvFilter, filter::LevelFilter, fmt};
 
 /// These say something about each frame at `debug`, and so are heard at that
@@ -42,16 +43,10 @@ pub fn sync_directory_of(file: &Path) -> io::Result<()> {
 ///
 /// When it is not one.
 pub fn bytes(text: &str) -> Result<u64, String> {
-    let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit());
-    let unit = match text.strip_prefix(digits).map(str::trim) {
-        Some("" | "B") => Some(1),
-        Some("KiB") => Some(1 << 10),
-        Some("MiB") => Some(1 << 20),
-        Some("GiB") => Some(1 << 30),
-        _ => None,
-    };
-    let number = digits.parse::<u64>().ok().zip(unit).and_then(|(number, unit)| number.checked_mul(unit));
-    number.ok_or_else(|| "write a number of bytes, or one with a unit, such as 256KiB or 1MiB".to_owned())
+    let size: ByteSize = text
+        .parse()
+        .map_err(|_| "write a number of bytes, or one with a unit, such as 256KiB or 1MiB".to_owned())?;
+    Ok(size.as_u64())
 }
 
 /// Whether a character cannot be seen where it stands: a control character, one
