@@ -197,7 +197,7 @@ measure *options:
     cargo build --quiet --release --manifest-path {{ justfile_directory() }}/Cargo.toml -p server -p client
     # One that is there already has the machine for itself.
     if [[ -n "${FOURMODES_SERVER:-}" || "$*" == *://* ]]; then
-        exec {{ target }}/release/fourmodes bench "$@"
+        exec {{ target }}/release/fourmodes measure "$@"
     fi
     dir=$(mktemp -d)
     mkfifo "$dir/stdout"
@@ -206,7 +206,7 @@ measure *options:
     trap 'kill "$server" 2>/dev/null || true; wait "$server" || true; rm -r "$dir"' EXIT
     # The server's first line is `listening on http://ADDRESS`.
     read -r _ _ url <"$dir/stdout"
-    FOURMODES_SERVER=$url {{ target }}/release/fourmodes bench "$@"
+    FOURMODES_SERVER=$url {{ target }}/release/fourmodes measure "$@"
 
 # The server beside others, in one run: `just compare`, `just compare --only unary64 --against h2`.
 [group("measure")]

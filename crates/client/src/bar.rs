@@ -1,9 +1,6 @@
 //! Progress, for work that takes a while.
 
-use std::{
-    io::{self, IsTerminal as _},
-    time::Duration,
-};
+use std::io::{self, IsTerminal as _};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
@@ -19,34 +16,4 @@ pub(crate) fn of_bytes(progress: &ProgressBar, total: u64) {
     if let Ok(style) = style {
         progress.set_style(style);
     }
-}
-
-/// How often a bar is moved.
-pub(crate) const TICK: Duration = Duration::from_millis(100);
-
-/// Ways that are measured one after the other. Shown on a terminal alone.
-pub(crate) fn of_ways() -> ProgressBar {
-    if !io::stderr().is_terminal() {
-        return ProgressBar::hidden();
-    }
-    let progress = ProgressBar::new(1);
-    progress.set_draw_target(ProgressDrawTarget::stderr());
-    if let Ok(style) = ProgressStyle::with_template("{bar:40} {elapsed}, {eta} left  {msg}") {
-        progress.set_style(style);
-    }
-    progress.enable_steady_tick(TICK);
-    progress
-}
-
-/// Counts what is done. Shown on a terminal alone.
-pub(crate) fn of_checks() -> ProgressBar {
-    if !io::stderr().is_terminal() {
-        return ProgressBar::hidden();
-    }
-    let progress = ProgressBar::new_spinner();
-    if let Ok(style) = ProgressStyle::with_template("{spinner} {pos} checks in {elapsed}") {
-        progress.set_style(style);
-    }
-    progress.enable_steady_tick(TICK);
-    progress
 }

@@ -2,15 +2,15 @@
 
 use std::{path::PathBuf, time::Duration};
 
+use check::Group;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use grpc_wire::code_name;
+use measure::Pattern;
 use shared_proto::limits::CHUNK_BYTES;
 use tonic::Code;
 use transport::{Abort, Delay, retry::MOST_ATTEMPTS};
 use uuid::Uuid;
-
-use crate::{bench::Way, check::Group};
 
 /// Shows gRPC's four communication modes at work.
 ///
@@ -282,7 +282,8 @@ pub(crate) enum Command {
     ///
     /// The same job in each way: to deliver messages and to know that they have
     /// arrived, and to receive them. The server has to be a Four Modes server.
-    Bench {
+    #[command(visible_alias = "bench")]
+    Measure {
         /// The server, or what is before it [default: the one of --server]
         #[arg(value_name = "URL", value_parser = trimmed)]
         url: Option<String>,
@@ -294,7 +295,7 @@ pub(crate) enum Command {
             value_delimiter = ',',
             value_name = "WAY"
         )]
-        only: Vec<Way>,
+        only: Vec<Pattern>,
         /// How many messages each way [default: as many as pass in --duration]
         #[arg(
             long,

@@ -7,19 +7,17 @@ use std::{
     time::Duration,
 };
 
+use check::Group;
 use clap::CommandFactory as _;
 use clap_complete::Shell;
 use grpc_wire::Mode;
 use http::Uri;
+use measure::{Amount, Pattern};
 use transport::{Connector, Identity, OutgoingMetadata, TlsFiles, is_tls};
 use uuid::Uuid;
 
 pub(crate) use crate::cli::Delivery;
-use crate::{
-    bench::{Amount, Bench},
-    check::Group,
-    cli::{self, Cli, Command, Options, Output, Place, Work},
-};
+use crate::cli::{self, Cli, Command, Options, Output, Place, Work};
 
 /// What a unary call may take when the user says nothing.
 pub(crate) const UNARY_DEADLINE: Duration = Duration::from_secs(5);
@@ -64,7 +62,7 @@ pub(crate) enum Job {
     Demonstration(Mode),
     Tour,
     Check(Check),
-    Bench(Bench),
+    Measure(Measure),
 }
 
 /// What is asked of a path.
@@ -78,6 +76,27 @@ pub(crate) struct Check {
     pub(crate) idle: Option<Duration>,
     /// Whether `grpc.testing.TestService` is to be called.
     pub(crate) standard: bool,
+}
+
+/// What is to be measured.
+#[derive(Debug)]
+pub(crate) struct Measure {
+    /// Instead of the server that every command has.
+    pub(crate) url: Option<String>,
+    /// All, when it is empty.
+    pub(crate) only: Vec<Pattern>,
+    /// Of each pattern.
+    pub(crate) amount: Amount,
+    /// Of a message, in bytes.
+    pub(crate) size: u64,
+    /// How many are in flight over all connections together.
+    pub(crate) concurrency: usize,
+    pub(crate) connections: usize,
+    /// Messages for each second, of an open loop.
+    pub(crate) rate: Option<u64>,
+    /// Before each measurement.
+    pub(crate) warmup: Duration,
+    pub(crate) plot: Option<PathBuf>,
 }
 
 /// Which quotes to watch, and how.
@@ -120,7 +139,7 @@ impl Job {
             Self::Readings { .. } | Self::Upload { .. } => Mode::ClientStreaming.name(),
             Self::Chat { .. } | Self::Sync { .. } => Mode::BidiStreaming.name(),
             Self::Demonstration(mode) => mode.name(),
-            Self::Tour | Self::Check(_) | Self::Bench(_) => "all",
+            Self::Tour | Self::Check(_) | Self::Measure(_) => "all",
         }
     }
 
@@ -144,7 +163,7 @@ impl Job {
             Self::Demonstration(_) => "demonstration",
             Self::Tour => "tour",
             Self::Check(_) => "check",
-            Self::Bench(_) => "bench",
+            Self::Measure(_) => "measure",
         }
     }
 }
@@ -153,7 +172,7 @@ impl Job {
 impl fmt::Display for Job {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Tour | Self::Check(_) | Self::Bench(_) => f.write_str(self.scenario()),
+            Self::Tour | Self::Check(_) | Self::Measure(_) => f.write_str(self.scenario()),
             Self::Demonstration(mode) => f.write_str(mode.name()),
             _ => write!(f, "{} {}", self.mode(), self.scenario()),
         }
@@ -169,7 +188,7 @@ impl Config {
         let server =
             |text: &String| server_uri(text).map_err(|reason| wrong(format!("--server {text}: {reason}")));
         let url = match &job {
-            Job::Check(Check { url, .. }) | Job::Bench(Bench { url, .. }) => {
+            Job::Check(Check { url, .. }) | Job::Measure(Measure { url, .. }) => {
                 url.as_ref().map(std::slice::from_ref)
             }
             _ => None,
@@ -184,14 +203,14 @@ impl Config {
                 return Err(wrong("check draws no diagram: leave --diagram out".to_owned()));
             }
             Job::Check(_) => {}
-            Job::Bench(_) if servers.len() > 1 => {
-                return Err(wrong("bench measures one path: name one server".to_owned()));
+            Job::Measure(_) if servers.len() > 1 => {
+                return Err(wrong("measure looks at one path: name one server".to_owned()));
             }
-            Job::Bench(_) if options.diagram.is_some() => {
-                return Err(wrong("bench draws no diagram: leave --diagram out, or use --plot".to_owned()));
+            Job::Measure(_) if options.diagram.is_some() => {
+                return Err(wrong("measure draws no diagram: leave --diagram out, or use --plot".to_owned()));
             }
-            Job::Bench(bench) if bench.concurrency < bench.connections => {
-                let connections = bench.connections;
+            Job::Measure(wanted) if wanted.concurrency < wanted.connections => {
+                let connections = wanted.connections;
                 return Err(wrong(format!(
                     "--connections {connections} needs --concurrency {connections} or more: some connections would be idle"
                 )));
@@ -233,6 +252,11 @@ impl Config {
 }
 
 impl Config {
+    /// The one server of a command that has no use for several.
+    pub(crate) fn server(&self) -> Uri {
+        self.servers.first().cloned().unwrap_or_default()
+    }
+
     /// For people: what was done, and where.
     pub(crate) fn tried(&self) -> String {
         let servers: Vec<_> = self.servers.iter().map(ToString::to_string).collect();
@@ -290,7 +314,7 @@ impl TryFrom<Command> for Job {
             },
             Command::Tour => Self::Tour,
             Command::Check { url, only, idle, standard } => Self::Check(Check { url, only, idle, standard }),
-            Command::Bench {
+            Command::Measure {
                 url,
                 only,
                 messages,
@@ -301,7 +325,7 @@ impl TryFrom<Command> for Job {
                 rate,
                 warmup,
                 plot,
-            } => Self::Bench(Bench {
+            } => Self::Measure(Measure {
                 url,
                 only,
                 amount: messages.map_or(Amount::Duration(duration), Amount::Messages),

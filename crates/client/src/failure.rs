@@ -129,11 +129,6 @@ impl Failure {
         Self::new(Cause::System(format!("the work was cut short: {error}")))
     }
 
-    /// There is no room for figures.
-    pub(crate) fn figures(error: &hdrhistogram::CreationError) -> Self {
-        Self::new(Cause::System(format!("no histogram can be made: {error}")))
-    }
-
     pub(crate) fn signals(error: &io::Error) -> Self {
         Self::new(Cause::System(format!("the handlers for signals cannot be installed: {error}")))
     }

@@ -6,9 +6,8 @@
 //! of the `timeline` to its renderers.
 
 mod bar;
-mod bench;
-mod check;
 mod cli;
+mod commands;
 mod config;
 mod failure;
 mod lines;
@@ -18,6 +17,7 @@ mod readings;
 mod run;
 mod session;
 mod show;
+mod stop;
 mod working_copy;
 
 /// What `fuzz/` calls.

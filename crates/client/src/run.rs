@@ -4,21 +4,18 @@ use std::{
     fmt::Display,
     io::{self, Write as _},
     process::ExitCode,
-    time::Duration,
 };
 
 use clap::CommandFactory as _;
 use clap_complete::Shell;
 use serde::Serialize;
 use serde_json::Value;
-use shared_process::Signals;
 use timeline::Timeline;
-use tokio_util::sync::CancellationToken;
 
 use crate::{
-    bench, check,
     cli::Cli,
-    config::{self, Config, Job},
+    commands,
+    config::{Config, Job},
     failure::Failure,
     modes::{
         bidi_streaming::{chat, sync},
@@ -29,6 +26,7 @@ use crate::{
     readings,
     session::Session,
     show,
+    stop::stop,
 };
 
 /// Does what the user said. Results go to stdout, failures to stderr.
@@ -42,13 +40,8 @@ pub async fn run(cli: Cli) -> ExitCode {
         Err(usage) => usage.exit(),
     };
     match &config.job {
-        Job::Check(wanted) => return check(&config, wanted).await,
-        Job::Bench(wanted) => {
-            return match stop(&config) {
-                Ok(stop) => bench::run(&config, wanted, stop).await,
-                Err(failure) => failure.report(&config.tried()),
-            };
-        }
+        Job::Check(wanted) => return commands::check(&config, wanted).await,
+        Job::Measure(wanted) => return commands::measure(&config, wanted).await,
         _ => {}
     }
     let (outcome, timeline) = match show::timeline(&config) {
@@ -62,42 +55,6 @@ pub async fn run(cli: Cli) -> ExitCode {
     match outcome.failure.or(unwritten) {
         Some(failure) => failure.report(&config.tried()),
         None => ExitCode::SUCCESS,
-    }
-}
-
-/// Until it is done, the time is over, or the user has had enough.
-async fn check(config: &Config, wanted: &config::Check) -> ExitCode {
-    let stop = match stop(config) {
-        Ok(stop) => stop,
-        Err(failure) => return failure.report(&config.tried()),
-    };
-    match check::run(config, wanted, stop).await {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
-        Err(failure) => failure.report(&config.tried()),
-    }
-}
-
-/// What ends a run from outside.
-fn stop(config: &Config) -> Result<impl Future<Output = Failure>, Failure> {
-    let interrupted = interrupted().map_err(|error| Failure::signals(&error))?;
-    Ok(async move {
-        tokio::select! {
-            biased;
-            () = interrupted.cancelled() => Failure::interrupted(),
-            failure = over(config.deadline) => failure,
-        }
-    })
-}
-
-/// When the deadline has passed; never, without one.
-async fn over(deadline: Option<Duration>) -> Failure {
-    match deadline {
-        Some(deadline) => {
-            tokio::time::sleep(deadline).await;
-            Failure::deadline(deadline)
-        }
-        None => std::future::pending().await,
     }
 }
 
@@ -186,7 +143,7 @@ async fn outcome(config: &Config, timeline: &Timeline) -> Outcome {
         }
         Job::Tour => task.run(tour::tour).await,
         // They have renderers of their own.
-        Job::Check(_) | Job::Bench(_) => Outcome::new(&config.job, &Nothing {}, Ok(())),
+        Job::Check(_) | Job::Measure(_) => Outcome::new(&config.job, &Nothing {}, Ok(())),
     }
 }
 
@@ -204,9 +161,9 @@ impl Task<'_> {
     ) -> Outcome {
         let Self { config, timeline } = self;
         let mut report = R::default();
-        let interrupted = match interrupted() {
-            Ok(interrupted) => interrupted,
-            Err(error) => return Outcome::new(&config.job, &report, Err(Failure::signals(&error))),
+        let stop = match stop(config.deadline) {
+            Ok(stop) => stop,
+            Err(failure) => return Outcome::new(&config.job, &report, Err(failure)),
         };
         let mut opened = false;
         let scenario = async {
@@ -216,9 +173,8 @@ impl Task<'_> {
         };
         let ended = tokio::select! {
             biased;
-            () = interrupted.cancelled() => Err(Failure::interrupted()),
+            failure = stop => Err(failure),
             () = timeline.broken() => Ok(()),
-            failure = over(config.deadline) => Err(failure),
             ended = scenario => ended,
         };
         let ended = ended.map_err(|failure| Failure { stage: timeline.stage(), ..failure });
@@ -257,27 +213,4 @@ impl Display for Nothing {
     fn fmt(&self, _: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         Ok(())
     }
-}
-
-/// A token that the first SIGINT or SIGTERM cancels. The second one ends the
-/// process at once.
-///
-/// On a thread of its own: every other one may be stuck in writing to a stdout
-/// that nobody reads.
-fn interrupted() -> io::Result<CancellationToken> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let entered = runtime.enter();
-    let mut signals = Signals::install()?;
-    drop(entered);
-    let token = CancellationToken::new();
-    let first = token.clone();
-    std::thread::spawn(move || {
-        runtime.block_on(async move {
-            signals.next().await;
-            first.cancel();
-            signals.next().await;
-            std::process::exit(130);
-        });
-    });
-    Ok(token)
 }

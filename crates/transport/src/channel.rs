@@ -71,3 +71,35 @@ fn without_page(response: http::Response<Body>) -> http::Response<Body> {
     let page: Result<Frame<Bytes>, _> = Err(Status::from_error(Box::new(Page(status))));
     response.map(|_| Body::new(StreamBody::new(tokio_stream::once(page))))
 }
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::BodyExt as _;
+    use tokio_stream::once;
+
+    use super::*;
+    use crate::{CallError, Kind};
+
+    /// What a client reads in an answer with this status of HTTP.
+    async fn read(status: StatusCode, grpc_status: Option<&str>) -> Result<Bytes, CallError> {
+        let page: Result<Frame<Bytes>, Status> = Ok(Frame::data(Bytes::from_static(b"<html>")));
+        let mut response = http::Response::new(Body::new(StreamBody::new(once(page))));
+        *response.status_mut() = status;
+        if let Some(grpc_status) = grpc_status {
+            response.headers_mut().insert(Status::GRPC_STATUS, grpc_status.parse().unwrap());
+        }
+        let collected = without_page(response).into_body().collect().await;
+        collected.map(http_body_util::Collected::to_bytes).map_err(CallError::from)
+    }
+
+    #[tokio::test]
+    async fn a_page_is_known_by_its_status_whatever_is_in_it() {
+        let error = read(StatusCode::BAD_GATEWAY, None).await.unwrap_err();
+        assert_eq!((error.kind, error.code()), (Kind::Page(StatusCode::BAD_GATEWAY), Code::Unavailable));
+        assert_eq!(error.message, "the answer is not gRPC, but HTTP 502 Bad Gateway");
+        assert!(error.may_be_tried_again());
+        // These are answers of gRPC.
+        assert!(read(StatusCode::OK, None).await.is_ok());
+        assert!(read(StatusCode::BAD_GATEWAY, Some("14")).await.is_ok());
+    }
+}

@@ -61,9 +61,13 @@ impl OutgoingMetadata {
         &self.faults
     }
 
-    /// Says who calls, and of which trace the call is a part. That is not to be
-    /// shown: a token is a secret, and an id of a trace is one line more.
+    /// Says who calls, and of which trace the call is a part, unless the request says
+    /// so already. That is not to be shown: a token is a secret, and an id of a trace
+    /// is one line more.
     pub fn identify<B>(&self, request: &mut http::Request<B>) {
+        if request.headers().contains_key(TRACEPARENT) {
+            return;
+        }
         let (trace, span) = (format!("{:032x}", self.trace), fastrand::u64(1..));
         tracing::debug!(trace_id = trace, method = request.uri().path(), "call");
         let value = format!("00-{trace}-{span:016x}-01");

@@ -33,7 +33,7 @@ fn help_of_each_scenario() {
         "client-streaming upload",
         "bidi-streaming chat",
         "check",
-        "bench",
+        "measure",
     ] {
         let name = scenario.replace(' ', "_");
         insta::assert_snapshot!(format!("help_of_{name}"), help(&format!("{scenario} --help")));

@@ -2,13 +2,13 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "in a test a panic is the report")]
 
 mod bad_input;
-mod bench;
 mod bidi_streaming;
 mod black_hole;
 mod client_streaming;
 mod command_line;
 mod documents;
 mod interrupted;
+mod measure;
 mod output;
 mod retry;
 mod server_streaming;

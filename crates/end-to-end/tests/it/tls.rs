@@ -49,10 +49,10 @@ fn assert_refused(ended: Ended, words: &[&str]) {
 fn what_is_measured_at_the_socket_has_tls_in_it() {
     let certs = Certs::new();
     let (with, without) = (serve(&certs, None), Server::start());
-    let bench = "bench --messages 100 --warmup 0s --only unary --output json";
+    let measure = "measure --messages 100 --warmup 0s --only unary --output json";
     let sent = |ended: Ended| ended.ok().json()[0]["wire_sent_bytes_per_message"].as_f64().unwrap();
     let (with, without) =
-        (sent(certs.trusted_by(with.client(bench)).run()), sent(without.client(bench).run()));
+        (sent(certs.trusted_by(with.client(measure)).run()), sent(without.client(measure).run()));
     // A record of TLS 1.3 has 22 bytes of its own.
     assert!(with >= without + 20.0, "{with} {without}");
 }

@@ -1,0 +1,87 @@
+//! How many instances of the server answer.
+
+use std::collections::BTreeSet;
+
+use http::HeaderMap;
+use shared_proto::fourmodes::v1 as pb;
+use timeline::words::counted;
+
+use crate::{
+    Group,
+    check::Check,
+    outcome::{Checked, Outcome},
+    path::{Path, UNARY, seen},
+    remedies, script,
+    wire::Wire,
+    wire_error::WireError,
+};
+
+pub(crate) const CHECKS: [Check; 2] = [
+    Check::new(Group::Balance, "connections", |path| Box::pin(connections(path))),
+    Check::new(Group::Balance, "calls", |path| Box::pin(calls(path))),
+];
+
+const CONNECTIONS: usize = 8;
+const CALLS: usize = 16;
+
+async fn instance(wire: &Wire) -> Result<String, WireError> {
+    let request = pb::UnaryRequest { script: Some(script::steps([])), ..pb::UnaryRequest::default() };
+    let answer = wire.unary::<pb::UnaryResponse>(UNARY, HeaderMap::new(), &request).await?;
+    Ok(seen(answer.message.observation)?.instance_id)
+}
+
+/// The instances behind several connections, and how many of these failed.
+async fn over_connections(path: &Path) -> (BTreeSet<String>, Vec<WireError>) {
+    let (mut instances, mut lost) = (BTreeSet::new(), Vec::new());
+    for _ in 0..CONNECTIONS {
+        let asked = async { instance(&path.open().await?).await };
+        match asked.await {
+            Ok(instance) => drop(instances.insert(instance)),
+            Err(error) => lost.push(error),
+        }
+    }
+    (instances, lost)
+}
+
+/// Each has to get to an instance that lives.
+async fn connections(path: &Path) -> Checked {
+    let (instances, lost) = over_connections(path).await;
+    let figure = format!("{} over {CONNECTIONS} connections", counted(instances.len() as u64, "instance"));
+    match lost.first() {
+        None => Ok(Outcome::pass(figure)),
+        Some(first) => Ok(Outcome::fail(
+            format!("{figure}, {} failed: {first}", lost.len()),
+            "one of the instances does not answer, and is in the pool",
+            remedies::INSTANCES,
+        )),
+    }
+}
+
+/// A client of gRPC has one connection for long: whether its calls are balanced
+/// as well.
+async fn calls(path: &Path) -> Checked {
+    let wire = path.open().await?;
+    let mut answered = Vec::new();
+    for _ in 0..CALLS {
+        answered.push(instance(&wire).await?);
+    }
+    let here: BTreeSet<_> = answered.iter().collect();
+    let figure = format!("{} over 1 connection", counted(here.len() as u64, "instance"));
+    if here.len() > 1 {
+        let changes = answered.windows(2).filter(|pair| pair[0] != pair[1]).count();
+        return Ok(Outcome::pass(format!(
+            "{figure}: calls are balanced (L7), and {} of {} went to another one than the call before",
+            changes,
+            CALLS - 1
+        )));
+    }
+    let (everywhere, _) = over_connections(path).await;
+    match everywhere.len() {
+        0 | 1 => Ok(Outcome::pass(format!("{figure}, and no other one seen"))),
+        several => Ok(Outcome::warn(
+            format!("{figure}, {several} over {CONNECTIONS}"),
+            "connections are balanced and not calls (L4): all calls of a client stick to one instance",
+            remedies::BALANCE,
+        )),
+    }
+}

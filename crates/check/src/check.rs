@@ -1,0 +1,100 @@
+//! What a check is.
+
+use std::{pin::Pin, time::Duration};
+
+use clap::ValueEnum;
+
+use crate::{outcome::Checked, path::Path};
+
+/// What checks have in common.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Group {
+    /// Names, TCP, TLS, HTTP/2, and whether a call is answered
+    Connect,
+    /// Whether each mode is what it says
+    Modes,
+    /// Codes, messages, details and trailers
+    Status,
+    /// What of the metadata arrives, in both directions
+    Metadata,
+    /// Deadlines, cancels and resets
+    Control,
+    /// Large messages, many streams, slow readers, compression
+    Flow,
+    /// Silence, PINGs, and many calls on one connection
+    Life,
+    /// How many instances answer
+    Balance,
+    /// Health, reflection, gRPC-Web, HTTP/1.1
+    Extras,
+}
+
+impl Group {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Connect => "connect",
+            Self::Modes => "modes",
+            Self::Status => "status",
+            Self::Metadata => "metadata",
+            Self::Control => "control",
+            Self::Flow => "flow",
+            Self::Life => "life",
+            Self::Balance => "balance",
+            Self::Extras => "extras",
+        }
+    }
+}
+
+/// Asks a path.
+pub(crate) type Ask = for<'a> fn(&'a Path) -> Pin<Box<dyn Future<Output = Checked> + 'a>>;
+
+/// A question to the path.
+#[derive(Clone, Copy)]
+pub(crate) struct Check {
+    pub(crate) group: Group,
+    pub(crate) name: &'static str,
+    /// To the service that does what a script says, unless it needs no service.
+    pub(crate) ask: Ask,
+    /// Whether it needs no service that helps.
+    pub(crate) is_anywhere: bool,
+    /// Whether it takes as long as a stream is to be idle.
+    pub(crate) is_idle: bool,
+    pub(crate) kind: Kind,
+    /// What it may take, whatever the path does.
+    pub(crate) time: Duration,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// Measures times, or is over at once: several run side by side.
+    Light,
+    /// Takes what the machine and the path can do: runs alone.
+    Heavy,
+    /// Mostly waits, beside all others.
+    Long,
+}
+
+impl Check {
+    pub(crate) const fn new(group: Group, name: &'static str, ask: Ask) -> Self {
+        let time = Duration::from_secs(20);
+        Self { group, name, ask, is_anywhere: false, is_idle: false, kind: Kind::Light, time }
+    }
+
+    /// Needs no service that helps.
+    pub(crate) const fn anywhere(self) -> Self {
+        Self { is_anywhere: true, ..self }
+    }
+
+    pub(crate) const fn heavy(self) -> Self {
+        Self { kind: Kind::Heavy, time: Duration::from_secs(30), ..self }
+    }
+
+    pub(crate) const fn long(self) -> Self {
+        Self { kind: Kind::Long, time: Duration::from_secs(20), ..self }
+    }
+
+    /// Waits as long as a stream is to be idle, and then some.
+    pub(crate) const fn idle(self) -> Self {
+        Self { is_idle: true, ..self.long() }
+    }
+}

@@ -1,0 +1,138 @@
+//! Whether both sides stay in control of a call.
+
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
+
+use http::{HeaderMap, HeaderValue};
+use shared_proto::fourmodes::v1 as pb;
+use uuid::Uuid;
+
+use crate::{
+    Group,
+    check::Check,
+    modes::milliseconds,
+    outcome::{Checked, Outcome},
+    path::{Path, SERVER_STREAMING, seen},
+    remedies, script,
+    wire_error::{WireError, reason_name},
+};
+
+pub(crate) const CHECKS: [Check; 4] = [
+    Check::new(Group::Control, "deadline", |path| Box::pin(deadline(path))),
+    Check::new(Group::Control, "no-deadline", |path| Box::pin(no_deadline(path))),
+    Check::new(Group::Control, "cancel", |path| Box::pin(cancel(path))),
+    Check::new(Group::Control, "reset", |path| Box::pin(reset(path))),
+];
+
+async fn deadline(path: &Path) -> Checked {
+    const SENT: Duration = Duration::from_secs(20);
+    let mut metadata = HeaderMap::new();
+    metadata.insert("grpc-timeout", HeaderValue::from_static("20000m"));
+    let begun = Instant::now();
+    let answer = path.unary_with(metadata, script::steps([])).await?;
+    // Proxies that count may take off what they took themselves.
+    let (earliest, slack) = (SENT.saturating_sub(begun.elapsed()), Duration::from_millis(100));
+    let Some(came) = seen(answer.message.observation)?.deadline.as_ref().map(script::read) else {
+        let cause = "something on the path drops `grpc-timeout`: the server works on for nobody";
+        return Ok(Outcome::fail("none of 20 s arrived", cause, remedies::DEADLINE));
+    };
+    let figure = format!("{:.2} s of 20 s on arrival", came.as_secs_f64());
+    if came + slack < earliest {
+        let cause = "something on the path has a shorter deadline of its own";
+        return Ok(Outcome::fail(figure, cause, remedies::DEADLINE));
+    }
+    if came > SENT {
+        let cause = "something on the path lengthens the deadline: the server works on for nobody";
+        return Ok(Outcome::fail(figure, cause, remedies::DEADLINE));
+    }
+    Ok(Outcome::pass(figure))
+}
+
+async fn no_deadline(path: &Path) -> Checked {
+    let answer = path.unary(script::steps([])).await?;
+    match seen(answer.message.observation)?.deadline.as_ref().map(script::read) {
+        None => Ok(Outcome::pass("none sent, none arrived")),
+        Some(came) => Ok(Outcome::warn(
+            format!("{:.2} s arrived where none was sent", came.as_secs_f64()),
+            "something on the path gives calls a deadline: long streams end by it",
+            remedies::DEADLINE,
+        )),
+    }
+}
+
+/// The client goes, and the server has to know.
+async fn cancel(path: &Path) -> Checked {
+    const PATIENCE: Duration = Duration::from_secs(3);
+    let id = Uuid::new_v4();
+    let script = pb::Script {
+        call_id: id.to_string(),
+        ending: script::stall(Duration::from_secs(60)),
+        ..script::steps([script::payload(16)])
+    };
+    // The connection stays: its end would say the same.
+    let wire = path.open().await?;
+    let mut call = wire.call::<_, pb::ServerStreamingResponse>(SERVER_STREAMING, HeaderMap::new()).await?;
+    call.ask(&pb::ServerStreamingRequest { script: Some(script), ..Default::default() }).await;
+    call.next().await?;
+    let begun = Instant::now();
+    drop(call);
+    let seen = path.observe(id, PATIENCE, |seen| seen.cancelled.is_some()).await?;
+    let time = begun.elapsed();
+    match seen {
+        None => Ok(Outcome::skip("another instance answered when this one's was asked for")),
+        Some(seen) if seen.cancelled.is_some() => {
+            Ok(Outcome::pass(format!("the server knew within {}", milliseconds(time))))
+        }
+        Some(_) => Ok(Outcome::fail(
+            format!("the server did not know after {} s", PATIENCE.as_secs()),
+            "something on the path swallows cancels: the server works on for nobody",
+            remedies::CANCEL,
+        )),
+    }
+}
+
+/// What ends a call without a status must not look like a good end, and best
+/// arrives as what it was.
+async fn reset(path: &Path) -> Checked {
+    const CODES: [u32; 5] = [1, 2, 7, 8, 11];
+    // By what came, those that were sent.
+    let mut changed = BTreeMap::<String, Vec<String>>::new();
+    let mut lost_ends = Vec::new();
+    for code in CODES {
+        let script = pb::Script { ending: script::reset(code), ..script::steps([script::payload(16)]) };
+        let mut call = path.server_streaming(script).await?;
+        let sent = h2::Reason::from(code);
+        let came = match call.end().await {
+            Err(WireError::Reset(reason)) if reason == sent => continue,
+            Err(lost) => lost.to_string(),
+            Ok((status, _)) if status.code() == tonic::Code::Ok => {
+                lost_ends.push(reason_name(sent));
+                continue;
+            }
+            Ok((status, _)) => WireError::Status(Box::new(status)).to_string(),
+        };
+        changed.entry(came).or_default().push(reason_name(sent));
+    }
+    if !lost_ends.is_empty() {
+        return Ok(Outcome::fail(
+            format!("{} arrived as an end with OK", lost_ends.join(", ")),
+            "something on the path makes a good end of a call that was cut",
+            remedies::TRAILERS,
+        ));
+    }
+    match changed.is_empty() {
+        true => Ok(Outcome::pass(format!("{} of {} codes as they were sent", CODES.len(), CODES.len()))),
+        false => Ok(Outcome::warn(
+            changed
+                .iter()
+                .map(|(came, sent)| format!("{}: {came}", sent.join(", ")))
+                .collect::<Vec<_>>()
+                .join("; "),
+            "something on the path has a reason of its own for a call that was reset: what may be tried again \
+             cannot be told",
+            "it is so with most proxies; have servers end calls with a status (UNAVAILABLE), which passes",
+        )),
+    }
+}

@@ -1,0 +1,171 @@
+//! Why a call has no answer that counts.
+
+use std::{fmt, time::Duration};
+
+use h2::Reason;
+use http::StatusCode;
+use tonic::{Code, Status};
+use tonic_types::StatusExt;
+use transport::CallError;
+
+use crate::remedies;
+
+/// Why a call has no answer that counts.
+#[derive(Debug, Clone)]
+pub(crate) enum WireError {
+    /// There is no connection.
+    Unconnected(String, &'static str, &'static str),
+    /// RST_STREAM, with its reason.
+    Reset(Reason),
+    /// The connection ended with GOAWAY; with `NO_ERROR` it may be made again.
+    GoAway(Reason),
+    /// The connection ended without a word, or what came was no HTTP/2.
+    Broken(String),
+    /// An answer that is none of gRPC.
+    Http { status: StatusCode, content_type: String },
+    /// It ended without `grpc-status`.
+    NoStatus,
+    /// What came cannot be read.
+    Malformed(String),
+    /// A status where there should have been none, or another one.
+    Status(Box<Status>),
+    /// Nothing came in this time.
+    Silent(Duration),
+}
+
+impl WireError {
+    /// What most likely happened, and what to do.
+    pub(crate) fn advice(&self) -> (&'static str, &'static str) {
+        match self {
+            Self::Unconnected(_, cause, remedy) => (cause, remedy),
+            Self::Reset(Reason::REFUSED_STREAM) => {
+                ("the server or something before it refuses streams", remedies::STREAMS)
+            }
+            Self::Reset(_) => ("something on the path ended the call without a status", remedies::RESET),
+            Self::GoAway(Reason::ENHANCE_YOUR_CALM) => {
+                ("the peer takes what this client does for an attack", remedies::CALM)
+            }
+            Self::GoAway(_) | Self::Broken(_) => {
+                ("something on the path ended the connection", remedies::RESET)
+            }
+            Self::Http { status, .. } => match *status {
+                StatusCode::PAYLOAD_TOO_LARGE => ("a proxy limits the size of a request", remedies::BODY),
+                StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE | StatusCode::BAD_REQUEST => {
+                    ("a proxy does not take the head of the request", remedies::HEADERS)
+                }
+                StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE => {
+                    ("a proxy does not reach the server, or not by HTTP/2", remedies::UPSTREAM)
+                }
+                StatusCode::REQUEST_TIMEOUT => {
+                    ("a proxy waits for the end of the request before it passes it on", remedies::BUFFERING)
+                }
+                StatusCode::GATEWAY_TIMEOUT => ("a proxy waits no longer for the server", remedies::IDLE),
+                StatusCode::NOT_FOUND => (
+                    "what answers knows no such path",
+                    "route the services' paths (`/PACKAGE.SERVICE/`) to the server: a `location` with \
+                     `grpc_pass` in nginx, a route that matches `prefix: /` in Envoy",
+                ),
+                _ => ("what answers is no gRPC server, or a proxy in its place", remedies::UPSTREAM),
+            },
+            Self::NoStatus => ("something on the path drops the trailers", remedies::TRAILERS),
+            Self::Malformed(_) => ("something on the path changes what is sent", remedies::UPSTREAM),
+            Self::Status(_) if self.needs_http2() => {
+                ("something on the path speaks HTTP/1.1 to the server", remedies::HTTP2)
+            }
+            Self::Status(status) => match status.code() {
+                Code::Unauthenticated | Code::PermissionDenied => (
+                    "the server wants to know who calls",
+                    "set FOURMODES_TOKEN to a token that it knows, or --token-file to a file with it",
+                ),
+                Code::Unavailable => {
+                    ("the server, or a proxy in its place, has no answer", remedies::UPSTREAM)
+                }
+                Code::DeadlineExceeded => {
+                    ("a deadline has passed that this client did not set", remedies::DEADLINE)
+                }
+                _ => (
+                    "the server, or a proxy in its place, refuses the call",
+                    "look at the log of the server: a call that is not there was refused on the way",
+                ),
+            },
+            Self::Silent(_) => {
+                ("something on the path holds the call back, or swallows it", remedies::BUFFERING)
+            }
+        }
+    }
+
+    /// Whether it is what our server says of a call that came by HTTP/1.1.
+    pub(crate) fn needs_http2(&self) -> bool {
+        let info = self.status().and_then(StatusExt::get_details_error_info);
+        info.is_some_and(|info| info.reason.parse() == Ok(grpc_wire::Reason::Http2Needed))
+    }
+
+    /// The status, if it is one.
+    pub(crate) fn status(&self) -> Option<&Status> {
+        match self {
+            Self::Status(status) => Some(status),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for WireError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unconnected(what, ..) => f.write_str(what),
+            Self::Reset(reason) => write!(f, "reset with {}", reason_name(*reason)),
+            Self::GoAway(reason) => write!(f, "the connection ended with GOAWAY {}", reason_name(*reason)),
+            Self::Broken(what) => write!(f, "the connection was lost: {what}"),
+            Self::Http { status, content_type } if content_type.is_empty() => write!(f, "HTTP {status}"),
+            Self::Http { status, content_type } => write!(f, "HTTP {status} with {content_type}"),
+            Self::NoStatus => f.write_str("ended without a grpc-status"),
+            Self::Malformed(what) => f.write_str(what),
+            Self::Status(status) if status.message().is_empty() => {
+                f.write_str(grpc_wire::code_name(status.code()))
+            }
+            Self::Status(status) => {
+                write!(f, "{}: {}", grpc_wire::code_name(status.code()), status.message())
+            }
+            Self::Silent(time) => write!(f, "nothing for {}", humantime::format_duration(*time)),
+        }
+    }
+}
+
+impl From<h2::Error> for WireError {
+    fn from(error: h2::Error) -> Self {
+        match error.reason() {
+            Some(reason) if error.is_reset() => Self::Reset(reason),
+            Some(reason) if error.is_go_away() && error.is_remote() => Self::GoAway(reason),
+            _ => Self::Broken(error.to_string()),
+        }
+    }
+}
+
+impl From<CallError> for WireError {
+    fn from(error: CallError) -> Self {
+        let (cause, next) = error.advice().unwrap_or_default();
+        Self::Unconnected(error.message, cause, next)
+    }
+}
+
+/// As in the RFC.
+pub(crate) fn reason_name(reason: Reason) -> String {
+    const NAMES: [&str; 14] = [
+        "NO_ERROR",
+        "PROTOCOL_ERROR",
+        "INTERNAL_ERROR",
+        "FLOW_CONTROL_ERROR",
+        "SETTINGS_TIMEOUT",
+        "STREAM_CLOSED",
+        "FRAME_SIZE_ERROR",
+        "REFUSED_STREAM",
+        "CANCEL",
+        "COMPRESSION_ERROR",
+        "CONNECT_ERROR",
+        "ENHANCE_YOUR_CALM",
+        "INADEQUATE_SECURITY",
+        "HTTP_1_1_REQUIRED",
+    ];
+    let number = u32::from(reason);
+    NAMES.get(number as usize).map_or_else(|| number.to_string(), |name| (*name).to_owned())
+}

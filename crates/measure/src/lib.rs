@@ -1,0 +1,31 @@
+//! What a message costs in each pattern that gRPC has, on this path, at this size.
+//!
+//! A `load` says when which message is sent. `unary`, `stream` and `receive` send and
+//! receive them over `line`s, `times` keeps how long that took, `server` asks for the
+//! server's share of the work. What came of it is a `report`, of which renderers show
+//! everything, and `recommend` what to do.
+
+mod drive;
+mod line;
+mod load;
+mod pattern;
+mod receive;
+mod recommend;
+mod render;
+mod renderer;
+mod report;
+mod request;
+mod run;
+mod server;
+mod stream;
+mod times;
+mod unary;
+mod work;
+
+pub use self::{
+    load::Amount,
+    pattern::Pattern,
+    request::{Output, Request},
+    run::Run,
+    work::Error,
+};

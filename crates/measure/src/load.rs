@@ -1,0 +1,289 @@
+//! Which message is sent when, and when there are enough.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use serde::Serialize;
+use tokio::sync::Semaphore;
+
+/// How much is to be done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Amount {
+    /// So many messages.
+    Messages(u64),
+    /// As many as pass in this time.
+    Duration(Duration),
+}
+
+/// The messages of one measurement, given out one by one.
+///
+/// Without a rate each is due when somebody is free to send it: a closed loop,
+/// in which a server that stalls is asked less, and looks better than it is. With
+/// a rate each is due at its time, whatever has become of those before.
+#[derive(Debug)]
+pub(crate) struct Load {
+    begun: Instant,
+    amount: Amount,
+    /// How many there are; it may be that time is what ends it.
+    total: u64,
+    given: AtomicU64,
+    over: AtomicBool,
+    pace: Option<Pace>,
+}
+
+/// An open loop.
+#[derive(Debug)]
+struct Pace {
+    rate: u64,
+    /// A place for each message that is due.
+    due: Semaphore,
+    /// How many were sent noticeably late, and by how much the last one was.
+    late: AtomicU64,
+    behind: AtomicU64,
+}
+
+/// What became of the schedule of an open loop.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub(crate) struct Schedule {
+    /// Messages for each second.
+    pub(crate) rate: u64,
+    /// What was due.
+    pub(crate) messages: u64,
+    /// How many of them were never sent, as the time was long over.
+    pub(crate) unsent: u64,
+    /// How many were sent more than [`LATE`] after they were due.
+    pub(crate) late: u64,
+    /// By how much the last one was.
+    pub(crate) behind: Duration,
+    pub(crate) kept: bool,
+}
+
+/// Less is the work of timers.
+pub(crate) const LATE: Duration = Duration::from_millis(2);
+/// A schedule that ends behind by more, and by more than a fiftieth of its
+/// length, was not kept.
+const BEHIND: Duration = Duration::from_millis(20);
+/// How much longer than planned an open loop may take until what is left is
+/// given up.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+impl Load {
+    /// Begins now.
+    pub(crate) fn begin(amount: Amount, rate: Option<u64>) -> Arc<Self> {
+        let begun = Instant::now();
+        let (total, end) = match (amount, rate) {
+            (Amount::Messages(messages), None) => (messages, None),
+            (Amount::Duration(duration), None) => (u64::MAX, Some(duration)),
+            (amount, Some(rate)) => {
+                let planned = |messages: u64| Duration::from_secs_f64(messages as f64 / rate as f64);
+                let total = match amount {
+                    Amount::Messages(messages) => messages,
+                    Amount::Duration(duration) => (duration.as_secs_f64() * rate as f64).ceil() as u64,
+                };
+                (total, Some(planned(total) + planned(total).max(PATIENCE)))
+            }
+        };
+        let pace = rate.map(|rate| Pace {
+            rate,
+            due: Semaphore::new(0),
+            late: AtomicU64::new(0),
+            behind: AtomicU64::new(0),
+        });
+        let (given, over) = Default::default();
+        let load = Arc::new(Self { begun, amount, total, given, over, pace });
+        if let Some(end) = end {
+            let load = Arc::downgrade(&load);
+            tokio::spawn(async move {
+                tokio::time::sleep(end).await;
+                if let Some(load) = load.upgrade() {
+                    load.end();
+                }
+            });
+        }
+        if load.pace.is_some() {
+            let load = Arc::downgrade(&load);
+            // A thread of its own: the timers of the runtime are a millisecond coarse.
+            thread::spawn(move || {
+                let mut released = 0;
+                while let Some(load) = load.upgrade() {
+                    match load.release(&mut released) {
+                        Some(due) => {
+                            // Whoever waits in here keeps no load alive.
+                            drop(load);
+                            thread::sleep(due.saturating_duration_since(Instant::now()));
+                        }
+                        None => return,
+                    }
+                }
+            });
+        }
+        load
+    }
+
+    /// Nothing more is given out.
+    pub(crate) fn end(&self) {
+        self.over.store(true, Relaxed);
+        if let Some(pace) = &self.pace {
+            pace.due.close();
+        }
+    }
+
+    /// The number of the next message, in a closed loop. Costs next to nothing.
+    pub(crate) fn next_now(&self) -> Option<u64> {
+        if self.over.load(Relaxed) {
+            return None;
+        }
+        let number = self.given.fetch_add(1, Relaxed);
+        (number < self.total).then_some(number)
+    }
+
+    /// Says that messages have passed which nobody took from here.
+    pub(crate) fn passed(&self, messages: u64) {
+        self.given.fetch_add(messages, Relaxed);
+    }
+
+    /// The time from which the next message counts: now, or when it was due, for
+    /// which this waits.
+    pub(crate) async fn next(&self) -> Option<Instant> {
+        let Some(pace) = &self.pace else {
+            return self.next_now().map(|_| Instant::now());
+        };
+        pace.due.acquire().await.ok()?.forget();
+        let number = self.next_now()?;
+        let due = self.begun + pace.after(number);
+        let behind = due.elapsed();
+        if behind > LATE {
+            pace.late.fetch_add(1, Relaxed);
+        }
+        pace.behind.store(nanoseconds(behind), Relaxed);
+        Some(due)
+    }
+
+    /// For how long there have been messages.
+    pub(crate) fn elapsed(&self) -> Duration {
+        self.begun.elapsed()
+    }
+
+    /// Whether messages have their times.
+    pub(crate) fn is_paced(&self) -> bool {
+        self.pace.is_some()
+    }
+
+    /// How many messages there are at most.
+    pub(crate) fn total(&self) -> u64 {
+        self.total
+    }
+
+    /// How long there are still messages; none, if it is no time that ends it.
+    pub(crate) fn time_left(&self) -> Option<Duration> {
+        match self.amount {
+            Amount::Duration(duration) => Some(duration.saturating_sub(self.begun.elapsed())),
+            Amount::Messages(_) => None,
+        }
+    }
+
+    /// From 0 to 1.
+    pub(crate) fn progress(&self) -> f64 {
+        match self.amount {
+            Amount::Messages(messages) => self.given.load(Relaxed) as f64 / messages as f64,
+            Amount::Duration(duration) => self.begun.elapsed().as_secs_f64() / duration.as_secs_f64(),
+        }
+        .clamp(0.0, 1.0)
+    }
+
+    /// What became of the schedule, if there is one, when `done` messages are through.
+    pub(crate) fn schedule(&self, done: u64) -> Option<Schedule> {
+        let pace = self.pace.as_ref()?;
+        let behind = Duration::from_nanos(pace.behind.load(Relaxed));
+        let unsent = self.total.saturating_sub(done);
+        let kept = unsent == 0 && behind <= BEHIND.max(pace.after(self.total) / 50);
+        let late = pace.late.load(Relaxed);
+        Some(Schedule { rate: pace.rate, messages: self.total, unsent, late, behind, kept })
+    }
+
+    /// Lets messages go that are due. When the next one is; none, when that was all.
+    fn release(&self, released: &mut u64) -> Option<Instant> {
+        let pace = self.pace.as_ref()?;
+        let due = (self.begun.elapsed().as_secs_f64() * pace.rate as f64) as u64 + 1;
+        let due = due.min(self.total);
+        pace.due.add_permits(usize::try_from(due - *released).unwrap_or_default());
+        *released = due;
+        if due == self.total {
+            // Nobody waits for one that never comes.
+            pace.due.add_permits(Semaphore::MAX_PERMITS / 2);
+            return None;
+        }
+        (!self.over.load(Relaxed)).then(|| self.begun + pace.after(due))
+    }
+}
+
+impl Pace {
+    /// When a message is due, from the beginning on.
+    fn after(&self, number: u64) -> Duration {
+        Duration::from_secs_f64(number as f64 / self.rate as f64)
+    }
+}
+
+pub(crate) fn nanoseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn so_many_messages_are_given_out_and_no_more() {
+        let load = Load::begin(Amount::Messages(1000), None);
+        let takers = [(); 4].map(|()| {
+            let load = load.clone();
+            thread::spawn(move || std::iter::from_fn(|| load.next_now()).count())
+        });
+        assert_eq!(takers.map(|taker| taker.join().unwrap()).iter().sum::<usize>(), 1000);
+        assert!(load.next().await.is_none());
+    }
+
+    #[tokio::test]
+    async fn with_a_rate_each_is_due_at_its_time_however_late_it_is_taken() {
+        let load = Load::begin(Amount::Messages(20), Some(200));
+        let mut due = vec![load.next().await.unwrap()];
+        // All of them are due by now.
+        tokio::time::sleep(Duration::from_millis(150)).await;
+        while let Some(time) = load.next().await {
+            due.push(time);
+        }
+        let after: Vec<_> = due.iter().map(|time| time.duration_since(due[0]).as_millis()).collect();
+        assert_eq!(after, (0..20).map(|number| number * 5).collect::<Vec<_>>());
+        // It was the number of messages that ended it, and not the time.
+        assert!(!load.over.load(Relaxed));
+        let schedule = load.schedule(20).unwrap();
+        assert!(schedule.late >= 19 && !schedule.kept, "{schedule:?}");
+        assert_eq!(schedule.unsent, 0);
+    }
+
+    #[tokio::test]
+    async fn none_is_given_out_before_it_is_due() {
+        let load = Load::begin(Amount::Messages(10), Some(1000));
+        while let Some(due) = load.next().await {
+            assert!(due <= Instant::now());
+        }
+        assert!(load.begun.elapsed() >= Duration::from_millis(9));
+        assert_eq!(load.schedule(10).unwrap().unsent, 0);
+    }
+
+    #[tokio::test]
+    async fn what_is_ended_gives_out_nothing_more() {
+        for rate in [None, Some(1)] {
+            let load = Load::begin(Amount::Duration(Duration::from_secs(1000)), rate);
+            assert!(load.next().await.is_some());
+            load.end();
+            assert!(load.next().await.is_none());
+        }
+    }
+}

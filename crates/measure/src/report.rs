@@ -1,0 +1,142 @@
+//! What came of a measurement.
+
+use std::time::Duration;
+
+use hdrhistogram::Histogram;
+use serde_json::{Value, json};
+
+use crate::{
+    load::Schedule,
+    pattern::{Goal, Pattern, TimeOf},
+    server::ServerCpu,
+};
+
+/// What came of one way.
+#[derive(Debug)]
+pub(crate) struct Measured {
+    pub(crate) goal: Goal,
+    pub(crate) pattern: Pattern,
+    /// Or why there is nothing.
+    pub(crate) outcome: Result<Figures, String>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Figures {
+    /// Those that have arrived for sure.
+    pub(crate) messages: u64,
+    pub(crate) message_bytes: u64,
+    pub(crate) took: Duration,
+    pub(crate) connections: usize,
+    /// How many were unanswered, where each is answered.
+    pub(crate) in_flight: Option<usize>,
+    pub(crate) time_of: TimeOf,
+    /// In nanoseconds.
+    pub(crate) times: Histogram<u64>,
+    pub(crate) schedule: Option<Schedule>,
+    /// From the beginning of a stream to the head of the answer, and to the first
+    /// message of it; of several streams the one in the middle.
+    pub(crate) headers: Option<Duration>,
+    pub(crate) first_message: Option<Duration>,
+    /// From the last message of a stream to the answer that says that all arrived.
+    pub(crate) acknowledged: Option<Duration>,
+    /// For how long the streams could not be sent, together.
+    pub(crate) blocked: Option<Duration>,
+    /// Bytes at the sockets.
+    pub(crate) wire_sent: u64,
+    pub(crate) wire_received: u64,
+    /// Of this process.
+    pub(crate) client_cpu: Option<Duration>,
+    pub(crate) server_cpu: ServerCpu,
+}
+
+impl Figures {
+    pub(crate) fn rate(&self) -> f64 {
+        self.messages as f64 / self.took.as_secs_f64()
+    }
+
+    pub(crate) fn bytes_rate(&self) -> f64 {
+        self.rate() * self.message_bytes as f64
+    }
+
+    pub(crate) fn per_message(&self, of_all: f64) -> f64 {
+        of_all / self.messages as f64
+    }
+
+    /// In seconds.
+    pub(crate) fn quantile(&self, quantile: f64) -> f64 {
+        self.times.value_at_quantile(quantile) as f64 / 1e9
+    }
+
+    /// In seconds for each message.
+    pub(crate) fn client_cpu(&self) -> Option<f64> {
+        self.client_cpu.map(|cpu| self.per_message(cpu.as_secs_f64()))
+    }
+
+    /// Likewise, as far as it is the server's for this alone.
+    pub(crate) fn server_cpu(&self) -> Option<f64> {
+        match &self.server_cpu {
+            ServerCpu::Known(cpu) => Some(self.per_message(cpu.as_secs_f64())),
+            ServerCpu::Shared(_) | ServerCpu::Unknown(_) => None,
+        }
+    }
+}
+
+impl Measured {
+    /// For programs. The names are documented in the README and do not change.
+    pub(crate) fn json(&self) -> Value {
+        let mut line = json!({ "type": "way", "goal": self.goal, "way": self.pattern });
+        let figures = match &self.outcome {
+            Ok(figures) => figures,
+            Err(reason) => {
+                line["left_out"] = reason.as_str().into();
+                return line;
+            }
+        };
+        let microseconds = |time: Option<Duration>| time.map(|time| time.as_nanos() as f64 / 1e3);
+        let quantile = |quantile| figures.times.value_at_quantile(quantile) as f64 / 1e3;
+        let wire = |bytes: u64| figures.per_message(bytes as f64);
+        let (server, server_cpu) = match &figures.server_cpu {
+            ServerCpu::Known(cpu) => ("known", Some(*cpu)),
+            ServerCpu::Shared(cpu) => ("shared", Some(*cpu)),
+            ServerCpu::Unknown(reason) => (reason.as_str(), None),
+        };
+        let cpu = |time: Option<Duration>| time.map(|time| figures.per_message(time.as_nanos() as f64 / 1e3));
+        let all = json!({
+            "messages": figures.messages,
+            "message_bytes": figures.message_bytes,
+            "connections": figures.connections,
+            "in_flight": figures.in_flight,
+            "seconds": figures.took.as_secs_f64(),
+            "messages_per_second": figures.rate(),
+            "bytes_per_second": figures.bytes_rate(),
+            "time_of": figures.time_of,
+            "p50_us": quantile(0.5),
+            "p90_us": quantile(0.9),
+            "p99_us": quantile(0.99),
+            "p99_9_us": quantile(0.999),
+            "max_us": figures.times.max() as f64 / 1e3,
+            "headers_us": microseconds(figures.headers),
+            "first_message_us": microseconds(figures.first_message),
+            "acknowledged_us": microseconds(figures.acknowledged),
+            "blocked_seconds": figures.blocked.map(|time| time.as_secs_f64()),
+            "wire_sent_bytes_per_message": wire(figures.wire_sent),
+            "wire_received_bytes_per_message": wire(figures.wire_received),
+            "client_cpu_us_per_message": cpu(figures.client_cpu),
+            "server_cpu_us_per_message": cpu(server_cpu),
+            "server_cpu": server,
+            "schedule": figures.schedule.map(|schedule| json!({
+                "rate": schedule.rate,
+                "messages": schedule.messages,
+                "unsent": schedule.unsent,
+                "late": schedule.late,
+                "behind_us": microseconds(Some(schedule.behind)),
+                "kept": schedule.kept,
+            })),
+        });
+        if let (Value::Object(line), Value::Object(all)) = (&mut line, all) {
+            // What is not known, or is of other ways, is missing.
+            line.extend(all.into_iter().filter(|(_, value)| !value.is_null()));
+        }
+        line
+    }
+}
