@@ -5,6 +5,9 @@
 //! script says and tells what it saw (`script`). A server without that service is
 //! asked the same by `grpc.testing.TestService`, as far as that can tell
 //! (`standard`). What came of a check is an `outcome`, which a renderer shows.
+//!
+//! No check makes a call again or waits without a bound, and for each check a test
+//! has a fault that makes it fail (`tests/check/faults.rs` of `end-to-end`).
 
 mod balance;
 mod check;

@@ -4,6 +4,9 @@
 //! receive them over `line`s, `times` keeps how long that took, `server` asks for the
 //! server's share of the work. What came of it is a `report`, of which renderers show
 //! everything, and `recommend` what to do.
+//!
+//! No figure counts a message that is not known to have arrived. With a rate, a
+//! message's time runs from when it was due, and not from when it was sent.
 
 mod drive;
 mod line;

@@ -82,7 +82,7 @@ impl Figures {
 }
 
 impl Measured {
-    /// For programs. The names are documented in the README and do not change.
+    /// For programs. The names are documented in `docs/measure.md` and do not change.
     pub(crate) fn json(&self) -> Value {
         let mut line = json!({ "type": "way", "goal": self.goal, "way": self.pattern });
         let figures = match &self.outcome {

@@ -1,4 +1,4 @@
-//! One JSON object a line. The field names are documented in the README and do
+//! One JSON object a line. The field names are documented in `docs/measure.md` and do
 //! not change.
 
 use std::io::{self, Write};
