@@ -149,7 +149,7 @@ lint: comparison-lock
     cargo fmt --manifest-path comparison/Cargo.toml --check
     rustfmt --edition 2024 --check fuzz/fuzz_targets/*.rs
     cargo clippy --workspace --all-targets -- -D warnings
-    cargo clippy -p client -p server -p timeline --all-targets --features client/fuzzing,server/fuzzing,timeline/fuzzing -- -D warnings
+    cargo clippy -p client -p domain -p timeline --all-targets --features client/fuzzing,domain/fuzzing,timeline/fuzzing -- -D warnings
     cargo clippy -p server --features simulation --test simulation -- -D warnings
     cargo clippy {{ in_comparison }} --all-targets -- -D warnings
     RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps

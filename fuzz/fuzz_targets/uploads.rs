@@ -4,4 +4,4 @@
 
 use libfuzzer_sys::fuzz_target;
 
-fuzz_target!(|bytes: &[u8]| server::fuzzing::uploads(bytes));
+fuzz_target!(|bytes: &[u8]| domain::uploads::fuzzed(bytes));

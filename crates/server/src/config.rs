@@ -2,11 +2,10 @@
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
+pub use domain::{feed::Retention, uploads::UploadLimits};
 use grpc_wire::Mode;
 use shared_proto::limits::HEARTBEAT;
 use stack::Settings;
-
-pub use crate::domain::feed::Retention;
 
 /// The settings of one server.
 #[derive(Debug, Clone)]
@@ -29,25 +28,6 @@ pub struct Config {
     pub uploads: UploadLimits,
     /// The modes to serve; the others answer UNIMPLEMENTED and say so.
     pub modes: Vec<Mode>,
-}
-
-/// What uploads may take.
-#[derive(Debug, Clone, Copy)]
-pub struct UploadLimits {
-    /// The largest content, in bytes.
-    pub size: u64,
-    /// How many uploads may be unfinished at a time.
-    pub partials: usize,
-    /// How long an upload is kept of which nothing more arrives.
-    pub kept: Duration,
-    /// After this many bytes what has arrived becomes durable.
-    pub checkpoint: u64,
-}
-
-impl Default for UploadLimits {
-    fn default() -> Self {
-        Self { size: 1 << 30, partials: 64, kept: Duration::from_secs(24 * 3600), checkpoint: 32 << 20 }
-    }
 }
 
 /// Where a server keeps its state.

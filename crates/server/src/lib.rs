@@ -6,8 +6,6 @@
 pub mod certs;
 pub mod cli;
 pub mod config;
-mod domain;
-mod machine;
 mod modes;
 mod program;
 mod refused;
@@ -15,12 +13,5 @@ mod serve;
 mod services;
 mod store;
 
-/// What `fuzz/` calls.
-#[cfg(feature = "fuzzing")]
-pub mod fuzzing {
-    pub use crate::domain::uploads::fuzzed as uploads;
-}
-#[cfg(feature = "simulation")]
-pub use machine::simulated;
 pub use program::main;
 pub use serve::{Ready, serve};

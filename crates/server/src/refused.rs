@@ -1,14 +1,9 @@
-//! Domain error -> `Status`. The only place that chooses a code.
+//! What the handlers refuse, as a `Status`. The only place that chooses the code of
+//! an error of the domain.
 
 use std::{collections::HashMap, time::Duration};
 
-use grpc_wire::{ERROR_DOMAIN, Mode};
-use shared_document::Refusal;
-use shared_proto::{AnyReason, Reason};
-use tonic::{Code, Status};
-use tonic_types::{ErrorDetails, StatusExt as _};
-
-use crate::domain::{
+use domain::{
     arithmetic::Overflow,
     collector::CollectError,
     documents::DocumentError,
@@ -22,21 +17,43 @@ use crate::domain::{
     tasks::{Fault, TaskError},
     uploads::UploadError,
 };
+use grpc_wire::{ERROR_DOMAIN, Mode};
+use shared_document::Refusal;
+use shared_proto::{AnyReason, Reason};
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, StatusExt as _};
 
-impl From<Overflow> for Status {
+/// Why a call is refused. It is between an error of the domain and a `Status`,
+/// since `?` cannot make the one of the other where neither is at home.
+#[derive(Debug)]
+pub(crate) struct Refused(Status);
+
+impl From<Refused> for Status {
+    fn from(Refused(status): Refused) -> Self {
+        status
+    }
+}
+
+impl From<Status> for Refused {
+    fn from(status: Status) -> Self {
+        Self(status)
+    }
+}
+
+impl From<Overflow> for Refused {
     fn from(error: Overflow) -> Self {
         let factors = [("a", error.a.to_string()), ("b", error.b.to_string())];
-        with_reason(Code::OutOfRange, error.to_string(), Reason::Int64Overflow, factors)
+        Self(with_reason(Code::OutOfRange, error.to_string(), Reason::Int64Overflow, factors))
     }
 }
 
-impl From<UnknownSymbols> for Status {
+impl From<UnknownSymbols> for Refused {
     fn from(error: UnknownSymbols) -> Self {
-        bad_request("symbols", error.to_string())
+        Self(bad_request("symbols", error.to_string()))
     }
 }
 
-impl From<MarketError> for Status {
+impl From<MarketError> for Refused {
     fn from(error: MarketError) -> Self {
         let message = error.to_string();
         let (reason, fact) = match error {
@@ -47,20 +64,20 @@ impl From<MarketError> for Status {
             MarketError::Gone { first, .. } => (Reason::NotKept, ("first", first.to_string())),
             MarketError::Store(error) => return error.into(),
         };
-        with_reason(Code::OutOfRange, message, reason, [fact])
+        Self(with_reason(Code::OutOfRange, message, reason, [fact]))
     }
 }
 
-impl From<Unreadable> for Status {
+impl From<Unreadable> for Refused {
     fn from(error: Unreadable) -> Self {
-        with_reason(Code::Internal, error.to_string(), Reason::LoadUnreadable, [])
+        Self(with_reason(Code::Internal, error.to_string(), Reason::LoadUnreadable, []))
     }
 }
 
-impl From<RoomError> for Status {
+impl From<RoomError> for Refused {
     fn from(error: RoomError) -> Self {
         let message = error.to_string();
-        match error {
+        Self(match error {
             RoomError::BadName { field, .. } => bad_request(field, message),
             RoomError::EmptyText | RoomError::LongText(_) => bad_request("text", message),
             RoomError::NameTaken { room, name } => {
@@ -75,7 +92,7 @@ impl From<RoomError> for Status {
                 let sequences = [("after", after.to_string()), ("last", last.to_string())];
                 with_reason(Code::OutOfRange, message, Reason::OtherHistory, sequences)
             }
-            RoomError::Store(error) => error.into(),
+            RoomError::Store(error) => return error.into(),
             RoomError::TooManyRooms => {
                 with_reason(Code::ResourceExhausted, message, Reason::TooManyRooms, [])
             }
@@ -86,15 +103,15 @@ impl From<RoomError> for Status {
                 let sequences = [("next", next.to_string()), ("oldest", oldest.to_string())];
                 with_reason(Code::OutOfRange, message, Reason::FellBehind, sequences)
             }
-        }
+        })
     }
 }
 
-impl From<DocumentError> for Status {
+impl From<DocumentError> for Refused {
     fn from(error: DocumentError) -> Self {
         let message = error.to_string();
         let (code, reason) = match error {
-            DocumentError::BadName(_) => return bad_request("document", message),
+            DocumentError::BadName(_) => return Self(bad_request("document", message)),
             DocumentError::Store(error) => return error.into(),
             DocumentError::TooManyDocuments => (Code::ResourceExhausted, Reason::TooManyDocuments),
             DocumentError::TooManyPeers(_) => (Code::ResourceExhausted, Reason::TooManyPeers),
@@ -106,14 +123,14 @@ impl From<DocumentError> for Status {
                 Refusal::TooManyHeads(_) => (Code::ResourceExhausted, Reason::TooManyHeads),
             },
         };
-        with_reason(code, message, reason, [])
+        Self(with_reason(code, message, reason, []))
     }
 }
 
-impl From<CollectError> for Status {
+impl From<CollectError> for Refused {
     fn from(error: CollectError) -> Self {
         let message = error.to_string();
-        match error {
+        Self(match error {
             CollectError::BadProducer(_) | CollectError::OtherProducer => bad_request("producer_id", message),
             CollectError::BadSequence => bad_request("sequence", message),
             CollectError::Gap { device, expected, .. } => {
@@ -134,15 +151,15 @@ impl From<CollectError> for Status {
             CollectError::TooManyMarks => {
                 with_reason(Code::ResourceExhausted, message, Reason::TooManyMarks, [])
             }
-            CollectError::Store(error) => error.into(),
-        }
+            CollectError::Store(error) => return error.into(),
+        })
     }
 }
 
-impl From<StoreError> for Status {
+impl From<StoreError> for Refused {
     fn from(error: StoreError) -> Self {
         let message = error.to_string();
-        match error {
+        Self(match error {
             StoreError::Conflict { what } => {
                 with_reason(Code::Aborted, message, Reason::Conflict, [("what", what)])
             }
@@ -156,14 +173,14 @@ impl From<StoreError> for Status {
                 Status::with_error_details(Code::Unavailable, message, details)
             }
             StoreError::Damaged(_) => with_reason(Code::DataLoss, message, Reason::StoreDamaged, []),
-        }
+        })
     }
 }
 
-impl From<TaskError> for Status {
+impl From<TaskError> for Refused {
     fn from(error: TaskError) -> Self {
         let message = error.to_string();
-        match error {
+        Self(match error {
             TaskError::TooHigh(_) => bad_request("count_primes.below", message),
             TaskError::BadResource(_) => bad_request("compute_checksum.resource", message),
             TaskError::RequestReused { request, task } => {
@@ -181,21 +198,21 @@ impl From<TaskError> for Status {
                 let facts = [("task", id.to_string()), ("ending", ending.to_owned())];
                 with_reason(Code::FailedPrecondition, message, Reason::TaskEnded, facts)
             }
-            TaskError::Store(error) => error.into(),
-        }
+            TaskError::Store(error) => return error.into(),
+        })
     }
 }
 
-impl From<BadResource> for Status {
+impl From<BadResource> for Refused {
     fn from(error: BadResource) -> Self {
-        bad_request("resource_name", format!("resource_name {error}"))
+        Self(bad_request("resource_name", format!("resource_name {error}")))
     }
 }
 
-impl From<UploadError> for Status {
+impl From<UploadError> for Refused {
     fn from(error: UploadError) -> Self {
         let message = error.to_string();
-        match error {
+        Self(match error {
             UploadError::NotFound(kind, name) => {
                 let details = ErrorDetails::with_resource_info(kind, name, "", message.as_str());
                 Status::with_error_details(Code::NotFound, message, details)
@@ -223,26 +240,26 @@ impl From<UploadError> for Status {
             UploadError::Superseded => with_reason(Code::Aborted, message, Reason::Superseded, []),
             UploadError::DiskFull => with_reason(Code::ResourceExhausted, message, Reason::DiskFull, []),
             UploadError::Disk(_) => with_reason(Code::Internal, message, Reason::DiskFailed, []),
-            UploadError::Store(error) => error.into(),
-        }
+            UploadError::Store(error) => return error.into(),
+        })
     }
 }
 
 /// Why a task failed, in the terms of a call that failed for the same reason.
-impl From<Fault> for Status {
+impl From<Fault> for Refused {
     fn from(fault: Fault) -> Self {
         let code = match fault {
             Fault::NoResource { .. } => Code::NotFound,
             Fault::Unreadable { .. } | Fault::Defect => Code::Internal,
         };
-        Self::new(code, fault.to_string())
+        Self(Status::new(code, fault.to_string()))
     }
 }
 
-impl From<LogError> for Status {
+impl From<LogError> for Refused {
     fn from(error: LogError) -> Self {
         let message = error.to_string();
-        match error {
+        Self(match error {
             LogError::BadPath { .. } => bad_request("file", message),
             LogError::NotFound { file } => not_found("file", &file, message),
             LogError::Forbidden { file } => {
@@ -253,7 +270,7 @@ impl From<LogError> for Status {
                 with_reason(Code::OutOfRange, message, Reason::BeyondTheEnd, facts)
             }
             LogError::Unreadable(_) => with_reason(Code::Internal, message, Reason::LogUnreadable, []),
-        }
+        })
     }
 }
 
@@ -320,4 +337,26 @@ pub(crate) fn with_reason<const N: usize>(
 
 pub(crate) fn facts<const N: usize>(facts: [(&str, String); N]) -> HashMap<String, String> {
     facts.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_disk_is_the_same_refusal_whatever_was_to_be_written() {
+        let refusals: [Refused; 6] = [
+            CollectError::Store(StoreError::Full).into(),
+            DocumentError::Store(StoreError::Full).into(),
+            MarketError::Store(StoreError::Full).into(),
+            RoomError::Store(StoreError::Full).into(),
+            TaskError::Store(StoreError::Full).into(),
+            UploadError::Store(StoreError::Full).into(),
+        ];
+        for refused in refusals {
+            let status = Status::from(refused);
+            let reason = status.get_error_details().error_info().map(|info| info.reason.clone());
+            assert_eq!((status.code(), reason.as_deref()), (Code::ResourceExhausted, Some("DISK_FULL")));
+        }
+    }
 }

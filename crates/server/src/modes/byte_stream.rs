@@ -1,6 +1,7 @@
 //! `google.bytestream.ByteStream`: a service whose methods belong to two modes.
 //! The handler of each is in the folder of its mode.
 
+use domain::uploads::Uploads;
 use grpc_wire::Mode;
 use shared_proto::bytestream::{
     QueryWriteStatusRequest, QueryWriteStatusResponse, ReadRequest, ReadResponse, WriteRequest,
@@ -8,11 +9,8 @@ use shared_proto::bytestream::{
 };
 use tonic::{Request, Response, Status, Streaming};
 
-use super::{
-    client_streaming::upload,
-    server_streaming::{ResponseStream, download},
-};
-use crate::{domain::uploads::Uploads, refused::mode_not_served};
+use super::{ResponseStream, client_streaming::upload, server_streaming::download};
+use crate::refused::mode_not_served;
 
 #[derive(Debug)]
 pub(crate) struct ByteStreams {
@@ -36,14 +34,14 @@ impl ByteStream for ByteStreams {
     type ReadStream = ResponseStream<ReadResponse>;
 
     async fn read(&self, request: Request<ReadRequest>) -> Result<Response<Self::ReadStream>, Status> {
-        download::read(self.serve(Mode::ServerStreaming)?, request.into_inner()).await
+        Ok(download::read(self.serve(Mode::ServerStreaming)?, request.into_inner()).await?)
     }
 
     async fn write(
         &self,
         request: Request<Streaming<WriteRequest>>,
     ) -> Result<Response<WriteResponse>, Status> {
-        upload::write(self.serve(Mode::ClientStreaming)?, request.into_inner()).await
+        Ok(upload::write(self.serve(Mode::ClientStreaming)?, request.into_inner()).await?)
     }
 
     /// Unary, but of no use without [`write`](Self::write).
@@ -51,6 +49,6 @@ impl ByteStream for ByteStreams {
         &self,
         request: Request<QueryWriteStatusRequest>,
     ) -> Result<Response<QueryWriteStatusResponse>, Status> {
-        upload::query(self.serve(Mode::ClientStreaming)?, request.into_inner()).await
+        Ok(upload::query(self.serve(Mode::ClientStreaming)?, request.into_inner()).await?)
     }
 }

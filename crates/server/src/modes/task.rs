@@ -1,13 +1,11 @@
 //! Tasks on the wire, for the modes that have to do with them.
 
+use domain::tasks::{Outcome, State, Task, Work};
 use shared_proto::fourmodes::v1::{self as pb, submit_task_request, task};
 use tonic::Status;
 use uuid::Uuid;
 
-use crate::{
-    domain::tasks::{Outcome, State, Task, Work},
-    refused::bad_request,
-};
+use crate::refused::{Refused, bad_request};
 
 /// The id of a task or of a request. The nil UUID is what a client sends that
 /// has forgotten to choose one.
@@ -42,40 +40,37 @@ pub(super) fn work(wire: Option<submit_task_request::Work>) -> Result<Work, Stat
     }
 }
 
-impl From<Task> for pb::Task {
-    fn from(task: Task) -> Self {
-        let (state, result) = match task.state {
-            State::Pending => (pb::TaskState::Pending, None),
-            State::Running => (pb::TaskState::Running, None),
-            State::Succeeded(Outcome::Primes(primes)) => {
-                (pb::TaskState::Succeeded, Some(task::Result::Primes(primes)))
-            }
-            State::Succeeded(Outcome::Checksum(checksum)) => {
-                let checksum = blake3::Hash::from_bytes(checksum).to_hex().to_string();
-                (pb::TaskState::Succeeded, Some(task::Result::Checksum(checksum)))
-            }
-            State::Failed(fault) => {
-                let status = Status::from(fault);
-                let error =
-                    pb::TaskError { code: status.code().into(), message: status.message().to_owned() };
-                (pb::TaskState::Failed, Some(task::Result::Error(error)))
-            }
-            State::Cancelled => (pb::TaskState::Cancelled, None),
-        };
-        Self {
-            id: task.id.to_string(),
-            work: Some(match task.work {
-                Work::CountPrimes { below } => task::Work::CountPrimes(pb::CountPrimes { below }),
-                Work::ComputeChecksum { resource } => {
-                    task::Work::ComputeChecksum(pb::ComputeChecksum { resource })
-                }
-            }),
-            state: state.into(),
-            done: task.done,
-            total: task.total,
-            create_time: Some(task.created.into()),
-            update_time: Some(task.updated.into()),
-            result,
+pub(super) fn wire(task: Task) -> pb::Task {
+    let (state, result) = match task.state {
+        State::Pending => (pb::TaskState::Pending, None),
+        State::Running => (pb::TaskState::Running, None),
+        State::Succeeded(Outcome::Primes(primes)) => {
+            (pb::TaskState::Succeeded, Some(task::Result::Primes(primes)))
         }
+        State::Succeeded(Outcome::Checksum(checksum)) => {
+            let checksum = blake3::Hash::from_bytes(checksum).to_hex().to_string();
+            (pb::TaskState::Succeeded, Some(task::Result::Checksum(checksum)))
+        }
+        State::Failed(fault) => {
+            let status = Status::from(Refused::from(fault));
+            let error = pb::TaskError { code: status.code().into(), message: status.message().to_owned() };
+            (pb::TaskState::Failed, Some(task::Result::Error(error)))
+        }
+        State::Cancelled => (pb::TaskState::Cancelled, None),
+    };
+    pb::Task {
+        id: task.id.to_string(),
+        work: Some(match task.work {
+            Work::CountPrimes { below } => task::Work::CountPrimes(pb::CountPrimes { below }),
+            Work::ComputeChecksum { resource } => {
+                task::Work::ComputeChecksum(pb::ComputeChecksum { resource })
+            }
+        }),
+        state: state.into(),
+        done: task.done,
+        total: task.total,
+        create_time: Some(task.created.into()),
+        update_time: Some(task.updated.into()),
+        result,
     }
 }

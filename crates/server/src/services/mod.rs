@@ -10,6 +10,15 @@ mod tutorial;
 use std::{io, path::Path, sync::Arc, time::SystemTime};
 
 use anyhow::Context as _;
+use domain::{
+    collector::Collector,
+    documents::Documents,
+    logs::Logs,
+    market::Market,
+    rooms::Rooms,
+    tasks::{OpenResource, Tasks},
+    uploads::Uploads,
+};
 use grpc_wire::Mode;
 use shared_proto::{
     bytestream::byte_stream_server::ByteStreamServer,
@@ -32,15 +41,6 @@ use uuid::Uuid;
 use self::{not_served::NotServed, tutorial::Tutorial};
 use crate::{
     config::Config,
-    domain::{
-        collector::Collector,
-        documents::Documents,
-        logs::Logs,
-        market::Market,
-        rooms::Rooms,
-        tasks::{OpenResource, Tasks},
-        uploads::Uploads,
-    },
     modes::{
         bidi_streaming::BidiStreaming, byte_stream::ByteStreams, client_streaming::ClientStreaming,
         server_streaming::ServerStreaming, unary::Unary,

@@ -1,6 +1,6 @@
 //! What keeps the domain's state: a file, or memory for a throw-away run.
 
-mod memory;
+mod file;
 mod redb;
 #[cfg(test)]
 mod tests;
@@ -12,19 +12,15 @@ use std::{
 };
 
 use anyhow::Context as _;
+use domain::{
+    platform::{self, Lock},
+    store::{Memory, Store},
+};
 use tempfile::TempDir;
 
-pub(crate) use self::memory::Memory;
 use self::redb::Redb;
 pub(crate) use self::timed::Timed;
-use crate::{
-    config::Data,
-    domain::store::Store,
-    machine::{self, Lock},
-};
-
-/// A read answers with no more bytes than this, unless a single record has more.
-const READ_BYTES: usize = 1 << 20;
+use crate::config::Data;
 
 /// The state of one server.
 #[derive(Debug)]
@@ -68,8 +64,8 @@ impl State {
 /// The directory belongs to this server as long as it has the lock.
 fn lock(directory: &Path) -> anyhow::Result<Lock> {
     let elsewhere = || format!("cannot keep the state in {}; choose another --data-dir", directory.display());
-    machine::create_dir_all(directory).with_context(elsewhere)?;
-    let lock = machine::lock(&directory.join("lock")).with_context(elsewhere)?;
+    platform::create_dir_all(directory).with_context(elsewhere)?;
+    let lock = platform::lock(&directory.join("lock")).with_context(elsewhere)?;
     lock.with_context(|| {
         let directory = directory.display();
         format!(

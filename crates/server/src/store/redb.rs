@@ -19,17 +19,17 @@ use std::{
 };
 
 use bytes::Bytes;
+use domain::{
+    platform::{self, Lock, sync_directory_of},
+    store::{Answer, Expect, Extent, Id, READ_BYTES, Record, Store, StoreError, Write, Written},
+};
 use redb::{
     Database, DatabaseError, ReadTransaction, ReadableDatabase as _, ReadableTable as _, StorageError, Table,
     TableDefinition, WriteTransaction,
 };
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::READ_BYTES;
-use crate::{
-    domain::store::{Answer, Expect, Extent, Id, Record, Store, StoreError, Write, Written},
-    machine::{self, Lock, create_database, open_database, sync_directory_of},
-};
+use super::file;
 
 /// Number, first, last and bytes of a stream.
 type StreamRow = (u64, u64, u64, u64);
@@ -90,7 +90,7 @@ impl Redb {
     /// Opens the file, or makes it when there is none. `lock` is kept as long
     /// as the file is in use.
     pub(super) fn open(path: &Path, lock: Lock) -> Result<Self, OpenError> {
-        match machine::metadata(path) {
+        match platform::metadata(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => create(path)?,
             found => _ = found?,
         }
@@ -108,7 +108,7 @@ impl Redb {
         // Until every handle to the store is gone.
         let (jobs, queue) = mpsc::unbounded_channel();
         let writer = Writer { shared: shared.clone() };
-        machine::worker("store", GROUP, queue, move |jobs| writer.make(jobs))?;
+        platform::worker("store", GROUP, queue, move |jobs| writer.make(jobs))?;
         Ok(Self { shared, jobs })
     }
 
@@ -118,7 +118,7 @@ impl Redb {
     ) -> Answer<T> {
         let shared = self.shared.clone();
         Box::pin(async move {
-            let read = machine::blocking(move || shared.read(read)).await;
+            let read = platform::blocking(move || shared.read(read)).await;
             read.unwrap_or_else(|error| Err(StoreError::Damaged(error.to_string())))
         })
     }
@@ -127,29 +127,29 @@ impl Redb {
 /// Under another name first: a file with the right name is whole.
 fn create(path: &Path) -> Result<(), OpenError> {
     let new = path.with_extension("new");
-    match machine::remove_file(&new) {
+    match platform::remove_file(&new) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
         _ => {}
     }
     let damaged = |error: Failed| OpenError::Damaged(new.clone(), error.to_string());
     let made = || -> Result<(), Failed> {
-        let database = create_database(&Database::builder(), &new)?;
+        let database = file::create(&Database::builder(), &new)?;
         let transaction = database.begin_write()?;
         transaction.open_table(META)?.insert("format", FORMAT)?;
         Tables::open(&transaction)?;
         Ok(transaction.commit()?)
     };
     made().map_err(damaged)?;
-    machine::rename(&new, path)?;
+    platform::rename(&new, path)?;
     Ok(sync_directory_of(path)?)
 }
 
 fn open(path: &Path) -> Result<Database, OpenError> {
     let damaged = |reason: String| OpenError::Damaged(path.to_owned(), reason);
-    if machine::metadata(path)?.len() == 0 {
+    if platform::metadata(path)?.len() == 0 {
         return Err(damaged("it is empty".to_owned()));
     }
-    checked(path, || open_database(Database::builder().set_cache_size(CACHE), path))
+    checked(path, || file::open(Database::builder().set_cache_size(CACHE), path))
 }
 
 pub(super) fn checked(

@@ -12,10 +12,10 @@ use std::{
 
 use ::redb::{BackendError, Database, StorageBackend, backends::FileBackend};
 use bytes::Bytes;
+use domain::store::{Expect, Extent, Id, Memory, Store, StoreError, Write, Written};
 use proptest::prelude::*;
 
-use super::{Data, State, memory::Memory, redb::Redb};
-use crate::domain::store::{Expect, Extent, Id, Store, StoreError, Write, Written};
+use super::{Data, State, redb::Redb};
 
 fn open(directory: &Path) -> anyhow::Result<Arc<dyn Store>> {
     State::open(&Data::Directory(directory.to_owned())).map(|state| state.store)

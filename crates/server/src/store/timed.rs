@@ -9,7 +9,7 @@ use stack::prometheus_client::{
 };
 use tokio::sync::watch;
 
-use crate::domain::store::{Answer, Extent, Record, Store, Write, Written};
+use domain::store::{Answer, Extent, Record, Store, Write, Written};
 
 #[derive(Debug)]
 pub(crate) struct Timed {

@@ -31,12 +31,10 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, anyhow, ensure};
+use domain::platform::simulated::{self, Lie};
 use fastrand::Rng;
 use network::{SERVER, connections};
-use server::{
-    config::{Config, Data, UploadLimits},
-    simulated::{self, Lie},
-};
+use server::config::{Config, Data, UploadLimits};
 use turmoil::{Builder, Sim};
 
 const SEEDS: u64 = 20;

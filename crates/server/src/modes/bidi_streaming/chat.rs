@@ -9,25 +9,26 @@
 
 use std::{collections::VecDeque, pin::Pin, sync::Arc};
 
+use domain::{
+    rooms::{Event, Member, RoomError, Rooms, Since, TEXT_BYTES, What},
+    store::Id,
+};
 use shared_proto::{
     fourmodes::v1::{
         self as pb, ChatRequest, ChatResponse, JoinRoom, PostAccepted, PostText, StillThere,
         chat_request::Action, chat_response, join_room, room_event,
     },
-    limits::SIGN_OF_LIFE,
+    limits::{self, SIGN_OF_LIFE},
 };
 use tokio::time::{Instant, sleep_until};
 use tokio_stream::Stream;
 use tonic::{Status, Streaming};
 use uuid::Uuid;
 
-use crate::{
-    domain::{
-        rooms::{Event, Member, RoomError, Rooms, Since, What},
-        store::Id,
-    },
-    refused::{bad_request, out_of_turn},
-};
+use crate::refused::{Refused, bad_request, out_of_turn};
+
+// Clients keep to the bound that is theirs to know.
+const _: () = assert!(TEXT_BYTES == limits::TEXT_BYTES);
 
 /// Posts of one member that are on their way to the disk. With more, it is not
 /// read from.
@@ -36,11 +37,11 @@ const UNACCEPTED: usize = 256;
 pub(super) fn conversation(
     rooms: Arc<Rooms>,
     mut requests: Streaming<ChatRequest>,
-) -> impl Stream<Item = Result<ChatResponse, Status>> {
+) -> impl Stream<Item = Result<ChatResponse, Refused>> {
     async_stream::try_stream! {
         let Some(first) = requests.message().await? else { return };
         let JoinRoom { room, name, member_id, since } = join_of(first)?;
-        let since = since.map_or(Since::History(0), Since::from);
+        let since = since.map_or(Since::History(0), since_of);
         let member = rooms.join(&room, &name, id("member_id", &member_id)?, since).await?;
         let posts = VecDeque::new();
         let mut conversation = Conversation { member, requests, posts, half_closed: false };
@@ -62,7 +63,7 @@ struct Conversation {
 type Post = dyn Future<Output = Result<PostAccepted, RoomError>> + Send;
 
 impl Conversation {
-    async fn next(&mut self) -> Result<Option<chat_response::Response>, Status> {
+    async fn next(&mut self) -> Result<Option<chat_response::Response>, Refused> {
         let quiet = Instant::now() + SIGN_OF_LIFE;
         loop {
             let reads = !self.half_closed && self.posts.len() < UNACCEPTED;
@@ -74,7 +75,7 @@ impl Conversation {
                 // After the half-close the own leaving ends the call: what was
                 // posted before is accepted before.
                 event = self.member.hear(), if !self.half_closed || self.posts.is_empty() => {
-                    return Ok(event?.map(|event| chat_response::Response::Event(event.into())));
+                    return Ok(event?.map(|event| chat_response::Response::Event(wire(event))));
                 }
                 () = sleep_until(quiet), if !self.half_closed => {
                     return Ok(Some(chat_response::Response::StillThere(StillThere {})));
@@ -90,7 +91,7 @@ impl Conversation {
         }
     }
 
-    fn post(&mut self, PostText { text, message_id }: PostText) -> Result<(), Status> {
+    fn post(&mut self, PostText { text, message_id }: PostText) -> Result<(), Refused> {
         let posted = self.member.post(&text, id("message_id", &message_id)?)?;
         self.posts.push_back(Box::pin(async { Ok(PostAccepted { message_id, sequence: posted.await? }) }));
         Ok(())
@@ -104,12 +105,10 @@ async fn accepted(posts: &mut VecDeque<Pin<Box<Post>>>) -> Option<Result<PostAcc
     Some(accepted)
 }
 
-impl From<join_room::Since> for Since {
-    fn from(since: join_room::Since) -> Self {
-        match since {
-            join_room::Since::AfterSequence(sequence) => Self::After(sequence),
-            join_room::Since::History(events) => Self::History(events),
-        }
+fn since_of(wire: join_room::Since) -> Since {
+    match wire {
+        join_room::Since::AfterSequence(sequence) => Since::After(sequence),
+        join_room::Since::History(events) => Since::History(events),
     }
 }
 
@@ -142,16 +141,14 @@ fn id(field: &str, text: &str) -> Result<Option<Id>, Status> {
     Ok(Some(id.into_bytes()))
 }
 
-impl From<Event> for pb::RoomEvent {
-    fn from(Event { sequence, said }: Event) -> Self {
-        let event = match said.what {
-            What::Joined(members) => room_event::Event::Joined(pb::MemberJoined { members }),
-            What::Left => room_event::Event::Left(pb::MemberLeft {}),
-            What::Posted { text, id } => {
-                let message_id = id.map(|id| Uuid::from_bytes(id).to_string()).unwrap_or_default();
-                room_event::Event::Posted(pb::TextPosted { text, message_id })
-            }
-        };
-        Self { sequence, time: Some(said.time.into()), name: said.name, event: Some(event) }
-    }
+fn wire(Event { sequence, said }: Event) -> pb::RoomEvent {
+    let event = match said.what {
+        What::Joined(members) => room_event::Event::Joined(pb::MemberJoined { members }),
+        What::Left => room_event::Event::Left(pb::MemberLeft {}),
+        What::Posted { text, id } => {
+            let message_id = id.map(|id| Uuid::from_bytes(id).to_string()).unwrap_or_default();
+            room_event::Event::Posted(pb::TextPosted { text, message_id })
+        }
+    };
+    pb::RoomEvent { sequence, time: Some(said.time.into()), name: said.name, event: Some(event) }
 }

@@ -10,24 +10,22 @@
 mod chat;
 mod sync;
 
-use std::{pin::Pin, sync::Arc};
+use std::sync::Arc;
 
+use domain::{documents::Documents, rooms::Rooms};
 use shared_proto::fourmodes::v1::{
     ChatRequest, ChatResponse, SyncDocumentRequest, SyncDocumentResponse,
     bidi_streaming_service_server::BidiStreamingService,
 };
-use tokio_stream::Stream;
 use tonic::{Request, Response, Status, Streaming};
 
-use crate::domain::{documents::Documents, rooms::Rooms};
+use super::{ResponseStream, responses};
 
 #[derive(Debug)]
 pub(crate) struct BidiStreaming {
     pub(crate) rooms: Arc<Rooms>,
     pub(crate) documents: Arc<Documents>,
 }
-
-type ResponseStream<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
 #[tonic::async_trait]
 impl BidiStreamingService for BidiStreaming {
@@ -38,12 +36,13 @@ impl BidiStreamingService for BidiStreaming {
         &self,
         request: Request<Streaming<ChatRequest>>,
     ) -> Result<Response<Self::ChatStream>, Status> {
-        Ok(Response::new(Box::pin(chat::conversation(self.rooms.clone(), request.into_inner()))))
+        Ok(Response::new(responses(chat::conversation(self.rooms.clone(), request.into_inner()))))
     }
+
     async fn sync_document(
         &self,
         request: Request<Streaming<SyncDocumentRequest>>,
     ) -> Result<Response<Self::SyncDocumentStream>, Status> {
-        Ok(Response::new(Box::pin(sync::in_step(self.documents.clone(), request.into_inner()))))
+        Ok(Response::new(responses(sync::in_step(self.documents.clone(), request.into_inner()))))
     }
 }

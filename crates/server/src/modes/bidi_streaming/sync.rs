@@ -9,6 +9,7 @@
 
 use std::sync::Arc;
 
+use domain::documents::{Documents, Head, Update};
 use shared_proto::{
     fourmodes::v1::{
         DocumentChanges, OpenDocument, SyncDocumentRequest, SyncDocumentResponse,
@@ -20,10 +21,7 @@ use tokio::time::sleep;
 use tokio_stream::Stream;
 use tonic::{Status, Streaming};
 
-use crate::{
-    domain::documents::{Documents, Head, Update},
-    refused::{bad_request, out_of_turn},
-};
+use crate::refused::{Refused, bad_request, out_of_turn};
 
 /// Twice as many as a document has at most: those of the peer and those that it
 /// knows of the server.
@@ -32,7 +30,7 @@ const HEADS: usize = 2048;
 pub(super) fn in_step(
     documents: Arc<Documents>,
     mut requests: Streaming<SyncDocumentRequest>,
-) -> impl Stream<Item = Result<SyncDocumentResponse, Status>> {
+) -> impl Stream<Item = Result<SyncDocumentResponse, Refused>> {
     async_stream::try_stream! {
         let Some(first) = requests.message().await? else { return };
         let OpenDocument { document, heads } = open_of(first)?;
@@ -45,7 +43,7 @@ pub(super) fn in_step(
                 request = requests.message() => Some(request),
             };
             match request {
-                None => yield peer.update().await?.into(),
+                None => yield wire(peer.update().await?),
                 Some(request) => match request? {
                     Some(request) => peer.offer(changes_of(request)?.changes).await?,
                     None => return,
@@ -83,8 +81,6 @@ fn heads_of(heads: &[Vec<u8>]) -> Result<Vec<Head>, Status> {
     heads.collect::<Result<_, _>>().map_err(|_| bad_request("heads", "a head has 32 bytes".to_owned()))
 }
 
-impl From<Update> for SyncDocumentResponse {
-    fn from(Update { changes, heads }: Update) -> Self {
-        Self { changes, heads: heads.iter().map(|head| head.0.to_vec()).collect() }
-    }
+fn wire(Update { changes, heads }: Update) -> SyncDocumentResponse {
+    SyncDocumentResponse { changes, heads: heads.iter().map(|head| head.0.to_vec()).collect() }
 }

@@ -8,16 +8,15 @@
 //! Leave: numbers for each producer and device, where one number a call will do.
 
 mod readings;
-pub(crate) mod upload;
+pub(super) mod upload;
 
 use std::sync::Arc;
 
+use domain::collector::Collector;
 use shared_proto::fourmodes::v1::{
     RecordReadingsRequest, RecordReadingsResponse, client_streaming_service_server::ClientStreamingService,
 };
 use tonic::{Request, Response, Status, Streaming};
-
-use crate::domain::collector::Collector;
 
 #[derive(Debug)]
 pub(crate) struct ClientStreaming {
@@ -30,6 +29,6 @@ impl ClientStreamingService for ClientStreaming {
         &self,
         request: Request<Streaming<RecordReadingsRequest>>,
     ) -> Result<Response<RecordReadingsResponse>, Status> {
-        readings::collect(self.collector.begin(), request.into_inner()).await.map(Response::new)
+        Ok(Response::new(readings::collect(self.collector.begin(), request.into_inner()).await?))
     }
 }

@@ -9,18 +9,19 @@
 
 use std::time::{Duration, SystemTime};
 
+use domain::{
+    collector::{Collected, Collection, Tally},
+    readings::{Reading, Refusal},
+};
 use prost_types::Timestamp;
 use shared_proto::{
     fourmodes::v1::{self as pb, RecordReadingsRequest, RecordReadingsResponse},
     limits::TIMESTAMP_SECONDS,
 };
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
-use tonic::{Status, Streaming};
+use tonic::Streaming;
 
-use crate::domain::{
-    collector::{Collected, Collection, Tally},
-    readings::{Reading, Refusal},
-};
+use crate::refused::Refused;
 
 /// How often a call that goes on makes durable what it has: what a crash costs
 /// is to deliver so much again.
@@ -35,7 +36,7 @@ const CHECKPOINT: Duration = Duration::from_secs(1);
 pub(super) async fn collect(
     mut collection: Collection,
     mut batches: Streaming<RecordReadingsRequest>,
-) -> Result<RecordReadingsResponse, Status> {
+) -> Result<RecordReadingsResponse, Refused> {
     let mut checkpoint = interval_at(Instant::now() + CHECKPOINT, CHECKPOINT);
     checkpoint.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -44,7 +45,7 @@ pub(super) async fn collect(
             _ = checkpoint.tick() => collection.checkpoint().await?,
             batch = batches.message() => match batch? {
                 Some(RecordReadingsRequest { producer_id, device, sequence, readings }) => {
-                    let readings = readings.into_iter().map(|reading| (reading.line, reading.try_into()));
+                    let readings = readings.into_iter().map(|reading| (reading.line, accepted(reading)));
                     collection.record(&producer_id, &device, sequence, readings).await?;
                 }
                 None => break,
@@ -55,15 +56,11 @@ pub(super) async fn collect(
     Ok(response(tally, collected))
 }
 
-impl TryFrom<pb::Reading> for Reading {
-    type Error = Refusal;
-
-    fn try_from(wire: pb::Reading) -> Result<Self, Refusal> {
-        let in_range = |time: &Timestamp| TIMESTAMP_SECONDS.contains(&time.seconds);
-        let time = wire.time.filter(in_range).ok_or(Refusal::Time)?;
-        let time = SystemTime::try_from(time).map_err(|_| Refusal::Time)?;
-        Ok(Self { time, value: wire.value })
-    }
+fn accepted(wire: pb::Reading) -> Result<Reading, Refusal> {
+    let in_range = |time: &Timestamp| TIMESTAMP_SECONDS.contains(&time.seconds);
+    let time = wire.time.filter(in_range).ok_or(Refusal::Time)?;
+    let time = SystemTime::try_from(time).map_err(|_| Refusal::Time)?;
+    Ok(Reading { time, value: wire.value })
 }
 
 fn response(tally: Tally, collected: Vec<Collected>) -> RecordReadingsResponse {
@@ -75,29 +72,27 @@ fn response(tally: Tally, collected: Vec<Collected>) -> RecordReadingsResponse {
         refused: refused
             .map(|(line, reason)| pb::RefusedReading { line, reason: reason.to_string() })
             .collect(),
-        devices: collected.into_iter().map(Into::into).collect(),
+        devices: collected.into_iter().map(wire).collect(),
     }
 }
 
-impl From<Collected> for pb::DeviceStatistics {
-    fn from(Collected { device, accepted_through, statistics }: Collected) -> Self {
-        let Some(statistics) = statistics else {
-            return Self { device, accepted_through, ..Self::default() };
-        };
-        let [p50, p95, p99] = statistics.percentiles;
-        Self {
-            device,
-            count: statistics.count,
-            first_time: Some(statistics.first.into()),
-            last_time: Some(statistics.last.into()),
-            min: statistics.min,
-            max: statistics.max,
-            mean: statistics.mean,
-            standard_deviation: statistics.standard_deviation,
-            p50,
-            p95,
-            p99,
-            accepted_through,
-        }
+fn wire(Collected { device, accepted_through, statistics }: Collected) -> pb::DeviceStatistics {
+    let Some(statistics) = statistics else {
+        return pb::DeviceStatistics { device, accepted_through, ..Default::default() };
+    };
+    let [p50, p95, p99] = statistics.percentiles;
+    pb::DeviceStatistics {
+        device,
+        count: statistics.count,
+        first_time: Some(statistics.first.into()),
+        last_time: Some(statistics.last.into()),
+        min: statistics.min,
+        max: statistics.max,
+        mean: statistics.mean,
+        standard_deviation: statistics.standard_deviation,
+        p50,
+        p95,
+        p99,
+        accepted_through,
     }
 }

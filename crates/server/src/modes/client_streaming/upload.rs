@@ -7,23 +7,21 @@
 //! Leave: the form of names and the repeated `resource_name`, which are
 //! ByteStream's; offsets, where it is cheap to begin anew.
 
+use domain::{
+    resources::Upload,
+    uploads::{Attempt, Begun, Uploads},
+};
 use shared_proto::bytestream::{
     QueryWriteStatusRequest, QueryWriteStatusResponse, WriteRequest, WriteResponse,
 };
 use tonic::{Response, Status, Streaming};
 
-use crate::{
-    domain::{
-        resources::Upload,
-        uploads::{Attempt, Begun, Uploads},
-    },
-    refused::{bad_request, out_of_turn},
-};
+use crate::refused::{Refused, bad_request, out_of_turn};
 
-pub(crate) async fn write(
+pub(in crate::modes) async fn write(
     uploads: &Uploads,
     mut requests: Streaming<WriteRequest>,
-) -> Result<Response<WriteResponse>, Status> {
+) -> Result<Response<WriteResponse>, Refused> {
     let first = requests.message().await?;
     let first = first.ok_or_else(|| out_of_turn("the stream ended before it named what to write"))?;
     let upload: Upload = first.resource_name.parse()?;
@@ -39,7 +37,7 @@ async fn receive(
     mut attempt: Attempt,
     first: WriteRequest,
     mut requests: Streaming<WriteRequest>,
-) -> Result<u64, Status> {
+) -> Result<u64, Refused> {
     let name = first.resource_name.clone();
     let mut request = first;
     loop {
@@ -47,7 +45,8 @@ async fn receive(
             return Err(bad_request(
                 "resource_name",
                 "resource_name is not that of the first request".into(),
-            ));
+            )
+            .into());
         }
         attempt.write(offset(request.write_offset)?, request.data).await?;
         if request.finish_write {
@@ -60,15 +59,15 @@ async fn receive(
     }
     // A connection that is cut here was cut after the commit was asked for.
     if let Ok(Some(_)) = attempt.meanwhile(requests.message()).await? {
-        return Err(out_of_turn("the request before this one was the last: it had finish_write"));
+        return Err(out_of_turn("the request before this one was the last: it had finish_write").into());
     }
     Ok(attempt.finish().await?)
 }
 
-pub(crate) async fn query(
+pub(in crate::modes) async fn query(
     uploads: &Uploads,
     request: QueryWriteStatusRequest,
-) -> Result<Response<QueryWriteStatusResponse>, Status> {
+) -> Result<Response<QueryWriteStatusResponse>, Refused> {
     let progress = uploads.progress(&request.resource_name.parse()?).await?;
     let (committed_size, complete) = (wire(progress.committed), progress.complete);
     Ok(Response::new(QueryWriteStatusResponse { committed_size, complete }))

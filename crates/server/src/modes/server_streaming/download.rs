@@ -9,20 +9,21 @@
 use std::io::{self, Read as _, Seek as _, SeekFrom};
 
 use bytes::Bytes;
+use domain::{
+    platform::File,
+    resources::Source,
+    uploads::{UploadError, Uploads},
+};
 use shared_proto::{
     RESOURCE_NAME_HEADER,
     bytestream::{ReadRequest, ReadResponse},
 };
 use tonic::{Response, Status, metadata::MetadataValue};
 
-use super::{ResponseStream, blocking};
+use super::blocking;
 use crate::{
-    domain::{
-        resources::Source,
-        uploads::{UploadError, Uploads},
-    },
-    machine::File,
-    refused::{bad_request, content_damaged, out_of_range},
+    modes::{ResponseStream, responses},
+    refused::{Refused, bad_request, content_damaged, out_of_range},
 };
 
 /// In bytes.
@@ -31,13 +32,15 @@ const CHUNK: u64 = 256 << 10;
 pub(crate) async fn read(
     uploads: &Uploads,
     request: ReadRequest,
-) -> Result<Response<ResponseStream<ReadResponse>>, Status> {
+) -> Result<Response<ResponseStream<ReadResponse>>, Refused> {
     let ReadRequest { resource_name, read_offset, read_limit } = request;
     let source: Source = resource_name.parse()?;
     let limit = match u64::try_from(read_limit) {
         Ok(0) => u64::MAX,
         Ok(limit) => limit,
-        Err(_) => return Err(bad_request("read_limit", format!("read_limit {read_limit} is negative"))),
+        Err(_) => {
+            return Err(bad_request("read_limit", format!("read_limit {read_limit} is negative")).into());
+        }
     };
     let blob = uploads.find(&source).await?;
     let uploads = uploads.clone();
@@ -59,14 +62,14 @@ pub(crate) async fn read(
             })
             .await?;
             let data = read.map_err(|error| match error.kind() {
-                io::ErrorKind::UnexpectedEof => content_damaged(),
+                io::ErrorKind::UnexpectedEof => Refused::from(content_damaged()),
                 _ => UploadError::from(error).into(),
             })?;
             left -= data.len() as u64;
             yield ReadResponse { data };
         }
     };
-    let mut response = Response::new(Box::pin(chunks) as ResponseStream<ReadResponse>);
+    let mut response = Response::new(responses(chunks));
     let header = MetadataValue::try_from(blob.to_string());
     let header = header.map_err(|error| Status::internal(format!("a name that fits no header: {error}")))?;
     response.metadata_mut().insert(RESOURCE_NAME_HEADER, header);

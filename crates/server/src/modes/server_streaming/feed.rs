@@ -11,16 +11,16 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use shared_proto::fourmodes::v1::{self as pb, WatchQuotesResponse, watch_quotes_response::Event};
-use tokio::time::timeout;
-use tokio_stream::Stream;
-use tonic::Status;
-
-use super::task::beat;
-use crate::domain::{
+use domain::{
     market::{MarketError, Quote, Watcher},
     quotes::{self, Chosen},
 };
+use shared_proto::fourmodes::v1::{self as pb, WatchQuotesResponse, watch_quotes_response::Event};
+use tokio::time::timeout;
+use tokio_stream::Stream;
+
+use super::task::beat;
+use crate::refused::Refused;
 
 pub(super) struct Feed {
     watcher: Watcher,
@@ -37,7 +37,7 @@ impl Feed {
     }
 
     /// So many quotes, or without end when `count` is 0.
-    pub(super) fn quotes(mut self, count: u64) -> impl Stream<Item = Result<WatchQuotesResponse, Status>> {
+    pub(super) fn quotes(mut self, count: u64) -> impl Stream<Item = Result<WatchQuotesResponse, Refused>> {
         async_stream::try_stream! {
             let mut sent = 0;
             while count == 0 || sent < count {

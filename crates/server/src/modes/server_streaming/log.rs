@@ -8,6 +8,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use domain::logs::{Event, FileId, Follower, Logs, POLL, Position, Start};
 use shared_proto::fourmodes::v1::{
     LogChunk, LogEdge, LogOpened, LogPosition, LogRotated, LogTruncated, TailLogResponse,
     tail_log_request::Start as WireStart, tail_log_response::Event as WireEvent,
@@ -17,17 +18,14 @@ use tokio_stream::Stream;
 use tonic::Status;
 
 use super::{blocking, task::beat};
-use crate::{
-    domain::logs::{Event, FileId, Follower, Logs, POLL, Position, Start},
-    refused::bad_request,
-};
+use crate::refused::{Refused, bad_request};
 
 pub(super) async fn tail(
     logs: Arc<Logs>,
     file: String,
     start: Option<WireStart>,
     heartbeat: Duration,
-) -> Result<impl Stream<Item = Result<TailLogResponse, Status>>, Status> {
+) -> Result<impl Stream<Item = Result<TailLogResponse, Refused>>, Refused> {
     let start = start_of(start)?;
     let (follower, first) = blocking(move || logs.follow(&file, start)).await??;
     Ok(responses(follower, first, heartbeat))
@@ -37,18 +35,18 @@ fn responses(
     mut follower: Follower,
     mut event: Option<Event>,
     heartbeat: Duration,
-) -> impl Stream<Item = Result<TailLogResponse, Status>> {
+) -> impl Stream<Item = Result<TailLogResponse, Refused>> {
     async_stream::try_stream! {
         let mut last = Instant::now();
         loop {
             let news = match event.take() {
-                Some(event) => Some(event.into()),
+                Some(event) => Some(wire(event)),
                 None if last.elapsed() >= heartbeat => Some(WireEvent::Heartbeat(beat())),
                 None => None,
             };
             match news {
                 Some(event) => {
-                    yield TailLogResponse { position: Some(follower.position().into()), event: Some(event) };
+                    yield TailLogResponse { position: Some(position(follower.position())), event: Some(event) };
                     last = Instant::now();
                 }
                 None => sleep(POLL.min(heartbeat)).await,
@@ -86,19 +84,15 @@ fn start_of(wire: Option<WireStart>) -> Result<Start, Status> {
     }
 }
 
-impl From<Position> for LogPosition {
-    fn from(Position { file, offset, check }: Position) -> Self {
-        Self { file_id: file.0, offset, check }
-    }
+fn position(Position { file, offset, check }: Position) -> LogPosition {
+    LogPosition { file_id: file.0, offset, check }
 }
 
-impl From<Event> for WireEvent {
-    fn from(event: Event) -> Self {
-        match event {
-            Event::Opened { size } => Self::Opened(LogOpened { size }),
-            Event::Chunk(data) => Self::Chunk(LogChunk { data: data.into() }),
-            Event::Rotated { rest_missing } => Self::Rotated(LogRotated { rest_missing }),
-            Event::Truncated => Self::Truncated(LogTruncated {}),
-        }
+fn wire(event: Event) -> WireEvent {
+    match event {
+        Event::Opened { size } => WireEvent::Opened(LogOpened { size }),
+        Event::Chunk(data) => WireEvent::Chunk(LogChunk { data: data.into() }),
+        Event::Rotated { rest_missing } => WireEvent::Rotated(LogRotated { rest_missing }),
+        Event::Truncated => WireEvent::Truncated(LogTruncated {}),
     }
 }

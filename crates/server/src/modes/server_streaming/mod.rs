@@ -14,11 +14,11 @@ mod log;
 mod task;
 
 use std::{
-    pin::Pin,
     sync::Arc,
     time::{Duration, SystemTime},
 };
 
+use domain::{logs::Logs, market::Market, platform, quotes, system, tasks::Tasks};
 use shared_proto::fourmodes::v1::{
     Delivery, MachineLoad, ProcessLoad, TailLogRequest, TailLogResponse, WatchQuotesRequest,
     WatchQuotesResponse, WatchSystemRequest, WatchSystemResponse, WatchTaskRequest, WatchTaskResponse,
@@ -29,12 +29,8 @@ use tokio_stream::{Stream, StreamExt as _, wrappers::IntervalStream};
 use tonic::{Request, Response, Status};
 
 use self::feed::Feed;
-use super::task::uuid;
-use crate::{
-    domain::{logs::Logs, market::Market, quotes, system, tasks::Tasks},
-    machine,
-    refused::{bad_request, no_log_root},
-};
+use super::{ResponseStream, responses, task::uuid};
+use crate::refused::{Refused, bad_request, no_log_root};
 
 #[derive(Debug)]
 pub(crate) struct ServerStreaming {
@@ -46,8 +42,6 @@ pub(crate) struct ServerStreaming {
     pub(crate) heartbeat: Duration,
 }
 
-pub(crate) type ResponseStream<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
-
 #[tonic::async_trait]
 impl ServerStreamingService for ServerStreaming {
     type WatchQuotesStream = ResponseStream<WatchQuotesResponse>;
@@ -57,14 +51,14 @@ impl ServerStreamingService for ServerStreaming {
         request: Request<WatchQuotesRequest>,
     ) -> Result<Response<Self::WatchQuotesStream>, Status> {
         let request = request.into_inner();
-        let chosen = quotes::chosen(&request.symbols)?;
+        let chosen = quotes::chosen(&request.symbols).map_err(Refused::from)?;
         let latest = request.delivery() == Delivery::Latest;
         let interval = checked_interval(request.interval, Duration::ZERO, Duration::ZERO)?;
         let epoch = request.epoch.map(SystemTime::try_from).transpose();
         let epoch = epoch.map_err(|error| bad_request("epoch", error.to_string()))?;
-        let watcher = self.market.watch(epoch, request.from_sequence, interval).await?;
-        let feed = Feed::new(watcher, chosen, latest, self.heartbeat);
-        Ok(Response::new(Box::pin(feed.quotes(request.count))))
+        let watcher = self.market.watch(epoch, request.from_sequence, interval).await;
+        let feed = Feed::new(watcher.map_err(Refused::from)?, chosen, latest, self.heartbeat);
+        Ok(Response::new(responses(feed.quotes(request.count))))
     }
 
     type WatchSystemStream = ResponseStream<WatchSystemResponse>;
@@ -86,10 +80,10 @@ impl ServerStreamingService for ServerStreaming {
                     (monitor, sample)
                 })
                 .await?;
-                yield sample.into();
+                yield load(sample);
             }
         };
-        Ok(Response::new(Box::pin(samples)))
+        Ok(Response::new(responses(samples)))
     }
 
     type WatchTaskStream = ResponseStream<WatchTaskResponse>;
@@ -98,8 +92,8 @@ impl ServerStreamingService for ServerStreaming {
         &self,
         request: Request<WatchTaskRequest>,
     ) -> Result<Response<Self::WatchTaskStream>, Status> {
-        let task = self.tasks.watch(uuid("id", &request.into_inner().id)?).await?;
-        Ok(Response::new(Box::pin(task::pushes(task, self.heartbeat))))
+        let task = self.tasks.watch(uuid("id", &request.into_inner().id)?).await;
+        Ok(Response::new(responses(task::pushes(task.map_err(Refused::from)?, self.heartbeat))))
     }
 
     type TailLogStream = ResponseStream<TailLogResponse>;
@@ -110,7 +104,7 @@ impl ServerStreamingService for ServerStreaming {
     ) -> Result<Response<Self::TailLogStream>, Status> {
         let TailLogRequest { file, start } = request.into_inner();
         let logs = self.logs.clone().ok_or_else(no_log_root)?;
-        Ok(Response::new(Box::pin(log::tail(logs, file, start, self.heartbeat).await?)))
+        Ok(Response::new(responses(log::tail(logs, file, start, self.heartbeat).await?)))
     }
 }
 
@@ -143,29 +137,27 @@ fn checked_interval(
 
 /// Runs what blocks for some milliseconds outside of the threads that serve calls.
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Status> {
-    let done = machine::blocking(work).await;
+    let done = platform::blocking(work).await;
     done.map_err(|error| Status::internal(format!("the work was cut short: {error}")))
 }
 
-impl From<system::Sample> for WatchSystemResponse {
-    fn from(system::Sample { time, process, machine }: system::Sample) -> Self {
-        Self {
-            time: Some(time.into()),
-            process: Some(ProcessLoad {
-                cpu_percent: process.cpu_percent,
-                memory_bytes: process.memory_bytes,
-                disk_read_bytes: process.disk_read_bytes,
-                disk_written_bytes: process.disk_written_bytes,
-            }),
-            machine: Some(MachineLoad {
-                cpu_percent: machine.cpu_percent,
-                memory_used_bytes: machine.memory_used_bytes,
-                memory_total_bytes: machine.memory_total_bytes,
-                disk_available_bytes: machine.disk_available_bytes,
-                disk_total_bytes: machine.disk_total_bytes,
-                network_received_bytes: machine.network_received_bytes,
-                network_sent_bytes: machine.network_sent_bytes,
-            }),
-        }
+fn load(system::Sample { time, process, machine }: system::Sample) -> WatchSystemResponse {
+    WatchSystemResponse {
+        time: Some(time.into()),
+        process: Some(ProcessLoad {
+            cpu_percent: process.cpu_percent,
+            memory_bytes: process.memory_bytes,
+            disk_read_bytes: process.disk_read_bytes,
+            disk_written_bytes: process.disk_written_bytes,
+        }),
+        machine: Some(MachineLoad {
+            cpu_percent: machine.cpu_percent,
+            memory_used_bytes: machine.memory_used_bytes,
+            memory_total_bytes: machine.memory_total_bytes,
+            disk_available_bytes: machine.disk_available_bytes,
+            disk_total_bytes: machine.disk_total_bytes,
+            network_received_bytes: machine.network_received_bytes,
+            network_sent_bytes: machine.network_sent_bytes,
+        }),
     }
 }

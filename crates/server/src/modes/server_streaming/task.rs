@@ -8,18 +8,18 @@
 
 use std::time::{Duration, SystemTime};
 
+use domain::tasks::Task;
 use shared_proto::fourmodes::v1::{Heartbeat, WatchTaskResponse, watch_task_response::Event};
 use stack::shutting_down;
 use tokio::{sync::watch, time::timeout};
 use tokio_stream::Stream;
-use tonic::Status;
 
-use crate::domain::tasks::Task;
+use crate::{modes::task, refused::Refused};
 
 pub(super) fn pushes(
     mut task: watch::Receiver<Task>,
     heartbeat: Duration,
-) -> impl Stream<Item = Result<WatchTaskResponse, Status>> {
+) -> impl Stream<Item = Result<WatchTaskResponse, Refused>> {
     async_stream::try_stream! {
         task.mark_changed();
         let mut ended = false;
@@ -28,7 +28,7 @@ pub(super) fn pushes(
                 Ok(Ok(())) => {
                     let task = task.borrow_and_update().clone();
                     ended = task.state.is_end();
-                    Event::Task(task.into())
+                    Event::Task(task::wire(task))
                 }
                 // Nobody works on it any more, and it has not ended.
                 Ok(Err(_)) => Err(shutting_down())?,

@@ -6,20 +6,17 @@
 //! Leave: hexadecimal, which is here because a name may be any text. A token that
 //! could reveal or reach something has to be signed, or be a key of your own.
 
+use domain::uploads::{Named, Uploads};
 use shared_proto::fourmodes::v1::{File, ListFilesRequest, ListFilesResponse};
-use tonic::Status;
 
-use crate::{
-    domain::uploads::{Named, Uploads},
-    refused::bad_request,
-};
+use crate::refused::{Refused, bad_request};
 
-pub(super) async fn list(uploads: &Uploads, request: ListFilesRequest) -> Result<ListFilesResponse, Status> {
+pub(super) async fn list(uploads: &Uploads, request: ListFilesRequest) -> Result<ListFilesResponse, Refused> {
     let ListFilesRequest { page_size, page_token } = request;
     let most = match usize::try_from(page_size) {
         Ok(0) => 100,
         Ok(size) => size.min(1000),
-        Err(_) => return Err(bad_request("page_size", format!("page_size {page_size} is negative"))),
+        Err(_) => return Err(bad_request("page_size", format!("page_size {page_size} is negative")).into()),
     };
     let after = last_of(&page_token)
         .ok_or_else(|| bad_request("page_token", "page_token is none that this server gave".to_owned()))?;

@@ -1,7 +1,7 @@
 //! Unary: one request, one response.
 //!
 //! Copy: a handler that is a plain function from request to response, and lets
-//! `?` turn a domain error into a `Status`. A command that carries an id of the
+//! `?` make a `Status` of an error of the domain, by way of `Refused`. A command that carries an id of the
 //! client's choice (`submit_task`), so that a client that heard no answer asks
 //! again, and that hands what has to be finished to a task: the handler itself is
 //! dropped at any await when the client goes away.
@@ -11,6 +11,7 @@ mod files;
 
 use std::{sync::Arc, time::SystemTime};
 
+use domain::{arithmetic, tasks::Tasks, uploads::Uploads};
 use grpc_wire::Mode;
 use shared_proto::fourmodes::v1::{
     CancelTaskRequest, CancelTaskResponse, GetStatusRequest, GetStatusResponse, GetTaskRequest,
@@ -20,8 +21,8 @@ use shared_proto::fourmodes::v1::{
 use stack::Activity;
 use tonic::{Request, Response, Status};
 
-use super::task::{uuid, work};
-use crate::domain::{arithmetic, tasks::Tasks, uploads::Uploads};
+use super::task::{self, uuid, work};
+use crate::refused::Refused;
 
 /// A handler that waits may be cancelled there, by a client that goes away; what
 /// the tasks have begun by then they bring to its end.
@@ -42,7 +43,7 @@ impl UnaryService for Unary {
         request: Request<MultiplyRequest>,
     ) -> Result<Response<MultiplyResponse>, Status> {
         let MultiplyRequest { a, b } = request.into_inner();
-        let product = arithmetic::multiply(a, b)?;
+        let product = arithmetic::multiply(a, b).map_err(Refused::from)?;
         Ok(Response::new(MultiplyResponse { product }))
     }
 
@@ -71,27 +72,28 @@ impl UnaryService for Unary {
         request: Request<SubmitTaskRequest>,
     ) -> Result<Response<SubmitTaskResponse>, Status> {
         let SubmitTaskRequest { request_id, work: wire } = request.into_inner();
-        let task = self.tasks.submit(uuid("request_id", &request_id)?, work(wire)?).await?;
-        Ok(Response::new(SubmitTaskResponse { task: Some(task.into()) }))
+        let task = self.tasks.submit(uuid("request_id", &request_id)?, work(wire)?).await;
+        let task = task.map_err(Refused::from)?;
+        Ok(Response::new(SubmitTaskResponse { task: Some(task::wire(task)) }))
     }
 
     async fn get_task(&self, request: Request<GetTaskRequest>) -> Result<Response<GetTaskResponse>, Status> {
-        let task = self.tasks.get(uuid("id", &request.into_inner().id)?).await?;
-        Ok(Response::new(GetTaskResponse { task: Some(task.into()) }))
+        let task = self.tasks.get(uuid("id", &request.into_inner().id)?).await.map_err(Refused::from)?;
+        Ok(Response::new(GetTaskResponse { task: Some(task::wire(task)) }))
     }
 
     async fn cancel_task(
         &self,
         request: Request<CancelTaskRequest>,
     ) -> Result<Response<CancelTaskResponse>, Status> {
-        let task = self.tasks.cancel(uuid("id", &request.into_inner().id)?).await?;
-        Ok(Response::new(CancelTaskResponse { task: Some(task.into()) }))
+        let task = self.tasks.cancel(uuid("id", &request.into_inner().id)?).await.map_err(Refused::from)?;
+        Ok(Response::new(CancelTaskResponse { task: Some(task::wire(task)) }))
     }
 
     async fn list_files(
         &self,
         request: Request<ListFilesRequest>,
     ) -> Result<Response<ListFilesResponse>, Status> {
-        files::list(&self.uploads, request.into_inner()).await.map(Response::new)
+        Ok(Response::new(files::list(&self.uploads, request.into_inner()).await?))
     }
 }

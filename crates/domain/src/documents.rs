@@ -1,0 +1,311 @@
+//! Texts that several peers edit at the same time. A document is a stream of
+//! changes in the store. Whoever has it open shares one copy in memory: a change
+//! is durable before that copy has it, and nobody is given anything but what
+//! that copy has.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError, Weak},
+};
+
+use serde::{Deserialize, Serialize};
+pub use shared_document::Head;
+use shared_document::{Document, Refusal, advance};
+use tokio::sync::{Mutex as Turn, watch};
+
+use super::{
+    names::{self, BadName},
+    store::{self, Store, StoreError, Write, Written},
+};
+
+const MAX_DOCUMENTS: usize = 64;
+const MAX_PEERS: usize = 256;
+/// In bytes, unless a single change has more.
+const UPDATE: usize = 1 << 20;
+/// A document with so many records, or so many bytes in them more than in the
+/// last snapshot, is written anew as one.
+const RECORDS: u64 = 256;
+const RECORDED: u64 = 4 << 20;
+/// Records that are read at a time.
+const READ: usize = 64;
+
+#[allow(missing_docs, reason = "the messages say it")]
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DocumentError {
+    #[error("document {0}")]
+    BadName(BadName),
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    #[error("{MAX_DOCUMENTS} documents are open already; come back later")]
+    TooManyDocuments,
+    #[error("document {0:?} is open in {MAX_PEERS} places already; come back later")]
+    TooManyPeers(String),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// A record of a document's stream. The first one that is left says all that was
+/// before it.
+#[derive(Debug, Serialize, Deserialize)]
+enum Entry {
+    Snapshot(Vec<u8>),
+    Changes(Vec<Vec<u8>>),
+}
+
+/// All documents that somebody has open.
+#[derive(Debug)]
+pub struct Documents {
+    store: Arc<dyn Store>,
+    /// A document is alive as long as a peer has it, or a commit is under way.
+    open: Mutex<HashMap<String, Weak<Shared>>>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    name: String,
+    store: Arc<dyn Store>,
+    /// As it is on the disk.
+    latest: watch::Sender<Arc<Document>>,
+    /// Whoever has the turn may append. `None` when it has to be read first.
+    log: Turn<Option<Log>>,
+}
+
+/// What is on the disk after the last snapshot.
+#[derive(Debug, Default)]
+struct Log {
+    last: u64,
+    records: u64,
+    bytes: u64,
+    snapshot: u64,
+}
+
+/// One who has a document open.
+#[derive(Debug)]
+pub struct Peer {
+    shared: Arc<Shared>,
+    latest: watch::Receiver<Arc<Document>>,
+    /// What it has, of the document and besides.
+    has: Vec<Head>,
+    /// Whether it has to be told the heads.
+    waits: bool,
+}
+
+/// What a peer does not have yet.
+#[derive(Debug)]
+pub struct Update {
+    /// Each as automerge encodes it.
+    pub changes: Vec<Vec<u8>>,
+    /// What the server has with them.
+    pub heads: Vec<Head>,
+}
+
+impl Documents {
+    /// Documents that are kept in `store`.
+    pub fn new(store: Arc<dyn Store>) -> Self {
+        Self { store, open: Mutex::default() }
+    }
+
+    /// For a peer that has these changes, and perhaps others that are not known.
+    pub async fn open(&self, name: &str, has: Vec<Head>) -> Result<Peer, DocumentError> {
+        names::check(name).map_err(DocumentError::BadName)?;
+        let shared = self.shared(name)?;
+        let latest = shared.latest.subscribe();
+        if shared.latest.receiver_count() > MAX_PEERS {
+            return Err(DocumentError::TooManyPeers(name.to_owned()));
+        }
+        // A load that is begun is finished: the next one who asks has it.
+        let loading = shared.clone();
+        spawned(async move { loading.loaded(&mut *loading.log.lock().await).await.map(drop) }).await?;
+        Ok(Peer { shared, latest, has, waits: true })
+    }
+
+    fn shared(&self, name: &str) -> Result<Arc<Shared>, DocumentError> {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(shared) = open.get(name).and_then(Weak::upgrade) {
+            return Ok(shared);
+        }
+        open.retain(|_, document| document.strong_count() > 0);
+        if open.len() == MAX_DOCUMENTS {
+            return Err(DocumentError::TooManyDocuments);
+        }
+        let shared = Arc::new(Shared {
+            name: name.to_owned(),
+            store: self.store.clone(),
+            latest: watch::Sender::new(Arc::new(Document::genesis().map_err(damaged)?)),
+            log: Turn::default(),
+        });
+        open.insert(name.to_owned(), Arc::downgrade(&shared));
+        Ok(shared)
+    }
+}
+
+impl Peer {
+    /// Comes back when there is an [`update`](Self::update) to be had. Cancelling
+    /// loses nothing.
+    pub async fn behind(&mut self) {
+        if !self.waits && self.latest.changed().await.is_err() {
+            // The other end is in `shared`, which this peer has.
+            std::future::pending().await
+        }
+        self.waits = true;
+    }
+
+    /// What the peer does not have, which may be nothing. From now on it has it.
+    pub async fn update(&mut self) -> Result<Update, DocumentError> {
+        let document = self.latest.borrow_and_update().clone();
+        let has = self.has.clone();
+        let (changes, has, heads) = computed(move || {
+            let (changes, has) = document.changes_since(&has, UPDATE);
+            let changes = changes.iter().map(|change| change.raw_bytes().to_vec()).collect();
+            (changes, has, document.heads())
+        })
+        .await?;
+        self.waits = !heads.iter().all(|head| has.contains(head));
+        self.has = if self.waits { has } else { heads.clone() };
+        Ok(Update { changes, heads })
+    }
+
+    /// Takes changes of this peer: all of them or none. They are durable when
+    /// the answer is there; the next update says so.
+    pub async fn offer(&mut self, changes: Vec<Vec<u8>>) -> Result<(), DocumentError> {
+        let shared = self.shared.clone();
+        // What is committed is given to the others, whatever becomes of this peer.
+        let new = spawned(async move { shared.take(changes).await }).await?;
+        self.has.extend(new);
+        self.waits = true;
+        Ok(())
+    }
+}
+
+impl Shared {
+    fn stream(&self) -> String {
+        format!("document/{}", self.name)
+    }
+
+    /// With what is new among the changes.
+    async fn take(&self, changes: Vec<Vec<u8>>) -> Result<Vec<Head>, DocumentError> {
+        let mut turn = self.log.lock().await;
+        self.loaded(&mut turn).await?;
+        let document = self.latest.borrow().clone();
+        let (document, new) = computed(move || document.with(&changes)).await??;
+        if new.is_empty() {
+            return Ok(Vec::new());
+        }
+        let heads = new.iter().fold(Vec::new(), |mut heads, change| {
+            advance(&mut heads, change);
+            heads
+        });
+        let entry = Entry::Changes(new.iter().map(|change| change.raw_bytes().to_vec()).collect());
+        // Until the answer is there nobody knows what is on the disk.
+        let mut log = turn.take().unwrap_or_default();
+        let record = store::encode(&entry);
+        log.bytes += record.len() as u64;
+        log.records += 1;
+        log.last = self.append(vec![], record).await?;
+        let document = Arc::new(document);
+        self.latest.send_replace(document.clone());
+        *turn = Some(log);
+        self.compact(&mut turn, document).await;
+        Ok(heads)
+    }
+
+    async fn append(&self, after: Vec<Write>, record: bytes::Bytes) -> Result<u64, StoreError> {
+        let append = Write::Append { stream: self.stream(), record, id: None, expect: None };
+        let writes = [append].into_iter().chain(after).collect();
+        match self.store.commit(writes).await?.first() {
+            Some(Written::Appended(sequence) | Written::Known(sequence)) => Ok(*sequence),
+            _ => Err(StoreError::Broken("it does not say what it has written".to_owned())),
+        }
+    }
+
+    /// Writes the document anew when its changes have become too many. Should
+    /// that fail, they are there still.
+    async fn compact(&self, turn: &mut Option<Log>, document: Arc<Document>) {
+        let due = |log: &Log| log.records > RECORDS || log.bytes > RECORDED + log.snapshot;
+        let Some(last) = turn.as_ref().filter(|log| due(log)).map(|log| log.last) else { return };
+        let Ok(Some(snapshot)) = computed(move || snapshot(&document)).await else {
+            tracing::error!(document = %self.name, "the document cannot be written anew: it would not be the same");
+            *turn = Some(Log { last, ..Log::default() });
+            return;
+        };
+        let log = Log { last: last + 1, snapshot: snapshot.len() as u64, ..Log::default() };
+        let trim = Write::Trim { stream: self.stream(), before: log.last };
+        *turn = match self.append(vec![trim], snapshot).await {
+            Ok(_) => Some(log),
+            Err(error) => {
+                tracing::warn!(document = %self.name, %error, "the document's changes could not be compacted");
+                None
+            }
+        };
+    }
+
+    /// Reads what is on the disk, if it is not known.
+    async fn loaded(&self, turn: &mut Option<Log>) -> Result<(), DocumentError> {
+        if turn.is_some() {
+            return Ok(());
+        }
+        let extent = self.store.extent(&self.stream()).await?;
+        let mut document = Document::genesis().map_err(damaged)?;
+        let mut log = Log { last: extent.first - 1, ..Log::default() };
+        while log.last < extent.last {
+            let records = self.store.read(&self.stream(), log.last + 1, READ).await?;
+            let Some(last) = records.last() else { break };
+            log.last = last.sequence;
+            let mut changes = Vec::with_capacity(records.len());
+            for record in records {
+                let size = record.bytes.len() as u64;
+                match store::decode("a change of a document", &record.bytes)? {
+                    Entry::Snapshot(bytes) => {
+                        log = Log { last: log.last, snapshot: size, ..Log::default() };
+                        changes.clear();
+                        document = computed(move || Document::load(&bytes)).await?.map_err(damaged)?;
+                    }
+                    Entry::Changes(new) => {
+                        (log.records, log.bytes) = (log.records + 1, log.bytes + size);
+                        changes.push(new);
+                    }
+                }
+            }
+            document = computed(move || with_all(document, &changes)).await?.map_err(damaged)?;
+        }
+        self.latest.send_replace(Arc::new(document));
+        *turn = Some(log);
+        Ok(())
+    }
+}
+
+fn damaged(error: impl std::fmt::Display) -> StoreError {
+    StoreError::Damaged(format!("a document: {error}"))
+}
+
+/// With the changes of records that were taken one after the other.
+fn with_all(document: Document, records: &[Vec<Vec<u8>>]) -> Result<Document, Refusal> {
+    // It costs as much as the text is long, however many they are.
+    match document.with(&records.concat()) {
+        Ok((with, _)) => Ok(with),
+        // Together they may be more than is taken at a time.
+        Err(_) => records.iter().try_fold(document, |document, changes| Ok(document.with(changes)?.0)),
+    }
+}
+
+/// None when the document cannot be had from it.
+fn snapshot(document: &Document) -> Option<bytes::Bytes> {
+    let saved = document.save();
+    let same = Document::load(&saved).is_ok_and(|loaded| loaded.heads() == document.heads());
+    same.then(|| store::encode(&Entry::Snapshot(saved)))
+}
+
+/// Does what takes time.
+async fn computed<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, StoreError> {
+    tokio::task::spawn_blocking(work).await.map_err(damaged)
+}
+
+/// Goes on to the end when whoever waits for it is cancelled.
+async fn spawned<T: Send + 'static>(
+    work: impl Future<Output = Result<T, DocumentError>> + Send + 'static,
+) -> Result<T, DocumentError> {
+    tokio::spawn(work).await.unwrap_or_else(|error| Err(damaged(error).into()))
+}
+
+#[cfg(test)]
+mod tests;

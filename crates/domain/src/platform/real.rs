@@ -1,0 +1,54 @@
+//! The machine that the program runs on.
+
+pub use std::fs::{File, create_dir_all, metadata, read_dir, remove_file, rename};
+use std::{fs::TryLockError, io, path::Path, thread, time::SystemTime};
+
+pub use shared_process::{sync_directory, sync_directory_of};
+use tokio::{sync::mpsc::UnboundedReceiver, task::JoinError};
+
+/// The time of day.
+pub fn now() -> SystemTime {
+    SystemTime::now()
+}
+
+/// Runs what waits for a disk outside of the threads that serve calls.
+///
+/// # Errors
+///
+/// When it panics.
+pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, JoinError> {
+    tokio::task::spawn_blocking(work).await
+}
+
+/// A thread that takes what is queued, up to `most` at a time, until nobody can
+/// queue anything any more.
+pub fn worker<T: Send + 'static>(
+    name: &str,
+    most: usize,
+    mut queue: UnboundedReceiver<T>,
+    mut work: impl FnMut(Vec<T>) + Send + 'static,
+) -> io::Result<()> {
+    let run = move || {
+        loop {
+            let mut batch = Vec::new();
+            if queue.blocking_recv_many(&mut batch, most) == 0 {
+                return;
+            }
+            work(batch);
+        }
+    };
+    thread::Builder::new().name(name.to_owned()).spawn(run).map(drop)
+}
+
+/// Has it as long as it exists.
+pub type Lock = File;
+
+/// `None` when another process has it.
+pub fn lock(path: &Path) -> io::Result<Option<Lock>> {
+    let lock = File::options().create(true).append(true).open(path)?;
+    match lock.try_lock() {
+        Ok(()) => Ok(Some(lock)),
+        Err(TryLockError::WouldBlock) => Ok(None),
+        Err(TryLockError::Error(error)) => Err(error),
+    }
+}

@@ -1,0 +1,476 @@
+//! Uploads that survive whatever happens, and the content that comes of them.
+//!
+//! An upload is a file that grows, and an entry in the store that says how much
+//! of it is durable: that is what was committed, and where the next attempt
+//! begins, also after a crash. One attempt writes at a time; a new one takes
+//! over. Content is what an upload became whose size and checksum are the
+//! declared ones. It never changes. A name stands for the newest content that
+//! was uploaded under it.
+
+mod disk;
+#[cfg(any(test, feature = "fuzzing"))]
+mod model;
+#[cfg(test)]
+mod tests;
+mod writer;
+
+use std::{
+    collections::HashMap,
+    io,
+    path::Path,
+    sync::{
+        Arc, Mutex, Weak,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::{Duration, SystemTime},
+};
+
+use blake3::Hasher;
+use serde::{Deserialize, Serialize};
+use tokio::sync::{Mutex as AsyncMutex, Semaphore};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use self::disk::Disk;
+#[cfg(feature = "fuzzing")]
+pub use self::model::fuzzed;
+pub use self::writer::Attempt;
+use super::{
+    lock,
+    resources::{Blob, Source, Upload},
+    store::{Expect, Store, StoreError, Write, decode, encode},
+};
+use crate::platform::{self, File};
+
+/// How much of all uploads together may wait for the disk.
+const QUEUED_BYTES: usize = 16 << 20;
+
+/// Names of keys in the store.
+const UPLOAD: &str = "upload/";
+const FILE: &str = "file/";
+
+/// What uploads may take.
+#[derive(Debug, Clone, Copy)]
+pub struct UploadLimits {
+    /// The largest content, in bytes.
+    pub size: u64,
+    /// How many uploads may be unfinished at a time.
+    pub partials: usize,
+    /// How long an upload is kept of which nothing more arrives.
+    pub kept: Duration,
+    /// After this many bytes what has arrived becomes durable.
+    pub checkpoint: u64,
+}
+
+impl Default for UploadLimits {
+    fn default() -> Self {
+        Self { size: 1 << 30, partials: 64, kept: Duration::from_secs(24 * 3600), checkpoint: 32 << 20 }
+    }
+}
+
+#[allow(missing_docs, reason = "the messages say it")]
+#[derive(Debug, thiserror::Error)]
+pub enum UploadError {
+    #[error("{1}: there is no such {0} on this server")]
+    NotFound(&'static str, String),
+    #[error("an upload of {size} bytes is too large: {limit} are allowed")]
+    TooLarge { size: u64, limit: u64 },
+    #[error("{limit} uploads are not finished; finish one of them or come back later")]
+    TooMany { limit: usize },
+    #[error("upload {0} is at work on other content, or under another name; choose another UUID")]
+    IdInUse(Uuid),
+    #[error("the first write_offset is {offset}, but {committed} bytes are committed; go on there")]
+    NotCommittedSize { offset: u64, committed: u64 },
+    #[error("write_offset is {offset}, but the bytes before end at {expected}")]
+    WrongOffset { offset: u64, expected: u64 },
+    #[error("data goes on after the {0} bytes that were declared")]
+    TooLong(u64),
+    #[error("finish_write comes after {length} of the {declared} bytes that were declared")]
+    TooShort { length: u64, declared: u64 },
+    #[error(
+        "the bytes that arrived have the BLAKE3 checksum {found}, not the declared {declared}; all are gone"
+    )]
+    WrongChecksum { found: blake3::Hash, declared: blake3::Hash },
+    #[error("another stream has taken over this upload")]
+    Superseded,
+    #[error("the server's disk is full")]
+    DiskFull,
+    #[error("the server's disk does not work: {0}")]
+    Disk(io::Error),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl From<io::Error> for UploadError {
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::DiskFull,
+            _ => Self::Disk(error),
+        }
+    }
+}
+
+impl From<UploadError> for io::Error {
+    fn from(error: UploadError) -> Self {
+        match error {
+            UploadError::Disk(error) => error,
+            UploadError::NotFound(..) => Self::new(io::ErrorKind::NotFound, error),
+            error => Self::other(error),
+        }
+    }
+}
+
+/// All uploads and all content of a server.
+#[derive(Debug, Clone)]
+pub struct Uploads(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    store: Arc<dyn Store>,
+    disk: Disk,
+    limits: UploadLimits,
+    slots: Mutex<HashMap<Uuid, Arc<Slot>>>,
+    queue: Arc<Semaphore>,
+}
+
+/// An upload that is not finished.
+#[derive(Debug)]
+struct Slot {
+    upload: Upload,
+    /// What is durable, and in the store.
+    committed: AtomicU64,
+    /// Cancelled when another attempt takes over from the present one.
+    fence: Mutex<CancellationToken>,
+    /// Whoever has this may touch the file. An attempt that was fenced off
+    /// holds it until its last write has come back, so the next one finds a
+    /// file that nobody changes.
+    lease: Arc<AsyncMutex<Lease>>,
+}
+
+#[derive(Debug)]
+struct Lease {
+    /// Of the committed bytes; `None` when they have to be read for it.
+    hasher: Option<Hasher>,
+    /// When something was last committed.
+    touched: SystemTime,
+    /// The upload has ended, and its slot is no longer listed.
+    over: bool,
+}
+
+/// What the store has of an upload.
+#[derive(Debug, Serialize, Deserialize)]
+struct Journal {
+    blob: Blob,
+    name: Option<String>,
+    committed: u64,
+    touched: SystemTime,
+}
+
+/// What a name stands for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Named {
+    /// The content.
+    pub blob: Blob,
+    /// When the name was given to it.
+    pub time: SystemTime,
+}
+
+/// How far an upload got.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Progress {
+    /// So many bytes are durable.
+    pub committed: u64,
+    /// The content is there, and the name stands for it.
+    pub complete: bool,
+}
+
+/// What becomes of an upload that is begun or resumed.
+#[derive(Debug)]
+pub enum Begun {
+    /// The content is there already, and now under this name.
+    Known,
+    /// Now its bytes are wanted.
+    Attempt(Attempt),
+}
+
+impl Uploads {
+    /// Finds what there was before, and removes what is of no use any more.
+    pub async fn open(
+        store: Arc<dyn Store>,
+        directory: &Path,
+        limits: UploadLimits,
+    ) -> Result<Self, UploadError> {
+        let directory = directory.to_owned();
+        let disk = blocking(move || Disk::open(&directory)).await?;
+        let queue = Arc::new(Semaphore::new(QUEUED_BYTES));
+        let uploads = Self(Arc::new(Shared { store, disk, limits, slots: Mutex::default(), queue }));
+        uploads.load().await?;
+        uploads.sweep().await;
+        let shared = uploads.0.clone();
+        blocking(move || shared.disk.remove_unknown(|id| lock(&shared.slots).contains_key(&id))).await?;
+        tokio::spawn(sweep_now_and_then(Arc::downgrade(&uploads.0), uploads.0.limits.kept));
+        Ok(uploads)
+    }
+
+    async fn load(&self) -> Result<(), UploadError> {
+        const PAGE: usize = 100;
+        let mut after = String::new();
+        loop {
+            let page = self.0.store.list(UPLOAD, &after, PAGE).await?;
+            for (key, value) in &page {
+                let Journal { blob, name, committed, touched } = decode(key, value)?;
+                let id = key.strip_prefix(UPLOAD).and_then(|id| Uuid::try_parse(id).ok());
+                let id = id.ok_or_else(|| StoreError::Damaged(format!("{key} is no upload")))?;
+                // Without its file there is nothing to resume: the content was
+                // committed just before a crash, or somebody has tidied up.
+                let usable = self.0.disk.length(id).is_some_and(|length| length >= committed);
+                let lease = Lease { hasher: None, touched, over: false };
+                let slot = Slot::new(Upload { id, blob, name }, if usable { committed } else { 0 }, lease);
+                lock(&self.0.slots).insert(id, Arc::new(slot));
+            }
+            match page.last() {
+                Some((last, _)) if page.len() == PAGE => after.clone_from(last),
+                _ => return Ok(()),
+            }
+        }
+    }
+
+    /// How far an upload got. Changes nothing.
+    pub async fn progress(&self, upload: &Upload) -> Result<Progress, UploadError> {
+        // Read before the content is looked for: what is committed in between
+        // is found there.
+        let slot = lock(&self.0.slots).get(&upload.id).filter(|slot| slot.upload == *upload).cloned();
+        if self.has(upload.blob).await? {
+            let complete = match &upload.name {
+                Some(name) => self.named(name).await?.is_some_and(|named| named.blob == upload.blob),
+                None => true,
+            };
+            return Ok(Progress { committed: upload.blob.size, complete });
+        }
+        let slot = slot.ok_or_else(|| UploadError::NotFound("upload", upload.to_string()))?;
+        Ok(Progress { committed: slot.committed.load(Relaxed), complete: false })
+    }
+
+    /// Begins an upload, or resumes it at what was committed, and takes it over
+    /// from whoever is at it.
+    pub async fn begin(&self, upload: Upload, offset: u64) -> Result<Begun, UploadError> {
+        let limit = self.0.limits.size;
+        if upload.blob.size > limit {
+            return Err(UploadError::TooLarge { size: upload.blob.size, limit });
+        }
+        loop {
+            if self.has(upload.blob).await? {
+                self.name_known(&upload).await?;
+                return Ok(Begun::Known);
+            }
+            let (slot, fence) = self.take_over(&upload).await?;
+            let lease = tokio::select! {
+                biased;
+                () = fence.cancelled() => return Err(UploadError::Superseded),
+                lease = slot.lease.clone().lock_owned() => lease,
+            };
+            if lease.over {
+                continue;
+            }
+            let committed = slot.committed.load(Relaxed);
+            if offset != committed {
+                return Err(UploadError::NotCommittedSize { offset, committed });
+            }
+            let (shared, hasher) = (self.0.clone(), lease.hasher.clone());
+            // The lease goes along: a handler may be gone before the file is open.
+            let opened =
+                blocking(move || shared.disk.resume(upload.id, committed, hasher).map(|tail| (tail, lease)));
+            let (tail, mut lease) = opened.await?;
+            lease.hasher = tail.as_ref().map(|tail| tail.hasher.clone());
+            match tail {
+                Some(tail) => {
+                    return Ok(Begun::Attempt(Attempt::start(self.clone(), slot, lease, fence, tail)));
+                }
+                None => {
+                    tracing::error!(upload = %slot.upload, "bytes are gone that were on disk: it begins anew");
+                    slot.committed.store(0, Relaxed);
+                }
+            }
+        }
+    }
+
+    /// The slot of an upload, and the token that is cancelled when the next
+    /// attempt takes over.
+    async fn take_over(&self, upload: &Upload) -> Result<(Arc<Slot>, CancellationToken), UploadError> {
+        match self.try_take_over(upload) {
+            Err(UploadError::TooMany { .. }) => {
+                self.sweep().await;
+                self.try_take_over(upload)
+            }
+            taken => taken,
+        }
+    }
+
+    fn try_take_over(&self, upload: &Upload) -> Result<(Arc<Slot>, CancellationToken), UploadError> {
+        let mut slots = lock(&self.0.slots);
+        let (places, limit) = (slots.len(), self.0.limits.partials);
+        let slot = match slots.get(&upload.id) {
+            Some(slot) if slot.upload == *upload => slot.clone(),
+            Some(_) => return Err(UploadError::IdInUse(upload.id)),
+            None if places >= limit => return Err(UploadError::TooMany { limit }),
+            None => {
+                let lease = Lease { hasher: None, touched: platform::now(), over: false };
+                let slot = Arc::new(Slot::new(upload.clone(), 0, lease));
+                slots.insert(upload.id, slot.clone());
+                slot
+            }
+        };
+        let fence = CancellationToken::new();
+        std::mem::replace(&mut *lock(&slot.fence), fence.clone()).cancel();
+        Ok((slot, fence))
+    }
+
+    /// Gives content that is there a name, and ends the upload that would have
+    /// become the same.
+    async fn name_known(&self, upload: &Upload) -> Result<(), UploadError> {
+        if let Some(slot) = lock(&self.0.slots).get(&upload.id).cloned() {
+            lock(&slot.fence).cancel();
+            let uploads = self.clone();
+            tokio::spawn(async move {
+                let mut lease = slot.lease.lock().await;
+                uploads.discard(&slot, &mut lease).await;
+            });
+        }
+        // Whoever has just committed it may still be at this.
+        let shared = self.0.clone();
+        blocking(move || shared.disk.sync_blobs()).await?;
+        self.give_name(upload, Vec::new()).await
+    }
+
+    async fn give_name(&self, upload: &Upload, mut writes: Vec<Write>) -> Result<(), UploadError> {
+        if let Some(name) = &upload.name
+            && self.named(name).await?.is_none_or(|named| named.blob != upload.blob)
+        {
+            let value = encode(&Named { blob: upload.blob, time: platform::now() });
+            writes.push(Write::Put { key: format!("{FILE}{name}"), value, expect: Expect::Anything });
+        }
+        if !writes.is_empty() {
+            self.0.store.commit(writes).await?;
+        }
+        Ok(())
+    }
+
+    async fn named(&self, name: &str) -> Result<Option<Named>, StoreError> {
+        let key = format!("{FILE}{name}");
+        self.0.store.get(&key).await?.map(|value| decode(&key, &value)).transpose()
+    }
+
+    /// The content that a name stands for.
+    pub async fn find(&self, source: &Source) -> Result<Blob, UploadError> {
+        match source {
+            Source::Blob(blob) => Ok(*blob),
+            Source::File(name) => match self.named(name).await? {
+                Some(named) => Ok(named.blob),
+                None => Err(UploadError::NotFound("file", source.to_string())),
+            },
+        }
+    }
+
+    /// Opens content for reading. Blocks.
+    pub fn open_blob(&self, blob: &Blob) -> Result<File, UploadError> {
+        self.0.disk.read(blob).map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => UploadError::NotFound("content", blob.to_string()),
+            _ => error.into(),
+        })
+    }
+
+    /// Up to `most` names that come after `after`, in the order of their bytes.
+    pub async fn list(&self, after: &str, most: usize) -> Result<Vec<(String, Named)>, StoreError> {
+        let after = if after.is_empty() { String::new() } else { format!("{FILE}{after}") };
+        let listed = self.0.store.list(FILE, &after, most).await?;
+        listed
+            .into_iter()
+            .map(|(key, value)| {
+                let name = key.strip_prefix(FILE).unwrap_or(&key);
+                Ok((name.to_owned(), decode(&key, &value)?))
+            })
+            .collect()
+    }
+
+    async fn has(&self, blob: Blob) -> Result<bool, UploadError> {
+        let shared = self.0.clone();
+        blocking(move || shared.disk.has(&blob)).await
+    }
+
+    /// Removes uploads that nobody is at, of which nothing is on disk or which
+    /// are too old.
+    async fn sweep(&self) {
+        let uploads = self.clone();
+        // In a task of its own: cut short, it would leave an upload that is over
+        // and still has its place.
+        let sweep = tokio::spawn(async move {
+            let slots: Vec<_> = lock(&uploads.0.slots).values().cloned().collect();
+            for slot in slots {
+                let Ok(mut lease) = slot.lease.try_lock() else { continue };
+                let age = platform::now().duration_since(lease.touched).unwrap_or_default();
+                if slot.committed.load(Relaxed) == 0 || age >= uploads.0.limits.kept {
+                    uploads.discard(&slot, &mut lease).await;
+                }
+            }
+        });
+        if let Err(error) = sweep.await {
+            tracing::error!("old uploads could not be removed: {error}");
+        }
+    }
+
+    /// Ends an upload without content. What cannot be removed now is found by
+    /// the next start.
+    async fn discard(&self, slot: &Arc<Slot>, lease: &mut Lease) {
+        let (shared, id) = (self.0.clone(), slot.upload.id);
+        let removed = blocking(move || shared.disk.remove(id)).await;
+        let forgotten = self.0.store.commit(vec![slot.forgetting()]).await;
+        for error in [removed.err(), forgotten.err().map(Into::into)].into_iter().flatten() {
+            tracing::error!(upload = %slot.upload, "it is over and cannot be removed: {error}");
+        }
+        self.end(slot, lease);
+    }
+
+    /// Takes an upload off the list.
+    fn end(&self, slot: &Arc<Slot>, lease: &mut Lease) {
+        lease.over = true;
+        let mut slots = lock(&self.0.slots);
+        if slots.get(&slot.upload.id).is_some_and(|listed| Arc::ptr_eq(listed, slot)) {
+            slots.remove(&slot.upload.id);
+        }
+    }
+}
+
+impl Slot {
+    fn new(upload: Upload, committed: u64, lease: Lease) -> Self {
+        Self {
+            upload,
+            committed: AtomicU64::new(committed),
+            fence: Mutex::default(),
+            lease: Arc::new(AsyncMutex::new(lease)),
+        }
+    }
+
+    fn key(&self) -> String {
+        format!("{UPLOAD}{}", self.upload.id)
+    }
+
+    fn forgetting(&self) -> Write {
+        Write::Delete { key: self.key(), expect: Expect::Anything }
+    }
+}
+
+async fn sweep_now_and_then(shared: Weak<Shared>, kept: Duration) {
+    loop {
+        tokio::time::sleep((kept / 24).max(Duration::from_secs(1))).await;
+        let Some(shared) = shared.upgrade() else { return };
+        Uploads(shared).sweep().await;
+    }
+}
+
+/// Runs what waits for a disk outside of the threads that serve calls.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> Result<T, UploadError> {
+    let done = platform::blocking(work).await;
+    Ok(done.map_err(io::Error::other)??)
+}

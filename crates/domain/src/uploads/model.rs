@@ -1,0 +1,301 @@
+//! What an upload promises whatever happens, and a machine to see it on: for the
+//! tests, and for the fuzz target.
+
+#![allow(clippy::unwrap_used, reason = "a panic is the report")]
+
+use std::{
+    fs,
+    io::{self, Read as _},
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use bytes::Bytes;
+use tempfile::TempDir;
+use tokio::runtime::Runtime;
+use uuid::Uuid;
+
+use super::{Attempt, Begun, Journal, Progress, UploadError, UploadLimits, Uploads};
+use crate::{
+    resources::{Blob, Source, Upload},
+    store::{Memory, Store, decode},
+};
+
+pub(super) const LIMITS: UploadLimits =
+    UploadLimits { size: 1 << 20, partials: 4, kept: Duration::from_secs(3600), checkpoint: 64 };
+
+/// The disk says that it makes a file durable. Fails when a test wants it to;
+/// otherwise it is noted how long the file is by now.
+pub(super) fn syncs(partial: &Path, file: &fs::File) -> io::Result<()> {
+    if partial.with_file_name("fail-sync").exists() {
+        return Err(io::Error::other("the test wants it"));
+    }
+    fs::write(partial.with_file_name("synced"), file.metadata()?.len().to_string())
+}
+
+/// What is left of a server when it is not running.
+pub(super) struct Machine {
+    pub(super) store: Arc<dyn Store>,
+    pub(super) files: TempDir,
+    pub(super) limits: UploadLimits,
+}
+
+impl Machine {
+    pub(super) fn new() -> Self {
+        Self { store: Arc::new(Memory::default()), files: tempfile::tempdir().unwrap(), limits: LIMITS }
+    }
+
+    pub(super) async fn start(&self) -> Uploads {
+        Uploads::open(self.store.clone(), self.files.path(), self.limits).await.unwrap()
+    }
+
+    pub(super) fn partial(&self, upload: &Upload) -> PathBuf {
+        self.files.path().join("partial").join(upload.id.to_string())
+    }
+
+    async fn journaled(&self, upload: &Upload) -> u64 {
+        let key = format!("upload/{}", upload.id);
+        let entry = self.store.get(&key).await.unwrap();
+        entry.map_or(0, |entry| decode::<Journal>(&key, &entry).unwrap().committed)
+    }
+}
+
+pub(super) fn content(seed: u8, size: usize) -> Vec<u8> {
+    (0..size).map(|n| (n as u8).wrapping_mul(31).wrapping_add(seed)).collect()
+}
+
+pub(super) fn upload(content: &[u8], name: &str) -> Upload {
+    let blob = Blob::new(blake3::hash(content), content.len() as u64);
+    Upload { id: Uuid::new_v4(), blob, name: Some(name.to_owned()) }
+}
+
+pub(super) async fn read(uploads: &Uploads, name: &str) -> Option<Vec<u8>> {
+    let blob = uploads.find(&Source::File(name.to_owned())).await.ok()?;
+    let mut bytes = Vec::new();
+    uploads.open_blob(&blob).unwrap().read_to_end(&mut bytes).unwrap();
+    Some(bytes)
+}
+
+#[derive(Debug, Clone)]
+pub(super) enum Op {
+    /// Asks where to begin, and takes over.
+    Begin,
+    /// Sends the next bytes, right or wrong ones.
+    Write {
+        length: usize,
+        lie: bool,
+    },
+    /// The call of the current attempt is cut.
+    Cut,
+    HalfClose,
+    Finish,
+    /// What an attempt that was taken over from still tries.
+    Zombie {
+        length: usize,
+    },
+    /// The machine loses what was not durable, or part of it.
+    Crash {
+        tail: usize,
+        garbage: u8,
+    },
+}
+
+/// What has to be true, whatever happens.
+struct Model {
+    content: Vec<u8>,
+    upload: Upload,
+    /// The most that the server has ever said to be durable.
+    durable: u64,
+    /// Whether wrong bytes were ever sent since the upload began.
+    lied: bool,
+    done: bool,
+}
+
+struct Run {
+    machine: Machine,
+    model: Model,
+    uploads: Uploads,
+    current: Option<Attempt>,
+    fenced: Vec<Attempt>,
+}
+
+impl Run {
+    async fn new(size: usize) -> Self {
+        let machine = Machine::new();
+        let content = content(7, size);
+        let upload = upload(&content, "a");
+        let uploads = machine.start().await;
+        let model = Model { content, upload, durable: 0, lied: false, done: false };
+        Self { machine, model, uploads, current: None, fenced: Vec::new() }
+    }
+
+    /// What the server says now must not be less than what it said before.
+    async fn check(&mut self) -> u64 {
+        let progress = match self.uploads.progress(&self.model.upload).await {
+            Ok(progress) => progress,
+            Err(UploadError::NotFound(..)) => Progress { committed: 0, complete: false },
+            Err(error) => panic!("{error}"),
+        };
+        assert!(progress.committed >= self.model.durable, "{progress:?} after {}", self.model.durable);
+        assert_eq!(progress.complete, self.model.done);
+        match read(&self.uploads, "a").await {
+            Some(bytes) => assert!(self.model.done && bytes == self.model.content),
+            None => assert!(!self.model.done, "the content is gone"),
+        }
+        self.model.durable = progress.committed;
+        progress.committed
+    }
+
+    async fn begin(&mut self) {
+        let mut offset = self.check().await;
+        loop {
+            match self.uploads.begin(self.model.upload.clone(), offset).await {
+                Ok(Begun::Attempt(attempt)) => {
+                    assert!(!self.model.done);
+                    self.fenced.extend(self.current.replace(attempt));
+                    return;
+                }
+                Ok(Begun::Known) => return assert!(self.model.done),
+                // The one before got further until it was fenced off; now that
+                // it is, the offset stays.
+                Err(UploadError::NotCommittedSize { committed, .. }) => {
+                    assert!(committed > offset, "{committed} after {offset}");
+                    assert!(self.current.is_some() || offset == self.model.durable);
+                    self.fenced.extend(self.current.take());
+                    offset = committed;
+                    self.model.durable = committed;
+                }
+                Err(error) => panic!("{error}"),
+            }
+        }
+    }
+
+    async fn write(&mut self, length: usize, lie: bool) {
+        let Some(attempt) = &mut self.current else { return };
+        let from = attempt.next as usize;
+        let to = (from + length).min(self.model.content.len());
+        let mut bytes = self.model.content[from..to].to_vec();
+        if lie && to > from {
+            bytes[0] ^= 1;
+            self.model.lied = true;
+        }
+        attempt.write(from as u64, bytes.into()).await.unwrap();
+    }
+
+    async fn finish(&mut self) {
+        let Some(attempt) = self.current.take() else { return };
+        let (next, size) = (attempt.next, self.model.content.len() as u64);
+        match attempt.finish().await {
+            Ok(committed) => {
+                assert_eq!((committed, next), (size, size));
+                self.model.done = true;
+            }
+            Err(UploadError::TooShort { length, .. }) => assert!(length == next && next < size),
+            Err(UploadError::WrongChecksum { .. }) => {
+                assert!(self.model.lied && next == size);
+                (self.model.durable, self.model.lied) = (0, false);
+            }
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    async fn zombie(&mut self, length: usize) {
+        let Some(mut attempt) = self.fenced.pop() else { return };
+        let refused = attempt.write(attempt.next, Bytes::from(vec![9; length])).await;
+        assert!(matches!(refused, Err(UploadError::Superseded | UploadError::TooLong(_))), "{refused:?}");
+        assert!(matches!(attempt.finish().await, Err(UploadError::Superseded)));
+    }
+
+    /// Of what is behind the durable part nobody knows what a crash leaves.
+    async fn crashed(machine: &Machine, model: &mut Model, tail: usize, garbage: u8) {
+        let journaled = machine.journaled(&model.upload).await;
+        assert!(model.done || journaled >= model.durable);
+        let synced = fs::read_to_string(machine.files.path().join("synced"));
+        let synced = synced.map_or(0, |length| length.parse().unwrap());
+        assert!(journaled <= synced, "{journaled} were promised, and {synced} are durable");
+        let path = machine.partial(&model.upload);
+        if let Ok(mut bytes) = fs::read(&path) {
+            assert!(bytes.len() as u64 >= journaled);
+            bytes.truncate(journaled as usize);
+            bytes.resize(journaled as usize + tail, garbage);
+            fs::write(&path, bytes).unwrap();
+        }
+    }
+
+    async fn apply(&mut self, op: &Op) {
+        match *op {
+            Op::Begin => self.begin().await,
+            Op::Write { length, lie } => self.write(length, lie).await,
+            Op::Cut => drop(self.current.take()),
+            Op::HalfClose => {
+                if let Some(attempt) = self.current.take() {
+                    let next = attempt.next;
+                    assert_eq!(attempt.pause().await.unwrap(), next);
+                    assert_eq!(self.check().await, next);
+                }
+            }
+            Op::Finish => self.finish().await,
+            Op::Zombie { length } => self.zombie(length).await,
+            Op::Crash { .. } => unreachable!("is the runtime's"),
+        }
+        self.check().await;
+    }
+
+    /// In the end everything can be brought to its end.
+    async fn complete(&mut self) {
+        while !self.model.done {
+            self.begin().await;
+            self.write(usize::MAX / 2, false).await;
+            self.finish().await;
+            self.check().await;
+        }
+    }
+}
+
+fn runtime() -> Runtime {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
+}
+
+/// Does all of it, one after the other, and then brings the upload to its end.
+pub(super) fn run(size: usize, ops: &[Op]) {
+    let mut on = runtime();
+    let mut run = on.block_on(Run::new(size));
+    for op in ops {
+        if let Op::Crash { tail, garbage } = *op {
+            let Run { machine, mut model, .. } = run;
+            // Drops every task at its await, and waits for threads.
+            drop(on);
+            on = runtime();
+            run = on.block_on(async {
+                Run::crashed(&machine, &mut model, tail, garbage).await;
+                let uploads = machine.start().await;
+                Run { machine, model, uploads, current: None, fenced: Vec::new() }
+            });
+            on.block_on(run.check());
+        } else {
+            on.block_on(run.apply(op));
+        }
+    }
+    on.block_on(run.complete());
+}
+
+/// [`run`], as bytes say: a size, and then three bytes for each of the things that
+/// happen.
+#[cfg(feature = "fuzzing")]
+pub fn fuzzed(bytes: &[u8]) {
+    let Some((size, ops)) = bytes.split_first_chunk() else { return };
+    let ops = ops.as_chunks().0.iter().take(40).map(|&[kind, amount, with]| {
+        let length = 1 + usize::from(amount) % 149;
+        match kind % 16 {
+            0..3 => Op::Begin,
+            3..9 => Op::Write { length, lie: with > 0xf0 },
+            9 => Op::Cut,
+            10 => Op::HalfClose,
+            11..13 => Op::Finish,
+            13..15 => Op::Zombie { length },
+            _ => Op::Crash { tail: usize::from(amount), garbage: with },
+        }
+    });
+    run(usize::from(u16::from_be_bytes(*size)) % 600, &ops.collect::<Vec<_>>());
+}
