@@ -4,14 +4,15 @@
 
 #[path = "automerge_panics.rs"]
 mod automerge_panics;
+mod seed;
 
 use std::{cell::RefCell, future, time::Duration};
 
 use bytes::{Buf as _, BufMut as _, Bytes};
 use hyper_util::rt::TokioIo;
-use libfuzzer_sys::fuzz_target;
+use libfuzzer_sys::{Corpus, fuzz_target};
 use prost::Message as _;
-use server::config::Config;
+use server::{Ready, config::Config};
 use shared_proto::{
     POOL,
     fourmodes::v1::{CountPrimes, SubmitTaskRequest, submit_task_request::Work},
@@ -34,7 +35,6 @@ const MESSAGES: usize = 8;
 struct World {
     runtime: Runtime,
     channel: Channel,
-    paths: Vec<String>,
     calls: u32,
 }
 
@@ -50,7 +50,7 @@ impl World {
             let (near, far) = tokio::io::duplex(1 << 20);
             let connections = tokio_stream::iter([Ok::<DuplexStream, std::io::Error>(far)]);
             let connections = tokio_stream::StreamExt::chain(connections, tokio_stream::pending());
-            let server = server::Ready::open(Config::default()).await.expect("a server");
+            let server = Ready::open(Config::default()).await.expect("a server");
             tokio::spawn(server.serve_connections(connections, future::pending()));
             let mut near = Some(near);
             let connector = tower::service_fn(move |_| {
@@ -61,11 +61,7 @@ impl World {
             let endpoint = Endpoint::from_static("http://server.example");
             endpoint.connect_with_connector(connector).await.expect("a connection")
         });
-        let methods = POOL.services().flat_map(|service| {
-            let name = service.full_name().to_owned();
-            service.methods().map(|method| format!("/{name}/{}", method.name())).collect::<Vec<_>>()
-        });
-        Self { runtime, channel, paths: methods.collect(), calls: 0 }
+        Self { runtime, channel, calls: 0 }
     }
 
     fn call(&mut self, path: &str, messages: Vec<Bytes>) -> Status {
@@ -138,24 +134,20 @@ fn short(message: Bytes) -> Bytes {
     }
 }
 
-// A byte that chooses the method, and messages, each with its length before it;
-// the last one is as long as what is left.
-fuzz_target!(init: automerge_panics::allow(), |bytes: &[u8]| {
-    let Some((method, mut rest)) = bytes.split_first() else { return };
-    let mut messages = Vec::new();
-    while let Some((length, after)) = rest.split_first_chunk() {
-        let length = usize::from(u16::from_be_bytes(*length)).min(after.len());
-        let (message, after) = after.split_at(length);
-        messages.push(Bytes::copy_from_slice(message));
-        rest = after;
-    }
+// What is in the form of `seed.rs`. Bytes that name no method teach nothing.
+fuzz_target!(init: automerge_panics::allow(), |bytes: &[u8]| -> Corpus {
+    let Some((path, messages)) = seed::parse(bytes).filter(|(path, _)| shared_proto::method(path).is_some())
+    else {
+        return Corpus::Reject;
+    };
+    let messages = messages.into_iter().map(Bytes::copy_from_slice);
+    let messages = match path.ends_with("/SubmitTask") {
+        true => messages.map(short).collect(),
+        false => messages.collect(),
+    };
     WORLD.with_borrow_mut(|world| {
         let world_of = world.get_or_insert_with(World::new);
-        let path = world_of.paths[usize::from(*method) % world_of.paths.len()].clone();
-        if path.ends_with("/SubmitTask") {
-            messages = messages.into_iter().map(short).collect();
-        }
-        let status = world_of.call(&path, messages);
+        let status = world_of.call(path, messages);
         // What tonic says of bytes that are no such message, and of no message.
         let undecoded = ["failed to decode Protobuf message", "Missing request message"];
         let undecoded = undecoded.iter().any(|said| status.message().starts_with(said));
@@ -165,4 +157,5 @@ fuzz_target!(init: automerge_panics::allow(), |bytes: &[u8]| {
             *world = None;
         }
     });
+    Corpus::Keep
 });
