@@ -2,6 +2,9 @@
 //! changes in the store. Whoever has it open shares one copy in memory: a change
 //! is durable before that copy has it, and nobody is given anything but what
 //! that copy has.
+//!
+//! Changes are taken whole or not at all, and only if the document can be saved,
+//! loaded and given to others with them.
 
 use std::{
     collections::HashMap,

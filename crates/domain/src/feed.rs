@@ -1,5 +1,8 @@
 //! Reading a stream by cursor, from any sequence that is left and on for as
 //! long as there is more to come.
+//!
+//! A reader never passes what it has not seen: when that is no longer kept, the
+//! reader gets the first sequence that is.
 
 use std::{
     collections::VecDeque,

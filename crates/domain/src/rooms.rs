@@ -2,6 +2,9 @@
 //! each member reads it at its own pace by a cursor: everyone hears the same
 //! events in the same order, nobody waits for a slow member, and what was said
 //! is there after a restart. Who is in a room is known only while it lasts.
+//!
+//! When events that a member has not heard are no longer kept, its stream ends with
+//! an error (`FELL_BEHIND`) and never skips them.
 
 use std::{
     collections::HashMap,

@@ -6,6 +6,9 @@
 //! of its writes or none and answers when they are durable. A broker or a
 //! distributed store has the same four verbs: append with an expected sequence,
 //! read from a sequence, wait for more, compare and set.
+//!
+//! A command, a post, a batch and an upload take effect once: the client chooses an
+//! id for each, and one commit has the id together with the effect.
 
 #[cfg(test)]
 pub(crate) mod failing;

@@ -1,4 +1,7 @@
 //! The files behind uploads and content. All of it blocks.
+//!
+//! Content stands under its checksum only when it is whole: it is checked and
+//! fsynced, then renamed, then the directory is fsynced.
 
 use std::{
     io::{self, Read as _, Seek as _, SeekFrom, Write as _},

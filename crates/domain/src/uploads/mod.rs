@@ -6,6 +6,9 @@
 //! over. Content is what an upload became whose size and checksum are the
 //! declared ones. It never changes. A name stands for the newest content that
 //! was uploaded under it.
+//!
+//! `committed_size` never counts a byte that was not fsynced, and two attempts
+//! never write to one upload.
 
 mod disk;
 #[cfg(any(test, feature = "fuzzing"))]
