@@ -6,10 +6,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use grpc_wire::Mode;
 use regex::Regex;
 use test_support::BlockingServer as Server;
 
-use crate::Called as _;
+use crate::{Called as _, client, server};
 
 const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
 
@@ -41,6 +42,43 @@ fn the_console_blocks_of_the_documents_are_true() {
         }
         pretty_equal(&expected, &shown, command);
     }
+}
+
+/// The lines of the blocks of `sh` that start one of the programs, also by a recipe:
+/// the name, and the arguments.
+fn commands(text: &str) -> impl Iterator<Item = (&str, String)> {
+    let blocks = text.split("```sh\n").skip(1).map(|block| block.split("```").next().unwrap());
+    blocks.flat_map(str::lines).filter_map(|line| {
+        let command = line.split(['#', '|', ';']).next().unwrap().trim();
+        let (program, arguments) = match command.strip_prefix("just ") {
+            Some(recipe) => match recipe.split_once(' ').unwrap_or((recipe, "")) {
+                ("server", arguments) => ("fourmodes-server", arguments),
+                ("tour" | "check" | "measure", _) => ("fourmodes", recipe),
+                (mode, _) if Mode::ALL.iter().any(|it| it.name() == mode) => ("fourmodes", recipe),
+                _ => return None,
+            },
+            None => command.split_once(' ').filter(|(program, _)| program.starts_with("fourmodes"))?,
+        };
+        Some((program, arguments.replace(" ID", " 7c0d6a3f-9c7e-4d53-8a1c-2f5b7f0e1d42")))
+    })
+}
+
+#[test]
+fn the_programs_know_the_commands_of_the_documents() {
+    let texts: String = documents().map(|path| fs::read_to_string(path).unwrap()).collect();
+    let mut known = 0;
+    for (program, arguments) in commands(&texts) {
+        // What is before `--help` is parsed.
+        let command = format!("{arguments} --help");
+        match program {
+            "fourmodes-server" => server(&command),
+            _ => client(&command),
+        }
+        .run()
+        .ok();
+        known += 1;
+    }
+    assert!(known >= 50, "only {known} commands");
 }
 
 #[test]
