@@ -11,11 +11,13 @@ WORKDIR /source
 COPY . .
 RUN cargo build --release --locked -p server -p client && mkdir /data
 
-# libc, the CAs of the platform and a user without rights: no shell, no package manager.
-FROM gcr.io/distroless/cc-debian12:nonroot
+FROM debian:bookworm-slim
+# The client of the health check trusts the platform's CAs.
+RUN apt-get update && apt-get install --yes --no-install-recommends ca-certificates && rm -r /var/lib/apt/lists/*
 COPY --from=build /source/target/release/fourmodes-server /source/target/release/fourmodes /usr/local/bin/
 # A new volume takes the owner of the directory that it covers.
-COPY --from=build --chown=nonroot:nonroot /data /data
+COPY --from=build --chown=65532:65532 /data /data
+USER 65532:65532
 
 ENV FOURMODES_LISTEN=0.0.0.0:50051 FOURMODES_DATA_DIR=/data
 VOLUME /data
