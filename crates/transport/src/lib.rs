@@ -1,6 +1,6 @@
 //! How a client reaches a gRPC server, and what it means when a call breaks.
 //!
-//! A [`Connector`] knows what all connections have in common. It [dials](dial) the
+//! A [`Connector`] knows what all connections have in common. It [dials](dial()) the
 //! server's address, puts [TLS](Tls) on the socket where the address says so, and
 //! speaks HTTP/2 over it. Its [`Channel`] is what generated clients call by. What
 //! goes wrong on the way or on a call is a [`CallError`].
