@@ -24,7 +24,7 @@ use std::{
 use world::{Address, Server, number};
 
 /// Something that works for as long as the server is killed and started.
-trait Worker {
+trait Worker: Send {
     fn name(&self) -> String;
     /// Counts what was acknowledged so far.
     fn progress(&self) -> u64;
@@ -138,8 +138,13 @@ fn everyone_works(workers: &[Box<dyn Worker>], before: &[u64]) {
 }
 
 fn check(workers: Vec<Box<dyn Worker>>, server: &Server) {
-    for worker in workers {
-        println!("{}: {} acknowledged", worker.name(), worker.progress());
-        worker.check(server);
-    }
+    // At once: who waits for its turn goes on working meanwhile.
+    std::thread::scope(|scope| {
+        for worker in workers {
+            scope.spawn(move || {
+                println!("{}: {} acknowledged", worker.name(), worker.progress());
+                worker.check(server);
+            });
+        }
+    });
 }
