@@ -1,9 +1,10 @@
 //! A client for gRPC's four communication modes.
 //!
-//! What the user says (`cli`) becomes what the program may rely on (`config`);
-//! `connect` opens a channel, `session` has it at hand and replaces it when it is
-//! lost, `modes` make the calls, and everything that happens on them goes by way
-//! of the `timeline` to its renderers.
+//! What the user says (`cli`, `options`) becomes what the program may rely on
+//! (`config`). `scenarios` make the calls, each in its file; `session` has the
+//! channel for them and replaces it when it is lost; everything that happens on
+//! the channel goes by way of the `timeline` to its renderers. `tour` shows the
+//! scenarios one after the other.
 
 mod bar;
 mod cli;
@@ -11,19 +12,20 @@ mod commands;
 mod config;
 mod failure;
 mod lines;
-mod modes;
-mod part;
-mod readings;
+mod options;
 mod run;
+mod scenario;
+mod scenarios;
 mod session;
 mod show;
 mod stop;
-mod working_copy;
+mod tour;
+mod values;
 
 /// What `fuzz/` calls.
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing {
-    pub use crate::readings::readings;
+    pub use crate::scenarios::client_streaming::readings::input::readings;
 }
 pub use cli::Cli;
 pub use run::run;
@@ -32,7 +34,7 @@ pub use run::run;
 #[must_use]
 #[tokio::main]
 pub async fn main() -> std::process::ExitCode {
-    let cli = <Cli as clap::Parser>::parse();
+    let cli = Cli::read(std::env::args_os()).unwrap_or_else(|usage| usage.exit());
     shared_process::log_to_stderr(tracing_subscriber::filter::LevelFilter::WARN);
     run(cli).await
 }

@@ -8,7 +8,7 @@ use std::{
 use indicatif::ProgressBar;
 use timeline::{Json, Mermaid, Renderer, Text, Timeline};
 
-use crate::{cli::Output, config::Config, failure::Failure};
+use crate::{config::Config, failure::Failure, options::Output};
 
 /// # Errors
 ///

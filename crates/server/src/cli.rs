@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use clap::{Arg, Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
+use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use etcetera::{BaseStrategy as _, choose_base_strategy};
 use grpc_wire::Mode;
 use shared_process::{at_least_one, duration};
@@ -70,22 +70,16 @@ pub struct Cli {
 }
 
 impl Cli {
-    /// What this process was called with. The options of serving are global, so
-    /// that they may also stand behind a mode; the help of `certs` is without
-    /// them, as they mean nothing to it.
+    /// What this process was called with.
     #[must_use]
     pub fn of_this_process() -> Self {
-        let mut command = Self::command();
-        command.build();
-        let own = |option: Arg| {
-            let is_global = option.is_global_set();
-            option.hide(is_global)
-        };
-        let mut command = command.mut_subcommand("certs", |certs| certs.mut_args(own));
+        let mut command = shared_process::readable(Self::command(), HINT);
         let matches = command.get_matches_mut();
         Self::from_arg_matches(&matches).unwrap_or_else(|error| error.format(&mut command).exit())
     }
 }
+
+const HINT: &str = "Options of the server, such as --listen: fourmodes-server --help";
 
 /// What to do: serve, or make certificates for it.
 #[derive(Debug, Subcommand)]
@@ -142,15 +136,13 @@ pub struct StateOptions {
 /// What to serve: one mode, or all.
 #[derive(Debug, Clone, Copy, Subcommand)]
 pub enum Modes {
-    /// One request, one response: multiply, status, files, submit, task,
-    /// cancel, the tutorial's Greeter
+    /// One request, one response
     Unary,
-    /// One request, many responses: quotes, download, system, task, log, the
-    /// tutorial's StreamService
+    /// One request, many responses
     ServerStreaming,
-    /// Many requests, one response: readings, upload
+    /// Many requests, one response
     ClientStreaming,
-    /// Many requests, many responses: chat, sync
+    /// Many requests, many responses
     BidiStreaming,
     /// All four
     All,

@@ -1,6 +1,7 @@
 //! What the server and the client do alike, whatever they serve: logs, signals,
-//! durable names of files, numbers of bytes, CPU time, and which characters people
-//! can see.
+//! durable names of files, numbers of bytes, CPU time, command lines, and which characters people can see.
+
+mod command_line;
 
 use std::{
     fs::{self, File},
@@ -11,6 +12,8 @@ use std::{
 
 use bytesize::ByteSize;
 use tracing_subscriber::{EnvFilter, filter::LevelFilter, fmt};
+
+pub use self::command_line::readable;
 
 /// These say something about each frame at `debug`, and so are heard at that
 /// level only when `RUST_LOG` names them.

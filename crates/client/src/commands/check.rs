@@ -1,47 +1,78 @@
-//! `check`: looks at the path to a server.
+//! `check`: its options, and what they ask of a path.
 
-use std::process::ExitCode;
+use std::{process::ExitCode, time::Duration};
 
-use check::{Output, Request, Run};
+use check::{Group, Request, Run};
+use clap::Args;
 
 use crate::{
-    cli,
-    config::{self, Config},
+    config::Config,
     failure::Failure,
+    options::{Options, Output},
     stop::stop,
+    values::{deadline, trimmed},
 };
 
-/// Until it is done, the time is over, or the user has had enough.
-pub(crate) async fn check(config: &Config, wanted: &config::Check) -> ExitCode {
-    let output = match config.output {
-        cli::Output::Text => Output::Text { quiet: config.quiet },
-        cli::Output::Json => Output::Json,
-        cli::Output::Junit => Output::Junit,
-    };
-    let stop = match stop(config.deadline) {
-        Ok(stop) => stop,
-        Err(failure) => return failure.report(&config.tried()),
-    };
-    let mut run = Run::new(
-        Request {
-            server: config.server(),
-            connector: config.connector.clone(),
-            only: wanted.only.clone(),
-            idle: wanted.idle,
-            standard: wanted.standard,
-        },
-        output,
-    );
-    let ended = tokio::select! {
-        biased;
-        failure = stop => Err(failure),
-        ended = run.look() => ended.map_err(Failure::from),
-    };
-    let told = run.finish(ended.as_ref().err().map(Failure::failed));
-    match ended.and_then(|()| told.map_err(|error| Failure::unwritten(&error))) {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
-        Err(failure) => failure.report(&config.tried()),
+/// Look whether the path to a server carries all four modes, and say what to change
+///
+/// One line a check, as it ends. What the path does shows best with a Four
+/// Modes server at its end; it serves the probes that the checks call.
+/// Nothing is tried again, and every check ends in bounded time.
+#[derive(Debug, Args)]
+pub(crate) struct Check {
+    /// The server, or what is before it [default: the one of --server]
+    #[arg(value_name = "URL", value_parser = trimmed)]
+    url: Option<String>,
+    /// Only the checks of this group; may be given several times
+    #[arg(long, value_delimiter = ',', value_name = "GROUP")]
+    only: Vec<Group>,
+    /// Look as well whether a stream lives for so long, such as 60s: one that is
+    /// silent, and one that is not
+    #[arg(long, value_name = "DURATION", value_parser = deadline, allow_hyphen_values = true)]
+    idle: Option<Duration>,
+    /// Call `grpc.testing.TestService` alone, which servers in every language
+    /// have; what it cannot tell is left out
+    #[arg(long)]
+    standard: bool,
+}
+
+impl Check {
+    /// Checks until it is done, the time is over, or the user has had enough.
+    ///
+    /// # Errors
+    ///
+    /// When the options make no sense.
+    pub(crate) async fn run(self, options: Options) -> Result<ExitCode, String> {
+        let Self { url, only, idle, standard } = self;
+        let config = Config::at(url, options)?;
+        if config.servers.len() > 1 {
+            return Err("check looks at one path: name one server".to_owned());
+        }
+        if config.diagram.is_some() {
+            return Err("check draws no diagram: leave --diagram out".to_owned());
+        }
+        let output = match config.output {
+            Output::Text => check::Output::Text { quiet: config.quiet },
+            Output::Json => check::Output::Json,
+            Output::Junit => check::Output::Junit,
+        };
+        let stop = match stop(config.deadline) {
+            Ok(stop) => stop,
+            Err(failure) => return Ok(failure.report(&config.tried("check"))),
+        };
+        let (server, connector) = (config.server(), config.connector.clone());
+        let mut run = Run::new(Request { server, connector, only, idle, standard }, output);
+        let ended = tokio::select! {
+            biased;
+            failure = stop => Err(failure),
+            ended = run.look() => ended.map_err(Failure::from),
+        };
+        let told = run.finish(ended.as_ref().err().map(Failure::failed));
+        Ok(match ended.and_then(|()| told.map_err(|error| Failure::unwritten(&error))) {
+            Ok(true) => ExitCode::SUCCESS,
+            Ok(false) => ExitCode::FAILURE,
+            Err(failure) => failure.report(&config.tried("check")),
+        })
     }
 }
 

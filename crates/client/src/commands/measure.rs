@@ -1,56 +1,161 @@
-//! `measure`: what a message costs in each pattern, on the path to a server.
+//! `measure`: its options, and what they ask for.
 
-use std::process::ExitCode;
+use std::{path::PathBuf, process::ExitCode, time::Duration};
 
-use measure::{Error, Output, Request, Run};
+use clap::Args;
+use measure::{Amount, Error, Pattern, Request, Run};
 use timeline::Stage;
 
 use crate::{
-    cli,
-    config::{Config, Measure},
+    config::Config,
     failure::Failure,
+    options::{Options, Output},
     stop::stop,
+    values::{duration, trimmed},
 };
 
-/// Until it is done, the time is over, or the user has had enough.
-pub(crate) async fn measure(config: &Config, wanted: &Measure) -> ExitCode {
-    let output = match config.output {
-        cli::Output::Json => Output::Json,
-        // There is no report of this in JUnit's form.
-        cli::Output::Text | cli::Output::Junit => Output::Text { quiet: config.quiet },
-    };
-    let stop = match stop(config.deadline) {
-        Ok(stop) => stop,
-        Err(failure) => return failure.report(&config.tried()),
-    };
-    let mut run = Run::new(
-        Request {
-            server: config.server(),
-            connector: config.connector.clone(),
-            only: wanted.only.clone(),
-            amount: wanted.amount,
-            size: wanted.size,
-            concurrency: wanted.concurrency,
-            connections: wanted.connections,
-            rate: wanted.rate,
-            warmup: wanted.warmup,
-            plot: wanted.plot.clone(),
-        },
-        output,
-    );
-    let ended = tokio::select! {
-        biased;
-        failure = stop => Err(failure),
-        ended = run.measure() => ended.map_err(Failure::from),
-    };
-    let tried = match run.during() {
-        Some(during) => format!("{}, {during}", config.tried()),
-        None => config.tried(),
-    };
-    let told = run.finish(ended.as_ref().err().map(Failure::failed));
-    match ended.and(told.map_err(Failure::from)) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => failure.report(&tried),
+/// Measure what a message costs in each way that gRPC has, and say which one to take
+///
+/// The same job in each way: to deliver messages and to know that they have
+/// arrived, and to receive them. The server has to be a Four Modes server.
+#[derive(Debug, Args)]
+pub(crate) struct Measure {
+    /// The server, or what is before it [default: the one of --server]
+    #[arg(value_name = "URL", value_parser = trimmed)]
+    url: Option<String>,
+    /// Only this way; may be given several times
+    #[arg(long, value_delimiter = ',', value_name = "WAY")]
+    only: Vec<Pattern>,
+    /// How many messages each way [default: as many as pass in --duration]
+    #[arg(
+        long,
+        value_name = "N",
+        value_parser = clap::value_parser!(u64).range(1..=1_000_000_000_000),
+        allow_negative_numbers = true,
+        conflicts_with = "duration"
+    )]
+    messages: Option<u64>,
+    /// How long each way, from 50ms on; a warm-up comes before it
+    #[arg(
+        long,
+        default_value = "1s",
+        value_name = "DURATION",
+        value_parser = measurable,
+        allow_hyphen_values = true
+    )]
+    duration: Duration,
+    /// How long a message is, up to 16MiB. A server takes 64 KiB by unary calls
+    /// and 4 MiB by streams, unless it was told otherwise
+    #[arg(
+        long,
+        default_value = "128",
+        value_name = "SIZE",
+        value_parser = message_size,
+        allow_hyphen_values = true
+    )]
+    size: u64,
+    /// How many messages are in flight at the same time, over all connections, where
+    /// it is not one at a time. A server takes 100 calls at a time on a connection
+    #[arg(
+        long,
+        default_value_t = 64,
+        value_name = "K",
+        value_parser = clap::value_parser!(u32).range(1..=100_000),
+        allow_negative_numbers = true
+    )]
+    concurrency: u32,
+    /// How many connections, each with a stream of its own, where it is not one at a time
+    #[arg(
+        long,
+        default_value_t = 1,
+        value_name = "C",
+        value_parser = clap::value_parser!(u32).range(1..=1000),
+        allow_negative_numbers = true
+    )]
+    connections: u32,
+    /// Send so many messages a second, each at its time, whatever has become of those
+    /// before; times count from then on [default: as fast as they are answered or taken]
+    #[arg(
+        long,
+        value_name = "N",
+        value_parser = clap::value_parser!(u64).range(1..=10_000_000),
+        allow_negative_numbers = true
+    )]
+    rate: Option<u64>,
+    /// How long each way is used before it is measured
+    #[arg(
+        long,
+        default_value = "200ms",
+        value_name = "DURATION",
+        value_parser = duration,
+        allow_hyphen_values = true
+    )]
+    warmup: Duration,
+    /// Also draw it
+    #[arg(long, value_name = "FILE.svg")]
+    plot: Option<PathBuf>,
+}
+
+impl Measure {
+    /// Measures until it is done, the time is over, or the user has had enough.
+    ///
+    /// # Errors
+    ///
+    /// When the options make no sense.
+    pub(crate) async fn run(self, options: Options) -> Result<ExitCode, String> {
+        let config = Config::at(self.url, options)?;
+        if config.servers.len() > 1 {
+            return Err("measure looks at one path: name one server".to_owned());
+        }
+        if config.diagram.is_some() {
+            return Err("measure draws no diagram: leave --diagram out, or use --plot".to_owned());
+        }
+        if config.output == Output::Junit {
+            return Err("--output junit is for check alone; use json".to_owned());
+        }
+        let connections = self.connections;
+        if self.concurrency < connections {
+            return Err(format!(
+                "--connections {connections} needs --concurrency {connections} or more: some connections would be idle"
+            ));
+        }
+        let output = match config.output {
+            Output::Json => measure::Output::Json,
+            Output::Text | Output::Junit => measure::Output::Text { quiet: config.quiet },
+        };
+        let stop = match stop(config.deadline) {
+            Ok(stop) => stop,
+            Err(failure) => return Ok(failure.report(&config.tried("measure"))),
+        };
+        let mut run = Run::new(
+            Request {
+                server: config.server(),
+                connector: config.connector.clone(),
+                only: self.only,
+                amount: self.messages.map_or(Amount::Duration(self.duration), Amount::Messages),
+                size: self.size,
+                concurrency: self.concurrency as usize,
+                connections: connections as usize,
+                rate: self.rate,
+                warmup: self.warmup,
+                plot: self.plot,
+            },
+            output,
+        );
+        let ended = tokio::select! {
+            biased;
+            failure = stop => Err(failure),
+            ended = run.measure() => ended.map_err(Failure::from),
+        };
+        let tried = match run.during() {
+            Some(during) => format!("{}, {during}", config.tried("measure")),
+            None => config.tried("measure"),
+        };
+        let told = run.finish(ended.as_ref().err().map(Failure::failed));
+        Ok(match ended.and(told.map_err(Failure::from)) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(failure) => failure.report(&tried),
+        })
     }
 }
 
@@ -64,5 +169,22 @@ impl From<Error> for Failure {
             Error::Plot { file, error } => Self::output(&file.display().to_string(), &error),
             Error::CutShort(error) => Self::cut_short(&error),
         }
+    }
+}
+
+/// A shorter time has too few messages in it to say anything.
+fn measurable(text: &str) -> Result<Duration, String> {
+    const SHORTEST: Duration = Duration::from_millis(50);
+    match duration(text)? {
+        enough if enough >= SHORTEST => Ok(enough),
+        _ => Err("measure for 50ms at least".to_owned()),
+    }
+}
+
+fn message_size(text: &str) -> Result<u64, String> {
+    const LARGEST: u64 = 16 << 20;
+    match shared_process::bytes(text)? {
+        size if (1..=LARGEST).contains(&size) => Ok(size),
+        size => Err(format!("{size} bytes are not from 1 to 16MiB, the most that a server sends at once")),
     }
 }

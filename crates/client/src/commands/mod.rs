@@ -1,7 +1,5 @@
-//! The commands that are no scenario, a thin file each: what the user said becomes a
-//! request to the library that does the work.
+//! The commands that are no scenario, a thin file each: the options, and the request
+//! that they become to the library that does the work.
 
-mod check;
-mod measure;
-
-pub(crate) use self::{check::check, measure::measure};
+pub(crate) mod check;
+pub(crate) mod measure;

@@ -11,7 +11,6 @@ use std::{
 };
 
 use bytes::Bytes;
-use clap::Parser as _;
 use http_body::Frame;
 use http_body_util::StreamBody;
 use shared_proto::{
@@ -35,9 +34,10 @@ use tonic_health::{ServingStatus, server::HealthReporter};
 use super::Session;
 use crate::{
     cli::Cli,
-    config::{Config, Job},
+    config::Config,
     failure::Failure,
-    modes::client_streaming::upload,
+    scenario::Scenario as _,
+    scenarios::client_streaming::upload::{self, Upload},
     show,
 };
 
@@ -156,9 +156,9 @@ async fn session(servers: &[&Server]) -> Session {
 
 async fn session_for(deadline: &str, servers: &[&Server]) -> Session {
     let servers: Vec<_> = servers.iter().map(|server| server.address.to_string()).collect();
-    let arguments = format!("client -q --deadline {deadline} --server {} unary status", servers.join(","));
-    let cli = Cli::try_parse_from(arguments.split(' ')).unwrap();
-    let config = Config::new(cli.options, Job::try_from(cli.command).unwrap()).unwrap();
+    let arguments = format!("fourmodes -q --deadline {deadline} --server {} unary status", servers.join(","));
+    let cli = Cli::read(arguments.split(' ')).unwrap();
+    let config = Config::of_calls(cli.options).unwrap();
     Session::open(&config, &show::timeline(&config).unwrap()).await.unwrap()
 }
 
@@ -315,8 +315,8 @@ async fn streams_that_nobody_reads_hold_up_no_unary_call() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("file");
     std::fs::write(&file, vec![7; 2 << 20]).unwrap();
-    let plan = upload::Plan::new(&file, None, 256 << 10).unwrap();
-    upload::upload(&session, &plan, &mut upload::Upload::default()).await.unwrap();
+    let upload = Upload { file, name: None, chunk: 256 << 10 };
+    upload.run(&session, &mut upload::Report::default()).await.unwrap();
     // More than the window of a connection takes, and each more than a stream's.
     let mut unread = Vec::new();
     for _ in 0..32 {

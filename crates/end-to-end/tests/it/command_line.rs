@@ -1,4 +1,9 @@
-use crate::client;
+use clap::Command;
+use client::Cli;
+use grpc_wire::Mode;
+use test_support::BlockingServer as Server;
+
+use crate::{Called as _, client};
 
 fn help(arguments: &str) -> String {
     let ended = client(arguments).env("COLUMNS", "100").run().ok();
@@ -20,24 +25,79 @@ fn help_of_each_mode() {
 }
 
 #[test]
-fn help_of_each_scenario() {
-    for scenario in [
-        "unary multiply",
-        "unary submit",
-        "unary submit primes",
-        "server-streaming quotes",
-        "server-streaming log",
-        "server-streaming system",
-        "server-streaming download",
-        "client-streaming readings",
-        "client-streaming upload",
-        "bidi-streaming chat",
-        "check",
-        "measure",
-    ] {
-        let name = scenario.replace(' ', "_");
-        insta::assert_snapshot!(format!("help_of_{name}"), help(&format!("{scenario} --help")));
+fn help_of_what_is_no_scenario() {
+    for command in ["check", "measure"] {
+        insta::assert_snapshot!(format!("help_of_{command}"), help(&format!("{command} --help")));
     }
+}
+
+/// `UPDATE_DOCS=1` writes it there.
+#[test]
+fn the_documentation_has_the_help_of_each_scenario() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/scenarios.md");
+    let documented = std::fs::read_to_string(path).unwrap();
+    let mut text = documented.clone();
+    let whole = Cli::readable();
+    for mode in Mode::ALL {
+        let mut commands = subcommands(mode.name(), whole.find_subcommand(mode.name()).unwrap());
+        while let Some((name, command)) = commands.pop() {
+            let block = format!("```help {name}\n");
+            let begin = text.find(&block).unwrap_or_else(|| panic!("docs/scenarios.md has no {block}"));
+            let begin = begin + block.len();
+            let end = begin + text[begin..].find("```").unwrap();
+            let help = client(&format!("{name} --help")).env("COLUMNS", "80").run().ok().stdout;
+            let help: String = help.lines().map(|line| format!("{}\n", line.trim_end())).collect();
+            text.replace_range(begin..end, &help);
+            commands.extend(subcommands(&name, command));
+        }
+    }
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        return std::fs::write(path, text).unwrap();
+    }
+    for (documented, shown) in documented.lines().zip(text.lines()) {
+        assert_eq!(documented, shown, "docs/scenarios.md is not as --help; UPDATE_DOCS=1 writes it anew");
+    }
+    assert_eq!(documented.len(), text.len());
+}
+
+/// By their whole names.
+fn subcommands<'a>(name: &str, command: &'a Command) -> Vec<(String, &'a Command)> {
+    let below = command.get_subcommands().filter(|below| below.get_name() != "help");
+    below.map(|below| (format!("{name} {}", below.get_name()), below)).collect()
+}
+
+#[test]
+fn the_help_of_a_scenario_fits_on_a_screen() {
+    let help = client("unary multiply --help").env("COLUMNS", "80").run().ok().stdout;
+    assert!(help.lines().count() <= 24 && help.contains("fourmodes --help"), "{help}");
+}
+
+#[test]
+fn an_empty_variable_counts_as_unset() {
+    let server = Server::start();
+    let mut multiply = server.client("unary multiply 6 7 -q");
+    for name in
+        ["CA", "CERT", "KEY", "TOKEN", "TOKEN_FILE", "OUTPUT", "KEEPALIVE_INTERVAL", "KEEPALIVE_TIMEOUT"]
+    {
+        multiply = multiply.env(&format!("FOURMODES_{name}"), "");
+    }
+    assert_eq!(multiply.run().ok().stdout, "6 × 7 = 42\n");
+}
+
+#[test]
+fn tls_files_in_the_environment_are_for_servers_with_tls() {
+    let server = Server::start();
+    let multiply = || server.client("unary multiply 6 7 -q").env("FOURMODES_CA", "/nowhere/ca.pem");
+    assert_eq!(multiply().env("FOURMODES_CERT", "cert.pem").run().ok().stdout, "6 × 7 = 42\n");
+    multiply().args("--cert cert.pem").run().failed(2, &["--cert", "https://"]);
+}
+
+#[test]
+fn options_of_a_scenario_do_not_come_from_the_environment() {
+    let server = Server::start();
+    let quotes = server.client("server-streaming quotes --interval 0s -q --output json");
+    let quotes = quotes.env("FOURMODES_COUNT", "3").env("FOURMODES_DELIVERY", "nonsense");
+    assert_eq!(quotes.run().ok().result()["value"]["count"], 10);
 }
 
 #[test]

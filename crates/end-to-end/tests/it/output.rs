@@ -23,27 +23,20 @@ fn text_goes_without_colour_where_there_is_no_terminal() {
 fn quiet_leaves_the_result_alone() {
     let server = Server::start();
     assert_eq!(server.client("unary multiply 6 7 -q").run().ok().stdout, "6 × 7 = 42\n");
-    assert_eq!(
-        server.client("unary multiply 6 7").env("FOURMODES_QUIET", "1").run().ok().stdout,
-        "6 × 7 = 42\n"
-    );
     let json = server.client("-q --output json unary multiply 6 7").run().ok();
     assert_eq!(json.json().len(), 1);
     assert_eq!(json.result()["value"]["product"], 42);
 }
 
 #[test]
-fn options_come_from_the_environment_as_well() {
+fn options_that_describe_an_environment_come_from_it_as_well() {
     let server = Server::start();
     let ended = client("unary multiply 6 7")
         .env("FOURMODES_SERVER", &server.url)
         .env("FOURMODES_OUTPUT", "json")
-        .env("FOURMODES_DEADLINE", "9s")
         .run()
         .ok();
-    let timeout = ended.json()[1]["metadata"]["grpc-timeout"].as_str().unwrap().to_owned();
-    let microseconds: u32 = timeout.strip_suffix('u').unwrap().parse().unwrap();
-    assert!((6_000_000..=9_000_000).contains(&microseconds), "{timeout}");
+    assert_eq!(ended.result()["value"]["product"], 42);
 }
 
 #[test]

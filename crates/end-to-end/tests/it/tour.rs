@@ -49,3 +49,31 @@ fn two_clients_have_two_connections() {
     // In a room, and at a document.
     assert_eq!(clients, ["client", "ana", "ben", "ana", "ben"]);
 }
+
+#[test]
+fn the_tour_leaves_alone_what_people_have_on_the_server() {
+    let server = Server::start();
+    let deliver = || {
+        let readings = server.client("client-streaming readings - --output json -q");
+        let table = "device,time,value\nkitchen,0,21\ncellar,0,12\n";
+        let value = readings.args("--producer once").stdin(table).run().ok().result()["value"].clone();
+        value["devices"].clone()
+    };
+    let files = || server.client("unary files --output json -q").run().ok().result()["value"].clone();
+    let before = (deliver(), files());
+    for _ in 0..2 {
+        server.client("tour -q").run().ok();
+    }
+    assert_eq!((deliver(), files()), before);
+    assert_eq!(before.0.as_array().unwrap().len(), 2);
+}
+
+#[test]
+fn a_call_that_the_demonstration_cancels_has_ended_when_it_says_so() {
+    let server = Server::start();
+    let result = server.client("server-streaming --output json").run().ok().result();
+    let steps = result["value"]["modes"][0]["steps"].as_array().unwrap().clone();
+    let cancelled = steps.iter().find(|step| step["shown"].as_str().unwrap().contains("cancelled")).unwrap();
+    assert!(cancelled["shown"].as_str().unwrap().contains("the server has ended the call"), "{cancelled}");
+    assert_eq!(server.status(Mode::ServerStreaming).calls_open, 0);
+}

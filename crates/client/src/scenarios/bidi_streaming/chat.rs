@@ -1,0 +1,98 @@
+//! A conversation that survives the connection.
+//!
+//! What is posted is kept until the server has accepted it, and posted again
+//! under the same id after a loss; what is heard goes on after the last event.
+
+pub(crate) mod call;
+mod member;
+mod typed;
+
+use std::{
+    fmt,
+    io::{self, IsTerminal as _},
+};
+
+use clap::Args;
+use serde::Serialize;
+use shared_proto::fourmodes::v1::RoomEvent;
+use timeline::words::{counted, printable};
+
+use self::{call::Since, member::Member, typed::lines_of_stdin};
+use crate::{failure::Failure, scenario::Scenario, session::Session};
+
+/// Talk in a room: each line of standard input is a post, its end leaves
+#[derive(Debug, Args)]
+pub(crate) struct Chat {
+    /// Which room; it opens with its first member
+    #[arg(long, allow_hyphen_values = true)]
+    room: String,
+    /// Under which name; nobody else in the room may have it
+    #[arg(long, allow_hyphen_values = true)]
+    name: String,
+    /// How much to hear of what was said before, in events
+    #[arg(long, default_value_t = 20, value_name = "N")]
+    history: u64,
+    /// Hear everything after this event, by its number; 0 from the beginning
+    #[arg(long, value_name = "N", conflicts_with = "history")]
+    after_sequence: Option<u64>,
+}
+
+#[derive(Debug, Default, Serialize)]
+pub(crate) struct Report {
+    room: String,
+    name: String,
+    /// Events of the room that were heard, the own ones too.
+    heard: u64,
+    /// Own posts that the server has accepted.
+    posted: u64,
+    /// Own posts that it may not have.
+    unaccepted: u64,
+    last_sequence: u64,
+    /// Sequences that were left out.
+    gaps: u64,
+    /// Sequences that came again.
+    duplicates: u64,
+}
+
+impl Scenario for Chat {
+    type Report = Report;
+
+    async fn run(&self, session: &Session, report: &mut Report) -> Result<(), Failure> {
+        (report.room, report.name) = (self.room.clone(), self.name.clone());
+        if io::stdin().is_terminal() {
+            session.note("Each line that you type is a post; Ctrl-D leaves the room.");
+        }
+        let since = self.after_sequence.map_or(Since::History(self.history), Since::After);
+        let mut member = Member::new(report, since, lines_of_stdin());
+        session.resuming(async || member.converse(session).await).await
+    }
+}
+
+impl Report {
+    fn hear(&mut self, event: &RoomEvent) {
+        if event.sequence <= self.last_sequence {
+            self.duplicates += 1;
+            return;
+        }
+        if self.heard > 0 {
+            self.gaps += event.sequence - self.last_sequence - 1;
+        }
+        self.last_sequence = event.sequence;
+        self.heard += 1;
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.heard == 0 {
+            return Ok(());
+        }
+        let (posted, heard) = (counted(self.posted, "post"), counted(self.heard, "event"));
+        write!(f, "{} in {}: {posted}, {heard} heard", printable(&self.name), printable(&self.room))?;
+        write!(f, ", {}, {}", counted(self.gaps, "gap"), counted(self.duplicates, "duplicate"))?;
+        match self.unaccepted {
+            0 => Ok(()),
+            unaccepted => write!(f, "\n{} not accepted", counted(unaccepted, "post")),
+        }
+    }
+}

@@ -1,0 +1,4 @@
+//! Many requests, many responses, neither waits.
+
+pub(crate) mod chat;
+pub(crate) mod sync;

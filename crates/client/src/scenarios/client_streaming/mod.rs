@@ -1,0 +1,4 @@
+//! Many requests, one response.
+
+pub(crate) mod readings;
+pub(crate) mod upload;

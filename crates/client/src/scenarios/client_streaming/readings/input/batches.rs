@@ -1,0 +1,107 @@
+//! Rows on their way into numbered batches of one device each.
+
+use std::{collections::HashMap, mem};
+
+use serde::Serialize;
+use shared_proto::fourmodes::v1::Reading;
+
+/// How many rows go into one batch. Part of what [`PRODUCER`](super::PRODUCER)
+/// stands for.
+pub(super) const BATCH: usize = 512;
+/// How many rows of all devices wait for their batches to fill; likewise.
+const HELD: usize = 65_536;
+/// How many devices an input may have; likewise.
+pub(super) const DEVICES: usize = 10_000;
+
+/// Some rows.
+#[derive(Debug, Default)]
+pub(in super::super) struct Portion {
+    pub(in super::super) batches: Vec<Batch>,
+    /// What is no reading.
+    pub(in super::super) refused: Vec<Refused>,
+}
+
+/// Readings of one device.
+#[derive(Debug, Clone, PartialEq)]
+pub(in super::super) struct Batch {
+    pub(in super::super) device: String,
+    /// From 1 for each device.
+    pub(in super::super) sequence: u64,
+    pub(in super::super) readings: Vec<Reading>,
+}
+
+/// A row that does not count.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(in super::super) struct Refused {
+    pub(in super::super) line: u64,
+    pub(in super::super) reason: String,
+}
+
+/// Rows on their way into batches.
+#[derive(Default)]
+pub(super) struct Rows {
+    /// In the order in which they appeared.
+    devices: Vec<Device>,
+    places: HashMap<String, usize>,
+    /// Rows that are in no batch yet.
+    held: usize,
+    pub(super) ready: Portion,
+}
+
+struct Device {
+    name: String,
+    /// The last batch.
+    sequence: u64,
+    held: Vec<Reading>,
+}
+
+impl Rows {
+    pub(super) fn add(&mut self, device: &str, reading: Reading) {
+        let place = match self.places.get(device) {
+            Some(place) => *place,
+            None if self.devices.len() == DEVICES => {
+                let reason = format!("one device too many: an input may have {DEVICES}");
+                return self.refuse(reading.line, reason);
+            }
+            None => {
+                self.places.insert(device.to_owned(), self.devices.len());
+                self.devices.push(Device { name: device.to_owned(), sequence: 0, held: Vec::new() });
+                self.devices.len() - 1
+            }
+        };
+        let device = &mut self.devices[place];
+        device.held.push(reading);
+        self.held += 1;
+        if device.held.len() == BATCH {
+            self.held -= BATCH;
+            self.ready.batches.push(device.complete());
+        }
+    }
+
+    pub(super) fn refuse(&mut self, line: u64, reason: String) {
+        self.ready.refused.push(Refused { line, reason });
+    }
+
+    /// Whether so many wait that they should go as they are.
+    pub(super) fn is_full(&self) -> bool {
+        self.held >= HELD
+    }
+
+    pub(super) fn complete_all(&mut self) {
+        let waiting = self.devices.iter_mut().filter(|device| !device.held.is_empty());
+        self.ready.batches.extend(waiting.map(Device::complete));
+        self.held = 0;
+    }
+
+    pub(super) fn is_portion(&self) -> bool {
+        !self.ready.batches.is_empty() || self.ready.refused.len() >= BATCH
+    }
+}
+
+impl Device {
+    fn complete(&mut self) -> Batch {
+        self.sequence += 1;
+        let readings = mem::take(&mut self.held);
+        Batch { device: self.name.clone(), sequence: self.sequence, readings }
+    }
+}

@@ -1,0 +1,255 @@
+//! A log on the server, line by line, over whatever happens to it and to the
+//! connection.
+
+use std::fmt;
+
+use clap::Args;
+use indicatif::HumanBytes;
+use serde::Serialize;
+use shared_proto::fourmodes::v1::{
+    LogEdge, LogPosition, TailLogRequest, TailLogResponse,
+    server_streaming_service_client::ServerStreamingServiceClient, tail_log_request::Start,
+    tail_log_response::Event,
+};
+use timeline::words::{counted, printable};
+
+use crate::{
+    failure::Failure,
+    lines::LONGEST_LINE,
+    scenario::Scenario,
+    scenarios::{heartbeats::next, options::Count},
+    session::Session,
+};
+
+/// Follow a log file on the server, like `tail -F`
+///
+/// With --quiet the lines themselves go to stdout, as they come.
+#[derive(Debug, Args)]
+#[command(mut_arg("count", |count| count.default_value("0").help(COUNT)))]
+pub(crate) struct Log {
+    /// Path below the server's --log-root
+    file: String,
+    /// Where to begin: end, start, or a number of bytes to skip
+    #[arg(
+        long,
+        default_value = "end",
+        value_name = "PLACE",
+        value_parser = place,
+        allow_negative_numbers = true
+    )]
+    from: Place,
+    #[command(flatten)]
+    count: Count,
+}
+
+const COUNT: &str = "After how many lines to stop; 0 goes on until Ctrl-C";
+
+/// Where in a log to begin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    End,
+    Start,
+    Offset(u64),
+}
+
+fn place(text: &str) -> Result<Place, String> {
+    match text {
+        "end" => Ok(Place::End),
+        "start" => Ok(Place::Start),
+        number => {
+            let offset = number.parse().map(Place::Offset);
+            offset.map_err(|_| "write end, start, or a number of bytes such as 4096".to_owned())
+        }
+    }
+}
+
+#[derive(Debug, Default, Serialize)]
+pub(crate) struct Report {
+    file: String,
+    lines: u64,
+    /// Of these lines, with their ends.
+    bytes: u64,
+    rotations: u64,
+    truncations: u64,
+    /// Rotations that the server was too late for: what was in the file before
+    /// is missing.
+    missing: u64,
+    reconnects: u64,
+    /// Where the next line begins in the file that is read now: `--from` takes
+    /// it.
+    offset: u64,
+    /// What came after the last line that was told.
+    #[serde(skip)]
+    rest: Vec<u8>,
+    /// Whether there is such a log.
+    #[serde(skip)]
+    begun: bool,
+}
+
+impl Scenario for Log {
+    type Report = Report;
+
+    const NOT_DEMONSTRATED: Option<&'static str> =
+        Some("a server shows logs only where it was started with --log-root, and only those that are there");
+
+    async fn run(&self, session: &Session, report: &mut Report) -> Result<(), Failure> {
+        self.file.clone_into(&mut report.file);
+        let most = if self.count.count == 0 { u64::MAX } else { self.count.count };
+        let mut place = Some(match self.from {
+            Place::End => Start::Edge(LogEdge::End.into()),
+            Place::Start => Start::Edge(LogEdge::Start.into()),
+            Place::Offset(offset) => Start::Offset(offset),
+        });
+        let mut calls = 0;
+        let followed = session.resuming(async || {
+            report.reconnects = calls;
+            calls += 1;
+            let mut client = ServerStreamingServiceClient::new(session.channel());
+            let request = session.request(TailLogRequest { file: self.file.clone(), start: place.clone() });
+            let mut responses = client.tail_log(request).await?.into_inner();
+            while report.lines < most {
+                let Some(response) = next(&mut responses).await? else {
+                    return Err(Failure::answer("the stream ended, as a log never does"));
+                };
+                session.progressed();
+                let position = report.take(response, most, |line| session.line(line))?;
+                place = Some(Start::Position(position));
+            }
+            Ok(())
+        });
+        followed.await
+    }
+}
+
+impl Report {
+    /// Tells each line that is whole by now, until there are `most` of them, and
+    /// returns where the stream stands.
+    fn take(
+        &mut self,
+        TailLogResponse { event, position }: TailLogResponse,
+        most: u64,
+        mut tell: impl FnMut(&str),
+    ) -> Result<LogPosition, Failure> {
+        let position = position.ok_or_else(|| Failure::answer("a response without a position"))?;
+        match event {
+            Some(Event::Chunk(chunk)) => {
+                self.rest.extend_from_slice(&chunk.data);
+                self.tell_lines(most, tell);
+            }
+            Some(Event::Rotated(rotated)) => {
+                self.rotations += 1;
+                self.missing += u64::from(rotated.rest_missing);
+                self.tell_rest(&mut tell);
+            }
+            Some(Event::Truncated(_)) => {
+                self.truncations += 1;
+                self.tell_rest(&mut tell);
+            }
+            Some(Event::Opened(_) | Event::Heartbeat(_)) => {}
+            None => return Err(Failure::answer("a response without news or heartbeat")),
+        }
+        self.begun = true;
+        self.offset = position.offset.saturating_sub(self.rest.len() as u64);
+        Ok(position)
+    }
+
+    fn tell_lines(&mut self, most: u64, mut tell: impl FnMut(&str)) {
+        let mut told = 0;
+        while self.lines < most
+            && let Some((line, length)) = first_line(&self.rest[told..])
+        {
+            tell(&String::from_utf8_lossy(line));
+            told += length;
+            self.lines += 1;
+        }
+        self.bytes += told as u64;
+        self.rest.drain(..told);
+    }
+
+    /// A file that is over ends its last line, too.
+    fn tell_rest(&mut self, tell: &mut impl FnMut(&str)) {
+        if !self.rest.is_empty() {
+            tell(&String::from_utf8_lossy(&self.rest));
+            self.lines += 1;
+            self.bytes += self.rest.len() as u64;
+            self.rest.clear();
+        }
+    }
+}
+
+/// The first line and its length with its end. One that is too long comes in
+/// pieces: a file without line ends is no reason to fill the memory.
+fn first_line(bytes: &[u8]) -> Option<(&[u8], usize)> {
+    let longest = &bytes[..bytes.len().min(LONGEST_LINE)];
+    match longest.iter().position(|byte| *byte == b'\n') {
+        Some(end) => Some((bytes[..end].strip_suffix(b"\r").unwrap_or(&bytes[..end]), end + 1)),
+        None => (longest.len() == LONGEST_LINE).then_some((longest, LONGEST_LINE)),
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if !self.begun {
+            return Ok(());
+        }
+        write!(f, "{} of {}", counted(self.lines, "line"), printable(&self.file))?;
+        write!(f, ", {}, up to offset {}", HumanBytes(self.bytes), self.offset)?;
+        let happened =
+            [(self.rotations, "rotation"), (self.truncations, "truncation"), (self.reconnects, "reconnect")];
+        happened
+            .into_iter()
+            .filter(|(count, _)| *count > 0)
+            .try_for_each(|(count, what)| write!(f, ", {}", counted(count, what)))?;
+        match self.missing {
+            0 => Ok(()),
+            missing => write!(f, "; the end of {} is missing", counted(missing, "file")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use shared_proto::fourmodes::v1::{LogChunk, LogRotated};
+
+    use super::*;
+
+    /// The lines of some chunks, and what is left of a log of this name then.
+    fn told(chunks: &[&[u8]], most: u64) -> (Vec<String>, Report) {
+        let (mut log, mut lines, mut offset) = (Report::default(), Vec::new(), 0);
+        for chunk in chunks {
+            offset += chunk.len() as u64;
+            let event = Some(Event::Chunk(LogChunk { data: chunk.to_vec() }));
+            let position = Some(LogPosition { offset, ..LogPosition::default() });
+            log.take(TailLogResponse { event, position }, most, |line| lines.push(line.to_owned())).unwrap();
+        }
+        (lines, log)
+    }
+
+    #[test]
+    fn lines_are_told_when_they_are_whole_wherever_the_chunks_end() {
+        let text = "one\r\n\nzwei €\nthr".as_bytes();
+        for size in 1..=text.len() {
+            let (lines, log) = told(&text.chunks(size).collect::<Vec<_>>(), u64::MAX);
+            assert_eq!(lines, ["one", "", "zwei €"], "in chunks of {size}");
+            assert_eq!((log.lines, log.bytes, log.offset), (3, 15, 15));
+        }
+    }
+
+    #[test]
+    fn after_as_many_lines_as_were_asked_for_the_offset_is_that_of_the_next_one() {
+        let (lines, log) = told(&[b"a\nb\nc\nd"], 2);
+        assert_eq!((lines, log.offset, log.bytes), (vec!["a".to_owned(), "b".to_owned()], 4, 4));
+    }
+
+    #[test]
+    fn a_line_without_end_comes_in_pieces_and_the_end_of_a_file_ends_it() {
+        let long = vec![b'x'; 2 * LONGEST_LINE + 1];
+        let (lines, mut log) = told(&[&long[..10], &long[10..]], u64::MAX);
+        assert_eq!(lines.iter().map(String::len).collect::<Vec<_>>(), [LONGEST_LINE; 2]);
+        let event = Some(Event::Rotated(LogRotated { rest_missing: false }));
+        let rotated = TailLogResponse { event, position: Some(LogPosition::default()) };
+        let mut last = String::new();
+        log.take(rotated, u64::MAX, |line| line.clone_into(&mut last)).unwrap();
+        assert_eq!((last.as_str(), log.lines, log.offset, log.rotations), ("x", 3, 0, 1));
+    }
+}

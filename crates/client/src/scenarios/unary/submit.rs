@@ -1,0 +1,92 @@
+//! A command: a call that changes something, and is made again without fear when
+//! nobody knows what became of it.
+
+use std::fmt;
+
+use clap::{Args, Subcommand};
+use serde::Serialize;
+use shared_proto::fourmodes::v1::{ComputeChecksum, CountPrimes, SubmitTaskRequest, submit_task_request};
+use uuid::Uuid;
+
+use crate::{failure::Failure, scenario::Scenario, scenarios::task::Task, session::Session, values::uuid};
+
+/// Give the server a task; it goes on when this call has ended
+#[derive(Debug, Args)]
+pub(crate) struct Submit {
+    #[command(subcommand)]
+    pub(crate) work: Work,
+    /// Makes a task once, however often it is submitted: use it again when
+    /// you do not know what became of a submission [default: a new UUID]
+    #[arg(long, value_name = "UUID", value_parser = uuid, global = true)]
+    pub(crate) request_id: Option<Uuid>,
+}
+
+#[derive(Debug, Clone, Subcommand)]
+pub(crate) enum Work {
+    /// Count the prime numbers below a bound
+    Primes {
+        /// The bound, at most 100000000000
+        #[arg(long, value_name = "N", allow_negative_numbers = true)]
+        below: u64,
+    },
+    /// Compute the BLAKE3 checksum of an uploaded file
+    Checksum {
+        /// The name that the upload was committed under
+        #[arg(long, value_name = "NAME")]
+        resource: String,
+    },
+}
+
+#[derive(Debug, Default, Serialize)]
+pub(crate) struct Report {
+    /// There from the beginning: it is what a submission whose answer is lost
+    /// can be made again with.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    request_id: String,
+    #[serde(flatten)]
+    pub(crate) task: Option<Task>,
+    /// Whether the server may have made a task without having said so.
+    #[serde(skip)]
+    uncertain: bool,
+}
+
+impl Scenario for Submit {
+    type Report = Report;
+
+    async fn run(&self, session: &Session, report: &mut Report) -> Result<(), Failure> {
+        report.request_id = self.request_id.unwrap_or_else(Uuid::new_v4).to_string();
+        let request =
+            SubmitTaskRequest { request_id: report.request_id.clone(), work: Some(self.work.clone().into()) };
+        report.uncertain = true;
+        // At home: no other server knows the id.
+        let submitted = session
+            .unary_at_home(request, async |mut client, request| client.submit_task(request).await)
+            .await;
+        report.uncertain = submitted.as_ref().is_err_and(Failure::is_lost_connection);
+        report.task = Some(Task::of(submitted?.task)?);
+        Ok(())
+    }
+}
+
+impl From<Work> for submit_task_request::Work {
+    fn from(work: Work) -> Self {
+        match work {
+            Work::Primes { below } => Self::CountPrimes(CountPrimes { below }),
+            Work::Checksum { resource } => Self::ComputeChecksum(ComputeChecksum { resource }),
+        }
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.task {
+            Some(task) => write!(f, "{task}\n    request_id {}", self.request_id),
+            None if self.uncertain => write!(
+                f,
+                "the server may have the task or not; submit it again with --request-id {}",
+                self.request_id
+            ),
+            None => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,137 @@
+//! The servers: whose turn it is, and a connection to it.
+
+use std::{
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use timeline::Timeline;
+use tokio::time::timeout;
+use transport::{Channel, Connector, Servers, serves};
+
+use crate::{config::Config, failure::Failure};
+
+/// The servers, and what it takes to connect to them.
+pub(super) struct Network {
+    pub(super) servers: Mutex<Servers>,
+    pub(super) connector: Connector,
+    pub(super) timeline: Timeline,
+    pub(super) deadline: Option<Instant>,
+}
+
+/// Who is as good as others is not waited for any longer than this.
+const SOON: Duration = Duration::from_secs(1);
+
+/// Nor is the last one that is not left out: others may be back by then.
+const LATE: Duration = Duration::from_secs(5);
+
+impl Network {
+    pub(super) fn new(config: &Config, timeline: &Timeline) -> Self {
+        Self {
+            servers: Mutex::new(Servers::new(&config.servers)),
+            connector: config.connector.clone(),
+            timeline: timeline.clone(),
+            deadline: config.deadline.map(|deadline| Instant::now() + deadline),
+        }
+    }
+
+    fn is_alone(&self) -> bool {
+        lock(&self.servers).count() == 1
+    }
+
+    pub(super) fn left(&self) -> Option<Duration> {
+        self.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()))
+    }
+
+    /// Whether there is no point in connecting once more. What is wrong with one
+    /// of several servers says nothing about the others.
+    pub(super) fn is_final(&self, failure: &Failure, at_home: bool) -> bool {
+        (at_home || self.is_alone()) && !failure.may_be_tried_again()
+    }
+
+    /// How long to wait for one server where there are others: so that there is
+    /// time left for those.
+    fn soon(&self, server: usize) -> Duration {
+        const SOONEST: Duration = Duration::from_millis(50);
+        let most = match lock(&self.servers).has_another(server, Instant::now()) {
+            true => SOON,
+            false => LATE,
+        };
+        let soon = self.left().map_or(most, |left| (left / 2).clamp(SOONEST, most));
+        Duration::from_millis(soon.as_millis() as u64)
+    }
+
+    /// Connects to the server whose turn it is, or to the next one that can be
+    /// reached, unless there is a connection.
+    pub(super) async fn connect_to_next(
+        &self,
+        existing: impl Fn(usize) -> Option<Channel>,
+    ) -> Result<(usize, Channel), Failure> {
+        let mut tries = lock(&self.servers).count();
+        loop {
+            let server = lock(&self.servers).choose(Instant::now());
+            if let Some(channel) = existing(server) {
+                return Ok((server, channel));
+            }
+            let failure = match self.connect_to(server, "client").await {
+                Ok(channel) => return Ok((server, channel)),
+                Err(failure) => failure,
+            };
+            self.eject(server, &failure);
+            tries -= 1;
+            if tries == 0 || !lock(&self.servers).has_one(Instant::now()) {
+                return Err(failure);
+            }
+        }
+    }
+
+    /// Connects to one server. Where there are others it has to say soon that it
+    /// serves.
+    pub(super) async fn connect_to(&self, server: usize, client: &str) -> Result<Channel, Failure> {
+        let uri = lock(&self.servers).uri(server).clone();
+        let connected = self.connector.connect(&uri);
+        let channel = match self.is_alone() {
+            true => connected.await?,
+            false => {
+                let ready = async {
+                    let channel = connected.await?;
+                    serves(&channel).await?;
+                    Ok(channel)
+                };
+                let soon = self.soon(server);
+                timeout(soon, ready).await.unwrap_or_else(|_| Err(Failure::not_ready(soon)))?
+            }
+        };
+        self.timeline.connected(client, &uri);
+        Ok(channel)
+    }
+
+    /// Completes when a server that has a call does not even say how it is, and
+    /// there are others that can take it. What it says does not matter: one that
+    /// goes away answers the calls that it has.
+    pub(super) async fn hangs(&self, server: usize, channel: Channel) -> Failure {
+        if self.is_alone() {
+            return std::future::pending().await;
+        }
+        let soon = self.soon(server);
+        loop {
+            tokio::time::sleep(soon / 2).await;
+            if timeout(soon / 2, serves(&channel)).await.is_err() {
+                return Failure::hangs(soon);
+            }
+        }
+    }
+
+    /// Where there is no other server nobody is interested.
+    pub(super) fn eject(&self, server: usize, failure: &Failure) {
+        let mut servers = lock(&self.servers);
+        let time = servers.eject(server, failure.retry_after(), Instant::now());
+        if servers.count() > 1 {
+            self.timeline.ejected(servers.uri(server), time, failure.message());
+        }
+    }
+}
+
+pub(super) fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
+    of.lock().unwrap_or_else(PoisonError::into_inner)
+}

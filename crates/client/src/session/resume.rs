@@ -1,0 +1,83 @@
+//! Streams that go on where they were, after each loss of the connection.
+
+use std::{sync::atomic::Ordering::Relaxed, time::Instant};
+
+use timeline::Stage;
+
+use super::{Session, loss::Loss, network::lock};
+use crate::failure::Failure;
+
+impl Session {
+    /// Makes a call that knows how to go on where it was, again after each
+    /// loss of the connection, until it ends in another way.
+    ///
+    /// Until something has come of it, any server will do; then it stays with the
+    /// one that it has begun with. Gives up when nothing has come of it for as
+    /// long as the user said, and at once when no server has answered at all yet:
+    /// then it is not one that went away, but none.
+    pub(crate) async fn resuming<T>(
+        &self,
+        call: impl AsyncFnMut() -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
+        let is_worth_it = || self.network.timeline.stage() == Stage::UnderWay;
+        self.again(call, || self.begun.load(Relaxed), is_worth_it).await
+    }
+
+    /// Likewise a call that may be made again although nothing has come back: it
+    /// is answered at its end alone, and takes effect once however often it is
+    /// made to the same server.
+    pub(crate) async fn repeating<T>(
+        &self,
+        call: impl AsyncFnMut() -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
+        self.again(call, || true, || true).await
+    }
+
+    async fn again<T>(
+        &self,
+        mut call: impl AsyncFnMut() -> Result<T, Failure>,
+        is_at_home: impl Fn() -> bool,
+        is_worth_it: impl Fn() -> bool,
+    ) -> Result<T, Failure> {
+        let mut loss: Option<Loss> = None;
+        loop {
+            let mut failure = match call().await {
+                Err(failure) if failure.may_be_tried_again() => failure,
+                ended => return ended,
+            };
+            let home = lock(&self.channels).home;
+            if !is_at_home() {
+                self.eject(home, &failure);
+            }
+            loop {
+                if self.progressed.swap(false, Relaxed) {
+                    loss = None;
+                }
+                let loss = loss.get_or_insert_with(Loss::new);
+                if loss.since.elapsed() >= self.patience {
+                    return Err(failure);
+                }
+                let at_home = is_at_home();
+                if at_home || !lock(&self.network.servers).has_one(Instant::now()) {
+                    if !is_worth_it() {
+                        return Err(failure);
+                    }
+                    loss.pause(&failure, &self.network.timeline).await;
+                }
+                let reached = match at_home {
+                    true => self.network.connect_to(home, "client").await.map(|channel| (home, channel)),
+                    false => self.network.connect_to_next(|_| None).await,
+                };
+                match reached {
+                    Ok((server, channel)) => {
+                        let mut channels = lock(&self.channels);
+                        (channels.home, channels.streams) = (server, channel);
+                        break;
+                    }
+                    Err(error) if self.network.is_final(&error, at_home) => return Err(error),
+                    Err(error) => failure = error,
+                }
+            }
+        }
+    }
+}

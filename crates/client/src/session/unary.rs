@@ -1,0 +1,164 @@
+//! Unary calls, made again when a server is lost.
+
+use std::{sync::atomic::Ordering::Relaxed, time::Instant};
+
+use shared_proto::fourmodes::v1::unary_service_client::UnaryServiceClient;
+use tokio::time::timeout;
+use tonic::{Request, Response, Status, TimeoutExpired};
+use transport::{CallError, Channel, retry::Pushback};
+
+use super::{Session, Tap, loss::Loss, network::lock};
+use crate::failure::Failure;
+
+/// Where a unary call may be made.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Where {
+    Anywhere,
+    AtHome,
+}
+
+impl Session {
+    /// Makes a unary call, again when the connection is lost before the answer
+    /// is there, within the time that is left; if there are several servers, by
+    /// another one. Whoever uses this knows that the call changes nothing, or
+    /// means the same to each of them.
+    ///
+    /// As gRFC A6 has it: so many attempts at most, not against the server's
+    /// will, none when an answer has begun, and each says how many there were
+    /// before. Also when the server has not answered at all yet, as the first
+    /// call of a run may be the one that it died in.
+    pub(crate) async fn unary<M: Clone, T>(
+        &self,
+        message: M,
+        call: impl AsyncFn(UnaryServiceClient<Tap>, Request<M>) -> Result<Response<T>, Status>,
+    ) -> Result<T, Failure> {
+        self.attempts(Where::Anywhere, message, call).await
+    }
+
+    /// Likewise a call that may be repeated at one server alone: that one knows
+    /// the id that makes the call take effect once, or the page that comes next.
+    pub(crate) async fn unary_at_home<M: Clone, T>(
+        &self,
+        message: M,
+        call: impl AsyncFn(UnaryServiceClient<Tap>, Request<M>) -> Result<Response<T>, Status>,
+    ) -> Result<T, Failure> {
+        let answered = self.attempts(Where::AtHome, message, call).await;
+        self.begun.fetch_or(answered.is_ok(), Relaxed);
+        answered
+    }
+
+    async fn attempts<M: Clone, T>(
+        &self,
+        place: Where,
+        message: M,
+        call: impl AsyncFn(UnaryServiceClient<Tap>, Request<M>) -> Result<Response<T>, Status>,
+    ) -> Result<T, Failure> {
+        let mut made = 0;
+        let mut loss: Option<Loss> = None;
+        loop {
+            let failure = match self.unary_channel(place).await {
+                Err(failure) if self.network.is_final(&failure, place == Where::AtHome) => {
+                    return Err(failure);
+                }
+                // Nothing was sent: that is no attempt.
+                Err(failure) => failure,
+                Ok((server, channel)) => {
+                    let tap = self.tap(channel.clone(), server, "client");
+                    let answer = tap.answer();
+                    let mut request = self.unary_request(message.clone());
+                    if made > 0 {
+                        request.metadata_mut().insert("grpc-previous-rpc-attempts", made.into());
+                    }
+                    made += 1;
+                    let calling = call(UnaryServiceClient::new(tap), request);
+                    let failure = match self.attempt(place, server, channel, calling).await {
+                        Ok(response) => return Ok(response.into_inner()),
+                        Err(failure) => failure,
+                    };
+                    let another = self.another_after(server, &failure);
+                    if !another || answer.has_begun() || made >= self.max_attempts {
+                        return Err(failure);
+                    }
+                    failure
+                }
+            };
+            let loss = loss.get_or_insert_with(Loss::new);
+            if loss.since.elapsed() >= self.patience {
+                return Err(failure);
+            }
+            let elsewhere = place == Where::Anywhere && lock(&self.network.servers).has_one(Instant::now());
+            if !elsewhere || failure.pushback().is_some() {
+                loss.pause(&failure, &self.network.timeline).await;
+            }
+        }
+    }
+
+    /// Until it is answered, its time is over, or its server hangs while another
+    /// one could take it.
+    async fn attempt<T>(
+        &self,
+        place: Where,
+        server: usize,
+        channel: Channel,
+        calling: impl Future<Output = Result<Response<T>, Status>>,
+    ) -> Result<Response<T>, Failure> {
+        let hangs = async {
+            match place {
+                Where::Anywhere => self.network.hangs(server, channel).await,
+                Where::AtHome => std::future::pending().await,
+            }
+        };
+        let response = tokio::select! {
+            biased;
+            // tonic keeps the deadline until an answer begins, no longer.
+            answered = timeout(self.left_for_unary(), calling) => match answered {
+                Ok(answer) => answer?,
+                Err(_) => return Err(CallError::broken(&TimeoutExpired(())).into()),
+            },
+            failure = hangs => return Err(failure),
+        };
+        lock(&self.network.servers).worked(server);
+        lock(&self.throttle).succeeded();
+        Ok(response)
+    }
+
+    /// What a failed attempt means for its server and for others: whether there
+    /// may be another one.
+    fn another_after(&self, server: usize, failure: &Failure) -> bool {
+        let lost = failure.is_lost_connection();
+        let mut throttle = lock(&self.throttle);
+        if lost || failure.pushback() == Some(Pushback::Never) {
+            throttle.failed();
+        }
+        let another = failure.may_be_tried_again() && throttle.allows_another();
+        drop(throttle);
+        match lost || failure.is_made_here() {
+            true => self.eject(server, failure),
+            false => lock(&self.network.servers).worked(server),
+        }
+        another
+    }
+
+    /// Leaves a server out for a while, and lets go of its connection: before
+    /// the next one it has to say that it serves.
+    pub(super) fn eject(&self, server: usize, failure: &Failure) {
+        lock(&self.channels).unary[server] = None;
+        self.network.eject(server, failure);
+    }
+
+    async fn unary_channel(&self, place: Where) -> Result<(usize, Channel), Failure> {
+        let existing = |server: usize| lock(&self.channels).unary[server].clone();
+        let (server, channel) = match place {
+            Where::Anywhere => self.network.connect_to_next(existing).await?,
+            Where::AtHome => {
+                let home = lock(&self.channels).home;
+                match existing(home) {
+                    Some(channel) => (home, channel),
+                    None => (home, self.network.connect_to(home, "client").await?),
+                }
+            }
+        };
+        lock(&self.channels).unary[server] = Some(channel.clone());
+        Ok((server, channel))
+    }
+}

@@ -1,0 +1,82 @@
+//! Unary: one request, one response.
+
+use timeline::words::counted;
+use tonic::Code;
+use uuid::Uuid;
+
+use super::step::{Step, expect_code, run};
+use crate::{
+    failure::Failure,
+    scenarios::{
+        task::Task as State,
+        unary::{
+            cancel::Cancel,
+            files::Files,
+            multiply::Multiply,
+            status::Status,
+            submit::{Submit, Work},
+            task::Task,
+        },
+    },
+    session::Session,
+};
+
+pub(super) async fn demonstrate(session: &Session, steps: &mut Vec<Step>) -> Result<(), Failure> {
+    session.note(
+        "UNARY: one request, one response. The client's half-close follows its only message at once; \
+         the server answers with headers, one message, and trailers that carry the status.",
+    );
+    let product = run(session, &Multiply { a: 6, b: 7 }).await?;
+    steps.push(Step::new("multiply", product.to_string()));
+
+    session.note(
+        "An error is an answer, too: no message, only a status, here with details that a program can \
+         read. It does not disturb the connection.",
+    );
+    let overflow = run(session, &Multiply { a: i64::MAX, b: 2 }).await;
+    steps.push(expect_code("multiply", overflow, Code::OutOfRange, "an overflow")?);
+
+    session.note("The server tells what it serves and what it has done so far.");
+    let server = run(session, &Status {}).await?;
+    let served = server.modes.iter().filter(|mode| mode.served).count();
+    steps.push(Step::new("status", format!("the server serves {served} of 4 modes")));
+
+    session.note("What there may be many of comes page by page, a call for each.");
+    let files = run(session, &Files {}).await?.files.len();
+    steps.push(Step::new("files", format!("the server has {}", counted(files as u64, "file"))));
+    commands(session, steps).await
+}
+
+async fn commands(session: &Session, steps: &mut Vec<Step>) -> Result<(), Failure> {
+    session.note(
+        "A command changes something, so a client that hears no answer must not simply ask again: it might \
+         do it twice. This one carries a request_id. The same id again makes no second task, it is answered \
+         with the first one.",
+    );
+    let request_id = Some(Uuid::new_v4());
+    let submit = |below| Submit { work: Work::Primes { below }, request_id };
+    let first = submitted(session, &submit(1_000_000)).await?.id;
+    let again = submitted(session, &submit(1_000_000)).await?.id;
+    if first != again {
+        return Err(Failure::answer(format!("one request_id made the tasks {first} and {again}")));
+    }
+    steps.push(Step::new("submit", "one request_id, submitted twice, made one task"));
+
+    session.note("The same id with other parameters can only be a mistake.");
+    let reused = run(session, &submit(10)).await;
+    steps.push(expect_code("submit", reused, Code::InvalidArgument, "the same request_id for other work")?);
+
+    session.note("The work goes on when the call has ended. Another call asks how far it is, or ends it.");
+    let long = Submit { work: Work::Primes { below: 100_000_000_000 }, request_id: None };
+    let id = submitted(session, &long).await?.uuid()?;
+    let asked = run(session, &Task { id }).await?;
+    steps.push(Step::new("task", format!("asked for, the task is {}", asked.state)));
+    let cancelled = run(session, &Cancel { id }).await?;
+    steps.push(Step::new("cancel", format!("cancelled, the task is {}", cancelled.state)));
+    Ok(())
+}
+
+async fn submitted(session: &Session, submit: &Submit) -> Result<State, Failure> {
+    let task = run(session, submit).await?.task;
+    task.ok_or_else(|| Failure::answer("a response without a task"))
+}
