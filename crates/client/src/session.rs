@@ -2,6 +2,9 @@
 //!
 //! The network finds a server and connects to it. Over that a unary call is made
 //! again, and a stream goes on, each by rules of its own.
+//!
+//! Once a stream was opened, unary calls have a connection of their own: they never
+//! wait behind a stream that nobody reads.
 
 mod loss;
 mod network;

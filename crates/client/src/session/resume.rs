@@ -1,4 +1,7 @@
 //! Streams that go on where they were, after each loss of the connection.
+//!
+//! The pauses have full jitter, and what cannot get better, such as a certificate
+//! of an unknown CA, is never tried again.
 
 use std::{sync::atomic::Ordering::Relaxed, time::Instant};
 

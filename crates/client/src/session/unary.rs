@@ -1,4 +1,12 @@
 //! Unary calls, made again when a server is lost.
+//!
+//! A call that changes something and has no id is never made again, nor one whose
+//! answer has begun, nor one that the server does not want again. A command goes to
+//! one server only, as the others do not know its id.
+//!
+//! A server that hangs costs no call its deadline where there are others: while a
+//! call waits, its server is asked for its health, and without an answer another
+//! server takes the call.
 
 use std::{sync::atomic::Ordering::Relaxed, time::Instant};
 

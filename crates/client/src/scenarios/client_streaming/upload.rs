@@ -1,6 +1,9 @@
 //! An upload that goes on where it was, whoever was lost in between. Nothing is
 //! kept here for that: the upload's id follows from the content and the name,
 //! and how far it got is for the server to say.
+//!
+//! When the input fails, the call is cancelled: the stream never ends as if that had
+//! been all.
 
 mod source;
 mod transfer;

@@ -1,4 +1,7 @@
 //! A text file that is kept in step with a document.
+//!
+//! An edit of the file is saved beside the file before it is sent, and a change of
+//! others before it is in the file.
 
 mod replace;
 mod sidecar;
