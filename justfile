@@ -171,7 +171,7 @@ advisories:
 interop: build
     bash interop/run.sh
 
-# `client check` through nginx, HAProxy, nghttpx and Caddy, well and badly configured: `just proxies`, `just proxies nginx/good`.
+# `fourmodes check` through nginx, HAProxy, nghttpx and Caddy, well and badly configured: `just proxies`, `just proxies nginx/good`.
 [group("develop")]
 proxies *cases: build
     python3 interop/proxies/run.py {{ cases }}

@@ -1,4 +1,4 @@
-"""Runs `client check` through real proxies: nginx, HAProxy, nghttpx, Caddy.
+"""Runs `fourmodes check` through real proxies: nginx, HAProxy, nghttpx, Caddy.
 
     python3 interop/proxies/run.py [CASE...]
     python3 interop/proxies/run.py --table docs/proxies.md
@@ -231,7 +231,7 @@ def table(cases):
 
 INTRODUCTION = """# Proxies
 
-What `client check` says about real proxies in front of the server, each in a configuration that lets all four
+What `fourmodes check` says about real proxies in front of the server, each in a configuration that lets all four
 modes through, and in some that do not. Made by `just proxies-table` from the JSON of `just proxies`, which runs
 them on the loopback interface: {versions}.
 

@@ -436,7 +436,7 @@ class MutualTls(unittest.TestCase):
 
 
 class Check(unittest.TestCase):
-    """`client check`, of a server that knows nothing of it."""
+    """`fourmodes check`, of a server that knows nothing of it."""
 
     def test_standard(self):
         script = Path(__file__).with_name("standard_server.py")

@@ -127,7 +127,7 @@ fn durable(page: &mut String, report: &Report) -> fmt::Result {
         page,
         "## An upload to the disk
 
-`client client-streaming upload` of {size} to a server that has just started, in seconds from its first question to the
+`fourmodes client-streaming upload` of {size} to a server that has just started, in seconds from its first question to the
 answer that the file is there: its checksum compared, the file and its directory fsynced. Beside it `cp` of the same
 file on the same disk, with an fsync of the copy and of its directory. Both read from the page cache. The client's own
 reading of the file for its checksum comes before, and is not in it. Nobody is kept on a core.

@@ -192,9 +192,10 @@ impl Failure {
     pub(crate) fn advice(&self) -> (&'static str, &'static str) {
         match &self.cause {
             Cause::Call(call) => call.advice().unwrap_or_else(|| self.advice_on_status(call)),
-            Cause::Answer(_) => {
-                ("the server speaks another version of the proto", "compare `client --version` on both sides")
-            }
+            Cause::Answer(_) => (
+                "the server speaks another version of the proto",
+                "compare `fourmodes --version` on both sides",
+            ),
             Cause::Input(_) => ("the input cannot be used", "see the `--help` of this command"),
             Cause::Output(_) => (
                 "there is no room, the place is not writable, or something is in the way",
@@ -318,7 +319,7 @@ impl Failure {
             }
             Code::NotFound => (
                 "it never was there, or is not any more",
-                "check the name or the id; `client unary files` lists the files",
+                "check the name or the id; `fourmodes unary files` lists the files",
             ),
             Code::FailedPrecondition if is_reason(Reason::TaskEnded) => {
                 ("the task was faster", "ask for its result with `unary task ID`")

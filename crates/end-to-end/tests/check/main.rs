@@ -1,4 +1,4 @@
-//! `client check` on paths of all kinds: one that is right, and one for each way
+//! `fourmodes check` on paths of all kinds: one that is right, and one for each way
 //! to be wrong.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "in a test a panic is the report")]
 
