@@ -13,10 +13,7 @@ use hyper_util::rt::TokioIo;
 use libfuzzer_sys::{Corpus, fuzz_target};
 use prost::Message as _;
 use server::{Ready, config::Config};
-use shared_proto::{
-    POOL,
-    fourmodes::v1::{CountPrimes, SubmitTaskRequest, submit_task_request::Work},
-};
+use shared_proto::fourmodes::v1::{CountPrimes, SubmitTaskRequest, submit_task_request::Work};
 use tokio::{io::DuplexStream, runtime::Runtime, time::timeout};
 use tonic::{
     Code, Request, Status,
