@@ -4,7 +4,10 @@ use std::time::{Duration, Instant};
 
 use shared_proto::{
     bytestream::ReadResponse,
-    fourmodes::v1::{WatchQuotesRequest, server_streaming_service_client::ServerStreamingServiceClient},
+    fourmodes::v1::{
+        GetStatusRequest, Mode, WatchQuotesRequest,
+        server_streaming_service_client::ServerStreamingServiceClient,
+    },
 };
 use timeline::words::counted;
 use tonic::Code;
@@ -23,10 +26,7 @@ use crate::{
             system::System,
             task::Task,
         },
-        unary::{
-            status::Status,
-            submit::{Submit, Work},
-        },
+        unary::submit::{Submit, Work},
     },
     session::Session,
 };
@@ -102,14 +102,17 @@ async fn until_ended(session: &Session, before: u64) -> Result<Option<Duration>,
     Ok(None)
 }
 
-/// How many calls of this mode the server has, if it says so: that is a call of
-/// the unary mode.
+/// How many calls of this mode the server of the streams has, if it says so: that
+/// is a call of the unary mode.
 async fn open_calls(session: &Session) -> Result<Option<u64>, Failure> {
-    let status = match run(session, &Status {}).await {
+    let asked = session
+        .unary_at_home(GetStatusRequest {}, async |mut client, request| client.get_status(request).await);
+    let status = match asked.await {
         Err(failure) if failure.is_status(Code::Unimplemented) => return Ok(None),
         status => status?,
     };
-    Ok(status.of(grpc_wire::Mode::ServerStreaming).map(|mode| mode.calls_open))
+    let mode = status.modes.iter().find(|mode| mode.mode() == Mode::ServerStreaming);
+    Ok(mode.map(|mode| mode.calls_open))
 }
 
 async fn download(session: &Session, steps: &mut Vec<Step>) -> Result<(), Failure> {

@@ -28,7 +28,7 @@ pub(crate) struct Mode {
     mode: &'static str,
     pub(crate) served: bool,
     calls_started: u64,
-    pub(crate) calls_open: u64,
+    calls_open: u64,
     messages_received: u64,
     messages_sent: u64,
 }
@@ -44,12 +44,6 @@ impl Scenario for Status {
         report.start_time = status.start_time.map(|time| time.to_string()).unwrap_or_default();
         report.modes = status.modes.into_iter().map(Mode::from).collect();
         Ok(())
-    }
-}
-
-impl Report {
-    pub(crate) fn of(&self, mode: grpc_wire::Mode) -> Option<&Mode> {
-        self.modes.iter().find(|status| status.mode == mode.name())
     }
 }
 
