@@ -50,7 +50,7 @@ pub struct Options {
     )]
     pub open_reflection: bool,
 
-    /// Clients may ask for faults: `client --fault-abort`, `--fault-delay`, or the
+    /// Clients may ask for faults: `fourmodes --fault-abort`, `--fault-delay`, or the
     /// headers that Envoy has for it
     #[arg(
         long,
