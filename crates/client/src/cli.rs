@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use clap::{
     Command as CommandLine, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, parser::ValueSource,
 };
-use clap_complete::Shell;
+use shared_process::Describe;
 
 use crate::{
     commands::{check::Check, measure::Measure},
@@ -51,7 +51,7 @@ impl Cli {
     }
 }
 
-const HINT: &str = "Options for every command, such as --server: fourmodes --help";
+pub(crate) const HINT: &str = "Options for every command, such as --server: fourmodes --help";
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
@@ -88,11 +88,8 @@ pub(crate) enum Command {
     Check(Check),
     #[command(visible_alias = "bench")]
     Measure(Measure),
-    /// Print a completion script for a shell
-    Completions {
-        /// The shell
-        shell: Shell,
-    },
+    #[command(flatten)]
+    Describe(Describe),
 }
 
 const AFTERWORD: &str = "Several servers:

@@ -1,16 +1,13 @@
 //! From what the user said to an exit code.
 
-use std::{
-    io::{self, Write as _},
-    process::ExitCode,
-};
+use std::process::ExitCode;
 
 use clap::{CommandFactory as _, error::ErrorKind};
-use clap_complete::Shell;
 use grpc_wire::Mode;
+use shared_process::Describe;
 
 use crate::{
-    cli::{Cli, Command},
+    cli::{Cli, Command, HINT},
     config::{Config, UNARY_DEADLINE},
     failure::Failure,
     options::Options,
@@ -30,7 +27,7 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::Tour => tour(options).await,
         Command::Check(check) => check.run(options).await,
         Command::Measure(measure) => measure.run(options).await,
-        Command::Completions { shell } => Ok(completions(shell)),
+        Command::Describe(describe) => Ok(described(&describe)),
     };
     ended.unwrap_or_else(|wrong| Cli::command().error(ErrorKind::ValueValidation, wrong).exit())
 }
@@ -52,11 +49,13 @@ async fn tour(options: Options) -> Result<ExitCode, String> {
     Ok(Run { config: &config, mode: ALL_MODES }.scenario("tour", &Tour {}).await)
 }
 
-fn completions(shell: Shell) -> ExitCode {
-    let mut script = Vec::new();
-    clap_complete::generate(shell, &mut Cli::command(), "fourmodes", &mut script);
-    match io::stdout().write_all(&script) {
+fn described(describe: &Describe) -> ExitCode {
+    let command = match describe {
+        Describe::Completions { .. } => "completions",
+        Describe::Man { .. } => "man",
+    };
+    match describe.write(Cli::command(), HINT) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => Failure::unwritten(&error).report("completions"),
+        Err(error) => Failure::unwritten(&error).report(command),
     }
 }

@@ -9,7 +9,7 @@ use std::{
 use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use etcetera::{BaseStrategy as _, choose_base_strategy};
 use grpc_wire::Mode;
-use shared_process::{at_least_one, duration};
+use shared_process::{Describe, at_least_one, duration};
 
 use crate::config::{Config, Data, Retention, UploadLimits};
 
@@ -79,9 +79,9 @@ impl Cli {
     }
 }
 
-const HINT: &str = "Options of the server, such as --listen: fourmodes-server --help";
+pub(crate) const HINT: &str = "Options of the server, such as --listen: fourmodes-server --help";
 
-/// What to do: serve, or make certificates for it.
+/// What to do: serve, make certificates for it, or describe the program.
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Serve.
@@ -106,6 +106,9 @@ pub enum Command {
         #[arg(long, env = "FOURMODES_FORCE", hide_env_values = true, value_parser = clap::builder::FalseyValueParser::new())]
         force: bool,
     },
+    /// Describe the program.
+    #[command(flatten)]
+    Describe(Describe),
 }
 
 /// What the state of one server may take.
@@ -150,7 +153,7 @@ pub enum Modes {
 
 const EXIT_CODES: &str = "Exit status:
   0  stopped by a signal, every call ended or the grace period over
-  1  could not start, or could not make the certificates
+  1  could not start, or could not write what a command makes
   2  wrong usage
   130  a second signal: what was open is cut";
 

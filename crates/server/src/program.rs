@@ -3,12 +3,13 @@
 use std::{io::Write as _, process::ExitCode};
 
 use anyhow::Context as _;
+use clap::CommandFactory as _;
 use tokio::{net::TcpListener, runtime::Builder};
 use tracing_subscriber::filter::LevelFilter;
 
 use crate::{
     certs::Request,
-    cli::{Cli, Command, Unusable},
+    cli::{Cli, Command, HINT, Unusable},
     config::Config,
     serve::Ready,
 };
@@ -41,6 +42,9 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Certs { dir, names, force } => {
             let made = Request::for_a_year(names.clone()).make(dir, *force)?;
             return std::io::stdout().write_all(made.as_bytes()).context("the output cannot be written");
+        }
+        Command::Describe(describe) => {
+            return describe.write(Cli::command(), HINT).context("the output cannot be written");
         }
     };
     let config = Config::new(cli, modes)?;

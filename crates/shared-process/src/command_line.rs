@@ -1,8 +1,64 @@
 //! The command lines of both programs.
 
-use std::env;
+use std::{
+    env, fs,
+    io::{self, Write as _},
+    path::{Path, PathBuf},
+};
 
-use clap::{Arg, Command, Id};
+use clap::{Arg, Command, Id, Subcommand};
+use clap_complete::Shell;
+use clap_mangen::Man;
+
+/// The commands with which a program describes itself to shells and to `man`.
+#[derive(Debug, Subcommand)]
+pub enum Describe {
+    /// Print a completion script for a shell
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
+    /// Print the man page of the program
+    Man {
+        /// Write it into this directory instead, with a page for each command
+        #[arg(long, value_name = "DIR")]
+        dir: Option<PathBuf>,
+    },
+}
+
+impl Describe {
+    /// Describes `whole`, a command line that is still to become [`readable`] with
+    /// `hint`.
+    ///
+    /// # Errors
+    ///
+    /// When stdout or a file in the directory cannot be written.
+    pub fn write(&self, mut whole: Command, hint: &'static str) -> io::Result<()> {
+        let mut text = Vec::new();
+        match self {
+            Self::Completions { shell } => {
+                let program = whole.get_name().to_owned();
+                clap_complete::generate(*shell, &mut whole, program, &mut text);
+            }
+            Self::Man { dir } => {
+                // `man` needs no page about `help`.
+                let whole = readable(whole.disable_help_subcommand(true), hint);
+                if let Some(dir) = dir {
+                    return pages(whole, dir).map_err(|error| {
+                        io::Error::new(error.kind(), format!("{}: {error}", dir.display()))
+                    });
+                }
+                Man::new(whole).render(&mut text)?;
+            }
+        }
+        io::stdout().write_all(&text)
+    }
+}
+
+fn pages(whole: Command, dir: &Path) -> io::Result<()> {
+    fs::create_dir_all(dir)?;
+    clap_mangen::generate_to(whole, dir)
+}
 
 /// A command line for people.
 ///

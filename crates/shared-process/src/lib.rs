@@ -13,7 +13,7 @@ use std::{
 use bytesize::ByteSize;
 use tracing_subscriber::{EnvFilter, filter::LevelFilter, fmt};
 
-pub use self::command_line::readable;
+pub use self::command_line::{Describe, readable};
 
 /// These say something about each frame at `debug`, and so are heard at that
 /// level only when `RUST_LOG` names them.

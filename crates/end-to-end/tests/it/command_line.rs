@@ -1,9 +1,9 @@
 use clap::Command;
 use client::Cli;
 use grpc_wire::Mode;
-use test_support::BlockingServer as Server;
+use test_support::{BlockingServer as Server, Program};
 
-use crate::{Called as _, client};
+use crate::{Called as _, client, server};
 
 fn help(arguments: &str) -> String {
     let ended = client(arguments).env("COLUMNS", "100").run().ok();
@@ -101,12 +101,47 @@ fn options_of_a_scenario_do_not_come_from_the_environment() {
 }
 
 #[test]
-fn completions_for_every_shell_know_the_modes() {
-    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
-        let script = client(&format!("completions {shell}")).run().ok().stdout;
-        assert!(script.contains("server-streaming") && script.contains("quotes"), "{shell}:\n{script}");
+fn both_programs_describe_themselves_to_shells_and_to_man() {
+    for (program, option, command) in [
+        (client as fn(&str) -> Program, "--keepalive-interval", "fourmodes-unary-multiply"),
+        (server, "--max-unary-message", "fourmodes-server-certs"),
+    ] {
+        for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+            let script = program(&format!("completions {shell}")).run().ok().stdout;
+            assert!(script.contains(option.trim_start_matches("--")), "{shell}:\n{script}");
+        }
+        program("completions tcsh").run().failed(2, &["tcsh"]);
+
+        let page = program("man").run().ok().stdout;
+        let plain = page.replace(r"\-", "-");
+        assert!(page.contains(".TH fourmodes") && plain.contains(option), "{page}");
+        assert!(!plain.contains("-help(1)"), "{page}");
+
+        let dir = tempfile::tempdir().unwrap();
+        let pages = dir.path().join("share/man1");
+        assert_eq!(program("man --dir").arg(&pages).run().ok().stdout, "");
+        let page = std::fs::read_to_string(pages.join(format!("{command}.1"))).unwrap();
+        // Which the page of the whole has.
+        assert!(!page.replace(r"\-", "-").contains(option), "{page}");
+
+        let file = dir.path().join("file");
+        std::fs::write(&file, "").unwrap();
+        program("man --dir").arg(&file).run().failed(1, &["file", "written"]);
     }
-    client("completions tcsh").run().failed(2, &["tcsh"]);
+}
+
+#[cfg(unix)]
+#[test]
+fn a_closed_stdout_is_an_error() {
+    for description in ["completions bash", "man"] {
+        for (program, code) in [(client as fn(&str) -> Program, 141), (server, 1)] {
+            let (reader, writer) = std::io::pipe().unwrap();
+            drop(reader);
+            let ended = program(description).stdout(writer).run();
+            assert_eq!(ended.code, Some(code), "{description}: {}", ended.stderr);
+            assert!(!ended.stderr.contains("panic"), "{description}: {}", ended.stderr);
+        }
+    }
 }
 
 #[test]
