@@ -4,7 +4,7 @@ target := env("CARGO_TARGET_DIR", justfile_directory() / "target")
 bin := target / "debug"
 in_comparison := "--manifest-path comparison/Cargo.toml --target-dir " + quote(target / "comparison")
 
-# List the recipes.
+# List the recipes: those of every day first, at most 15, then the group `more`.
 [private]
 default:
     @just --list --unsorted
@@ -77,63 +77,49 @@ tour *options: ready
 check *options: ready
     @exec {{ bin }}/fourmodes check "$@"
 
+# What a message costs in each way, at a server of its own or at a running one: `just measure`, `just measure http://proxy:8080 --size 1KiB`.
+[group("see")]
+[no-cd, no-exit-message, positional-arguments]
+measure *options:
+    #!/usr/bin/env bash
+    set -euo pipefail
+    cargo build --quiet --release --manifest-path {{ justfile_directory() }}/Cargo.toml -p server -p client
+    # One that is there already has the machine for itself.
+    if [[ -n "${FOURMODES_SERVER:-}" || "$*" == *://* ]]; then
+        exec {{ target }}/release/fourmodes measure "$@"
+    fi
+    dir=$(mktemp -d)
+    mkfifo "$dir/stdout"
+    {{ target }}/release/fourmodes-server --listen 127.0.0.1:0 --data-dir :memory: all >"$dir/stdout" 2>"$dir/log" &
+    server=$!
+    trap 'kill "$server" 2>/dev/null || true; wait "$server" || true; rm -r "$dir"' EXIT
+    # The server's first line is `listening on http://ADDRESS`.
+    read -r _ _ url <"$dir/stdout"
+    FOURMODES_SERVER=$url {{ target }}/release/fourmodes measure "$@"
+
 # A trap of a first gRPC service, broken and fixed: `just lesson` lists them, `just lesson eof-is-not-commit` runs one.
 [group("see")]
 [no-exit-message, positional-arguments]
 lesson *name: ready
     @exec {{ bin }}/lessons "$@"
 
-# The same, without a word when there is nothing to do.
+# `build`, without a word when there is nothing to do.
 [private]
 ready:
     @test -x {{ bin }}/fourmodes || cargo build --workspace
     @cargo build --quiet --workspace
 
-# Build both binaries: target/debug/fourmodes-server and target/debug/fourmodes.
+# Install both programs for the shell: fourmodes-server and fourmodes, in Cargo's directory for programs.
 [group("develop")]
-build:
-    cargo build --workspace
+install:
+    cargo install --locked --path crates/server
+    cargo install --locked --path crates/client
 
 # Run the tests; what is given goes to cargo test.
 [group("develop")]
 [positional-arguments]
 test *options:
     cargo test --workspace "$@"
-
-# Kill a server again and again, and restart two in turn, while clients work: `just faults`, `just faults 500`, `just faults 50 7`.
-[group("develop")]
-faults kills="50" seed="":
-    FAULTS_KILLS={{ kills }} {{ if seed == "" { "" } else { "FAULTS_SEED=" + seed } }} cargo test --workspace --test faults -- --nocapture
-
-# The power and the network fail in simulated time, as a seed says: `just simulate`, `just simulate 7`.
-[group("develop")]
-simulate *seed:
-    CARGO_TARGET_DIR={{ target }}/simulation RUSTFLAGS="--cfg tokio_unstable" cargo test -p server --features simulation --test simulation -- {{ seed }}
-
-# Attack the server in many ways while somebody calls it: `just abuse`; in `just test` its stalls are shorter.
-[group("develop")]
-abuse:
-    ABUSE_SECONDS=60 cargo test --workspace --test abuse -- --nocapture
-
-# Made-up input for each target in `fuzz/`, so many seconds long: `just fuzz 60`, `just fuzz 60 uploads`; needs cargo-fuzz.
-[group("develop")]
-[positional-arguments]
-fuzz seconds *targets:
-    #!/usr/bin/env bash
-    set -euo pipefail
-    # The stable compiler will do: without a sanitizer, of which code that has no
-    # `unsafe` has little use.
-    export RUSTC_BOOTSTRAP=1
-    # Uploads are quicker in memory, where there is such a place for files.
-    if [ -w /dev/shm ]; then export TMPDIR=/dev/shm; fi
-    # The versions that the tests have.
-    [ fuzz/Cargo.lock -nt Cargo.lock ] || cp Cargo.lock fuzz/
-    shift
-    for target in ${@:-requests responses readings uploads document}; do
-        mkdir -p "fuzz/corpus/$target"
-        cargo fuzz run --sanitizer none "$target" "fuzz/corpus/$target" "fuzz/seeds/$target" -- \
-            -max_total_time={{ seconds }} -timeout=20 -print_final_stats=1
-    done
 
 # Format the code.
 [group("develop")]
@@ -154,62 +140,86 @@ lint: comparison-lock
     cargo clippy {{ in_comparison }} --all-targets -- -D warnings
     RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
 
-# The dependencies: licences, duplicates, where they come from; needs cargo-deny.
+# All that CI runs.
 [group("develop")]
+ci: lint deny test simulate demo compare-smoke interop proxies
+
+# Build both binaries: target/debug/fourmodes-server and target/debug/fourmodes.
+[group("more")]
+build:
+    cargo build --workspace
+
+# The power and the network fail in simulated time, as a seed says: `just simulate`, `just simulate 7`.
+[group("more")]
+simulate *seed:
+    CARGO_TARGET_DIR={{ target }}/simulation RUSTFLAGS="--cfg tokio_unstable" cargo test -p server --features simulation --test simulation -- {{ seed }}
+
+# Kill a server again and again, and restart two in turn, while clients work: `just faults`, `just faults 500`, `just faults 50 7`.
+[group("more")]
+faults kills="50" seed="":
+    FAULTS_KILLS={{ kills }} {{ if seed == "" { "" } else { "FAULTS_SEED=" + seed } }} cargo test --workspace --test faults -- --nocapture
+
+# Attack the server in many ways while somebody calls it: `just abuse`; in `just test` its stalls are shorter.
+[group("more")]
+abuse:
+    ABUSE_SECONDS=60 cargo test --workspace --test abuse -- --nocapture
+
+# Made-up input for each target in `fuzz/`, so many seconds long: `just fuzz 60`, `just fuzz 60 uploads`; needs cargo-fuzz.
+[group("more")]
+[positional-arguments]
+fuzz seconds *targets:
+    #!/usr/bin/env bash
+    set -euo pipefail
+    # The stable compiler will do: without a sanitizer, of which code that has no
+    # `unsafe` has little use.
+    export RUSTC_BOOTSTRAP=1
+    # Uploads are quicker in memory, where there is such a place for files.
+    if [ -w /dev/shm ]; then export TMPDIR=/dev/shm; fi
+    # The versions that the tests have.
+    [ fuzz/Cargo.lock -nt Cargo.lock ] || cp Cargo.lock fuzz/
+    shift
+    for target in ${@:-requests responses readings uploads document}; do
+        mkdir -p "fuzz/corpus/$target"
+        cargo fuzz run --sanitizer none "$target" "fuzz/corpus/$target" "fuzz/seeds/$target" -- \
+            -max_total_time={{ seconds }} -timeout=20 -print_final_stats=1
+    done
+
+# The dependencies: licences, duplicates, where they come from; needs cargo-deny.
+[group("more")]
 deny: comparison-lock
     cargo deny --locked check --deny warnings bans licenses sources
     # What it needs beyond ours: the same licences, of which it does not need all.
     cargo deny --config deny.toml --manifest-path comparison/Cargo.toml check --allow license-not-encountered licenses sources
 
 # Known faults of the dependencies, by a database that has to be fetched: not part of `just ci`.
-[group("develop")]
+[group("more")]
 advisories:
     cargo deny --locked check advisories
 
 # Clients and a server in other languages: Python (grpcio) and JavaScript (grpc-js, connect-web); needs Python 3 and npm.
-[group("develop")]
+[group("more")]
 interop: build
     bash interop/run.sh
 
 # `fourmodes check` through nginx, HAProxy, nghttpx and Caddy, well and badly configured: `just proxies`, `just proxies nginx/good`.
-[group("develop")]
+[group("more")]
 proxies *cases: build
     python3 interop/proxies/run.py {{ cases }}
 
 # docs/proxies.md, from what `just proxies` has found.
-[group("develop")]
+[group("more")]
 proxies-table:
     python3 interop/proxies/run.py --table docs/proxies.md
 
 # docs/lessons.md, from what the lessons say.
-[group("develop")]
+[group("more")]
 lessons-doc:
     cargo build -p lessons
     {{ bin }}/lessons --markdown >docs/lessons.md.new
     mv docs/lessons.md.new docs/lessons.md
 
-# What a message costs in each way, at a server of its own or at a running one: `just measure`, `just measure http://proxy:8080 --size 1KiB`.
-[group("measure")]
-[no-cd, no-exit-message, positional-arguments]
-measure *options:
-    #!/usr/bin/env bash
-    set -euo pipefail
-    cargo build --quiet --release --manifest-path {{ justfile_directory() }}/Cargo.toml -p server -p client
-    # One that is there already has the machine for itself.
-    if [[ -n "${FOURMODES_SERVER:-}" || "$*" == *://* ]]; then
-        exec {{ target }}/release/fourmodes measure "$@"
-    fi
-    dir=$(mktemp -d)
-    mkfifo "$dir/stdout"
-    {{ target }}/release/fourmodes-server --listen 127.0.0.1:0 --data-dir :memory: all >"$dir/stdout" 2>"$dir/log" &
-    server=$!
-    trap 'kill "$server" 2>/dev/null || true; wait "$server" || true; rm -r "$dir"' EXIT
-    # The server's first line is `listening on http://ADDRESS`.
-    read -r _ _ url <"$dir/stdout"
-    FOURMODES_SERVER=$url {{ target }}/release/fourmodes measure "$@"
-
 # The server beside others, in one run: `just compare`, `just compare --only unary64 --against h2`.
-[group("measure")]
+[group("more")]
 [positional-arguments]
 compare *options: comparison-lock
     cargo build --release -p server -p client
@@ -219,12 +229,12 @@ compare *options: comparison-lock
         {{ if options == "" { "--output " + quote(target / "comparison.json") } else { '"$@"' } }}
 
 # docs/performance.md and its pictures, from what `just compare` has found.
-[group("measure")]
+[group("more")]
 compare-report figures=(target / "comparison.json"): comparison-lock
     cargo run --quiet {{ in_comparison }} -- report {{ quote(figures) }} docs
 
 # All of `just compare` and of `just compare-report` for a moment, and the tests: to see that it works. Its figures say nothing.
-[group("measure")]
+[group("more")]
 compare-smoke: build comparison-lock
     #!/usr/bin/env bash
     set -euo pipefail
@@ -240,7 +250,3 @@ compare-smoke: build comparison-lock
 [private]
 comparison-lock:
     @[ comparison/Cargo.lock -nt Cargo.lock ] || cp Cargo.lock comparison/
-
-# All that CI runs.
-[group("develop")]
-ci: lint deny test simulate demo compare-smoke interop proxies
