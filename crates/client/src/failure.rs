@@ -158,7 +158,7 @@ impl Failure {
     /// One that has had a call for that long, and does not even say how it is.
     pub(crate) fn hangs(time: Duration) -> Self {
         let time = humantime::format_duration(time);
-        Self::status(Code::Unavailable, format!("the server has given no sign of life for {time}"))
+        Self::status(Code::Unavailable, format!("the server has given no heartbeat for {time}"))
     }
 
     pub(crate) fn interrupted() -> Self {

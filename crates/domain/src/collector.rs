@@ -37,7 +37,7 @@ const SWEEP_EVERY: Duration = Duration::from_secs(3600);
 const SWEEP_AT_ONCE: usize = 1000;
 
 const MARK_KEYS: &str = "readings/mark/";
-const STOCK_KEY: &str = "readings/stock";
+const KEY_COUNTS_KEY: &str = "readings/stock";
 
 #[allow(missing_docs, reason = "the messages say it")]
 #[derive(Debug, PartialEq, thiserror::Error)]
@@ -76,7 +76,7 @@ pub struct Collector {
 
 /// How many keys there are.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
-struct Stock {
+struct KeyCounts {
     devices: u64,
     marks: u64,
 }
@@ -183,8 +183,8 @@ impl Collector {
     }
 
     async fn writes(&self, producer: &str, changes: &[Change]) -> Result<Vec<Write>, CollectError> {
-        let (stock, expected_stock) = self.get::<Stock>(STOCK_KEY).await?;
-        let had = stock.unwrap_or_default();
+        let (counts, expected_counts) = self.get::<KeyCounts>(KEY_COUNTS_KEY).await?;
+        let had = counts.unwrap_or_default();
         let mut has = had;
         let mut writes = Vec::with_capacity(2 * changes.len() + 1);
         for Change { device, from, to, added } in changes {
@@ -202,12 +202,14 @@ impl Collector {
             writes.push(Write::Put { key, value: store::encode(&totals), expect });
         }
         match has {
-            Stock { devices, .. } if devices > DEVICES.max(had.devices) => {
+            KeyCounts { devices, .. } if devices > DEVICES.max(had.devices) => {
                 return Err(CollectError::TooManyDevices);
             }
-            Stock { marks, .. } if marks > MARKS.max(had.marks) => return Err(CollectError::TooManyMarks),
+            KeyCounts { marks, .. } if marks > MARKS.max(had.marks) => {
+                return Err(CollectError::TooManyMarks);
+            }
             _ if has == had => {}
-            _ => writes.push(put_stock(has, expected_stock)),
+            _ => writes.push(put_key_counts(has, expected_counts)),
         }
         Ok(writes)
     }
@@ -229,10 +231,10 @@ impl Collector {
             if writes.is_empty() {
                 continue;
             }
-            let (stock, expect) = self.get::<Stock>(STOCK_KEY).await?;
-            let mut stock = stock.unwrap_or_default();
-            stock.marks = stock.marks.saturating_sub(writes.len() as u64);
-            writes.push(put_stock(stock, expect));
+            let (counts, expect) = self.get::<KeyCounts>(KEY_COUNTS_KEY).await?;
+            let mut counts = counts.unwrap_or_default();
+            counts.marks = counts.marks.saturating_sub(writes.len() as u64);
+            writes.push(put_key_counts(counts, expect));
             match self.store.commit(writes).await {
                 // They are not so old any more, or they go with the next sweep.
                 Ok(_) | Err(StoreError::Conflict { .. }) => {}
@@ -249,8 +251,8 @@ impl Collector {
     }
 }
 
-fn put_stock(stock: Stock, expect: Expect) -> Write {
-    Write::Put { key: STOCK_KEY.to_owned(), value: store::encode(&stock), expect }
+fn put_key_counts(counts: KeyCounts, expect: Expect) -> Write {
+    Write::Put { key: KEY_COUNTS_KEY.to_owned(), value: store::encode(&counts), expect }
 }
 
 fn totals_key(device: &str) -> String {
@@ -405,8 +407,8 @@ mod tests {
         totals.map(|totals| totals.statistics())
     }
 
-    async fn stock(store: &Arc<dyn Store>) -> Stock {
-        Collector::new(store.clone()).get(STOCK_KEY).await.unwrap().0.unwrap_or_default()
+    async fn counts(store: &Arc<dyn Store>) -> KeyCounts {
+        Collector::new(store.clone()).get(KEY_COUNTS_KEY).await.unwrap().0.unwrap_or_default()
     }
 
     #[tokio::test]
@@ -430,7 +432,7 @@ mod tests {
         call.record("q", "d", 1, readings(&[3.0])).await.unwrap();
         call.finish().await.unwrap();
         assert_eq!(total(&store, "d").await.unwrap().count, 5);
-        assert_eq!(stock(&store).await, Stock { devices: 1, marks: 2 });
+        assert_eq!(counts(&store).await, KeyCounts { devices: 1, marks: 2 });
     }
 
     #[tokio::test]
@@ -464,7 +466,7 @@ mod tests {
             assert_eq!(all[1].statistics.as_ref().unwrap().count, 1);
             assert_eq!(all.len(), 2);
         }
-        assert_eq!(stock(&store).await, Stock { devices: 1, marks: 2 });
+        assert_eq!(counts(&store).await, KeyCounts { devices: 1, marks: 2 });
     }
 
     #[tokio::test]
@@ -492,11 +494,11 @@ mod tests {
     #[tokio::test]
     async fn devices_and_marks_of_the_server_are_bounded() {
         for (has, expected) in [
-            (Stock { devices: DEVICES, marks: 0 }, CollectError::TooManyDevices),
-            (Stock { devices: 0, marks: MARKS }, CollectError::TooManyMarks),
+            (KeyCounts { devices: DEVICES, marks: 0 }, CollectError::TooManyDevices),
+            (KeyCounts { devices: 0, marks: MARKS }, CollectError::TooManyMarks),
         ] {
             let (store, collector) = collector();
-            store.commit(vec![put_stock(has, Expect::Anything)]).await.unwrap();
+            store.commit(vec![put_key_counts(has, Expect::Anything)]).await.unwrap();
             let mut call = collector.begin();
             call.record("p", "d", 1, readings(&[1.0])).await.unwrap();
             assert_eq!(call.finish().await.err(), Some(expected));
@@ -538,9 +540,9 @@ mod tests {
         let all = SWEEP_AT_ONCE as u64 + 7;
         let now = SystemTime::now();
         collector.sweep(now + REMEMBERED - Duration::from_secs(60)).await.unwrap();
-        assert_eq!(stock(&store).await, Stock { devices: 1, marks: all });
+        assert_eq!(counts(&store).await, KeyCounts { devices: 1, marks: all });
         collector.sweep(now + REMEMBERED + Duration::from_secs(60)).await.unwrap();
-        assert_eq!(stock(&store).await, Stock { devices: 1, marks: 0 });
+        assert_eq!(counts(&store).await, KeyCounts { devices: 1, marks: 0 });
         assert_eq!(store.list(MARK_KEYS, "", 1).await.unwrap(), []);
         assert_eq!(total(&store, "d").await.unwrap().count, all);
     }

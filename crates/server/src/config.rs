@@ -4,7 +4,7 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 pub use domain::{feed::Retention, uploads::UploadLimits};
 use grpc_wire::Mode;
-use shared_proto::limits::HEARTBEAT;
+use shared_proto::limits::MONITORING_HEARTBEAT;
 use stack::Settings;
 
 /// The settings of one server.
@@ -50,7 +50,7 @@ impl Default for Config {
             retention: Retention::default(),
             quotes_seed: 1,
             log_root: None,
-            heartbeat: HEARTBEAT,
+            heartbeat: MONITORING_HEARTBEAT,
             uploads: UploadLimits::default(),
             modes: Mode::ALL.to_vec(),
         }

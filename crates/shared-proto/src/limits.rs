@@ -10,11 +10,11 @@ pub const TEXT_BYTES: usize = 4096;
 
 /// After this long without news a stream that monitors something says that it is
 /// alive.
-pub const HEARTBEAT: Duration = Duration::from_secs(5);
+pub const MONITORING_HEARTBEAT: Duration = Duration::from_secs(5);
 
 /// After this long without an event a conversation says that it is alive. A
 /// third of what a server or a proxy usually lets a stream be idle.
-pub const SIGN_OF_LIFE: Duration = Duration::from_secs(20);
+pub const CONVERSATION_HEARTBEAT: Duration = Duration::from_secs(20);
 
 /// The most bytes of a file that our client puts into one message of an upload.
 pub const CHUNK_BYTES: usize = 2 << 20;

@@ -12,7 +12,7 @@ const FIRST: u64 = 10;
 /// A pause of this length ends a burst: people never make one, programs do.
 const PAUSE: Duration = Duration::from_millis(50);
 /// How often a burst shows that it is alive.
-const SIGN_OF_LIFE: Duration = Duration::from_secs(1);
+const REFRESH: Duration = Duration::from_secs(1);
 
 /// A run: messages of either side with nothing else between them.
 #[derive(Debug)]
@@ -81,7 +81,7 @@ impl Fold {
         }
         self.burst += 1;
         self.last_seen = at;
-        let due = self.live && at.saturating_sub(self.last_shown) >= SIGN_OF_LIFE;
+        let due = self.live && at.saturating_sub(self.last_shown) >= REFRESH;
         if self.burst <= self.first || due {
             self.last_shown = at;
             return true;

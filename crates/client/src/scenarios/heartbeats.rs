@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use shared_proto::limits::HEARTBEAT;
+use shared_proto::limits::MONITORING_HEARTBEAT;
 use tokio::time::timeout;
 use tonic::Streaming;
 
@@ -11,7 +11,7 @@ use crate::failure::Failure;
 /// The next response. A stream that stays silent is as lost as its connection:
 /// something in between may keep that one open for a server that is gone.
 pub(crate) async fn next<T>(responses: &mut Streaming<T>) -> Result<Option<T>, Failure> {
-    const SILENCE: Duration = HEARTBEAT.saturating_mul(3);
+    const SILENCE: Duration = MONITORING_HEARTBEAT.saturating_mul(3);
     match timeout(SILENCE, responses.message()).await {
         Ok(response) => Ok(response?),
         Err(_) => Err(Failure::silent(SILENCE)),

@@ -18,7 +18,7 @@ use shared_proto::{
         self as pb, ChatRequest, ChatResponse, JoinRoom, PostAccepted, PostText, StillThere,
         chat_request::Action, chat_response, join_room, room_event,
     },
-    limits::{self, SIGN_OF_LIFE},
+    limits::{self, CONVERSATION_HEARTBEAT},
 };
 use tokio::time::{Instant, sleep_until};
 use tokio_stream::Stream;
@@ -64,7 +64,7 @@ type Post = dyn Future<Output = Result<PostAccepted, RoomError>> + Send;
 
 impl Conversation {
     async fn next(&mut self) -> Result<Option<chat_response::Response>, Refused> {
-        let quiet = Instant::now() + SIGN_OF_LIFE;
+        let quiet = Instant::now() + CONVERSATION_HEARTBEAT;
         loop {
             let reads = !self.half_closed && self.posts.len() < UNACCEPTED;
             tokio::select! {

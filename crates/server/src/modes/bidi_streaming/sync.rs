@@ -15,7 +15,7 @@ use shared_proto::{
         DocumentChanges, OpenDocument, SyncDocumentRequest, SyncDocumentResponse,
         sync_document_request::Action,
     },
-    limits::SIGN_OF_LIFE,
+    limits::CONVERSATION_HEARTBEAT,
 };
 use tokio::time::sleep;
 use tokio_stream::Stream;
@@ -39,7 +39,7 @@ pub(super) fn in_step(
             let request = tokio::select! {
                 biased;
                 () = peer.behind() => None,
-                () = sleep(SIGN_OF_LIFE) => None,
+                () = sleep(CONVERSATION_HEARTBEAT) => None,
                 request = requests.message() => Some(request),
             };
             match request {
