@@ -9,8 +9,8 @@ use plotters::{
 };
 
 use crate::{
+    area::{Area, Error},
     axis::Axis,
-    figure::{Area, Error},
     theme::{self, GRID, INK, QUIET},
 };
 

@@ -2,22 +2,14 @@
 
 use std::io;
 
-use plotters::{
-    coord::Shift,
-    drawing::{DrawingArea, DrawingAreaErrorKind, IntoDrawingArea as _},
-    prelude::SVGBackend,
-    style::text_anchor::HPos,
-};
+use plotters::{drawing::IntoDrawingArea as _, prelude::SVGBackend, style::text_anchor::HPos};
 
 use crate::{
+    area::Error,
     bars::BarChart,
     lines::LineChart,
     theme::{self, PAPER, QUIET},
 };
-
-pub(crate) type Error = DrawingAreaErrorKind<io::Error>;
-/// A part of a picture.
-pub(crate) type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 
 /// Of every picture, in pixels.
 const WIDTH: i32 = 800;

@@ -9,6 +9,7 @@
 //! Numbers that cannot be drawn (NaN, infinities, negative ones, zero on a
 //! logarithmic axis) leave a gap.
 
+mod area;
 mod axis;
 mod bars;
 mod figure;
