@@ -19,12 +19,12 @@ use tokio::{
 use tonic::{Status, codegen::Bytes};
 
 use crate::{
-    call::{self, Done, grpc::connect},
+    call::{self, Done, block_on, grpc::connect},
     cores,
     latency::{Latencies, Latency},
     measure::{self, Rates},
     progress::Progress,
-    run::{Settings, block_on},
+    settings::Settings,
     statistics::Spread,
     target::Target,
     work::{Contestant, Work},

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     cores,
     progress::Progress,
-    run::Settings,
+    settings::Settings,
     statistics::Spread,
     target::{Target, beside_this, without_options},
 };

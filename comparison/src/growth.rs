@@ -8,13 +8,13 @@ use tokio::{sync::Barrier, task::JoinSet, time::sleep};
 
 use crate::{
     call::{
-        Done,
-        grpc::{connect, converse},
+        Done, block_on,
+        grpc::{STREAMS_EACH, connect, converse},
     },
     latency::{Latencies, Latency},
     measure::{self, Rates},
     progress::Progress,
-    run::{STREAMS_EACH, Settings, block_on},
+    settings::Settings,
     statistics::Spread,
     target::Target,
     work::Contestant,

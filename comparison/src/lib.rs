@@ -16,6 +16,7 @@ mod progress;
 mod report;
 mod run;
 mod serve;
+mod settings;
 mod statistics;
 mod subject;
 mod target;
@@ -23,8 +24,9 @@ mod work;
 
 pub use crate::{
     report::{Report, Written},
-    run::{Settings, run},
+    run::run,
     serve::serve,
+    settings::Settings,
     subject::{Special, Subject},
     work::{Contestant, Work},
 };

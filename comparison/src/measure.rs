@@ -6,9 +6,9 @@ use anyhow::{Context as _, bail};
 use tokio::time::sleep;
 
 use crate::{
-    call::{self, Done},
+    call::{self, Done, block_on},
     progress::Progress,
-    run::{Settings, block_on},
+    settings::Settings,
     target::Target,
     work::{Contestant, Work, name},
 };

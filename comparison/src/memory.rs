@@ -14,10 +14,13 @@ use tokio::time::sleep;
 use tonic::Streaming;
 
 use crate::{
-    call::{self, Done, grpc::connect},
+    call::{
+        self, Done, block_on,
+        grpc::{STREAMS_EACH, connect},
+    },
     measure::{self, Rates},
     progress::Progress,
-    run::{STREAMS_EACH, Settings, block_on},
+    settings::Settings,
     statistics::Spread,
     target::Target,
     work::{Contestant, Work},

@@ -1,44 +1,15 @@
 //! A run: everything that was asked for, one after the other.
 
-use std::{path::PathBuf, time::Duration};
-
-use anyhow::Context as _;
-use tokio::runtime;
-
 use crate::{
     beside, cores, durable, growth,
     machine::{Machine, Versions},
     measure, memory,
     progress::Progress,
     report::{Rate, Report},
+    settings::Settings,
     subject::{Special, Subject},
-    work::{Contestant, Work},
+    work::Work,
 };
-
-/// A server has so many streams for a connection.
-pub(crate) const STREAMS_EACH: usize = 100;
-
-/// How much is done.
-#[derive(Debug, Clone)]
-pub struct Settings {
-    /// Our server.
-    pub server: PathBuf,
-    /// Our client.
-    pub client: PathBuf,
-    /// What to measure.
-    pub subjects: Vec<Subject>,
-    /// Beside whom; everyone when it is empty. Of the works: the others have
-    /// theirs.
-    pub against: Vec<Contestant>,
-    /// How often; at least once.
-    pub rounds: usize,
-    /// How long a measurement takes.
-    pub each: Duration,
-    /// The size of the file that is uploaded to the disk, in bytes.
-    pub upload: u64,
-    /// How many idle streams.
-    pub idle_streams: usize,
-}
 
 /// Measures.
 ///
@@ -106,10 +77,4 @@ fn command() -> String {
         }
     }
     words.join(" ")
-}
-
-/// On a runtime of its own, whose tasks and connections end with it.
-pub(crate) fn block_on<T>(what: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
-    let runtime = runtime::Builder::new_current_thread().enable_all().build().context("no runtime")?;
-    runtime.block_on(what)
 }

@@ -15,7 +15,7 @@ use sysinfo::{Pid, Process, ProcessRefreshKind, ProcessesToUpdate, System};
 
 use crate::{
     cores,
-    run::Settings,
+    settings::Settings,
     work::{Contestant, name},
 };
 

@@ -26,6 +26,9 @@ use crate::work::Work;
 /// The messages in one call of a stream, so that the cost of a call is none.
 const RUN: u64 = 10_000;
 
+/// How many streams a server allows on one connection.
+pub(crate) const STREAMS_EACH: usize = 100;
+
 type Client = MeasureServiceClient<Channel>;
 
 pub(super) async fn go_on(address: SocketAddr, work: Work, done: Done) -> anyhow::Result<()> {

@@ -15,6 +15,7 @@ use std::{
 };
 
 use anyhow::Context as _;
+use tokio::runtime;
 
 use crate::work::{Contestant, Work};
 
@@ -49,4 +50,10 @@ pub(crate) async fn go_on(
         Contestant::JsonRpc => json_rpc::go_on(address, work, done).await,
     }
     .with_context(|| format!("{work:?} of {contestant:?} at {address}"))
+}
+
+/// Runs `what` on a runtime of its own, whose tasks and connections end with it.
+pub(crate) fn block_on<T>(what: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    let runtime = runtime::Builder::new_current_thread().enable_all().build().context("no runtime")?;
+    runtime.block_on(what)
 }

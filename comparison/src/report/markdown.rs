@@ -4,7 +4,7 @@ use std::fmt::{self, Write};
 
 use shared_chart::Unit;
 
-use super::{Report, notes::Notes, number, svg};
+use super::{model::Report, notes::Notes, number::number, svg};
 use crate::{
     statistics::Spread,
     work::{Contestant, name},

@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, fs, io::ErrorKind, path::Path};
 
 use anyhow::{Context as _, bail};
 
-use super::Report;
+use super::model::Report;
 
 /// By key.
 pub(super) type Notes = BTreeMap<String, String>;

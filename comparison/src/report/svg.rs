@@ -3,8 +3,9 @@
 use shared_chart::{Axis, Bar, BarChart, Figure, Group, LineChart, Mark, Panel, Scale, Series, Unit};
 
 use super::{
-    Report,
-    goals::{Bound, COLUMNAR, Goal},
+    goal::{Bound, Goal},
+    goals::COLUMNAR,
+    model::Report,
 };
 use crate::work::Contestant;
 

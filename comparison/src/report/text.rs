@@ -4,7 +4,7 @@ use std::fmt;
 
 use shared_chart::Unit;
 
-use super::{Report, number};
+use super::{model::Report, number::number};
 use crate::work::{Contestant, name};
 
 impl fmt::Display for Report {
