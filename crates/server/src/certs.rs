@@ -134,7 +134,7 @@ use them with
 
 /// Whole or not at all, and never for a moment with other permissions.
 fn write(directory: &Path, file: &Path, pem: &str, mode: u32, replace: bool) -> io::Result<()> {
-    let mut builder = tempfile::Builder::new();
+    let builder = &mut tempfile::Builder::new();
     #[cfg(unix)]
     builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(mode));
     #[cfg(not(unix))]

@@ -132,6 +132,8 @@ pub(super) fn written(
     if private {
         std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
     }
+    #[cfg(not(unix))]
+    let _ = private;
     // What an earlier run has left there was not whole.
     let _ = fs::remove_file(path);
     let mut file = options.open(path)?;
@@ -192,12 +194,12 @@ mod system {
 
 #[cfg(not(any(target_os = "linux", target_os = "android", target_vendor = "apple")))]
 mod system {
-    use std::{fs::File, io, path::Path};
+    use std::{io, path::Path};
 
     pub(super) fn swap(_: &Path, _: &Path) -> io::Result<()> {
         Err(io::ErrorKind::Unsupported.into())
     }
 
     #[cfg(unix)]
-    pub(super) fn copy_attributes(_: &File, _: &File) {}
+    pub(super) fn copy_attributes(_: &std::fs::File, _: &std::fs::File) {}
 }
