@@ -115,6 +115,7 @@ fn both_programs_describe_themselves_to_shells_and_to_man() {
         let page = program("man").run().ok().stdout;
         let plain = page.replace(r"\-", "-");
         assert!(page.contains(".TH fourmodes") && plain.contains(option), "{page}");
+        assert!(plain.contains("FOURMODES_KEEPALIVE_INTERVAL"), "{page}");
         assert!(!plain.contains("-help(1)"), "{page}");
 
         let dir = tempfile::tempdir().unwrap();
