@@ -18,7 +18,7 @@ use crate::{
 /// Every call is drawn as a sequence diagram while it happens. Results go to
 /// stdout, errors and progress to stderr.
 #[derive(Debug, Parser)]
-#[command(name = "fourmodes", bin_name = "fourmodes", version, about, max_term_width = 100, after_help = AFTERWORD)]
+#[command(name = "fourmodes", bin_name = "fourmodes", version = env!("VERSION_AND_COMMIT"), about, max_term_width = 100, after_help = AFTERWORD)]
 pub struct Cli {
     #[command(flatten)]
     pub(crate) options: Options,

@@ -21,7 +21,7 @@ use crate::config::{Config, Data, Retention, UploadLimits};
 /// it also by gRPC-Web. The first line on stdout is the address; the log goes to
 /// stderr, each message at RUST_LOG=debug.
 #[derive(Debug, Parser)]
-#[command(name = "fourmodes-server", bin_name = "fourmodes-server", version, about, max_term_width = 100, after_help = EXIT_CODES)]
+#[command(name = "fourmodes-server", bin_name = "fourmodes-server", version = env!("VERSION_AND_COMMIT"), about, max_term_width = 100, after_help = EXIT_CODES)]
 pub struct Cli {
     /// IP address and port to listen on; port 0 takes any free port
     #[arg(

@@ -1,6 +1,7 @@
 use clap::Command;
 use client::Cli;
 use grpc_wire::Mode;
+use regex::Regex;
 use test_support::{BlockingServer as Server, Program};
 
 use crate::{Called as _, client, server};
@@ -146,6 +147,10 @@ fn a_closed_stdout_is_an_error() {
 }
 
 #[test]
-fn the_version_is_the_package_s() {
-    assert_eq!(client("--version").run().ok().stdout, concat!("fourmodes ", env!("CARGO_PKG_VERSION"), "\n"));
+fn the_version_is_the_package_s_and_the_commit_where_there_is_one() {
+    for (program, name) in [(client as fn(&str) -> Program, "fourmodes"), (server, "fourmodes-server")] {
+        let version = program("--version").run().ok().stdout;
+        let shape = format!(r"^{name} {}( \([0-9a-f]{{7,}}\))?\n$", env!("CARGO_PKG_VERSION"));
+        assert!(Regex::new(&shape).unwrap().is_match(&version), "{version}");
+    }
 }

@@ -127,12 +127,6 @@ fn the_seed_of_the_quotes_can_be_chosen() {
     });
 }
 
-#[test]
-fn the_version_is_the_one_that_status_tells() {
-    let version = binary(&["--version"]).run().ok().stdout;
-    assert_eq!(version, concat!("fourmodes-server ", env!("CARGO_PKG_VERSION"), "\n"));
-}
-
 fn help(arguments: &[&str]) -> String {
     let help = binary(arguments).run().ok().stdout;
     help.lines().map(str::trim_end).collect::<Vec<_>>().join("\n")
