@@ -130,7 +130,7 @@ async fn http2(path: &Path) -> Checked {
 
 /// The first call, which tells what the others may count on.
 async fn call(path: &Path) -> Checked {
-    let other = "start a Four Modes server at the other end of the path (`server all`), to look at all of it";
+    let other = "start a Four Modes server at the other end of the path (`fourmodes-server all`), to look at all of it";
     if path.standard {
         let answer = within(SOON, path.empty_call()).await;
         return match answer {

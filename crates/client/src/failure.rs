@@ -273,12 +273,13 @@ impl Failure {
                 "what accepted the connection there does not speak HTTP/2 without TLS, or is not alive",
                 "check that it is a gRPC server, and the port: gRPC often has one of its own",
             ),
-            Code::Unimplemented if is_reason(Reason::ModeNotServed) => {
-                ("the server was started for other modes", "start it with `server all`, or choose its mode")
-            }
+            Code::Unimplemented if is_reason(Reason::ModeNotServed) => (
+                "the server was started for other modes",
+                "start it with `fourmodes-server all`, or choose its mode",
+            ),
             Code::Unimplemented => (
                 "this is a gRPC server without this service",
-                "name a Four Modes server with --server; `server all` starts one",
+                "name a Four Modes server with --server; `fourmodes-server all` starts one",
             ),
             Code::DeadlineExceeded if self.stage == Stage::Connecting => (
                 "no connection in time: too little of it, or the host is away, or a firewall swallows everything",

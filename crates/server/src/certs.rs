@@ -125,8 +125,8 @@ impl Request {
   server.pem  server-key.pem  the server, for {names}
   client.pem  client-key.pem  a client
 use them with
-  server all --tls-cert {dir}/server.pem --tls-key {dir}/server-key.pem --client-ca {dir}/ca.pem
-  client unary multiply 6 7 --server https://{host}:50051 --ca {dir}/ca.pem --cert {dir}/client.pem --key {dir}/client-key.pem
+  fourmodes-server all --tls-cert {dir}/server.pem --tls-key {dir}/server-key.pem --client-ca {dir}/ca.pem
+  fourmodes unary multiply 6 7 --server https://{host}:50051 --ca {dir}/ca.pem --cert {dir}/client.pem --key {dir}/client-key.pem
 "
         )
     }

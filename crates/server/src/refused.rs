@@ -317,9 +317,9 @@ fn not_found(kind: &str, name: &str, message: String) -> Status {
 /// UNIMPLEMENTED, with the command that starts a server for the mode.
 pub(crate) fn mode_not_served(mode: Mode, served: &[Mode]) -> Status {
     let served = served.iter().map(|mode| mode.name()).collect::<Vec<_>>().join(", ");
-    let command = format!("server {mode}");
+    let command = format!("fourmodes-server {mode}");
     let message = format!(
-        "this server serves {served}, not {mode}; `{command}` starts one that does, `server all` one for every mode"
+        "this server serves {served}, not {mode}; `{command}` starts one that does, `fourmodes-server all` one for every mode"
     );
     let facts = [("mode", mode.to_string()), ("served", served), ("command", command)];
     with_reason(Code::Unimplemented, message, Reason::ModeNotServed, facts)

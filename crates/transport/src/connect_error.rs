@@ -37,7 +37,7 @@ impl Connect {
             Self::NoSuchHost => ("the name of the host cannot be resolved", "check the spelling of --server"),
             Self::Refused => (
                 "nothing listens at that address",
-                "start a server with `server all` (`just server`), or name another one with --server",
+                "start a server with `fourmodes-server all` (`just server`), or name another one with --server",
             ),
             Self::TimedOut => {
                 ("the host is away, or a firewall swallows the connection", "check the address and the port")
@@ -181,18 +181,18 @@ impl TlsError {
         match self {
             Self::Expired => (
                 "it was not renewed, or the clock of this machine is wrong",
-                "renew it (`server certs --force` makes a new one), or set the clock",
+                "renew it (`fourmodes-server certs --force` makes a new one), or set the clock",
             ),
             Self::NotYetValid => {
                 ("the clock of this machine or of the one that made it is wrong", "set the clock")
             }
             Self::WrongName => (
                 "--server names the server otherwise than its certificate does, or it is another server",
-                "use a name that it has; `server certs --name HOST` makes one for HOST",
+                "use a name that it has; `fourmodes-server certs --name HOST` makes one for HOST",
             ),
             Self::UnknownCa => (
                 "the server has a CA of its own, or somebody else answers in its place",
-                "if it is yours, name its CA with --ca FILE, such as the `ca.pem` of `server certs`",
+                "if it is yours, name its CA with --ca FILE, such as the `ca.pem` of `fourmodes-server certs`",
             ),
             Self::BadCertificate => ("it was not made for a server, or is damaged", "see the errors above"),
             Self::CertificateRequired => (

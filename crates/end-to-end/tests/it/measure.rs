@@ -403,7 +403,7 @@ fn a_server_without_the_service_is_told_from_one_that_is_not_there() {
     let incoming = tonic::transport::server::TcpIncoming::from(listener);
     runtime.spawn(tonic::transport::Server::builder().add_service(health).serve_with_incoming(incoming));
     let ended = client(&format!("measure http://{address}")).run();
-    ended.failed(1, &["UNIMPLEMENTED", "without this service", "`server all` starts one"]);
+    ended.failed(1, &["UNIMPLEMENTED", "without this service", "`fourmodes-server all` starts one"]);
 
     let (address, _sockets) = test_support::deaf_address();
     client(&format!("measure {address}")).run().failed(1, &["nothing listens at that address"]);

@@ -43,12 +43,12 @@ fn a_server_for_one_mode_names_the_command_for_the_others() {
                 }
                 let refused = called.unwrap_err();
                 assert_eq!(refused.code(), Code::Unimplemented, "{refused}");
-                assert!(refused.message().contains(&format!("`server {mode}`")), "{refused}");
+                assert!(refused.message().contains(&format!("`fourmodes-server {mode}`")), "{refused}");
                 let info = refused.get_details_error_info().expect("no ErrorInfo");
                 assert_eq!((info.reason.as_str(), info.domain.as_str()), ("MODE_NOT_SERVED", "fourmodes"));
                 assert_eq!(info.metadata["mode"], mode.name());
                 assert_eq!(info.metadata["served"], served.name());
-                assert_eq!(info.metadata["command"], format!("server {mode}"));
+                assert_eq!(info.metadata["command"], format!("fourmodes-server {mode}"));
                 assert_eq!(info.metadata.len(), 3);
             }
         }

@@ -777,7 +777,10 @@ fn each_method_is_of_its_own_mode() {
                 match refused {
                     Some(refused) if mode != served => {
                         assert_eq!(refused.code(), Code::Unimplemented, "{refused}");
-                        assert!(refused.message().contains(&format!("`server {mode}`")), "{refused}");
+                        assert!(
+                            refused.message().contains(&format!("`fourmodes-server {mode}`")),
+                            "{refused}"
+                        );
                         assert_eq!(reason(&refused), "MODE_NOT_SERVED");
                     }
                     refused => {
