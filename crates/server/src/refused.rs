@@ -19,7 +19,7 @@ use domain::{
 };
 use grpc_wire::{ERROR_DOMAIN, Mode};
 use shared_document::Refusal;
-use shared_proto::{AnyReason, Reason};
+use shared_proto::Reason;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
@@ -328,10 +328,10 @@ pub(crate) fn mode_not_served(mode: Mode, served: &[Mode]) -> Status {
 pub(crate) fn with_reason<const N: usize>(
     code: Code,
     message: String,
-    reason: impl Into<AnyReason>,
+    reason: Reason,
     given: [(&str, String); N],
 ) -> Status {
-    let details = ErrorDetails::with_error_info(reason.into().name(), ERROR_DOMAIN, facts(given));
+    let details = ErrorDetails::with_error_info(<&str>::from(reason), ERROR_DOMAIN, facts(given));
     Status::with_error_details(code, message, details)
 }
 

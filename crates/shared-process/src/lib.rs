@@ -1,5 +1,6 @@
 //! What the server and the client do alike, whatever they serve: logs, signals,
-//! durable names of files, numbers of bytes, CPU time, command lines, and which characters people can see.
+//! durable names of files, numbers of bytes, CPU time, command lines, and which
+//! characters people can see.
 
 mod command_line;
 

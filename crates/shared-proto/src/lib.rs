@@ -9,7 +9,7 @@ use std::sync::LazyLock;
 
 use grpc_wire::Mode;
 use prost_reflect::{DescriptorPool, MethodDescriptor};
-pub use reason::{AnyReason, Reason};
+pub use reason::Reason;
 
 /// `fourmodes.v1`: one service for each of the four modes.
 #[allow(missing_docs, reason = "the comments of the protos stand where there is something to say")]

@@ -53,61 +53,26 @@ pub enum Reason {
     UploadTooLarge,
 }
 
-/// The reason of any `ErrorInfo` that our server sends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum AnyReason {
-    /// A handler gave it.
-    Product(Reason),
-    /// The stack gave it. Any service may get it.
-    Stack(grpc_wire::Reason),
-}
-
-impl AnyReason {
-    /// The reason that has this name on the wire, if it is known here.
-    pub fn from_name(name: &str) -> Option<Self> {
-        let product = name.parse().map(Self::Product);
-        product.or_else(|_| name.parse().map(Self::Stack)).ok()
-    }
-
-    /// Its name on the wire.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Product(reason) => reason.into(),
-            Self::Stack(reason) => reason.into(),
-        }
-    }
-}
-
-impl From<Reason> for AnyReason {
-    fn from(reason: Reason) -> Self {
-        Self::Product(reason)
-    }
-}
-
-impl From<grpc_wire::Reason> for AnyReason {
-    fn from(reason: grpc_wire::Reason) -> Self {
-        Self::Stack(reason)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn a_reason_is_found_by_the_name_that_it_has_on_the_wire() {
+        for (reason, name) in [(Reason::Int64Overflow, "INT64_OVERFLOW"), (Reason::NotAText, "NOT_A_TEXT")] {
+            assert_eq!(<&str>::from(reason), name);
+            assert_eq!(name.parse(), Ok(reason));
+        }
         for (reason, name) in [
-            (Reason::Int64Overflow.into(), "INT64_OVERFLOW"),
-            (Reason::NotAText.into(), "NOT_A_TEXT"),
-            (grpc_wire::Reason::Http2Needed.into(), "HTTP2_NEEDED"),
-            (grpc_wire::Reason::LimitReached.into(), "LIMIT_REACHED"),
+            (grpc_wire::Reason::Http2Needed, "HTTP2_NEEDED"),
+            (grpc_wire::Reason::LimitReached, "LIMIT_REACHED"),
         ] {
-            let reason: AnyReason = reason;
-            assert_eq!(reason.name(), name);
-            assert_eq!(AnyReason::from_name(name), Some(reason));
+            assert_eq!(<&str>::from(reason), name);
+            assert_eq!(name.parse(), Ok(reason));
         }
         for unknown in ["", "STACK", "limit_reached", "NOTHING_OF_OURS"] {
-            assert_eq!(AnyReason::from_name(unknown), None, "{unknown:?}");
+            assert!(unknown.parse::<Reason>().is_err(), "{unknown:?}");
+            assert!(unknown.parse::<grpc_wire::Reason>().is_err(), "{unknown:?}");
         }
     }
 }
