@@ -136,6 +136,13 @@ impl<C: AsyncRead + AsyncWrite + Connected + Unpin> Guarded<C> {
     }
 }
 
+impl<C: Connected> Guarded<C> {
+    /// What is known of the connection.
+    pub(crate) fn info(&self) -> Arc<Connection> {
+        self.info.clone()
+    }
+}
+
 /// Nothing in it is pinned, whatever is known of the peer.
 impl<C: Connected> Unpin for Guarded<C> {}
 
@@ -321,14 +328,6 @@ impl<C: AsyncRead + AsyncWrite + Connected + Unpin> AsyncWrite for Guarded<C> {
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.link).poll_write_vectored(cx, bufs)
-    }
-}
-
-impl<C: Connected> Connected for Guarded<C> {
-    type ConnectInfo = Arc<Connection>;
-
-    fn connect_info(&self) -> Self::ConnectInfo {
-        self.info.clone()
     }
 }
 

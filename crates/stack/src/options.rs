@@ -115,6 +115,10 @@ pub struct LimitOptions {
     #[arg(long, env = "FOURMODES_MAX_CONNECTIONS", hide_env_values = true, default_value = "1024", value_name = "N", value_parser = at_least_one, global = true)]
     pub max_connections: usize,
 
+    /// After about how long a client has to make a new connection for further calls
+    #[arg(long, env = "FOURMODES_MAX_CONNECTION_AGE", hide_env_values = true, default_value = "1h", value_name = "DURATION", value_parser = duration, global = true)]
+    pub max_connection_age: Duration,
+
     /// How long a connection may say nothing at first
     #[arg(long, env = "FOURMODES_FIRST_BYTE_TIMEOUT", hide_env_values = true, default_value = "5s", value_name = "DURATION", value_parser = duration, global = true)]
     pub first_byte_timeout: Duration,
@@ -202,6 +206,7 @@ impl From<&LimitOptions> for Limits {
     fn from(options: &LimitOptions) -> Self {
         Self {
             connections: options.max_connections,
+            connection_age: options.max_connection_age,
             first_byte: options.first_byte_timeout,
             handshake: options.handshake_timeout,
             streams: options.max_streams,

@@ -3,7 +3,7 @@
 //! It comes by the transport that serves gRPC, and so behind the same guard: no
 //! second HTTP server with limits of its own is needed for one page.
 
-use std::{convert::Infallible, sync::Arc, time::Duration};
+use std::{convert::Infallible, future::ready, sync::Arc, time::Duration};
 
 use http::{
     HeaderValue, Method, Request, Response, StatusCode, Version,
@@ -11,11 +11,11 @@ use http::{
 };
 use prometheus_client::{encoding::text::encode, registry::Registry};
 use tokio::net::TcpListener;
-use tokio_stream::StreamExt as _;
-use tonic::transport::{Error, Server, server::TcpIncoming};
+use tokio_util::sync::CancellationToken;
+use tonic::{body::Body, transport::server::TcpIncoming};
 use tower::service_fn;
 
-use crate::accept::{Guard, Guarded, admit};
+use crate::{accept::Guard, serve::Served, settings::Limits};
 
 /// Who asks wants one page, and there are not many who do.
 const SCRAPERS: usize = 8;
@@ -24,25 +24,20 @@ const SCRAPERS: usize = 8;
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Answers `GET /metrics` with what is in `registry`, without end.
-pub(crate) async fn answer(listener: TcpListener, registry: Registry, guard: &Guard) -> Result<(), Error> {
-    // In the clear, and not among the connections of callers.
-    let guard = Guard { tls: None, metrics: Arc::default(), ..guard.clone() };
-    let admitted = admit(SCRAPERS, guard.metrics.clone(), TcpIncoming::from(listener));
+pub(crate) async fn answer(listener: TcpListener, registry: Registry, guard: &Guard) {
     let registry = Arc::new(registry);
-    Server::builder()
-        .accept_http1(true)
-        .max_connection_age(PATIENCE)
-        .max_connection_age_grace(Duration::ZERO)
-        .serve_with_incoming(
-            service_fn(move |request: Request<_>| {
-                std::future::ready(Ok::<_, Infallible>(page(&registry, &request)))
-            }),
-            admitted.map(move |admitted| Ok::<_, Infallible>(Guarded::new(admitted, &guard))),
-        )
-        .await
+    let served = Served {
+        limits: Limits { connections: SCRAPERS, connection_age: PATIENCE, ..Limits::default() },
+        // In the clear, and not among the connections of callers.
+        guard: Guard { tls: None, metrics: Arc::default(), ..guard.clone() },
+        service: service_fn(move |request| ready(Ok::<_, Infallible>(page(&registry, &request)))),
+        draining: CancellationToken::new(),
+        farewell: Duration::ZERO,
+    };
+    served.clone().serve(served.admit(TcpIncoming::from(listener))).await;
 }
 
-fn page<B>(registry: &Registry, request: &Request<B>) -> Response<String> {
+fn page(registry: &Registry, request: &Request<Body>) -> Response<Body> {
     const TEXT: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     let mut text = String::new();
     let (status, kind) = match (request.method(), request.uri().path()) {
@@ -58,7 +53,7 @@ fn page<B>(registry: &Registry, request: &Request<B>) -> Response<String> {
             (StatusCode::NOT_FOUND, "text/plain")
         }
     };
-    let mut response = Response::new(text);
+    let mut response = Response::new(Body::new(text));
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
     // The guard watches over one request.

@@ -1,17 +1,29 @@
-//! HTTP/2 for connections that are admitted, by tonic's transport.
+//! HTTP for connections that are admitted, by hyper: a task for each connection
+//! and for each call of HTTP/2, on the thread that the connection came to.
 
-use std::io;
+use std::{convert::Infallible, error::Error, io, pin::Pin, sync::Arc, time::Duration};
 
-use anyhow::Context as _;
 use grpc_wire::limits;
-use tokio::io::{AsyncRead, AsyncWrite};
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+    server::conn::auto,
+};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    time::sleep,
+};
 use tokio_stream::{Stream, StreamExt as _};
-use tokio_util::sync::CancellationToken;
-use tonic::transport::{Server, server::Connected};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tonic::{body::Body, transport::server::Connected};
+use tower::ServiceExt as _;
 
 use crate::{
     accept::{Admitted, Guard, Guarded, admit},
+    connection::Connection,
     layers::HttpService,
+    metrics::Metrics,
     settings::Limits,
 };
 
@@ -23,6 +35,8 @@ pub(crate) struct Served<S> {
     /// The routes, with the layers around them.
     pub(crate) service: S,
     pub(crate) draining: CancellationToken,
+    /// How long the calls of a connection may go on when it has reached its age.
+    pub(crate) farewell: Duration,
 }
 
 impl<S: HttpService> Served<S> {
@@ -33,30 +47,104 @@ impl<S: HttpService> Served<S> {
         admit(self.limits.connections, self.guard.metrics.clone(), accepted)
     }
 
-    /// Until it is draining and every call on these connections has ended.
-    pub(crate) async fn serve<C>(self, connections: impl Stream<Item = Admitted<C>>) -> anyhow::Result<()>
+    /// Until there are no more connections or it is draining, and every call on
+    /// them has ended.
+    pub(crate) async fn serve<C>(self, connections: impl Stream<Item = Admitted<C>>)
     where
         C: AsyncRead + AsyncWrite + Connected + Unpin + Send + 'static,
     {
-        let Self { limits, guard, service, draining } = self;
-        Server::builder()
-            .accept_http1(true)
-            .initial_stream_window_size(limits::STREAM_WINDOW)
-            .initial_connection_window_size(limits::CONNECTION_WINDOW)
-            .max_frame_size(limits::FRAME_SIZE)
-            .max_concurrent_streams(limits.streams)
-            .http2_max_header_list_size(limits.headers)
-            // Unset, both are without a limit.
-            .http2_max_pending_accept_reset_streams(Some(20))
-            .http2_max_local_error_reset_streams(Some(1024))
-            .http2_keepalive_interval(Some(limits.keepalive_interval))
-            .http2_keepalive_timeout(Some(limits.keepalive_timeout))
-            .serve_with_incoming_shutdown(
-                service,
-                connections.map(|admitted| Ok::<_, io::Error>(Guarded::new(admitted, &guard))),
-                draining.cancelled_owned(),
-            )
-            .await
-            .context("the listener failed")
+        let serving = TaskTracker::new();
+        let last = self.draining.child_token();
+        {
+            let mut connections = std::pin::pin!(connections);
+            while let Some(Some(admitted)) = last.run_until_cancelled(connections.next()).await {
+                let guarded = Guarded::new(admitted, &self.guard);
+                serving.spawn(self.clone().keep(guarded, last.clone()));
+            }
+        }
+        last.cancel();
+        serving.close();
+        serving.wait().await;
+    }
+
+    /// Serves one connection until it ends: by itself, or because it is the `last`
+    /// of all or old. Then its peer is told to make further calls elsewhere.
+    async fn keep<C>(self, guarded: Guarded<C>, last: CancellationToken)
+    where
+        C: AsyncRead + AsyncWrite + Connected + Unpin + Send + 'static,
+    {
+        let Self { limits, guard, service, farewell, .. } = self;
+        let info = guarded.info();
+        let calls = Calls { service, info: info.clone() };
+        let builder = builder(&limits);
+        let mut connection = std::pin::pin!(builder.serve_connection(TokioIo::new(guarded), calls));
+        // So that those that came together do not go together.
+        let age = limits.connection_age.mul_f64(0.9 + 0.2 * fastrand::f64());
+        let ended = tokio::select! {
+            biased;
+            ended = &mut connection => ended,
+            () = last.cancelled() => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
+            () = sleep(age) => {
+                connection.as_mut().graceful_shutdown();
+                tokio::time::timeout(farewell, connection).await.unwrap_or(Ok(()))
+            }
+        };
+        if let Err(error) = ended {
+            say_why(&*error, &info, &guard.metrics);
+        }
+    }
+}
+
+fn builder(limits: &Limits) -> auto::Builder<TokioExecutor> {
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    // Asked for the time a head may take.
+    builder.http1().timer(TokioTimer::new());
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .initial_stream_window_size(limits::STREAM_WINDOW)
+        .initial_connection_window_size(limits::CONNECTION_WINDOW)
+        .max_frame_size(limits::FRAME_SIZE)
+        .max_concurrent_streams(limits.streams)
+        .max_header_list_size(limits.headers)
+        // Calls that were reset before they began. A caller may give up all of its
+        // calls at once, and twice before the server has looked.
+        .max_pending_accept_reset_streams(limits.streams.saturating_mul(2) as usize)
+        .max_local_error_reset_streams(1024)
+        .keep_alive_interval(limits.keepalive_interval)
+        .keep_alive_timeout(limits.keepalive_timeout);
+    builder
+}
+
+/// The calls of one connection.
+struct Calls<S> {
+    service: S,
+    info: Arc<Connection>,
+}
+
+impl<S: HttpService> hyper::service::Service<Request<Incoming>> for Calls<S> {
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
+
+    fn call(&self, request: Request<Incoming>) -> Self::Future {
+        let mut request = request.map(Body::new);
+        request.extensions_mut().insert(self.info.clone());
+        Box::pin(self.service.clone().oneshot(request))
+    }
+}
+
+/// Says what ended a connection, if that was the server. What the library for
+/// HTTP/2 has against a peer, it tells the peer, and there it is seen.
+fn say_why(error: &(dyn Error + Send + Sync + 'static), info: &Connection, metrics: &Metrics) {
+    let peer = info.peer.map(tracing::field::display);
+    if error.downcast_ref().is_some_and(hyper::Error::is_timeout) {
+        metrics.refused("keepalive_timeout");
+        tracing::info!(peer, limit = "keepalive_timeout", "a connection on which nothing came is closed");
+    } else {
+        tracing::debug!(peer, error, "a connection broke");
     }
 }

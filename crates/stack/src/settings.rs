@@ -60,6 +60,9 @@ impl Default for Settings {
 pub struct Limits {
     /// How many connections there may be.
     pub connections: usize,
+    /// About how old a connection may be. Then its peer makes further calls on a
+    /// new one.
+    pub connection_age: Duration,
     /// Until the first byte of a connection.
     pub first_byte: Duration,
     /// From there until the handshakes are complete, TLS and HTTP/2.
@@ -91,6 +94,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             connections: 1024,
+            connection_age: Duration::from_secs(3600),
             first_byte: Duration::from_secs(5),
             handshake: Duration::from_secs(5),
             streams: 100,

@@ -180,8 +180,14 @@ impl Stack {
         }
         let (served, life) = self.put_together().await?;
         let connected = served.clone();
-        let workers = Workers::start(workers, move |connections| connected.clone().serve(connections))
-            .context("the workers cannot be started")?;
+        let serve = move |connections| {
+            let connected = connected.clone();
+            async move {
+                connected.serve(connections).await;
+                Ok(())
+            }
+        };
+        let workers = Workers::start(workers, serve).context("the workers cannot be started")?;
         let serving = workers.serve(served.admit(connections), life.draining.clone());
         life.until(serving, shutdown).await
     }
@@ -201,7 +207,11 @@ impl Stack {
     {
         let (served, life) = self.put_together().await?;
         let connections = served.admit(connections);
-        life.until(served.serve(connections), shutdown).await
+        let serving = async {
+            served.serve(connections).await;
+            Ok(())
+        };
+        life.until(serving, shutdown).await
     }
 
     async fn put_together(self) -> anyhow::Result<(Served<impl HttpService>, Life)> {
@@ -239,7 +249,8 @@ impl Stack {
         let acceptor = tls.as_ref().map(Tls::acceptor);
         let guard = Guard { first_byte, handshake, headers, idle, tls: acceptor, metrics };
         let scraped = scraped.map(|listener| Scraped { listener, registry, guard: guard.clone() });
-        let served = Served { limits: settings.limits, guard, service, draining: draining.clone() };
+        let Limits { age: farewell, .. } = settings.limits;
+        let served = Served { limits: settings.limits, guard, service, draining: draining.clone(), farewell };
         Ok((served, Life { settings, health, healthy, tls, scraped, draining }))
     }
 }
@@ -311,10 +322,8 @@ impl Life {
             }
         };
         let metrics = async {
-            if let Some(Scraped { listener, registry, guard }) = scraped
-                && let Err(error) = scrape::answer(listener, registry, &guard).await
-            {
-                tracing::error!(%error, "there are no metrics any more");
+            if let Some(Scraped { listener, registry, guard }) = scraped {
+                scrape::answer(listener, registry, &guard).await;
             }
         };
         let beside = async { tokio::join!(certificates, tokens, metrics, std::future::pending()) };
