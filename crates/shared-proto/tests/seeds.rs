@@ -33,5 +33,8 @@ fn every_method_has_a_seed_and_every_seed_fits_its_method() {
         }
         without.remove(path);
     }
-    assert!(without.is_empty(), "in fuzz/seeds/requests there is none for {without:?}");
+    assert!(
+        without.is_empty(),
+        "fuzz/seeds/requests has none for {without:?}; fuzz/fuzz_targets/seed.rs has the format"
+    );
 }

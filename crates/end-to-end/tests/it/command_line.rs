@@ -19,13 +19,6 @@ fn help_of_the_client() {
 }
 
 #[test]
-fn help_of_each_mode() {
-    for mode in ["unary", "server-streaming", "client-streaming", "bidi-streaming"] {
-        insta::assert_snapshot!(format!("help_of_{mode}"), help(&format!("{mode} --help")));
-    }
-}
-
-#[test]
 fn help_of_what_is_no_scenario() {
     for command in ["check", "measure"] {
         insta::assert_snapshot!(format!("help_of_{command}"), help(&format!("{command} --help")));

@@ -19,11 +19,7 @@ use std::{
 };
 
 use domain::{logs::Logs, market::Market, platform, quotes, system, tasks::Tasks};
-use shared_proto::fourmodes::v1::{
-    Delivery, MachineLoad, ProcessLoad, TailLogRequest, TailLogResponse, WatchQuotesRequest,
-    WatchQuotesResponse, WatchSystemRequest, WatchSystemResponse, WatchTaskRequest, WatchTaskResponse,
-    server_streaming_service_server::ServerStreamingService,
-};
+use shared_proto::fourmodes::v1::{self, server_streaming_service_server::ServerStreamingService};
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_stream::{Stream, StreamExt as _, wrappers::IntervalStream};
 use tonic::{Request, Response, Status};
@@ -44,15 +40,15 @@ pub(crate) struct ServerStreaming {
 
 #[tonic::async_trait]
 impl ServerStreamingService for ServerStreaming {
-    type WatchQuotesStream = ResponseStream<WatchQuotesResponse>;
+    type WatchQuotesStream = ResponseStream<v1::WatchQuotesResponse>;
 
     async fn watch_quotes(
         &self,
-        request: Request<WatchQuotesRequest>,
+        request: Request<v1::WatchQuotesRequest>,
     ) -> Result<Response<Self::WatchQuotesStream>, Status> {
         let request = request.into_inner();
         let chosen = quotes::chosen(&request.symbols).map_err(Refused::from)?;
-        let latest = request.delivery() == Delivery::Latest;
+        let latest = request.delivery() == v1::Delivery::Latest;
         let interval = checked_interval(request.interval, Duration::ZERO, Duration::ZERO)?;
         let epoch = request.epoch.map(SystemTime::try_from).transpose();
         let epoch = epoch.map_err(|error| bad_request("epoch", error.to_string()))?;
@@ -61,13 +57,13 @@ impl ServerStreamingService for ServerStreaming {
         Ok(Response::new(responses(feed.quotes(request.count))))
     }
 
-    type WatchSystemStream = ResponseStream<WatchSystemResponse>;
+    type WatchSystemStream = ResponseStream<v1::WatchSystemResponse>;
 
     async fn watch_system(
         &self,
-        request: Request<WatchSystemRequest>,
+        request: Request<v1::WatchSystemRequest>,
     ) -> Result<Response<Self::WatchSystemStream>, Status> {
-        let WatchSystemRequest { interval, count } = request.into_inner();
+        let v1::WatchSystemRequest { interval, count } = request.into_inner();
         let pause = checked_interval(interval, Duration::from_secs(1), system::SHORTEST_INTERVAL)?;
         let samples = async_stream::try_stream! {
             let mut monitor = blocking(system::Monitor::start).await??;
@@ -86,23 +82,23 @@ impl ServerStreamingService for ServerStreaming {
         Ok(Response::new(responses(samples)))
     }
 
-    type WatchTaskStream = ResponseStream<WatchTaskResponse>;
+    type WatchTaskStream = ResponseStream<v1::WatchTaskResponse>;
 
     async fn watch_task(
         &self,
-        request: Request<WatchTaskRequest>,
+        request: Request<v1::WatchTaskRequest>,
     ) -> Result<Response<Self::WatchTaskStream>, Status> {
         let task = self.tasks.watch(uuid("id", &request.into_inner().id)?).await;
         Ok(Response::new(responses(task::pushes(task.map_err(Refused::from)?, self.heartbeat))))
     }
 
-    type TailLogStream = ResponseStream<TailLogResponse>;
+    type TailLogStream = ResponseStream<v1::TailLogResponse>;
 
     async fn tail_log(
         &self,
-        request: Request<TailLogRequest>,
+        request: Request<v1::TailLogRequest>,
     ) -> Result<Response<Self::TailLogStream>, Status> {
-        let TailLogRequest { file, start } = request.into_inner();
+        let v1::TailLogRequest { file, start } = request.into_inner();
         let logs = self.logs.clone().ok_or_else(no_log_root)?;
         Ok(Response::new(responses(log::tail(logs, file, start, self.heartbeat).await?)))
     }
@@ -141,16 +137,16 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) 
     done.map_err(|error| Status::internal(format!("the work was cut short: {error}")))
 }
 
-fn load(system::Sample { time, process, machine }: system::Sample) -> WatchSystemResponse {
-    WatchSystemResponse {
+fn load(system::Sample { time, process, machine }: system::Sample) -> v1::WatchSystemResponse {
+    v1::WatchSystemResponse {
         time: Some(time.into()),
-        process: Some(ProcessLoad {
+        process: Some(v1::ProcessLoad {
             cpu_percent: process.cpu_percent,
             memory_bytes: process.memory_bytes,
             disk_read_bytes: process.disk_read_bytes,
             disk_written_bytes: process.disk_written_bytes,
         }),
-        machine: Some(MachineLoad {
+        machine: Some(v1::MachineLoad {
             cpu_percent: machine.cpu_percent,
             memory_used_bytes: machine.memory_used_bytes,
             memory_total_bytes: machine.memory_total_bytes,
