@@ -119,7 +119,8 @@ install:
 [group("develop")]
 [positional-arguments]
 test *options:
-    cargo test --workspace "$@"
+    @# Most tests wait for other processes most of the time.
+    RUST_TEST_THREADS="${RUST_TEST_THREADS:-$((4 * {{ num_cpus() }}))}" cargo test --workspace "$@"
 
 # Format the code.
 [group("develop")]
@@ -159,7 +160,7 @@ simulate *seed:
 faults kills="50" seed="":
     FAULTS_KILLS={{ kills }} {{ if seed == "" { "" } else { "FAULTS_SEED=" + seed } }} cargo test --workspace --test faults -- --nocapture
 
-# Attack the server in many ways while somebody calls it: `just abuse`; in `just test` its stalls are shorter.
+# Attack the server in many ways while somebody calls it: `just abuse`; `just test` has less of it.
 [group("more")]
 abuse:
     ABUSE_SECONDS=60 cargo test --workspace --test abuse -- --nocapture
