@@ -1,22 +1,52 @@
 //! The files behind uploads and content. All of it blocks.
 //!
 //! Content stands under its checksum only when it is whole: it is checked and
-//! fsynced, then renamed, then the directory is fsynced.
+//! fsynced, then renamed, then the directory is fsynced. Nobody finds content
+//! before the last step, and no failure removes content: another upload may have
+//! committed the same.
 
 use std::{
+    collections::HashSet,
     io::{self, Read as _, Seek as _, SeekFrom, Write as _},
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Mutex},
 };
 
 use blake3::Hasher;
 use bytes::Bytes;
 use uuid::Uuid;
 
+// A test lets them fail.
+#[cfg(any(test, feature = "fuzzing"))]
+use super::model::{rename, sync_directory};
+#[cfg(not(any(test, feature = "fuzzing")))]
+use crate::platform::{rename, sync_directory};
 use crate::{
-    platform::{self as fs, File, sync_directory},
+    lock,
+    platform::{self as fs, File},
     resources::Blob,
 };
+
+const FOLDERS: [&str; 2] = ["partial", "blobs"];
+
+/// Whether there are uploads or content of an earlier run in a directory.
+///
+/// # Errors
+///
+/// When the directory cannot be read.
+pub fn has_files(directory: &Path) -> io::Result<bool> {
+    for folder in FOLDERS {
+        match fs::read_dir(directory.join(folder)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            entries => {
+                if entries?.next().is_some() {
+                    return Ok(true);
+                }
+            }
+        }
+    }
+    Ok(false)
+}
 
 /// Two directories. What is in `blobs` is whole and has the checksum that its
 /// name says; what is in `partial` may end in anything.
@@ -24,6 +54,8 @@ use crate::{
 pub(super) struct Disk {
     partial: PathBuf,
     blobs: PathBuf,
+    /// Content that was renamed, and whose name may not be on the disk yet.
+    unsynced: Mutex<HashSet<Blob>>,
 }
 
 /// An upload's file, open at its end.
@@ -37,11 +69,12 @@ pub(super) struct Tail {
 
 impl Disk {
     pub(super) fn open(directory: &Path) -> io::Result<Self> {
-        let disk = Self { partial: directory.join("partial"), blobs: directory.join("blobs") };
-        fs::create_dir_all(&disk.partial)?;
-        fs::create_dir_all(&disk.blobs)?;
-        sync_directory(directory)?;
-        Ok(disk)
+        let [partial, blobs] = FOLDERS.map(|folder| directory.join(folder));
+        fs::create_dir_all(&partial)?;
+        fs::create_dir_all(&blobs)?;
+        // An earlier run may have ended between a rename and this.
+        sync_directory(&blobs)?;
+        Ok(Self { partial, blobs, unsynced: Mutex::default() })
     }
 
     /// Made of what was parsed, never of what a peer wrote.
@@ -53,16 +86,28 @@ impl Disk {
         self.blobs.join(format!("{}-{}", blob.hash(), blob.size))
     }
 
+    /// Whether content is there for good.
     pub(super) fn has(&self, blob: &Blob) -> io::Result<bool> {
         match fs::metadata(self.blob(blob)) {
-            Ok(_) => Ok(true),
+            Ok(_) => self.settle(blob).map(|()| true),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
             Err(error) => Err(error),
         }
     }
 
     pub(super) fn read(&self, blob: &Blob) -> io::Result<File> {
-        File::open(self.blob(blob))
+        let file = File::open(self.blob(blob))?;
+        self.settle(blob)?;
+        Ok(file)
+    }
+
+    /// Makes the name of content durable that is there under it.
+    fn settle(&self, blob: &Blob) -> io::Result<()> {
+        if lock(&self.unsynced).contains(blob) {
+            sync_directory(&self.blobs)?;
+            lock(&self.unsynced).remove(blob);
+        }
+        Ok(())
     }
 
     /// Opens an upload's file, created if need be, and cuts it to the length
@@ -105,7 +150,10 @@ impl Disk {
 
     /// Gives the bytes back that are not known to be durable.
     pub(super) fn cut(&self, id: Uuid, length: u64) -> io::Result<()> {
-        File::options().write(true).open(self.partial(id))?.set_len(length)
+        match File::options().write(true).open(self.partial(id)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            file => file?.set_len(length),
+        }
     }
 
     pub(super) fn remove(&self, id: Uuid) -> io::Result<()> {
@@ -118,18 +166,10 @@ impl Disk {
     /// Turns an upload's file into content. The caller has checked the bytes.
     pub(super) fn commit(&self, id: Uuid, file: &File, blob: &Blob) -> io::Result<()> {
         self.sync(file, false)?;
-        fs::rename(self.partial(id), self.blob(blob))?;
-        if let Err(error) = self.sync_blobs() {
-            // Whoever asks must not be told that it is there: it may not be
-            // after a crash.
-            fs::remove_file(self.blob(blob))?;
-            return Err(error);
-        }
+        lock(&self.unsynced).insert(*blob);
+        rename(self.partial(id), self.blob(blob))?;
+        self.settle(blob)?;
         sync_directory(&self.partial)
-    }
-
-    pub(super) fn sync_blobs(&self) -> io::Result<()> {
-        sync_directory(&self.blobs)
     }
 
     /// How long an upload's file is; `None` when there is none.

@@ -35,6 +35,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use self::disk::Disk;
+pub use self::disk::has_files;
 #[cfg(feature = "fuzzing")]
 pub use self::model::fuzzed;
 pub use self::writer::Attempt;
@@ -267,7 +268,7 @@ impl Uploads {
                 return Ok(Begun::Known);
             }
             let (slot, fence) = self.take_over(&upload).await?;
-            let lease = tokio::select! {
+            let mut lease = tokio::select! {
                 biased;
                 () = fence.cancelled() => return Err(UploadError::Superseded),
                 lease = slot.lease.clone().lock_owned() => lease,
@@ -275,7 +276,7 @@ impl Uploads {
             if lease.over {
                 continue;
             }
-            let committed = slot.committed.load(Relaxed);
+            let committed = self.committed(&slot, &mut lease).await?;
             if offset != committed {
                 return Err(UploadError::NotCommittedSize { offset, committed });
             }
@@ -291,10 +292,26 @@ impl Uploads {
                 }
                 None => {
                     tracing::error!(upload = %slot.upload, "bytes are gone that were on disk: it begins anew");
+                    self.0.store.commit(vec![slot.forgetting()]).await?;
                     slot.committed.store(0, Relaxed);
                 }
             }
         }
+    }
+
+    /// How much is committed, by what the store says: the answer to the last
+    /// checkpoint may have been lost.
+    async fn committed(&self, slot: &Slot, lease: &mut Lease) -> Result<u64, UploadError> {
+        let (key, upload) = (slot.key(), &slot.upload);
+        let journal =
+            self.0.store.get(&key).await?.map(|value| decode::<Journal>(&key, &value)).transpose()?;
+        // Of an upload before it that had the id, it says nothing.
+        let journal = journal.filter(|journal| journal.blob == upload.blob && journal.name == upload.name);
+        let committed = journal.map_or(0, |journal| journal.committed);
+        if slot.committed.swap(committed, Relaxed) != committed {
+            lease.hasher = None;
+        }
+        Ok(committed)
     }
 
     /// The slot of an upload, and the token that is cancelled when the next
@@ -331,7 +348,9 @@ impl Uploads {
     /// Gives content that is there a name, and ends the upload that would have
     /// become the same.
     async fn name_known(&self, upload: &Upload) -> Result<(), UploadError> {
-        if let Some(slot) = lock(&self.0.slots).get(&upload.id).cloned() {
+        let slot = lock(&self.0.slots).get(&upload.id).cloned();
+        // Another upload may have the id: it goes on.
+        if let Some(slot) = slot.filter(|slot| slot.upload == *upload) {
             lock(&slot.fence).cancel();
             let uploads = self.clone();
             tokio::spawn(async move {
@@ -339,9 +358,6 @@ impl Uploads {
                 uploads.discard(&slot, &mut lease).await;
             });
         }
-        // Whoever has just committed it may still be at this.
-        let shared = self.0.clone();
-        blocking(move || shared.disk.sync_blobs()).await?;
         self.give_name(upload, Vec::new()).await
     }
 
@@ -424,6 +440,10 @@ impl Uploads {
     /// Ends an upload without content. What cannot be removed now is found by
     /// the next start.
     async fn discard(&self, slot: &Arc<Slot>, lease: &mut Lease) {
+        if lease.over {
+            // The id may be another upload's by now.
+            return;
+        }
         let (shared, id) = (self.0.clone(), slot.upload.id);
         let removed = blocking(move || shared.disk.remove(id)).await;
         let forgotten = self.0.store.commit(vec![slot.forgetting()]).await;

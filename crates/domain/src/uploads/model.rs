@@ -18,6 +18,7 @@ use uuid::Uuid;
 
 use super::{Attempt, Begun, Journal, Progress, UploadError, UploadLimits, Uploads};
 use crate::{
+    platform,
     resources::{Blob, Source, Upload},
     store::{Memory, Store, decode},
 };
@@ -25,13 +26,41 @@ use crate::{
 pub(super) const LIMITS: UploadLimits =
     UploadLimits { size: 1 << 20, partials: 4, kept: Duration::from_secs(3600), checkpoint: 64 };
 
-/// The disk says that it makes a file durable. Fails when a test wants it to;
-/// otherwise it is noted how long the file is by now.
+/// A file is about to become durable: it is noted how long it is.
 pub(super) fn syncs(partial: &Path, file: &fs::File) -> io::Result<()> {
-    if partial.with_file_name("fail-sync").exists() {
-        return Err(io::Error::other("the test wants it"));
-    }
+    call(partial)?;
     fs::write(partial.with_file_name("synced"), file.metadata()?.len().to_string())
+}
+
+pub(super) fn rename(from: PathBuf, to: PathBuf) -> io::Result<()> {
+    call(from.parent().unwrap())?;
+    platform::rename(from, to)
+}
+
+/// It is noted which names are in the directory: a crash leaves these, and no others.
+pub(super) fn sync_directory(directory: &Path) -> io::Result<()> {
+    call(directory)?;
+    fs::write(noted(directory), names(directory).join("\n"))
+}
+
+fn noted(directory: &Path) -> PathBuf {
+    directory.with_extension("names")
+}
+
+fn names(directory: &Path) -> Vec<String> {
+    fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+}
+
+/// Fails after as many calls as a test wants, or from then on.
+fn call(directory: &Path) -> io::Result<()> {
+    let failing = directory.with_file_name("fail-sync");
+    let Ok(left) = fs::read_to_string(&failing) else { return Ok(()) };
+    match left.parse::<u32>() {
+        Ok(0) => fs::remove_file(failing)?,
+        Ok(left) => return fs::write(failing, (left - 1).to_string()),
+        Err(_) => {}
+    }
+    Err(io::Error::other("the test wants it"))
 }
 
 /// What is left of a server when it is not running.
@@ -52,6 +81,15 @@ impl Machine {
 
     pub(super) fn partial(&self, upload: &Upload) -> PathBuf {
         self.files.path().join("partial").join(upload.id.to_string())
+    }
+
+    /// A crash takes back what was renamed and is not durable.
+    pub(super) fn lose_names(&self, upload: &Upload) {
+        let blobs = self.files.path().join("blobs");
+        let noted = fs::read_to_string(noted(&blobs)).unwrap();
+        for name in names(&blobs).iter().filter(|name| !noted.lines().any(|noted| noted == **name)) {
+            fs::rename(blobs.join(name), self.partial(upload)).unwrap();
+        }
     }
 
     async fn journaled(&self, upload: &Upload) -> u64 {

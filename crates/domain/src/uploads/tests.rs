@@ -11,7 +11,10 @@ use super::{
     Attempt, Begun, Progress, UploadError, Uploads,
     model::{self, LIMITS, Machine, Op, content, read, upload},
 };
-use crate::resources::{Blob, Source, Upload};
+use crate::{
+    resources::{Blob, Source, Upload},
+    store::failing::{Failing, How},
+};
 
 impl Machine {
     fn partials(&self) -> usize {
@@ -303,6 +306,149 @@ async fn after_a_failed_fsync_the_file_falls_back_to_what_was_durable() {
     fs::remove_file(failing).unwrap();
     let mut attempt = begun(&uploads, &upload, 100).await;
     send(&mut attempt, &content, 100, 500).await.unwrap();
+    attempt.finish().await.unwrap();
+    assert_eq!(read(&uploads, "a").await.unwrap(), content);
+}
+
+/// Each call to the disk fails in turn, and then the power does. Whatever was said to
+/// be committed is there, and what could be read stays.
+#[tokio::test]
+async fn whichever_call_fails_what_was_committed_stays_and_what_was_shown_too() {
+    let content = content(1, 500);
+    for (calls, asks) in (0..).flat_map(|calls| [(calls, true), (calls, false)]) {
+        let machine = Machine::new();
+        let uploads = machine.start().await;
+        let failing = machine.files.path().join("fail-sync");
+        fs::write(&failing, calls.to_string()).unwrap();
+        let upload = upload(&content, "a");
+        let attempted = attempt(&uploads, &upload, &content).await;
+        if fs::remove_file(&failing).is_ok() {
+            attempted.unwrap();
+            assert!(calls > 6, "only {calls} calls");
+            break;
+        }
+        let (mut known, mut complete, mut shown) = (0, attempted.is_ok(), attempted.is_ok());
+        if asks {
+            match uploads.progress(&upload).await {
+                Ok(progress) => (known, complete) = (progress.committed, progress.complete),
+                Err(error) => assert!(matches!(error, UploadError::NotFound(..)), "{calls}: {error}"),
+            }
+            shown = uploads.open_blob(&upload.blob).is_ok();
+        }
+        drop(uploads);
+        machine.lose_names(&upload);
+        let uploads = machine.start().await;
+        match uploads.progress(&upload).await {
+            Ok(now) => assert!(now.committed >= known && now.complete >= complete, "{calls}: {now:?}"),
+            Err(error) => assert!(known == 0 && !complete, "{calls}: {error}"),
+        }
+        assert!(uploads.open_blob(&upload.blob).is_ok() >= shown, "{calls}: it could be read");
+        attempt(&uploads, &upload, &content).await.unwrap();
+        assert_eq!(read(&uploads, "a").await.unwrap(), content);
+    }
+}
+
+/// In two parts, from where it was.
+async fn attempt(uploads: &Uploads, upload: &Upload, content: &[u8]) -> Result<(), UploadError> {
+    for end in [200, content.len()] {
+        let from = match uploads.progress(upload).await {
+            Err(UploadError::NotFound(..)) => 0,
+            progress => progress?.committed,
+        };
+        let mut attempt = match uploads.begin(upload.clone(), from).await? {
+            Begun::Attempt(attempt) => attempt,
+            Begun::Known => return Ok(()),
+        };
+        let from = from as usize;
+        send(&mut attempt, content, from, end.max(from)).await?;
+        if end < content.len() {
+            attempt.pause().await?
+        } else {
+            attempt.finish().await?
+        };
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_failure_takes_nothing_from_another_upload_of_the_same_content() {
+    let content = content(1, 500);
+    // The sync, the rename, and the syncs of both directories.
+    for calls in 0..4 {
+        let machine = Machine::new();
+        let uploads = machine.start().await;
+        let [slow, quick] = ["slow", "quick"].map(|name| upload(&content, name));
+        let mut attempt = begun(&uploads, &slow, 0).await;
+        send(&mut attempt, &content, 0, 500).await.unwrap();
+        uploaded(&uploads, &quick, &content).await;
+        fs::write(machine.files.path().join("fail-sync"), calls.to_string()).unwrap();
+        let ended = attempt.finish().await;
+        assert!(matches!(ended, Err(UploadError::Disk(_))), "{calls}: {ended:?}");
+        assert_eq!(read(&uploads, "quick").await.unwrap(), content, "{calls}");
+    }
+}
+
+#[tokio::test]
+async fn content_is_not_there_before_its_name_is_durable() {
+    let machine = Machine::new();
+    let uploads = machine.start().await;
+    let content = content(1, 500);
+    let upload = Upload { name: None, ..upload(&content, "a") };
+    let failing = machine.files.path().join("fail-sync");
+    let mut attempt = begun(&uploads, &upload, 0).await;
+    send(&mut attempt, &content, 0, 500).await.unwrap();
+    // All but the rename and what comes before it.
+    fs::write(&failing, "2").unwrap();
+    assert!(matches!(attempt.finish().await, Err(UploadError::Disk(_))));
+    assert_eq!(machine.blobs(), 1);
+    fs::write(&failing, "always").unwrap();
+    assert!(matches!(uploads.progress(&upload).await, Err(UploadError::Disk(_))));
+    assert!(matches!(uploads.open_blob(&upload.blob), Err(UploadError::Disk(_))));
+    assert!(matches!(uploads.begin(upload.clone(), 0).await, Err(UploadError::Disk(_))));
+    fs::remove_file(&failing).unwrap();
+    assert!(uploads.progress(&upload).await.unwrap().complete);
+    let noted = fs::read_to_string(machine.files.path().join("blobs.names")).unwrap();
+    assert!(noted.contains(&upload.blob.hash().to_string()), "{noted}");
+}
+
+#[tokio::test]
+async fn an_upload_of_known_content_leaves_another_one_with_its_id_alone() {
+    let machine = Machine::new();
+    let uploads = machine.start().await;
+    let [known, other] = [content(1, 500), content(2, 500)];
+    uploaded(&uploads, &upload(&known, "known"), &known).await;
+    let going_on = upload(&other, "other");
+    let mut attempt = begun(&uploads, &going_on, 0).await;
+    send(&mut attempt, &other, 0, 100).await.unwrap();
+    attempt.pause().await.unwrap();
+    let mut attempt = begun(&uploads, &going_on, 100).await;
+    let same_id = Upload { id: going_on.id, ..upload(&known, "again") };
+    assert!(matches!(uploads.begin(same_id, 0).await.unwrap(), Begun::Known));
+    send(&mut attempt, &other, 100, 500).await.unwrap();
+    attempt.finish().await.unwrap();
+    assert_eq!(read(&uploads, "other").await.unwrap(), other);
+}
+
+#[tokio::test]
+async fn a_checkpoint_whose_answer_is_lost_takes_nothing_back() {
+    let mut machine = Machine::new();
+    let store = Failing::new(machine.store.clone());
+    machine.store = store.clone();
+    let uploads = machine.start().await;
+    let content = content(1, 500);
+    let upload = upload(&content, "a");
+    let mut attempt = begun(&uploads, &upload, 0).await;
+    send(&mut attempt, &content, 0, 100).await.unwrap();
+    attempt.pause().await.unwrap();
+    let mut attempt = begun(&uploads, &upload, 100).await;
+    store.now(How::BrokenButMade);
+    send(&mut attempt, &content, 100, 200).await.unwrap();
+    assert!(attempt.pause().await.is_err());
+    store.now(How::Works);
+    // Also when it starts again now.
+    assert_eq!(committed(&machine.start().await, &upload).await, Some(200));
+    let mut attempt = begun(&uploads, &upload, 200).await;
+    send(&mut attempt, &content, 200, 500).await.unwrap();
     attempt.finish().await.unwrap();
     assert_eq!(read(&uploads, "a").await.unwrap(), content);
 }

@@ -309,11 +309,15 @@ impl Writer {
     }
 
     /// Frees what is not committed. When that fails the next attempt does it.
-    async fn give_back(&self) {
-        let (shared, id) = (self.uploads.0.clone(), self.slot.upload.id);
-        let committed = self.slot.committed.load(Relaxed);
-        if let Err(error) = blocking(move || shared.disk.cut(id, committed)).await {
-            tracing::warn!(upload = %self.slot.upload, "its end cannot be cut off: {error}");
+    async fn give_back(&mut self) {
+        let (uploads, slot) = (&self.uploads, &self.slot);
+        let given_back = async {
+            let committed = uploads.committed(slot, &mut self.lease).await?;
+            let (shared, id) = (uploads.0.clone(), slot.upload.id);
+            blocking(move || shared.disk.cut(id, committed)).await
+        };
+        if let Err(error) = given_back.await {
+            tracing::warn!(upload = %slot.upload, "its end cannot be cut off: {error}");
         }
     }
 }
