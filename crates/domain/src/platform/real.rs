@@ -1,6 +1,6 @@
 //! The machine that the program runs on.
 
-pub use std::fs::{File, create_dir_all, metadata, read_dir, remove_file, rename};
+pub use std::fs::{File, create_dir, metadata, read_dir, remove_file, rename};
 use std::{fs::TryLockError, io, path::Path, thread, time::SystemTime};
 
 pub use shared_process::{sync_directory, sync_directory_of};

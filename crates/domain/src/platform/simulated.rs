@@ -25,6 +25,8 @@ pub enum Lie {
 thread_local! {
     /// How much more may be written before the power fails.
     static POWER: Cell<Option<u64>> = const { Cell::new(None) };
+    /// After how many writes one fails.
+    static FAULT: Cell<Option<u64>> = const { Cell::new(None) };
     static LIE: Cell<Option<Lie>> = const { Cell::new(None) };
 }
 
@@ -34,12 +36,19 @@ pub fn fail_power_after(writes: u64) {
     POWER.set(Some(writes));
 }
 
+/// After the given number of writes one comes back with an error. What a sync did not
+/// write is written by the next one.
+pub fn fail_write_after(writes: u64) {
+    FAULT.set(Some(writes));
+}
+
 pub fn power_has_failed() -> bool {
     POWER.get() == Some(0)
 }
 
 pub fn restore_power() {
     POWER.set(None);
+    FAULT.set(None);
 }
 
 pub fn lie_about(what: Option<Lie>) {
@@ -56,7 +65,12 @@ fn reading() -> io::Result<()> {
 fn writing() -> io::Result<()> {
     reading()?;
     POWER.set(POWER.get().map(|left| left - 1));
-    Ok(())
+    let fault = FAULT.get();
+    FAULT.set(fault.and_then(|left| left.checked_sub(1)));
+    match fault {
+        Some(0) => Err(io::Error::other("the disk does not answer")),
+        _ => Ok(()),
+    }
 }
 
 pub fn now() -> SystemTime {
@@ -207,9 +221,14 @@ impl Seek for File {
     }
 }
 
-pub fn create_dir_all(path: &Path) -> io::Result<()> {
+pub fn create_dir(path: &Path) -> io::Result<()> {
     writing()?;
-    fs::create_dir_all(path)
+    // turmoil gives no kind for these.
+    match path.parent() {
+        _ if fs::exists(path) => Err(io::ErrorKind::AlreadyExists.into()),
+        Some(parent) if !fs::exists(parent) => Err(io::ErrorKind::NotFound.into()),
+        _ => fs::create_dir(path),
+    }
 }
 
 pub fn metadata(path: impl AsRef<Path>) -> io::Result<fs::Metadata> {

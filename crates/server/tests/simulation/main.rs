@@ -230,7 +230,7 @@ fn fault(sim: &mut Sim<'_>, random: &mut Rng, clients: &[&str], story: &Story) -
     let pause = random.u64(1..20_000);
     let client = random.choice(clients).copied().unwrap_or(SERVER);
     let now = sim.elapsed();
-    match random.u8(..8) {
+    match random.u8(..11) {
         0..4 => {
             crash(sim, random.u64(..40), story)?;
             steps(sim, pause / 4)?;
@@ -253,6 +253,11 @@ fn fault(sim: &mut Sim<'_>, random: &mut Rng, clients: &[&str], story: &Story) -
             sim.partition_oneway(SERVER, client);
             steps(sim, pause)?;
             sim.repair_oneway(SERVER, client);
+        }
+        7..10 => {
+            let writes = random.u64(..40);
+            note(story, now, format!("after {writes} writes the disk fails once"));
+            simulated::fail_write_after(writes);
         }
         _ => {
             note(story, now, format!("what goes to and from {client} is held up for {pause} ms"));
