@@ -1,6 +1,6 @@
 use shared_proto::fourmodes::v1::WatchQuotesRequest;
 use test_support::{
-    Signal, assert_answers, failure_of, multiplication_that_waits, refuses_connections, run,
+    Member, Signal, assert_answers, failure_of, multiplication_that_waits, refuses_connections, run,
     server_streaming, silent_peer, until,
 };
 use tonic::Code;
@@ -30,6 +30,24 @@ fn a_signal_ends_the_process_with_0_when_a_peer_is_silent() {
             let _peer = silent_peer(server.address).await;
             server.signal(signal);
             assert_eq!(server.ended().0, Some(0), "{signal:?}");
+        }
+    });
+}
+
+#[test]
+fn a_signal_leaves_a_state_that_needs_no_repair() {
+    run(async {
+        for signal in [Signal::INT, Signal::TERM] {
+            let directory = tempfile::tempdir().unwrap();
+            let data = directory.path().to_str().unwrap();
+            let server = binary(&["all", "--grace", "300ms", "--data-dir", data]).serve();
+            let _member = Member::joined(server.address, "lobby", "ana").await;
+            let _peer = silent_peer(server.address).await;
+            server.signal(signal);
+            assert_eq!(server.ended().0, Some(0), "{signal:?}");
+            let mut builder = redb::Database::builder();
+            builder.set_repair_callback(|repair| repair.abort());
+            builder.open(directory.path().join("state.redb")).unwrap();
         }
     });
 }

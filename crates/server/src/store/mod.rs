@@ -7,25 +7,31 @@ mod tests;
 mod timed;
 
 use std::{
+    io::ErrorKind,
     path::{Path, PathBuf},
     sync::Arc,
 };
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use domain::{
     platform::{self, Lock},
     store::{Memory, Store},
+    uploads,
 };
 use tempfile::TempDir;
+use tokio::sync::Notify;
 
 use self::redb::Redb;
 pub(crate) use self::timed::Timed;
 use crate::config::Data;
 
-/// The state of one server.
+/// The state of one server. Dropped, it is closed for everyone.
 #[derive(Debug)]
 pub(crate) struct State {
     pub(crate) store: Arc<dyn Store>,
+    /// Notified when the store has failed: a read says whether it works again.
+    pub(crate) failed: Arc<Notify>,
+    file: Option<Arc<Redb>>,
     /// For what is too large for the store.
     files: PathBuf,
     /// Removed with everything in it at the end.
@@ -36,28 +42,52 @@ impl State {
     /// # Errors
     ///
     /// When the directory is not to be had, another server has it, or what is
-    /// in it was not made by this program or is damaged.
+    /// in it was not made by this program, is damaged, or is not all there.
     pub(crate) fn open(data: &Data) -> anyhow::Result<Self> {
         match data {
             Data::Memory => {
                 let directory = tempfile::tempdir().context("no temporary directory for the state")?;
                 Ok(Self {
                     store: Arc::new(Memory::default()),
+                    failed: Arc::default(),
+                    file: None,
                     files: directory.path().to_owned(),
                     _temporary: Some(directory),
                 })
             }
             Data::Directory(directory) => {
                 let lock = lock(directory)?;
-                let store =
-                    Redb::open(&directory.join("state.redb"), lock).context("cannot open the state")?;
-                Ok(Self { store: Arc::new(store), files: directory.clone(), _temporary: None })
+                let path = directory.join("state.redb");
+                let is_new =
+                    platform::metadata(&path).is_err_and(|error| error.kind() == ErrorKind::NotFound);
+                ensure!(
+                    !is_new || !uploads::has_files(directory).context("cannot look for uploads")?,
+                    "{} is gone, and uploads that it knew are there: restore it from a backup, or move \
+                     {0}'s neighbours, blobs and partial, away",
+                    path.display(),
+                );
+                let store = Arc::new(Redb::open(&path, lock).context("cannot open the state")?);
+                Ok(Self {
+                    store: store.clone(),
+                    failed: store.failed(),
+                    file: Some(store),
+                    files: directory.clone(),
+                    _temporary: None,
+                })
             }
         }
     }
 
     pub(crate) fn files(&self) -> &Path {
         &self.files
+    }
+}
+
+impl Drop for State {
+    fn drop(&mut self) {
+        if let Some(file) = &self.file {
+            file.close();
+        }
     }
 }
 

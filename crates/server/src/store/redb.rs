@@ -5,29 +5,36 @@
 //! not depend on how long a disk takes. Readers see what is durable and wait
 //! for nobody.
 //!
-//! Nothing is acknowledged that is not on the disk. After an error of the disk the
-//! file is opened anew and says itself which commits it has, so an answer is never
-//! a guess. A damaged file is refused, and never taken for a new one.
+//! Nothing is acknowledged that is not on the disk. A commit has two phases: the
+//! header names its pages only when they are synced. So a sync that fails leaves at
+//! most the header in doubt. Then the file is opened anew, which writes the header
+//! again and syncs it; after that the file says itself which commits it has, and an
+//! answer is never a guess. A damaged file is refused. It is never taken for a new
+//! one, nor for an older one.
 
 use std::{
     any::Any,
     collections::{BTreeMap, HashMap},
-    fmt, io,
+    fmt,
+    io::{self, Write as _},
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard},
+    sync::{
+        Arc, Mutex, PoisonError, RwLock, RwLockReadGuard,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
 };
 
 use bytes::Bytes;
 use domain::{
-    platform::{self, Lock, sync_directory_of},
+    platform::{self, File, Lock, sync_directory_of},
     store::{Answer, Expect, Extent, Id, READ_BYTES, Record, Store, StoreError, Write, Written},
 };
 use redb::{
     Database, DatabaseError, ReadTransaction, ReadableDatabase as _, ReadableTable as _, StorageError, Table,
     TableDefinition, WriteTransaction,
 };
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use super::file;
 
@@ -51,6 +58,9 @@ const FORMAT: u64 = 1;
 const CACHE: usize = 8 << 20;
 /// Commits that become durable together, at most.
 const GROUP: usize = 4096;
+/// What a write takes beside its own bytes, at most: the pages on its way through
+/// the trees.
+const PAGES: u64 = 16 << 10;
 
 pub(super) struct Redb {
     shared: Arc<Shared>,
@@ -58,16 +68,28 @@ pub(super) struct Redb {
 }
 
 struct Shared {
-    /// `None` while the file cannot be opened again after it failed.
+    /// `None` while the file cannot be opened again after it failed, and at the end.
     database: RwLock<Option<Database>>,
+    closed: AtomicBool,
     /// After the database in the order of dropping: it lets go of the lock.
-    opener: Opener,
+    medium: Box<dyn Medium>,
     watched: Mutex<HashMap<String, watch::Sender<u64>>>,
+    failed: Arc<Notify>,
 }
 
-/// Opens the file, the first time and after it failed. Has the lock that keeps
-/// others out.
-type Opener = Box<dyn Fn() -> Result<Database, OpenError> + Send + Sync>;
+/// Where the file is. Has the lock that keeps others out.
+pub(super) trait Medium: Send + Sync {
+    /// Opens the file, the first time and after it failed.
+    fn open(&self) -> Result<Database, OpenError>;
+
+    /// Fails when so many bytes more do not fit beside the file.
+    fn try_room(&self, bytes: u64) -> io::Result<()>;
+}
+
+struct OnDisk {
+    path: PathBuf,
+    _lock: Lock,
+}
 
 struct Job {
     writes: Vec<Write>,
@@ -94,22 +116,38 @@ impl Redb {
             Err(error) if error.kind() == io::ErrorKind::NotFound => create(path)?,
             found => _ = found?,
         }
-        let path = path.to_owned();
-        Self::with(Box::new(move || {
-            let _lock = &lock;
-            open(&path)
-        }))
+        // Also of a file that was there: whoever made it may have died before this.
+        sync_directory_of(path)?;
+        Self::with(Box::new(OnDisk { path: path.to_owned(), _lock: lock }))
     }
 
-    pub(super) fn with(opener: Opener) -> Result<Self, OpenError> {
-        let database = opener()?;
-        let shared =
-            Arc::new(Shared { opener, database: RwLock::new(Some(database)), watched: Mutex::default() });
+    pub(super) fn with(medium: Box<dyn Medium>) -> Result<Self, OpenError> {
+        let database = RwLock::new(Some(medium.open()?));
+        let shared = Arc::new(Shared {
+            database,
+            closed: AtomicBool::new(false),
+            medium,
+            watched: Mutex::default(),
+            failed: Arc::default(),
+        });
         // Until every handle to the store is gone.
         let (jobs, queue) = mpsc::unbounded_channel();
-        let writer = Writer { shared: shared.clone() };
+        let mut writer = Writer { shared: shared.clone(), too_large: None };
         platform::worker("store", GROUP, queue, move |jobs| writer.make(jobs))?;
         Ok(Self { shared, jobs })
+    }
+
+    /// Notified when the file has failed: a read says whether it can be used again.
+    pub(super) fn failed(&self) -> Arc<Notify> {
+        self.shared.failed.clone()
+    }
+
+    /// Writes what the next start has to know, so that it has nothing to repair.
+    /// Whoever still has the store gets an error. Blocks.
+    pub(super) fn close(&self) {
+        let mut database = self.shared.database.write().unwrap_or_else(PoisonError::into_inner);
+        self.shared.closed.store(true, Relaxed);
+        *database = None;
     }
 
     fn read_with<T: Send + 'static>(
@@ -134,14 +172,32 @@ fn create(path: &Path) -> Result<(), OpenError> {
     let damaged = |error: Failed| OpenError::Damaged(new.clone(), error.to_string());
     let made = || -> Result<(), Failed> {
         let database = file::create(&Database::builder(), &new)?;
-        let transaction = database.begin_write()?;
+        let mut transaction = database.begin_write()?;
+        transaction.set_two_phase_commit(true);
         transaction.open_table(META)?.insert("format", FORMAT)?;
         Tables::open(&transaction)?;
         Ok(transaction.commit()?)
     };
     made().map_err(damaged)?;
-    platform::rename(&new, path)?;
-    Ok(sync_directory_of(path)?)
+    Ok(platform::rename(&new, path)?)
+}
+
+impl Medium for OnDisk {
+    fn open(&self) -> Result<Database, OpenError> {
+        open(&self.path)
+    }
+
+    fn try_room(&self, bytes: u64) -> io::Result<()> {
+        const PIECE: [u8; PAGES as usize] = [0; PAGES as usize];
+        let path = self.path.with_extension("room");
+        let tried = File::options().write(true).create(true).truncate(true).open(&path).and_then(|file| {
+            (0..bytes.div_ceil(PAGES)).try_for_each(|_| (&file).write_all(&PIECE))?;
+            file.sync_data()
+        });
+        // The next try removes it otherwise.
+        let _ = platform::remove_file(&path);
+        tried
+    }
 }
 
 fn open(path: &Path) -> Result<Database, OpenError> {
@@ -272,10 +328,21 @@ impl Store for Redb {
 
 impl Shared {
     fn read<T>(&self, read: impl FnOnce(&ReadTransaction) -> Result<T, Failed>) -> Result<T, StoreError> {
-        let database = self.opened()?;
-        let database = database.as_ref().ok_or_else(closed)?;
-        let read = database.begin_read().map_err(Failed::from).and_then(|transaction| read(&transaction));
-        read.map_err(StoreError::from)
+        let read = {
+            let database = self.opened()?;
+            let database = database.as_ref().ok_or_else(closed)?;
+            database.begin_read().map_err(Failed::from).and_then(|transaction| read(&transaction))
+        };
+        read.map_err(|error| {
+            let error = StoreError::from(error);
+            if matches!(error, StoreError::Broken(_)) {
+                // After an error a handle reads no more.
+                tracing::error!(%error, "the store failed; its file is opened anew");
+                *self.database.write().unwrap_or_else(PoisonError::into_inner) = None;
+                self.failed.notify_one();
+            }
+            error
+        })
     }
 
     /// The database, opened again if it could not be the last time.
@@ -285,22 +352,40 @@ impl Shared {
             return Ok(database);
         }
         drop(database);
-        self.reopen()?;
+        let mut database = self.database.write().unwrap_or_else(PoisonError::into_inner);
+        if database.is_none() {
+            self.open_into(&mut database)?;
+        }
+        drop(database);
         Ok(self.database.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// How many groups the file has.
-    fn reopen(&self) -> Result<u64, StoreError> {
-        let mut database = self.database.write().unwrap_or_else(PoisonError::into_inner);
+    /// How many groups the file has. Readers are woken: there may be a commit whose
+    /// answer was that it had failed.
+    fn open_into(&self, database: &mut Option<Database>) -> Result<u64, StoreError> {
+        if self.closed.load(Relaxed) {
+            return Err(closed());
+        }
         // The old handle holds the lock of the file.
         *database = None;
-        let opened = (self.opener)().map_err(|error| {
+        let opened = self.medium.open().map_err(|error| {
             tracing::error!(%error, "the store cannot be opened");
             closed()
         })?;
-        let commits = commits(&opened)?;
+        let commits = self.wake_all(&opened)?;
         *database = Some(opened);
         Ok(commits)
+    }
+
+    fn wake_all(&self, database: &Database) -> Result<u64, Failed> {
+        let transaction = database.begin_read()?;
+        let streams = transaction.open_table(STREAMS)?;
+        for (name, watched) in &*self.watched.lock().unwrap_or_else(PoisonError::into_inner) {
+            let last = find(&streams, name)?.map_or(0, |stream| stream.extent.last);
+            watched.send_if_modified(|known| std::mem::replace(known, last) != last);
+        }
+        let commits = transaction.open_table(META)?.get("commits")?;
+        Ok(commits.map_or(0, |commits| commits.value()))
     }
 }
 
@@ -311,33 +396,43 @@ fn closed() -> StoreError {
 /// Makes the commits, one group at a time.
 struct Writer {
     shared: Arc<Shared>,
+    /// The least size that did not fit on the disk. A group that is not smaller is
+    /// not tried before there is room: a file that failed has to be opened anew, and
+    /// nobody reads meanwhile.
+    too_large: Option<u64>,
 }
 
-type Answers = Vec<(oneshot::Sender<Result<Vec<Written>, StoreError>>, Result<Vec<Written>, StoreError>)>;
+type Results = Vec<Result<Vec<Written>, StoreError>>;
 
 impl Writer {
-    fn make(&self, jobs: Vec<Job>) {
-        for (answer, result) in self.commit_group(jobs) {
+    fn make(&mut self, jobs: Vec<Job>) {
+        let (writes, answers): (Vec<_>, Vec<_>) =
+            jobs.into_iter().map(|job| (job.writes, job.answer)).unzip();
+        for (answer, result) in answers.into_iter().zip(self.commit(&writes)) {
             // Nobody waits any more for some of them; they are made all the same.
             let _ = answer.send(result);
         }
     }
 
-    fn commit_group(&self, jobs: Vec<Job>) -> Answers {
-        let (writes, answers): (Vec<_>, Vec<_>) =
-            jobs.into_iter().map(|job| (job.writes, job.answer)).unzip();
-        let results = match catch_unwind(AssertUnwindSafe(|| self.attempt(&writes))) {
+    fn commit(&mut self, writes: &[Vec<Write>]) -> Results {
+        let size = size(writes);
+        let doubtful = self.too_large.is_some_and(|too_large| size >= too_large);
+        if doubtful && self.shared.medium.try_room(size).is_err_and(|error| is_full(&error)) {
+            return vec![Err(StoreError::Full); writes.len()];
+        }
+        let Attempt { error, group } = match catch_unwind(AssertUnwindSafe(|| self.attempt(writes))) {
             Ok(Ok(Group { results, appended, .. })) => {
+                self.too_large.take_if(|too_large| size >= *too_large);
                 self.wake(appended);
-                results
+                return results;
             }
-            Ok(Err(Attempt { error, group })) => self.recover(&error, group, writes.len()),
-            Err(panic) => {
-                let error = StoreError::Damaged(panic_message(&*panic));
-                self.recover(&error, None, writes.len())
-            }
+            Ok(Err(attempt)) => attempt,
+            Err(panic) => Attempt { error: StoreError::Damaged(panic_message(&*panic)), group: None },
         };
-        answers.into_iter().zip(results).collect()
+        if error == StoreError::Full {
+            self.too_large = Some(size);
+        }
+        self.recover(&error, group, writes.len())
     }
 
     fn attempt(&self, writes: &[Vec<Write>]) -> Result<Group, Attempt> {
@@ -346,7 +441,8 @@ impl Writer {
             return Err(Attempt { error: closed(), group: None });
         };
         let made = || -> Result<(WriteTransaction, Group), Failed> {
-            let transaction = database.begin_write()?;
+            let mut transaction = database.begin_write()?;
+            transaction.set_two_phase_commit(true);
             let mut tables = Tables::open(&transaction)?;
             let mut group = Group { commit: tables.count_commit()?, ..Group::default() };
             for writes in writes {
@@ -368,18 +464,12 @@ impl Writer {
 
     /// After an error of the disk a file is not used any more, since nobody
     /// knows what is on it: it is opened anew, and says itself how far it got.
-    fn recover(
-        &self,
-        error: &StoreError,
-        group: Option<Group>,
-        jobs: usize,
-    ) -> Vec<Result<Vec<Written>, StoreError>> {
+    fn recover(&self, error: &StoreError, group: Option<Group>, jobs: usize) -> Results {
         tracing::error!(%error, "the store failed; its file is opened anew");
-        match (self.shared.reopen(), group) {
-            (Ok(commits), Some(group)) if commits == group.commit => {
-                self.wake(group.appended);
-                group.results
-            }
+        self.shared.failed.notify_one();
+        let mut database = self.shared.database.write().unwrap_or_else(PoisonError::into_inner);
+        match (self.shared.open_into(&mut database), group) {
+            (Ok(commits), Some(group)) if commits == group.commit => group.results,
             (Ok(_), _) => vec![Err(error.clone()); jobs],
             (Err(_), _) => vec![Err(StoreError::Broken(error.to_string())); jobs],
         }
@@ -395,9 +485,23 @@ impl Writer {
     }
 }
 
-fn commits(database: &Database) -> Result<u64, Failed> {
-    let commits = database.begin_read()?.open_table(META)?.get("commits")?;
-    Ok(commits.map_or(0, |commits| commits.value()))
+/// What a group takes on the disk, at most, in a few steps: each step that does not
+/// fit costs an attempt.
+fn size(writes: &[Vec<Write>]) -> u64 {
+    let sizes = writes.iter().flatten().map(|write| {
+        PAGES
+            + match write {
+                Write::Append { record, .. } => record.len() as u64,
+                Write::Put { value, .. } => value.len() as u64,
+                Write::Trim { .. } | Write::Delete { .. } => 0,
+            }
+    });
+    sizes.sum::<u64>().next_power_of_two()
+}
+
+fn is_full(error: &io::Error) -> bool {
+    use io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
+    matches!(error.kind(), StorageFull | QuotaExceeded | FileTooLarge)
 }
 
 /// Commits that become durable together.
@@ -586,12 +690,7 @@ impl From<Failed> for StoreError {
             Failed::Commit(error) => error.into(),
         };
         match error {
-            redb::Error::Io(error) => match error.kind() {
-                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
-                    Self::Full
-                }
-                _ => Self::Broken(error.to_string()),
-            },
+            redb::Error::Io(error) if is_full(&error) => Self::Full,
             redb::Error::Corrupted(reason) => Self::Damaged(reason),
             error => Self::Broken(error.to_string()),
         }

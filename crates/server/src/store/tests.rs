@@ -2,23 +2,38 @@
 //! was acknowledged is lost, and damage is said.
 
 use std::{
+    collections::BTreeSet,
     io,
+    ops::{Deref, RangeInclusive},
     path::Path,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering::SeqCst},
-    },
+    sync::{Arc, Mutex, MutexGuard},
 };
 
-use ::redb::{BackendError, Database, StorageBackend, backends::FileBackend};
+use ::redb::{Database, StorageBackend};
 use bytes::Bytes;
 use domain::store::{Expect, Extent, Id, Memory, Store, StoreError, Write, Written};
 use proptest::prelude::*;
+use tokio::sync::watch;
 
-use super::{Data, State, redb::Redb};
+use super::{
+    Data, State,
+    redb::{Medium, OpenError, Redb},
+};
 
-fn open(directory: &Path) -> anyhow::Result<Arc<dyn Store>> {
-    State::open(&Data::Directory(directory.to_owned())).map(|state| state.store)
+/// Closed when it is dropped.
+fn open(directory: &Path) -> anyhow::Result<Opened> {
+    State::open(&Data::Directory(directory.to_owned())).map(Opened)
+}
+
+#[derive(Debug)]
+struct Opened(State);
+
+impl Deref for Opened {
+    type Target = dyn Store;
+
+    fn deref(&self) -> &Self::Target {
+        &*self.0.store
+    }
 }
 
 /// Waits until the thread of a store that was dropped has let go of its file.
@@ -29,7 +44,7 @@ fn released(directory: &Path) -> &Path {
     directory
 }
 
-fn reopen(directory: &Path) -> Arc<dyn Store> {
+fn reopen(directory: &Path) -> Opened {
     open(released(directory)).unwrap()
 }
 
@@ -55,10 +70,10 @@ async fn texts(store: &dyn Store, stream: &str, from: u64) -> Vec<(u64, String)>
 }
 
 /// Runs a test with either store.
-async fn with_both(test: impl AsyncFn(Arc<dyn Store>)) {
-    test(Arc::new(Memory::default())).await;
+async fn with_both(test: impl AsyncFn(&dyn Store)) {
+    test(&Memory::default()).await;
     let directory = tempfile::tempdir().unwrap();
-    test(open(directory.path()).unwrap()).await;
+    test(&*open(directory.path()).unwrap()).await;
 }
 
 #[tokio::test]
@@ -66,10 +81,10 @@ async fn records_come_in_order_and_are_read_by_cursor() {
     with_both(async |store| {
         let written = store.commit(vec![append("a", "1"), append("b", "x"), append("a", "2")]).await;
         assert_eq!(written.unwrap(), [1, 1, 2].map(Written::Appended));
-        assert_eq!(texts(&*store, "a", 1).await, [(1, "1".into()), (2, "2".into())]);
-        assert_eq!(texts(&*store, "a", 2).await, [(2, "2".into())]);
-        assert_eq!(texts(&*store, "a", 3).await, []);
-        assert_eq!(texts(&*store, "nothing", 1).await, []);
+        assert_eq!(texts(store, "a", 1).await, [(1, "1".into()), (2, "2".into())]);
+        assert_eq!(texts(store, "a", 2).await, [(2, "2".into())]);
+        assert_eq!(texts(store, "a", 3).await, []);
+        assert_eq!(texts(store, "nothing", 1).await, []);
         assert_eq!(store.read("a", 1, 1).await.unwrap().len(), 1);
         assert_eq!(store.extent("a").await.unwrap(), Extent { first: 1, last: 2, bytes: 2 });
         assert_eq!(store.extent("nothing").await.unwrap(), Extent::EMPTY);
@@ -96,7 +111,7 @@ async fn a_commit_is_made_whole_or_not_at_all() {
             let error = store.commit(refused.clone()).await.unwrap_err();
             assert!(matches!(error, StoreError::Conflict { .. }), "{refused:?}: {error}");
         }
-        assert_eq!(texts(&*store, "a", 1).await, [(1, "1".into())]);
+        assert_eq!(texts(store, "a", 1).await, [(1, "1".into())]);
         assert_eq!(store.get("k").await.unwrap().unwrap(), "1");
         store.commit(vec![expect(1), put("k", "2", value("1"))]).await.unwrap();
         assert_eq!(store.get("k").await.unwrap().unwrap(), "2");
@@ -133,7 +148,7 @@ async fn what_was_trimmed_is_said_to_be_gone() {
         store.commit((0..5).map(|_| append("a", "x")).collect()).await.unwrap();
         store.commit(vec![Write::Trim { stream: "a".into(), before: 4 }]).await.unwrap();
         assert_eq!(store.read("a", 3, 9).await, Err(StoreError::Trimmed { from: 3, first: 4 }));
-        assert_eq!(texts(&*store, "a", 4).await.len(), 2);
+        assert_eq!(texts(store, "a", 4).await.len(), 2);
         assert_eq!(store.extent("a").await.unwrap(), Extent { first: 4, last: 5, bytes: 2 });
         store.commit(vec![Write::Trim { stream: "a".into(), before: u64::MAX }]).await.unwrap();
         assert_eq!(store.extent("a").await.unwrap(), Extent { first: 6, last: 5, bytes: 0 });
@@ -197,7 +212,7 @@ async fn commits_take_effect_in_the_order_of_the_calls() {
         for (n, commit) in (1..).zip(commits) {
             assert_eq!(commit.await.unwrap(), [Written::Appended(n)]);
         }
-        let texts = texts(&*store, "a", 1).await;
+        let texts = texts(store, "a", 1).await;
         assert!(texts.iter().all(|(sequence, text)| text.parse() == Ok(sequence - 1)));
     })
     .await;
@@ -288,114 +303,261 @@ async fn a_damaged_file_is_refused_and_never_taken_for_a_new_one() {
     assert!(refused > 20, "only {refused} were refused");
 }
 
-/// The file of a store, on a disk that fails on demand.
-#[derive(Debug)]
-struct Faulty {
-    file: FileBackend,
-    fault: Arc<Fault>,
+/// A disk in memory. It loses what was not synced when its power fails. What a sync
+/// failed to write is lost even when the next one succeeds: the system takes it for
+/// written.
+#[derive(Debug, Clone, Default)]
+struct Disk(Arc<Mutex<Sectors>>);
+
+#[derive(Debug, Clone, Default)]
+struct Sectors {
+    bytes: Vec<u8>,
+    durable: Vec<u8>,
+    /// The pages that the next sync has to write.
+    dirty: BTreeSet<usize>,
+    /// After so many calls one fails.
+    fails_after: Option<u32>,
+    /// And all after it.
+    fails_on: bool,
+    full: bool,
+    opened: u32,
 }
 
-#[derive(Debug, Default)]
-struct Fault {
-    full: AtomicBool,
-    no_sync: AtomicBool,
-    /// How far the file has been written to: that much of the disk it has.
-    had: AtomicU64,
-}
+impl Disk {
+    const PAGE: usize = 4096;
 
-impl Fault {
-    fn take(&self, end: u64) -> io::Result<()> {
-        match self.full.load(SeqCst) && end > self.had.load(SeqCst) {
-            true => Err(io::ErrorKind::StorageFull.into()),
-            false => {
-                self.had.fetch_max(end, SeqCst);
-                Ok(())
-            }
-        }
+    /// With an empty store.
+    fn formatted() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        drop(open(directory.path()).unwrap());
+        Self::with(std::fs::read(released(directory.path()).join("state.redb")).unwrap())
+    }
+
+    fn with(bytes: Vec<u8>) -> Self {
+        Self(Arc::new(Mutex::new(Sectors { durable: bytes.clone(), bytes, ..Sectors::default() })))
+    }
+
+    fn now(&self) -> MutexGuard<'_, Sectors> {
+        self.0.lock().unwrap()
+    }
+
+    fn store(&self) -> Result<Redb, OpenError> {
+        Redb::with(Box::new(self.clone()))
+    }
+
+    /// What a new start finds when the power fails now.
+    fn after_power_failure(&self) -> Self {
+        Self::with(self.now().durable.clone())
     }
 }
 
-impl StorageBackend for Faulty {
+impl Sectors {
+    fn call(&mut self) -> io::Result<()> {
+        match &mut self.fails_after {
+            Some(0) => {
+                if !self.fails_on {
+                    self.fails_after = None;
+                }
+                return Err(io::Error::other("the disk does not answer"));
+            }
+            Some(calls) => *calls -= 1,
+            None => {}
+        }
+        Ok(())
+    }
+}
+
+impl Medium for Disk {
+    fn open(&self) -> Result<Database, OpenError> {
+        self.now().opened += 1;
+        super::redb::checked(Path::new("state.redb"), || {
+            Database::builder().create_with_backend(self.clone())
+        })
+    }
+
+    fn try_room(&self, _: u64) -> io::Result<()> {
+        if self.now().full { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) }
+    }
+}
+
+impl StorageBackend for Disk {
     fn len(&self) -> io::Result<u64> {
-        self.file.len()
+        Ok(self.now().bytes.len() as u64)
     }
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        self.file.read(offset, out)
+        let mut now = self.now();
+        now.call()?;
+        out.copy_from_slice(&now.bytes[offset as usize..][..out.len()]);
+        Ok(())
     }
-    fn set_len(&self, len: u64) -> io::Result<()> {
-        self.file.set_len(len)
+    fn set_len(&self, length: u64) -> io::Result<()> {
+        let mut now = self.now();
+        now.call()?;
+        now.bytes.resize(length as usize, 0);
+        Ok(())
     }
     fn sync_data(&self) -> io::Result<()> {
-        match self.fault.no_sync.load(SeqCst) {
-            true => Err(io::Error::other("the disk does not answer")),
-            false => self.file.sync_data(),
+        let now = &mut *self.now();
+        let dirty = std::mem::take(&mut now.dirty);
+        now.call()?;
+        now.durable.resize(now.bytes.len(), 0);
+        for page in dirty.iter().map(|page| page * Self::PAGE).filter(|page| *page < now.bytes.len()) {
+            now.durable[page..][..Self::PAGE].copy_from_slice(&now.bytes[page..][..Self::PAGE]);
         }
+        Ok(())
     }
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        self.fault.take(offset + data.len() as u64)?;
-        self.file.write(offset, data)
+        let mut now = self.now();
+        now.call()?;
+        let (from, to) = (offset as usize, offset as usize + data.len());
+        // What is all zero was never written, and takes no room.
+        if now.full && now.bytes[from..to].iter().all(|byte| *byte == 0) {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        now.bytes[from..to].copy_from_slice(data);
+        now.dirty.extend(from / Self::PAGE..to.div_ceil(Self::PAGE));
+        Ok(())
     }
-    fn close(&self) -> io::Result<()> {
-        self.file.close()
-    }
-    fn try_lock_range(
-        &self,
-        start: std::ops::Bound<u64>,
-        end: std::ops::Bound<u64>,
-    ) -> Result<bool, BackendError> {
-        self.file.try_lock_range(start, end)
-    }
-}
-
-fn on_faulty_disk(directory: &Path) -> (Redb, Arc<Fault>) {
-    drop(open(directory).unwrap());
-    released(directory);
-    let lock = super::lock(directory).unwrap();
-    let fault = Arc::<Fault>::default();
-    let (path, given) = (directory.join("state.redb"), fault.clone());
-    let store = Redb::with(Box::new(move || {
-        let _lock = &lock;
-        super::redb::checked(&path, || {
-            let file = std::fs::File::options().read(true).write(true).open(&path).unwrap();
-            let backend = Faulty { file: FileBackend::new(file)?, fault: given.clone() };
-            Database::builder().create_with_backend(backend)
-        })
-    }));
-    (store.unwrap(), fault)
 }
 
 #[tokio::test]
-async fn a_full_disk_refuses_what_it_cannot_keep_and_recovers() {
-    let directory = tempfile::tempdir().unwrap();
-    let (store, fault) = on_faulty_disk(directory.path());
+async fn a_full_disk_refuses_what_it_cannot_keep_and_reads_go_on() {
+    let disk = Disk::formatted();
+    let store = disk.store().unwrap();
     store.commit(vec![append("a", "before")]).await.unwrap();
-    fault.full.store(true, SeqCst);
+    disk.now().full = true;
     let large = "x".repeat(1 << 20);
-    for _ in 0..3 {
+    for _ in 0..20 {
         assert_eq!(store.commit(vec![append("a", &large)]).await, Err(StoreError::Full));
         assert_eq!(texts(&store, "a", 1).await, [(1, "before".into())]);
     }
-    fault.full.store(false, SeqCst);
-    assert_eq!(store.commit(vec![append("a", "after")]).await.unwrap(), [Written::Appended(2)]);
-    assert_eq!(texts(&store, "a", 1).await, [(1, "before".into()), (2, "after".into())]);
-    drop(store);
-    let store = reopen(directory.path());
-    assert_eq!(texts(&*store, "a", 1).await.len(), 2);
+    assert_eq!(disk.now().opened, 2, "only the first one that did not fit had to be tried");
+    disk.now().full = false;
+    for sequence in 2..4 {
+        assert_eq!(store.commit(vec![append("a", &large)]).await.unwrap(), [Written::Appended(sequence)]);
+    }
+    assert_eq!(disk.now().opened, 2);
+    let store = disk.after_power_failure().store().unwrap();
+    assert_eq!(store.extent("a").await.unwrap().last, 3);
+}
+
+/// Every call to the disk fails once, and in a second round all after it as well,
+/// until a commit was refused. Whatever can be read then is still there when the
+/// power fails, and whoever watches has heard of it.
+#[tokio::test]
+async fn whichever_call_fails_nothing_acknowledged_is_lost_and_nothing_else_is_shown() {
+    const TEXTS: u8 = 3;
+    let fresh = Disk::formatted();
+    for fails_on in [false, true] {
+        let mut calls = 0;
+        loop {
+            let disk = Disk(Arc::new(Mutex::new(fresh.now().clone())));
+            (disk.now().fails_after, disk.now().fails_on) = (Some(calls), fails_on);
+            let store = match disk.store() {
+                Ok(store) => store,
+                Err(_) => {
+                    disk.now().fails_after = None;
+                    disk.store().unwrap()
+                }
+            };
+            let more = store.watch("a");
+            for n in 1..=TEXTS {
+                let post = || vec![append_once("a", &n.to_string(), Some([n; 16]))];
+                while let Err(error) = store.commit(post()).await {
+                    assert!(matches!(error, StoreError::Broken(_)), "{calls}: {error}");
+                    disk.now().fails_after = None;
+                    check(&store, &disk, &more, n - 1..=n).await;
+                }
+                check(&store, &disk, &more, n..=n).await;
+            }
+            if disk.now().fails_after.is_some() {
+                break;
+            }
+            calls += 1;
+        }
+        assert!(calls > 50, "only {calls} calls");
+    }
+}
+
+async fn check(store: &Redb, disk: &Disk, more: &watch::Receiver<u64>, expected: RangeInclusive<u8>) {
+    let shown = loop {
+        match store.read("a", 1, usize::MAX).await {
+            Ok(shown) => break shown,
+            // The call that fails was one of this.
+            Err(_) => disk.now().fails_after = None,
+        }
+    };
+    let last = shown.len() as u8;
+    assert!(expected.contains(&last), "{last} instead of {expected:?}");
+    assert_eq!(u64::from(last), *more.borrow());
+    let survived = disk.after_power_failure().store().unwrap();
+    assert_eq!(survived.read("a", 1, usize::MAX).await.unwrap(), shown);
 }
 
 #[tokio::test]
-async fn nothing_is_acknowledged_that_was_not_synced() {
+async fn a_damaged_last_commit_is_refused_and_not_taken_back() {
+    let disk = Disk::formatted();
+    let store = disk.store().unwrap();
+    for n in 0..50 {
+        store.commit(vec![append("a", &n.to_string())]).await.unwrap();
+    }
+    let before = disk.now().bytes.clone();
+    store.commit(vec![append("a", "last")]).await.unwrap();
+    let killed = disk.now().bytes.clone();
+    let mut refused = 0;
+    // The header has checksums of its own; which of its two halves holds is one bit.
+    for page in (Disk::PAGE..killed.len()).step_by(Disk::PAGE) {
+        let Some(at) = (page..page + Disk::PAGE).find(|at| before.get(*at) != Some(&killed[*at])) else {
+            continue;
+        };
+        let mut bytes = killed.clone();
+        bytes[at] ^= 1;
+        match Disk::with(bytes).store() {
+            Err(_) => refused += 1,
+            Ok(store) => assert_eq!(store.extent("a").await.unwrap().last, 51, "flipped at {at}"),
+        }
+    }
+    assert!(refused > 1, "only {refused} were refused");
+    assert_eq!(Disk::with(killed).store().unwrap().extent("a").await.unwrap().last, 51);
+}
+
+#[tokio::test]
+async fn a_state_that_was_dropped_has_nothing_to_repair() {
     let directory = tempfile::tempdir().unwrap();
-    let (store, fault) = on_faulty_disk(directory.path());
-    store.commit(vec![append("a", "before")]).await.unwrap();
-    fault.no_sync.store(true, SeqCst);
-    assert!(store.commit(vec![append("a", "refused")]).await.is_err());
-    fault.no_sync.store(false, SeqCst);
-    // What the store says now is what it has from now on.
-    let next = store.commit(vec![append("a", "after")]).await.unwrap();
-    let there = texts(&store, "a", 1).await;
-    assert_eq!(next, [Written::Appended(there.len() as u64)]);
-    assert_eq!((there[0].1.as_str(), there[there.len() - 1].1.as_str()), ("before", "after"));
+    let state = State::open(&Data::Directory(directory.path().to_owned())).unwrap();
+    let store = state.store.clone();
+    store.commit(vec![append("a", "1")]).await.unwrap();
+    drop(state);
+    assert!(matches!(store.commit(vec![append("a", "2")]).await, Err(StoreError::Broken(_))));
+    assert!(matches!(store.read("a", 1, 9).await, Err(StoreError::Broken(_))));
+    let mut builder = Database::builder();
+    builder.set_repair_callback(|repair| repair.abort());
+    drop(builder.open(directory.path().join("state.redb")).unwrap());
+    drop(store);
+    assert_eq!(texts(&*reopen(directory.path()), "a", 1).await, [(1, "1".into())]);
+}
+
+#[tokio::test]
+async fn a_state_of_which_a_part_is_gone_is_not_taken_for_a_new_one() {
+    let directory = tempfile::tempdir().unwrap();
+    drop(open(directory.path()).unwrap());
+    released(directory.path());
+    let state = directory.path().join("state.redb");
+    for folder in ["blobs", "partial"] {
+        let folder = directory.path().join(folder);
+        std::fs::create_dir(&folder).unwrap();
+        drop(reopen(directory.path()));
+        released(directory.path());
+        let file = folder.join("kept");
+        std::fs::write(&file, "x").unwrap();
+        std::fs::rename(&state, directory.path().join("elsewhere")).unwrap();
+        let error = open(directory.path()).unwrap_err().to_string();
+        assert!(error.contains("state.redb is gone"), "{error}");
+        assert_eq!(std::fs::read(&file).unwrap(), b"x");
+        assert!(!state.exists());
+        std::fs::remove_file(file).unwrap();
+        std::fs::rename(directory.path().join("elsewhere"), &state).unwrap();
+    }
 }
 
 /// A small world, so that writes meet.
