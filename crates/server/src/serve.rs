@@ -1,15 +1,17 @@
 //! The server as a function: everything it needs comes in as an argument, so a
 //! test runs it like `main` does.
 
-use std::{io, sync::Arc};
+use std::{io, sync::Arc, time::Duration};
 
+use domain::store::Store;
 use grpc_wire::Mode;
 use http::HeaderName;
 use shared_proto::{FILE_DESCRIPTOR_SET, RESOURCE_NAME_HEADER};
-use stack::{Settings, Stack};
+use stack::{Health, Settings, Stack};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpListener,
+    sync::Notify,
 };
 use tokio_stream::Stream;
 use tokio_util::sync::DropGuard;
@@ -63,11 +65,13 @@ impl Ready {
         let mut stack = Stack::open(settings, &[FILE_DESCRIPTOR_SET]).await?;
         let mut state = State::open(&config.data)?;
         if config.stack.metrics.is_some() {
-            state.store = Arc::new(Timed::new(state.store, stack.metrics()));
+            state.store = Arc::new(Timed::new(state.store.clone(), stack.metrics()));
         }
         let stop_tasks = stack.draining();
         let stopped = stop_tasks.clone().drop_guard();
-        services::add(&mut stack, &config, &state, stop_tasks).await?;
+        services::add(&mut stack, &config, &state, stop_tasks.clone()).await?;
+        let following = follow(state.store.clone(), state.failed.clone(), stack.health());
+        tokio::spawn(stop_tasks.run_until_cancelled_owned(following));
         let Config { modes, stack: Settings { workers, .. }, .. } = config;
         Ok(Self { stack, modes, workers, _state: state, _stopped: stopped })
     }
@@ -107,5 +111,23 @@ impl Ready {
     fn begins(&self) {
         let modes = self.modes.iter().map(|mode| mode.name()).collect::<Vec<_>>().join(", ");
         tracing::info!(%modes, workers = self.workers, "serving");
+    }
+}
+
+/// Health follows the store: a server that can keep nothing is of no use.
+async fn follow(store: Arc<dyn Store>, failed: Arc<Notify>, health: Health) {
+    const PAUSE: Duration = Duration::from_secs(1);
+    // Opens the file again, if it can be.
+    let works = async || store.get("").await.is_ok();
+    loop {
+        failed.notified().await;
+        if works().await {
+            continue;
+        }
+        health.serving(false).await;
+        while !works().await {
+            tokio::time::sleep(PAUSE).await;
+        }
+        health.serving(true).await;
     }
 }

@@ -28,7 +28,7 @@ pub use crate::{
     options::{LimitOptions, Options, TlsOptions, Unusable},
     settings::{Limits, Settings, TlsFiles},
     shutdown::shutdown_signal,
-    stack::Stack,
+    stack::{Health, Stack},
     status::shutting_down,
     tokens::Tokens,
 };

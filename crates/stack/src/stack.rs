@@ -53,6 +53,7 @@ pub struct Stack {
     pool: DescriptorPool,
     rules: Rules,
     routes: RoutesBuilder,
+    health: HealthReporter,
     /// The services that health knows.
     healthy: Vec<&'static str>,
     /// The services that reflection shows.
@@ -104,6 +105,7 @@ impl Stack {
             pool,
             rules,
             routes: RoutesBuilder::default(),
+            health: HealthReporter::new(),
             healthy: vec![WHOLE_SERVER],
             shown: Vec::new(),
             tls,
@@ -144,6 +146,12 @@ impl Stack {
     /// names of its metrics begin with [`Settings::name`].
     pub fn metrics(&mut self) -> &mut Registry {
         self.registry.sub_registry_with_prefix(self.settings.name)
+    }
+
+    /// For what the services depend on, such as a store: while it does not work,
+    /// health says so of the services that were added before.
+    pub fn health(&self) -> Health {
+        Health { reporter: self.health.clone(), services: self.healthy.clone() }
     }
 
     /// What the server is doing, by mode.
@@ -215,13 +223,13 @@ impl Stack {
     }
 
     async fn put_together(self) -> anyhow::Result<(Served<impl HttpService>, Life)> {
+        let health = self.health();
         let Self {
             settings,
             descriptors,
             pool,
             rules,
             mut routes,
-            healthy,
             shown,
             tls,
             activity,
@@ -229,17 +237,15 @@ impl Stack {
             metrics,
             scraped,
             draining,
+            ..
         } = self;
         for name in &shown {
             // Its calls would have no mode, and so neither a deadline nor an end.
             let known = pool.get_service_by_name(name);
             known.with_context(|| format!("the descriptor sets have no service {name}"))?;
         }
-        let health = HealthReporter::new();
-        for name in &healthy {
-            health.set_service_status(name, ServingStatus::Serving).await;
-        }
-        routes.add_service(HealthServer::new(HealthService::from_health_reporter(health.clone())));
+        health.serving(true).await;
+        routes.add_service(HealthServer::new(HealthService::from_health_reporter(health.reporter.clone())));
         add_reflection(&mut routes, &descriptors, shown)?;
         let of_methods = scraped.is_some().then_some(&*metrics);
         let methods = Methods::new(&pool, rules, activity, of_methods);
@@ -251,7 +257,7 @@ impl Stack {
         let scraped = scraped.map(|listener| Scraped { listener, registry, guard: guard.clone() });
         let Limits { age: farewell, .. } = settings.limits;
         let served = Served { limits: settings.limits, guard, service, draining: draining.clone(), farewell };
-        Ok((served, Life { settings, health, healthy, tls, scraped, draining }))
+        Ok((served, Life { settings, health, tls, scraped, draining }))
     }
 }
 
@@ -278,11 +284,27 @@ fn add_reflection(
     Ok(())
 }
 
+/// What health says of services.
+#[derive(Clone)]
+pub struct Health {
+    reporter: HealthReporter,
+    services: Vec<&'static str>,
+}
+
+impl Health {
+    /// Whether they can do their work: `SERVING`, or `NOT_SERVING`.
+    pub async fn serving(&self, serving: bool) {
+        let status = if serving { ServingStatus::Serving } else { ServingStatus::NotServing };
+        for service in &self.services {
+            self.reporter.set_service_status(service, status).await;
+        }
+    }
+}
+
 /// What goes on beside the calls, from the first connection to the last.
 struct Life {
     settings: Settings,
-    health: HealthReporter,
-    healthy: Vec<&'static str>,
+    health: Health,
     tls: Option<Tls>,
     scraped: Option<Scraped>,
     draining: CancellationToken,
@@ -300,14 +322,12 @@ impl Life {
         serving: impl Future<Output = anyhow::Result<()>>,
         shutdown: impl Future<Output = ()>,
     ) -> anyhow::Result<()> {
-        let Self { settings, health, healthy, tls, scraped, draining } = self;
+        let Self { settings, health, tls, scraped, draining } = self;
         let shutdown = async {
             shutdown.await;
             tracing::info!(grace = ?settings.grace, "shutting down: streams end, unary calls finish");
             // First, so that who watches the health learns it before the watch ends.
-            for name in healthy {
-                health.set_service_status(name, ServingStatus::NotServing).await;
-            }
+            health.serving(false).await;
             draining.cancel();
             tokio::time::sleep(settings.grace).await;
         };

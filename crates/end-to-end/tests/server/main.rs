@@ -8,6 +8,8 @@ mod bidi_streaming;
 mod client_streaming;
 mod command_line;
 mod deadline;
+#[cfg(target_os = "linux")]
+mod disk;
 mod faults;
 mod freed;
 mod grpc_web;

@@ -1,6 +1,6 @@
 //! One request, one response.
 
-mod tasks;
+pub(crate) mod tasks;
 mod tasks_killed;
 
 use std::time::{Duration, SystemTime};
