@@ -124,10 +124,10 @@ async fn follow(store: Arc<dyn Store>, failed: Arc<Notify>, health: Health) {
         if works().await {
             continue;
         }
-        health.serving(false).await;
+        health.serving(false);
         while !works().await {
             tokio::time::sleep(PAUSE).await;
         }
-        health.serving(true).await;
+        health.serving(true);
     }
 }

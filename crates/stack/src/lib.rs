@@ -4,10 +4,12 @@ mod accept;
 mod activity;
 mod connection;
 mod files;
+mod health;
 mod layers;
 mod methods;
 mod metrics;
 mod options;
+mod reflection;
 mod scrape;
 mod serve;
 mod settings;
@@ -23,12 +25,13 @@ pub use prometheus_client;
 pub use crate::{
     activity::{Activity, Counts},
     connection::{Connection, TlsFacts},
+    health::Health,
     layers::{Call, HttpService, IdleTimeoutSuspended},
     methods::{Access, Rule},
     options::{LimitOptions, Options, TlsOptions, Unusable},
     settings::{Limits, Settings, TlsFiles},
     shutdown::shutdown_signal,
-    stack::{Health, Stack},
+    stack::Stack,
     status::shutting_down,
     tokens::Tokens,
 };

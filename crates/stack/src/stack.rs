@@ -16,19 +16,17 @@ use tonic::{
     service::RoutesBuilder,
     transport::server::{Connected, TcpIncoming},
 };
-use tonic_health::{
-    ServingStatus,
-    pb::health_server::HealthServer,
-    server::{HealthReporter, HealthService},
-};
-use tonic_reflection::server as reflection;
+use tonic_health::pb::health_server::{self, HealthServer};
+use tonic_reflection::pb::{v1, v1alpha};
 
 use crate::{
     accept::Guard,
     activity::Activity,
+    health::Health,
     layers::{self, HttpService},
     methods::{Access, Methods, Rule, Rules},
     metrics::Metrics,
+    reflection::Reflection,
     scrape,
     serve::Served,
     settings::{Limits, Settings},
@@ -36,26 +34,32 @@ use crate::{
     workers::Workers,
 };
 
-/// Of the services that every stack has.
-const OWN: [&[u8]; 3] = [
+/// Of the services that every stack has, and of the details of its errors.
+const OWN: [&[u8]; 4] = [
     tonic_health::pb::FILE_DESCRIPTOR_SET,
-    tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET,
-    tonic_reflection::pb::v1alpha::FILE_DESCRIPTOR_SET,
+    v1::FILE_DESCRIPTOR_SET,
+    v1alpha::FILE_DESCRIPTOR_SET,
+    tonic_types::pb::FILE_DESCRIPTOR_SET,
 ];
 
-/// The name under which health knows the server itself.
-const WHOLE_SERVER: &str = "";
+/// The services that every stack has.
+const OWN_SERVICES: [&str; 3] = [
+    health_server::SERVICE_NAME,
+    v1::server_reflection_server::SERVICE_NAME,
+    v1alpha::server_reflection_server::SERVICE_NAME,
+];
+
+/// How long a request for the health may be, in bytes. Everyone may ask, and a
+/// watch keeps the name.
+const HEALTH_REQUEST: u32 = 1 << 10;
 
 /// A server that takes services until it is let loose on connections.
 pub struct Stack {
     settings: Settings,
-    descriptors: Vec<&'static [u8]>,
     pool: DescriptorPool,
     rules: Rules,
     routes: RoutesBuilder,
-    health: HealthReporter,
-    /// The services that health knows.
-    healthy: Vec<&'static str>,
+    health: Health,
     /// The services that reflection shows.
     shown: Vec<&'static str>,
     tls: Option<Tls>,
@@ -78,14 +82,14 @@ impl Stack {
     /// those who want metrics.
     pub async fn open(settings: Settings, descriptors: &[&'static [u8]]) -> anyhow::Result<Self> {
         let tls = settings.tls.as_ref().map(Tls::load).transpose().context("TLS cannot be used")?;
-        let descriptors: Vec<_> = descriptors.iter().copied().chain(OWN).collect();
         let mut pool = DescriptorPool::new();
-        for descriptors in &descriptors {
-            pool.decode_file_descriptor_set(*descriptors).context("the descriptors are damaged")?;
+        for descriptors in descriptors.iter().copied().chain(OWN) {
+            pool.decode_file_descriptor_set(descriptors).context("the descriptors are damaged")?;
         }
         let mut rules = Rules::default();
         // Who watches the health hears nothing as long as all is well.
-        rules.add("/grpc.health.", Rule { access: Access::Everyone, quiet: true, ..Rule::default() });
+        let max_message = Some(HEALTH_REQUEST);
+        rules.add("/grpc.health.", Rule { access: Access::Everyone, quiet: true, max_message });
         let access = if settings.open_reflection { Access::Everyone } else { Access::Token };
         rules.add("/grpc.reflection.", Rule { access, quiet: true, ..Rule::default() });
         let (mut registry, metrics) = (Registry::default(), Metrics::default());
@@ -101,12 +105,10 @@ impl Stack {
         };
         Ok(Self {
             settings,
-            descriptors,
             pool,
             rules,
             routes: RoutesBuilder::default(),
-            health: HealthReporter::new(),
-            healthy: vec![WHOLE_SERVER],
+            health: Health::default(),
             shown: Vec::new(),
             tls,
             activity: Arc::default(),
@@ -125,7 +127,7 @@ impl Stack {
 
     /// Adds a service. Health knows it, and reflection shows it.
     pub fn add_service<S: HttpService + NamedService + Sync>(&mut self, service: S) {
-        self.healthy.push(S::NAME);
+        self.health.add(S::NAME);
         self.add_tool(service);
     }
 
@@ -149,9 +151,9 @@ impl Stack {
     }
 
     /// For what the services depend on, such as a store: while it does not work,
-    /// health says so of the services that were added before.
+    /// health says so.
     pub fn health(&self) -> Health {
-        Health { reporter: self.health.clone(), services: self.healthy.clone() }
+        self.health.clone()
     }
 
     /// What the server is doing, by mode.
@@ -186,7 +188,7 @@ impl Stack {
         if workers == 1 {
             return self.serve_connections(connections, shutdown).await;
         }
-        let (served, life) = self.put_together().await?;
+        let (served, life) = self.put_together()?;
         let connected = served.clone();
         let serve = move |connections| {
             let connected = connected.clone();
@@ -213,7 +215,7 @@ impl Stack {
     where
         C: AsyncRead + AsyncWrite + Connected + Unpin + Send + 'static,
     {
-        let (served, life) = self.put_together().await?;
+        let (served, life) = self.put_together()?;
         let connections = served.admit(connections);
         let serving = async {
             served.serve(connections).await;
@@ -222,14 +224,13 @@ impl Stack {
         life.until(serving, shutdown).await
     }
 
-    async fn put_together(self) -> anyhow::Result<(Served<impl HttpService>, Life)> {
-        let health = self.health();
+    fn put_together(self) -> anyhow::Result<(Served<impl HttpService>, Life)> {
         let Self {
             settings,
-            descriptors,
             pool,
             rules,
             mut routes,
+            health,
             shown,
             tls,
             activity,
@@ -237,16 +238,17 @@ impl Stack {
             metrics,
             scraped,
             draining,
-            ..
         } = self;
         for name in &shown {
             // Its calls would have no mode, and so neither a deadline nor an end.
             let known = pool.get_service_by_name(name);
             known.with_context(|| format!("the descriptor sets have no service {name}"))?;
         }
-        health.serving(true).await;
-        routes.add_service(HealthServer::new(HealthService::from_health_reporter(health.reporter.clone())));
-        add_reflection(&mut routes, &descriptors, shown)?;
+        routes.add_service(HealthServer::new(health.clone()));
+        let listed = shown.into_iter().chain(OWN_SERVICES).collect();
+        let reflection = Reflection::new(pool.clone(), listed);
+        routes.add_service(reflection.v1());
+        routes.add_service(reflection.v1alpha());
         let of_methods = scraped.is_some().then_some(&*metrics);
         let methods = Methods::new(&pool, rules, activity, of_methods);
         let routes = routes.routes().prepare();
@@ -258,46 +260,6 @@ impl Stack {
         let Limits { age: farewell, .. } = settings.limits;
         let served = Served { limits: settings.limits, guard, service, draining: draining.clone(), farewell };
         Ok((served, Life { settings, health, tls, scraped, draining }))
-    }
-}
-
-/// Shows the services of these names, and those that every stack has.
-fn add_reflection(
-    routes: &mut RoutesBuilder,
-    descriptors: &[&'static [u8]],
-    shown: Vec<&'static str>,
-) -> anyhow::Result<()> {
-    let own = [
-        tonic_health::pb::health_server::SERVICE_NAME,
-        tonic_reflection::pb::v1::server_reflection_server::SERVICE_NAME,
-        tonic_reflection::pb::v1alpha::server_reflection_server::SERVICE_NAME,
-    ];
-    let builder = || {
-        let builder = reflection::Builder::configure().include_reflection_service(false);
-        let builder = descriptors
-            .iter()
-            .fold(builder, |builder, set| builder.register_encoded_file_descriptor_set(set));
-        shown.iter().chain(&own).fold(builder, |builder, name| builder.with_service_name(*name))
-    };
-    routes.add_service(builder().build_v1().context("reflection v1")?);
-    routes.add_service(builder().build_v1alpha().context("reflection v1alpha")?);
-    Ok(())
-}
-
-/// What health says of services.
-#[derive(Clone)]
-pub struct Health {
-    reporter: HealthReporter,
-    services: Vec<&'static str>,
-}
-
-impl Health {
-    /// Whether they can do their work: `SERVING`, or `NOT_SERVING`.
-    pub async fn serving(&self, serving: bool) {
-        let status = if serving { ServingStatus::Serving } else { ServingStatus::NotServing };
-        for service in &self.services {
-            self.reporter.set_service_status(service, status).await;
-        }
     }
 }
 
@@ -327,7 +289,7 @@ impl Life {
             shutdown.await;
             tracing::info!(grace = ?settings.grace, "shutting down: streams end, unary calls finish");
             // First, so that who watches the health learns it before the watch ends.
-            health.serving(false).await;
+            health.serving(false);
             draining.cancel();
             tokio::time::sleep(settings.grace).await;
         };

@@ -9,19 +9,53 @@ macro_rules! version {
     ($version:ident) => {
         mod $version {
             use tonic_reflection::pb::$version::{
-                ServerReflectionRequest, server_reflection_client::ServerReflectionClient,
+                ExtensionRequest, ServerReflectionRequest, server_reflection_client::ServerReflectionClient,
                 server_reflection_request::MessageRequest, server_reflection_response::MessageResponse,
             };
 
             use super::*;
 
-            async fn ask(server: &Server, question: MessageRequest) -> MessageResponse {
+            async fn ask_all(server: &Server, questions: Vec<MessageRequest>) -> Vec<MessageResponse> {
                 let mut client = ServerReflectionClient::new(channel(server.address));
-                let message_request = Some(question);
-                let request = ServerReflectionRequest { host: String::new(), message_request };
-                let answers = client.server_reflection_info(tokio_stream::iter([request])).await;
-                let answer = within(answers.unwrap().into_inner().message()).await.unwrap();
-                answer.unwrap().message_response.unwrap()
+                let requests = questions.into_iter().map(|question| {
+                    let message_request = Some(question);
+                    ServerReflectionRequest { host: String::new(), message_request }
+                });
+                let requests: Vec<_> = requests.collect();
+                let answers = client.server_reflection_info(tokio_stream::iter(requests.clone())).await;
+                let mut answers = answers.unwrap().into_inner();
+                let mut all = Vec::new();
+                while let Some(answer) = within(answers.message()).await.unwrap() {
+                    assert_eq!(answer.original_request.as_ref(), requests.get(all.len()));
+                    all.push(answer.message_response.unwrap());
+                }
+                all
+            }
+
+            async fn ask(server: &Server, question: MessageRequest) -> MessageResponse {
+                ask_all(server, vec![question]).await.remove(0)
+            }
+
+            /// What is asked for is not there, but for the last; whether each gets an
+            /// answer that says so.
+            pub(super) async fn is_open_to_mistakes(server: &Server) -> bool {
+                let none = || "no.Such".to_owned();
+                let extension = ExtensionRequest { containing_type: none(), extension_number: -1 };
+                let questions = vec![
+                    MessageRequest::FileByFilename(none()),
+                    MessageRequest::FileContainingSymbol(none()),
+                    MessageRequest::FileContainingExtension(extension),
+                    MessageRequest::AllExtensionNumbersOfType(none()),
+                    MessageRequest::FileContainingSymbol("Greeter".to_owned()),
+                ];
+                let answers = ask_all(server, questions).await;
+                let (last, mistakes) = answers.split_last().unwrap();
+                let is_not_found = |answer: &MessageResponse| {
+                    matches!(answer, MessageResponse::ErrorResponse(error) if error.error_code == 5)
+                };
+                mistakes.len() == 4
+                    && mistakes.iter().all(is_not_found)
+                    && matches!(last, MessageResponse::FileDescriptorResponse(_))
             }
 
             pub(super) async fn services(server: &Server) -> Vec<String> {
@@ -134,6 +168,45 @@ fn every_service_that_is_listed_can_be_fetched() {
         for name in v1::services(&server).await {
             assert!(fetched!(v1, &server, &name).get_service_by_name(&name).is_some(), "{name}");
             assert!(fetched!(v1alpha, &server, &name).get_service_by_name(&name).is_some(), "{name}");
+        }
+    });
+}
+
+#[test]
+fn what_is_unknown_gets_an_error_and_what_comes_after_it_an_answer() {
+    run(async {
+        let server = Server::start().await;
+        assert!(v1::is_open_to_mistakes(&server).await);
+        assert!(v1alpha::is_open_to_mistakes(&server).await);
+    });
+}
+
+#[test]
+fn everything_that_has_a_name_can_be_fetched_by_it() {
+    run(async {
+        let server = Server::start().await;
+        for name in [
+            "fourmodes.v1.UnaryService.Multiply",
+            "fourmodes.v1.MultiplyRequest.a",
+            "fourmodes.v1.SubmitTaskRequest.work",
+            "fourmodes.v1.MODE_UNARY",
+            "grpc.health.v1.HealthCheckResponse.SERVING",
+            "grpc.health.v1.HealthCheckResponse.ServingStatus",
+        ] {
+            assert_eq!(v1::file_of(&server, name).await.len(), 1, "{name}");
+            assert_eq!(v1alpha::file_of(&server, name).await.len(), 1, "{name}");
+        }
+    });
+}
+
+#[test]
+fn the_details_of_our_errors_can_be_fetched() {
+    run(async {
+        let server = Server::start().await;
+        for name in ["ErrorInfo", "BadRequest", "ResourceInfo", "RetryInfo", "QuotaFailure", "Status"] {
+            let name = format!("google.rpc.{name}");
+            assert!(fetched!(v1, &server, &name).get_message_by_name(&name).is_some(), "{name}");
+            assert!(fetched!(v1alpha, &server, &name).get_message_by_name(&name).is_some(), "{name}");
         }
     });
 }
