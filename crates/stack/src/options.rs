@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, num::NonZero, path::PathBuf, thread::available_parallelism, time::Duration};
 
 use clap::Args;
-use http::{HeaderValue, Uri};
+use http::{HeaderValue, Uri, uri::Authority};
 use shared_process::{at_least_one, duration};
 
 use crate::{
@@ -66,8 +66,8 @@ pub struct Options {
     #[arg(long, env = "FOURMODES_METRICS", hide_env_values = true, value_name = "ADDRESS", global = true)]
     pub metrics: Option<SocketAddr>,
 
-    /// A page of this origin, such as `https://example.com`, may call by gRPC-Web;
-    /// may be given several times, `*` lets in every page [default: none but
+    /// A page of this origin, such as `https://example.com`, may call; may be given
+    /// several times, `*` lets in every page [default: none but
     /// those of the server's own origin]
     #[arg(
         long,
@@ -79,6 +79,20 @@ pub struct Options {
         global = true
     )]
     pub grpc_web_origin: Vec<HeaderValue>,
+
+    /// A page may call the server by this name, such as `grpc.example.com`; may be
+    /// given several times, `*` is every name [default: none but `localhost`, the
+    /// loopback addresses and the address of the connection]
+    #[arg(
+        long,
+        env = "FOURMODES_GRPC_WEB_HOSTS",
+        hide_env_values = true,
+        value_name = "NAME",
+        value_delimiter = ',',
+        value_parser = host,
+        global = true
+    )]
+    pub grpc_web_host: Vec<String>,
 
     /// Who the server is, and who may call it
     #[command(flatten)]
@@ -186,6 +200,7 @@ impl Options {
             allow_faults: self.allow_faults,
             metrics: self.metrics,
             grpc_web_origins: self.grpc_web_origin,
+            grpc_web_hosts: self.grpc_web_host,
             ..Settings::default()
         })
     }
@@ -246,6 +261,14 @@ fn origin(text: &str) -> Result<HeaderValue, String> {
         }
         _ => Err("it has to be a scheme and a host, such as https://example.com, or *".to_owned()),
     }
+}
+
+/// A name or an address, without a scheme and a port.
+fn host(text: &str) -> Result<String, String> {
+    let is_host = text.parse().is_ok_and(|it: Authority| it.host() == text);
+    (is_host || text == "*").then(|| text.to_owned()).ok_or_else(|| {
+        "it has to be a name or an address without a port, such as grpc.example.com or [2001:db8::1], or *".to_owned()
+    })
 }
 
 fn bytes(text: &str) -> Result<u32, String> {

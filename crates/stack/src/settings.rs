@@ -29,9 +29,13 @@ pub struct Settings {
     pub allow_faults: bool,
     /// Where metrics are to be had; nowhere, when unset.
     pub metrics: Option<SocketAddr>,
-    /// The origins whose pages may call by gRPC-Web, besides the server's own; `*`
-    /// is all of them.
+    /// The origins whose pages may call, besides the server's own; `*` is all of
+    /// them.
     pub grpc_web_origins: Vec<HeaderValue>,
+    /// The names by which pages may call the server, without a port, besides
+    /// `localhost`, the loopback addresses and the address of the connection; `*` is
+    /// all of them.
+    pub grpc_web_hosts: Vec<String>,
     /// The headers of responses that such a page may read, besides those of gRPC.
     pub grpc_web_headers: Vec<HeaderName>,
 }
@@ -50,6 +54,7 @@ impl Default for Settings {
             allow_faults: false,
             metrics: None,
             grpc_web_origins: Vec::new(),
+            grpc_web_hosts: Vec::new(),
             grpc_web_headers: Vec::new(),
         }
     }

@@ -14,6 +14,7 @@ mod faults;
 mod freed;
 mod grpc_web;
 mod health;
+mod http;
 mod interop;
 mod limits;
 mod measure;

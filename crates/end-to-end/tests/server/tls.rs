@@ -94,7 +94,7 @@ fn http_1_1_is_agreed_to_if_that_is_all_there_is() {
                 stream.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
                 let mut answer = String::new();
                 within(stream.read_to_string(&mut answer)).await.unwrap();
-                assert!(answer.starts_with("HTTP/1.1 415 "), "{answer}");
+                assert!(answer.starts_with("HTTP/1.1 405 "), "{answer}");
             }
         }
     });

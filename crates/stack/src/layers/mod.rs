@@ -14,6 +14,7 @@ mod ending;
 mod faults;
 mod lifetime;
 mod limits;
+mod pages;
 mod trace;
 mod web;
 
@@ -42,9 +43,9 @@ pub(crate) fn stack<S: HttpService>(
 ) -> impl HttpService + use<S> {
     let limits = &settings.limits;
     ServiceBuilder::new()
-        // Translates gRPC-Web, so that everything further in sees gRPC. What is
-        // gRPC passes it by.
-        .layer(Shared::new(Web::new(&settings.grpc_web_origins, &settings.grpc_web_headers)))
+        // Lets in gRPC alone, and no call of a page that may not call. Translates
+        // gRPC-Web, so that everything further in sees gRPC.
+        .layer(Shared::new(Web::new(settings)))
         // Begins the call. Outside of all that can refuse it, so that this is seen
         // as well, in the log and in the metrics. Both count the same frames, so
         // they are one layer.

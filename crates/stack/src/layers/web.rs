@@ -1,17 +1,16 @@
-//! gRPC-Web: gRPC for browsers, which have no trailers and often no HTTP/2.
+//! What a call is by HTTP, and gRPC-Web: gRPC for browsers, which have no trailers
+//! and often no HTTP/2.
 //!
-//! Outermost, so that everything further in sees gRPC. A page calls only the
-//! server that it is from, unless the server was told of others. Over HTTP/1.1
-//! there is gRPC-Web, a call a connection, and whatever else comes by it is told
-//! what this server speaks.
-//!
-//! A head over HTTP/1.1 is held to the same time and size as one over HTTP/2.
+//! Outermost, so that everything further in sees gRPC. The rules are the same over
+//! HTTP/2 and HTTP/1.1: a POST with a content type of gRPC or gRPC-Web, and of a
+//! [page](super::pages) only one that may call. What else comes is told what this
+//! server speaks. Over HTTP/1.1 there is gRPC-Web, a call a connection.
 
 use std::time::Duration;
 
 use http::{
     HeaderName, HeaderValue, Method, StatusCode, Version,
-    header::{ACCESS_CONTROL_REQUEST_METHOD, CONNECTION, CONTENT_TYPE},
+    header::{ACCESS_CONTROL_REQUEST_METHOD, ALLOW, CONNECTION, CONTENT_TYPE, ORIGIN},
 };
 use tokio_util::either::Either;
 use tonic::body::Body;
@@ -19,8 +18,19 @@ use tonic_web::GrpcWebLayer;
 use tower::{Layer as _, Service as _};
 use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
 
-use super::around::{Around, HttpService, Request, Response, ResponseFuture, answer, refuse};
-use crate::status::http2_needed;
+use super::{
+    around::{Around, HttpService, Request, Response, ResponseFuture, answer, refuse},
+    pages::Pages,
+};
+use crate::{connection::Connection, settings::Settings, status::http2_needed};
+
+const GRPC: [&str; 2] = ["application/grpc", "application/grpc+proto"];
+const GRPC_WEB: [&str; 4] = [
+    "application/grpc-web",
+    "application/grpc-web+proto",
+    "application/grpc-web-text",
+    "application/grpc-web-text+proto",
+];
 
 /// What a script in a page may read of a response. The star is for the metadata
 /// of services; browsers that do not know it have the names.
@@ -37,20 +47,17 @@ const EXPOSED: [HeaderName; 6] = [
 const REMEMBERED: Duration = Duration::from_secs(3600);
 
 const SPEAKS: &str = "This is a gRPC server. It speaks gRPC over HTTP/2, and gRPC-Web: POST with the \
-    content-type application/grpc-web or application/grpc-web-text.\n";
-const OWN_PAGES: &str = "This server takes calls from pages of its own origin only; \
-    `--grpc-web-origin ORIGIN` lets in others.\n";
+    content-type application/grpc, application/grpc-web or application/grpc-web-text.\n";
 
 pub(super) struct Web {
-    /// Unset, no page of another origin may call.
-    cors: Option<CorsLayer>,
+    pages: Pages,
+    cors: CorsLayer,
 }
 
 impl Web {
-    /// Pages of `origins` may call, and read `headers` of the responses.
-    pub(super) fn new(origins: &[HeaderValue], headers: &[HeaderName]) -> Self {
+    pub(super) fn new(settings: &Settings) -> Self {
+        let Settings { grpc_web_origins: origins, grpc_web_hosts: hosts, grpc_web_headers, .. } = settings;
         let allowed = match origins {
-            [] => return Self { cors: None },
             origins if origins.iter().any(|origin| origin == "*") => AllowOrigin::any(),
             origins => AllowOrigin::list(origins.iter().cloned()),
         };
@@ -58,9 +65,9 @@ impl Web {
             .allow_origin(allowed)
             .allow_methods([Method::POST])
             .allow_headers(AllowHeaders::mirror_request())
-            .expose_headers(EXPOSED.iter().chain(headers).cloned().collect::<Vec<_>>())
+            .expose_headers(EXPOSED.iter().chain(grpc_web_headers).cloned().collect::<Vec<_>>())
             .max_age(REMEMBERED);
-        Self { cors: Some(cors) }
+        Self { pages: Pages { origins: origins.clone(), hosts: hosts.clone() }, cors }
     }
 }
 
@@ -68,15 +75,26 @@ impl<S: HttpService> Around<S> for Web {
     /// The response as it came, or to what it was translated.
     type Future = Either<S::Future, ResponseFuture>;
 
-    fn call(&self, request: Request, inner: &mut S) -> Self::Future {
+    fn call(&self, mut request: Request, inner: &mut S) -> Self::Future {
         let is_http2 = request.version() == Version::HTTP_2;
-        let response = match Kind::of(&request) {
-            Kind::Web => self.translate(request, inner),
-            Kind::Preflight if self.cors.is_some() => self.translate(request, inner),
-            Kind::Preflight => answer(text(StatusCode::FORBIDDEN, OWN_PAGES)),
-            Kind::Other | Kind::Grpc if is_http2 => return Either::Left(inner.call(request)),
-            Kind::Grpc => refuse(http2_needed()),
-            Kind::Other => answer(text(StatusCode::UNSUPPORTED_MEDIA_TYPE, SPEAKS)),
+        let of_page = Pages::make(request.headers());
+        let may_make = || if of_page { self.pages.may_make(&request) } else { Ok(()) };
+        let kind = Kind::of(&request)
+            .and_then(|kind| may_make().map(|()| kind).map_err(|why| (StatusCode::FORBIDDEN, why)));
+        let response = match kind {
+            Ok(Kind::Grpc) if is_http2 && !of_page => return Either::Left(inner.call(request)),
+            Ok(Kind::Grpc) if !is_http2 => refuse(http2_needed()),
+            Ok(Kind::Grpc | Kind::Preflight) => self.translate(request, inner),
+            Ok(Kind::Web(content_type)) => {
+                request.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+                self.translate(request, inner)
+            }
+            Err((status, why)) => {
+                let peer = Connection::of(request.extensions()).and_then(|it| it.peer);
+                let peer = peer.map(tracing::field::display);
+                tracing::info!(peer, status = status.as_u16(), "a request was refused: {}", why.trim_end());
+                answer(text(status, why))
+            }
         };
         if is_http2 {
             return Either::Right(response);
@@ -95,34 +113,38 @@ impl Web {
         // The one that was asked whether it is ready.
         let ready = inner.clone();
         let inner = std::mem::replace(inner, ready);
-        let mut web = GrpcWebLayer::new().layer(inner);
-        match &self.cors {
-            Some(cors) => Box::pin(cors.layer(web).call(request)),
-            None => Box::pin(web.call(request)),
-        }
+        Box::pin(self.cors.layer(GrpcWebLayer::new().layer(inner)).call(request))
     }
 }
 
 enum Kind {
     Grpc,
-    Web,
+    /// With the content type, without its parameters.
+    Web(&'static str),
     /// A browser asks whether a page may call.
     Preflight,
-    Other,
 }
 
 impl Kind {
-    fn of(request: &Request) -> Self {
-        let content_type = request.headers().get(CONTENT_TYPE).map(HeaderValue::as_bytes);
-        match content_type {
-            Some(content_type) if content_type.starts_with(b"application/grpc-web") => Self::Web,
-            Some(content_type) if content_type.starts_with(b"application/grpc") => Self::Grpc,
-            _ => match request.method() {
-                &Method::OPTIONS if request.headers().contains_key(ACCESS_CONTROL_REQUEST_METHOD) => {
-                    Self::Preflight
-                }
-                _ => Self::Other,
-            },
+    /// For what is none of them, the status and the text to answer with.
+    fn of(request: &Request) -> Result<Self, (StatusCode, &'static str)> {
+        let headers = request.headers();
+        match *request.method() {
+            Method::POST => {}
+            Method::OPTIONS
+                if headers.contains_key(ORIGIN) && headers.contains_key(ACCESS_CONTROL_REQUEST_METHOD) =>
+            {
+                return Ok(Self::Preflight);
+            }
+            _ => return Err((StatusCode::METHOD_NOT_ALLOWED, SPEAKS)),
+        }
+        let content_type = headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
+        let bare = content_type.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
+        let is = |known: &&str| bare.eq_ignore_ascii_case(known.as_bytes());
+        match GRPC_WEB.into_iter().find(is) {
+            Some(web) => Ok(Self::Web(web)),
+            None if GRPC.iter().any(is) => Ok(Self::Grpc),
+            None => Err((StatusCode::UNSUPPORTED_MEDIA_TYPE, SPEAKS)),
         }
     }
 }
@@ -132,5 +154,8 @@ fn text(status: StatusCode, text: &'static str) -> Response {
     *response.status_mut() = status;
     let plain = HeaderValue::from_static("text/plain; charset=utf-8");
     response.headers_mut().insert(CONTENT_TYPE, plain);
+    if status == StatusCode::METHOD_NOT_ALLOWED {
+        response.headers_mut().insert(ALLOW, HeaderValue::from_static("POST"));
+    }
     response
 }

@@ -1,0 +1,89 @@
+//! Which pages may call, from the browser of somebody who looks at them.
+//!
+//! A browser sends what any page asks it to, from inside a network that the page
+//! could not reach, and with the certificate of its user. It says so by headers
+//! that no script can change: `Origin` and `Sec-Fetch-*`. Nobody else sends them,
+//! and whoever sends none is not held to this.
+
+use std::net::IpAddr;
+
+use http::{
+    HeaderMap, HeaderValue,
+    header::{HOST, ORIGIN},
+    uri::Authority,
+};
+
+use super::around::Request;
+use crate::connection::Connection;
+
+const OTHER_PAGE: &str = "This server takes calls from pages of its own origin only; \
+    `--grpc-web-origin ORIGIN` lets in those of another one.\n";
+const OTHER_NAME: &str = "A page has called this server by a name that is not one of its own; \
+    `--grpc-web-host NAME` adds one.\n";
+
+pub(super) struct Pages {
+    /// Besides the server's own; `*` is all.
+    pub(super) origins: Vec<HeaderValue>,
+    /// Besides those of the loopback interface and the address that the browser
+    /// connected to; `*` is all.
+    pub(super) hosts: Vec<String>,
+}
+
+impl Pages {
+    /// Whether a page makes this call.
+    pub(super) fn make(headers: &HeaderMap) -> bool {
+        headers.contains_key(ORIGIN) || headers.keys().any(|name| name.as_str().starts_with("sec-fetch-"))
+    }
+
+    /// Whether it may; if not, a text that says why.
+    pub(super) fn may_make(&self, request: &Request) -> Result<(), &'static str> {
+        let headers = request.headers();
+        let by_header = || headers.get(HOST)?.to_str().ok()?.parse().ok();
+        let host: Authority = request.uri().authority().cloned().or_else(by_header).ok_or(OTHER_NAME)?;
+        let is_host =
+            |origin: &str| origin.split_once("://").is_some_and(|(_, authority)| host == *authority);
+        let is_let_in = match headers.get(ORIGIN) {
+            Some(origin) if self.origins.iter().any(|it| it == "*" || it == origin) => true,
+            Some(origin) => origin.to_str().is_ok_and(is_host),
+            None => headers.get("sec-fetch-site").is_some_and(|site| site == "same-origin"),
+        };
+        let connection = Connection::of(request.extensions());
+        match is_let_in {
+            false => Err(OTHER_PAGE),
+            // With a name that leads here for a moment (DNS rebinding) any page is of
+            // the server's own origin.
+            true if !self.is_own(host.host(), connection.map(|it| &**it)) => Err(OTHER_NAME),
+            true => Ok(()),
+        }
+    }
+
+    fn is_own(&self, host: &str, connection: Option<&Connection>) -> bool {
+        let local = connection.and_then(|connection| connection.local);
+        let is_own_address = |address: IpAddr| {
+            address.is_loopback()
+                || local.is_some_and(|local| local.ip().to_canonical() == address.to_canonical())
+        };
+        host.eq_ignore_ascii_case("localhost")
+            || host.trim_matches(['[', ']']).parse().is_ok_and(is_own_address)
+            || self.hosts.iter().any(|own| own == "*" || own.eq_ignore_ascii_case(host))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::OnceLock;
+
+    use super::*;
+
+    #[test]
+    fn an_address_is_its_own_when_it_is_that_of_the_connection() {
+        let pages = Pages { origins: Vec::new(), hosts: Vec::new() };
+        for local in ["192.0.2.1:50051", "[::ffff:192.0.2.1]:50051"] {
+            let local = Some(local.parse().unwrap());
+            let connection = Connection { number: 1, peer: None, local, tls: OnceLock::new() };
+            assert!(pages.is_own("192.0.2.1", Some(&connection)), "{local:?}");
+            assert!(!pages.is_own("192.0.2.2", Some(&connection)), "{local:?}");
+            assert!(!pages.is_own("192.0.2.1", None));
+        }
+    }
+}
