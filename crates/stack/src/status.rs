@@ -51,6 +51,12 @@ pub(crate) fn message_too_long(length: u32, limit: u32) -> Status {
     with_reason(Code::ResourceExhausted, message, Reason::LimitReached, named)
 }
 
+/// UNIMPLEMENTED, as gRPC's `statuscodes.md` has it for a number of requests that
+/// the mode of the method does not have.
+pub(crate) fn not_one_request(mode: Mode, came: &str) -> Status {
+    Status::unimplemented(format!("{mode} takes one request message, and {came} came"))
+}
+
 /// UNAUTHENTICATED: the call says nothing of who makes it.
 pub(crate) fn token_missing() -> Status {
     let message = "this server wants a token: metadata `authorization: Bearer TOKEN`";

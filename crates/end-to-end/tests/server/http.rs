@@ -8,9 +8,11 @@ use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Version, header}
 use http_body_util::{BodyExt as _, Full};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use prost::Message;
-use shared_proto::fourmodes::v1::MultiplyRequest;
+use shared_proto::fourmodes::v1::{
+    CountPrimes, MultiplyRequest, SubmitTaskRequest, UnaryRequest, submit_task_request::Work,
+};
 use stack::Settings;
-use test_support::{Certs, Server, run, within};
+use test_support::{Certs, Server, run, unary, within};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpStream,
@@ -18,6 +20,8 @@ use tokio::{
 use tokio_rustls::TlsConnector;
 
 const MULTIPLY: &str = "/fourmodes.v1.UnaryService/Multiply";
+const SUBMIT: &str = "/fourmodes.v1.UnaryService/SubmitTask";
+const PROBE: &str = "/fourmodes.v1.ProbeService";
 const GRPC: &str = "application/grpc";
 const WEB: &str = "application/grpc-web";
 const WEB_JSON: &str = "application/grpc-web+json";
@@ -231,5 +235,41 @@ fn a_page_calls_the_server_that_it_is_from_and_no_other_unless_it_was_named() {
                 assert_eq!(allowed.is_some(), status == 200, "{origin} by {transport:?}");
             }
         }
+    });
+}
+
+#[test]
+fn a_call_that_takes_one_message_gets_unimplemented_for_none_and_for_two() {
+    run(async {
+        let servers = Servers::with(Settings::default()).await;
+        let id = uuid::Uuid::new_v4().to_string();
+        let task = |below| {
+            let work = Some(Work::CountPrimes(CountPrimes { below }));
+            SubmitTaskRequest { request_id: id.clone(), work }
+        };
+        let submit = framed(&task(10));
+        let probe = framed(&UnaryRequest::default());
+        for transport in TRANSPORTS {
+            let content_type = if transport.0 == Version::HTTP_2 { GRPC } else { WEB };
+            let stream = format!("{PROBE}/ServerStreaming");
+            for (path, message) in [(SUBMIT, &submit), (&stream, &probe)] {
+                for times in [0, 2, 3] {
+                    let ask = Ask {
+                        path,
+                        body: message.repeat(times),
+                        ..Ask::of(vec![("content-type", content_type)])
+                    };
+                    let answer = servers.ask(transport, &ask).await;
+                    let what = format!("{times} messages to {path} by {transport:?}: {answer:?}");
+                    assert_eq!(
+                        (answer.status.as_u16(), answer.grpc_status().as_deref()),
+                        (200, Some("12")),
+                        "{what}"
+                    );
+                }
+            }
+        }
+        // None of them was carried out: the id is still nobody's.
+        unary(servers.plain.address).submit_task(task(20)).await.unwrap();
     });
 }

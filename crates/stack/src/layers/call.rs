@@ -33,7 +33,7 @@ use tracing::{Level, Span, enabled};
 use crate::{
     methods::Method,
     metrics::Metrics,
-    status::{message_too_long, not_begun},
+    status::{message_too_long, not_begun, not_one_request},
 };
 
 static GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
@@ -233,6 +233,10 @@ pub(super) struct Requests {
     /// A handler may read them in a task of its own, which would hold the stream
     /// open, and their end would look to it as if the client were done.
     over: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
+    /// The mode of a call that has one request. What tonic generates reads to the
+    /// end of the requests before it runs the handler of such a call, so another
+    /// number of them fails it first.
+    one: Option<Mode>,
     failed: bool,
 }
 
@@ -242,7 +246,8 @@ impl Requests {
         let many = call.mode().is_some_and(Mode::has_many_requests);
         let token = many.then(CancellationToken::new);
         let over = token.clone().map(|token| Box::pin(token.cancelled_owned()));
-        let requests = Self { body, frames: Frames::default(), call, over, failed: false };
+        let one = call.mode().filter(|mode| !mode.has_many_requests());
+        let requests = Self { body, frames: Frames::default(), call, over, one, failed: false };
         (Body::new(requests), token.map(CancellationToken::drop_guard))
     }
 
@@ -279,6 +284,14 @@ impl http_body::Body for Requests {
                 return this.fail(message_too_long(longest, most));
             }
         }
+        if let (Some(mode), Poll::Ready(frame)) = (this.one, &frame) {
+            let is_end = frame.as_ref().is_none_or(|frame| frame.as_ref().is_ok_and(Frame::is_trailers));
+            match this.call.received.load(Relaxed) {
+                0 if is_end => return this.fail(not_one_request(mode, "none")),
+                0 | 1 => {}
+                _ => return this.fail(not_one_request(mode, "more")),
+            }
+        }
         // Data is data; only what looks like the end of it may be something else.
         match &mut this.over {
             Some(over) if !matches!(frame, Poll::Ready(Some(_))) => match over.as_mut().poll(cx) {
@@ -290,7 +303,8 @@ impl http_body::Body for Requests {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        let lacks_request = self.one.is_some() && self.call.received.load(Relaxed) == 0;
+        self.body.is_end_stream() && !lacks_request
     }
 
     fn size_hint(&self) -> http_body::SizeHint {
