@@ -22,7 +22,7 @@ use tower::ServiceExt as _;
 use crate::{
     accept::{Admitted, Guard, Guarded, admit},
     connection::Connection,
-    layers::HttpService,
+    layers::{HEAD_READ, HttpService},
     metrics::Metrics,
     settings::Limits,
 };
@@ -109,7 +109,7 @@ fn builder(limits: &Limits) -> auto::Builder<TokioExecutor> {
         .initial_connection_window_size(limits::CONNECTION_WINDOW)
         .max_frame_size(limits::FRAME_SIZE)
         .max_concurrent_streams(limits.streams)
-        .max_header_list_size(limits.headers)
+        .max_header_list_size(limits.headers.saturating_mul(HEAD_READ))
         // Calls that were reset before they began. A caller may give up all of its
         // calls at once, and twice before the server has looked.
         .max_pending_accept_reset_streams(limits.streams.saturating_mul(2) as usize)

@@ -57,6 +57,13 @@ pub(crate) fn not_one_request(mode: Mode, came: &str) -> Status {
     Status::unimplemented(format!("{mode} takes one request message, and {came} came"))
 }
 
+/// RESOURCE_EXHAUSTED: there is too much metadata.
+pub(crate) fn head_too_long(length: usize, limit: u32) -> Status {
+    let message = format!("the headers of this call take {length} bytes: this server takes {limit}");
+    let named = [("limit", "max_headers".to_owned()), ("value", limit.to_string())];
+    with_reason(Code::ResourceExhausted, message, Reason::LimitReached, named)
+}
+
 /// UNAUTHENTICATED: the call says nothing of who makes it.
 pub(crate) fn token_missing() -> Status {
     let message = "this server wants a token: metadata `authorization: Bearer TOKEN`";

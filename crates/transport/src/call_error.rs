@@ -34,6 +34,9 @@ pub enum Kind {
     Status(Code),
     /// An answer that is none of gRPC, such as the page of a proxy.
     Page(StatusCode),
+    /// The end of the connection by GOAWAY with ENHANCE_YOUR_CALM: the server takes
+    /// what this side sends for too much.
+    Calm,
     /// A file that the connection needs cannot be used.
     File,
 }
@@ -69,6 +72,8 @@ impl CallError {
             (Kind::Page(page.0), page.to_string())
         } else if chain(error).any(|error| error.is::<TimeoutExpired>()) {
             (Kind::Status(Code::DeadlineExceeded), "the deadline has passed".to_owned())
+        } else if chain(error).any(is_calm) {
+            (Kind::Calm, last)
         } else if chain(error).any(|error| error.is::<io::Error>()) {
             (Kind::Status(Code::Unavailable), format!("the connection was lost: {last}"))
         } else {
@@ -84,6 +89,7 @@ impl CallError {
             Kind::Connect(_) => Code::Unavailable,
             Kind::Status(code) => code,
             Kind::Page(status) => Page(status).code(),
+            Kind::Calm => Code::ResourceExhausted,
             Kind::File => Code::FailedPrecondition,
         }
     }
@@ -106,7 +112,7 @@ impl CallError {
             Kind::Connect(Connect::Tls(TlsError::Closed)) => true,
             // The next connection would be refused for the same reason.
             Kind::Connect(Connect::Tls(_)) | Kind::File => false,
-            Kind::Connect(_) | Kind::Status(Code::Unavailable) => true,
+            Kind::Connect(_) | Kind::Calm | Kind::Status(Code::Unavailable) => true,
             Kind::Status(Code::DeadlineExceeded) => false,
             Kind::Status(Code::Aborted) if self.retry_after().is_some() => true,
             Kind::Page(_) => self.code() == Code::Unavailable,
@@ -125,6 +131,15 @@ impl CallError {
     pub fn advice(&self) -> Option<(&'static str, &'static str)> {
         match self.kind {
             Kind::Connect(reason) => Some(reason.advice()),
+            Kind::Page(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE) => Some((
+                "the headers of the call are longer than the server, or a proxy before it, takes",
+                "send a shorter token or less metadata, or raise the limit there (`--max-headers`)",
+            )),
+            Kind::Calm => Some((
+                "the server takes this client for an attacker: headers that are too long, or too many frames, pings or \
+                 cancelled calls",
+                "send a shorter token or less metadata; the log of the server may say which it was",
+            )),
             Kind::Page(_) => Some((
                 "what answers there is no gRPC server, or a proxy that does not pass gRPC on",
                 "name a gRPC server with --server",
@@ -133,6 +148,11 @@ impl CallError {
             Kind::Status(_) => None,
         }
     }
+}
+
+fn is_calm(error: &(dyn Error + 'static)) -> bool {
+    let ended = error.downcast_ref().filter(|error: &&h2::Error| error.is_go_away() && error.is_remote());
+    ended.and_then(h2::Error::reason) == Some(h2::Reason::ENHANCE_YOUR_CALM)
 }
 
 /// Why a call broke, for people; none, when its deadline has passed.

@@ -2,7 +2,7 @@
 
 use std::{io::Write as _, thread};
 
-use test_support::{deaf_address, listener};
+use test_support::{BlockingServer, deaf_address, listener};
 
 use crate::{Called as _, client};
 
@@ -45,6 +45,21 @@ fn a_server_that_says_nothing_is_given_up_at_the_deadline() {
         .run()
         .failed(1, &["DEADLINE_EXCEEDED", "300ms", "no gRPC server"]);
     held.join().unwrap();
+}
+
+#[test]
+fn headers_that_are_too_long_are_named_whoever_refuses_them() {
+    let server = BlockingServer::start();
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    // By the server's limit, by what its HTTP/2 takes, and by what ends a
+    // connection: letters take five bits of eight on the way.
+    for (add, code) in [(17_000, "LIMIT_REACHED"), (150_000, "431"), (2_000_000, "attacker")] {
+        file.write_all("a".repeat(add).as_bytes()).unwrap();
+        let token = file.path().display();
+        client(&format!("--server {} --token-file {token} unary multiply 6 7", server.url))
+            .run()
+            .failed(1, &["headers", code]);
+    }
 }
 
 /// A queue of connections that is full: what a firewall does that swallows them.

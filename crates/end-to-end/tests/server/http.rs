@@ -11,7 +11,7 @@ use prost::Message;
 use shared_proto::fourmodes::v1::{
     CountPrimes, MultiplyRequest, SubmitTaskRequest, UnaryRequest, submit_task_request::Work,
 };
-use stack::Settings;
+use stack::{Limits, Settings};
 use test_support::{Certs, Server, run, unary, within};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -271,5 +271,28 @@ fn a_call_that_takes_one_message_gets_unimplemented_for_none_and_for_two() {
         }
         // None of them was carried out: the id is still nobody's.
         unary(servers.plain.address).submit_task(task(20)).await.unwrap();
+    });
+}
+
+#[test]
+fn a_head_over_the_limit_gets_a_status_that_names_it() {
+    run(async {
+        let limits = Limits { headers: 2000, ..Limits::default() };
+        let servers = Servers::with(Settings { limits, ..Settings::default() }).await;
+        for transport in TRANSPORTS {
+            let content_type = if transport.0 == Version::HTTP_2 { GRPC } else { WEB };
+            for (length, fits) in [(1500, true), (2000, false), (12_000, false)] {
+                let long = "x".repeat(length);
+                let answer = servers
+                    .ask(transport, &Ask::of(vec![("content-type", content_type), ("x-long", &long)]))
+                    .await;
+                let what = format!("{length} bytes by {transport:?}: {answer:?}");
+                assert_eq!(answer.is_42(), fits, "{what}");
+                assert!(fits || answer.grpc_status().as_deref() == Some("8"), "{what}");
+                let details = answer.headers.get("grpc-status-details-bin").is_some()
+                    || answer.text().contains("details-bin");
+                assert_eq!(details, !fits, "{what}");
+            }
+        }
     });
 }

@@ -12,6 +12,7 @@ mod call;
 mod deadline;
 mod ending;
 mod faults;
+mod head;
 mod lifetime;
 mod limits;
 mod pages;
@@ -23,13 +24,14 @@ use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 use tower::{ServiceBuilder, util::option_layer};
 
+pub(crate) use self::head::READ as HEAD_READ;
 pub use self::{
     around::HttpService,
     call::{Call, IdleTimeoutSuspended},
 };
 use self::{
-    around::Shared, auth::Auth, deadline::Deadline, faults::Faults, lifetime::Lifetime, limits::Limits,
-    trace::Trace, web::Web,
+    around::Shared, auth::Auth, deadline::Deadline, faults::Faults, head::Head, lifetime::Lifetime,
+    limits::Limits, trace::Trace, web::Web,
 };
 use crate::{methods::Methods, metrics::Metrics, settings::Settings, tokens::Tokens};
 
@@ -50,6 +52,8 @@ pub(crate) fn stack<S: HttpService>(
         // as well, in the log and in the metrics. Both count the same frames, so
         // they are one layer.
         .layer(Shared::new(Trace { methods: Arc::new(methods), metrics: metrics.clone() }))
+        // Before anything looks at the metadata.
+        .layer(Shared::new(Head { limit: limits.headers, metrics: metrics.clone() }))
         // A call that is too much is refused before anything is done for it.
         .layer(Shared::new(Limits::new(limits, metrics.clone())))
         // Nobody further in works for who may not call.
