@@ -36,11 +36,8 @@ const SETTINGS: usize = 9;
 pub(crate) struct Guard {
     /// Until the first byte.
     pub(crate) first_byte: Duration,
-    /// Until the handshakes are complete; of HTTP/1.1, until the head of the
-    /// request is.
+    /// Until the handshakes are complete.
     pub(crate) handshake: Duration,
-    /// The head of a request of HTTP/1.1, in bytes. HTTP/2 has its own limit.
-    pub(crate) headers: u32,
     /// How long a peer of HTTP/1.1 may read nothing. HTTP/2 asks by pings.
     pub(crate) idle: Duration,
     pub(crate) tls: Option<Acceptor>,
@@ -101,7 +98,6 @@ pub(crate) struct Guarded<C: Connected> {
     link: Link<Timed<C>>,
     info: Arc<Connection>,
     opening: Opening,
-    headers: u32,
     idle: Duration,
     _place: OwnedSemaphorePermit,
     _kept: Option<Arc<()>>,
@@ -131,8 +127,8 @@ impl<C: AsyncRead + AsyncWrite + Connected + Unpin> Guarded<C> {
         let clock = Some(Clock { due, handshake: Some(guard.handshake), metrics: metrics.clone() });
         let timed = Timed { connection, clock, stuck: None };
         let link = Link::new(timed, guard.tls.as_ref(), info.clone());
-        let Guard { headers, idle, .. } = *guard;
-        Self { link, info, opening: Opening::Http2(0), headers, idle, _place: place, _kept: kept, metrics }
+        let idle = guard.idle;
+        Self { link, info, opening: Opening::Http2(0), idle, _place: place, _kept: kept, metrics }
     }
 }
 
@@ -151,12 +147,9 @@ impl<C: Connected> Unpin for Guarded<C> {}
 enum Opening {
     /// So many bytes of what HTTP/2 begins with.
     Http2(usize),
-    /// It is the head of a request of HTTP/1.1: so many bytes, and so many ends
-    /// of a line at the end of them.
-    Http1(u32, u8),
-    Complete {
-        is_http1: bool,
-    },
+    /// The peer speaks HTTP/2, or HTTP/1.1: then the one that reads the head keeps
+    /// its time as well.
+    Complete { is_http1: bool },
 }
 
 impl Opening {
@@ -164,16 +157,12 @@ impl Opening {
         for byte in bytes {
             *self = match *self {
                 Self::Http2(have) if PREFACE.get(have).is_some_and(|expected| expected != byte) => {
-                    Self::Http1(have as u32 + 1, u8::from(*byte == b'\n'))
+                    Self::Complete { is_http1: true }
                 }
                 Self::Http2(have) if have + 1 == PREFACE.len() + SETTINGS => {
                     Self::Complete { is_http1: false }
                 }
                 Self::Http2(have) => Self::Http2(have + 1),
-                Self::Http1(_, 1) if *byte == b'\n' => Self::Complete { is_http1: true },
-                Self::Http1(length, _) if *byte == b'\n' => Self::Http1(length + 1, 1),
-                Self::Http1(length, newlines) if *byte == b'\r' => Self::Http1(length + 1, newlines),
-                Self::Http1(length, _) => Self::Http1(length + 1, 0),
                 Self::Complete { .. } => return,
             }
         }
@@ -287,19 +276,11 @@ impl<C: AsyncRead + AsyncWrite + Connected + Unpin> AsyncRead for Guarded<C> {
             return read;
         }
         this.opening.feed(&buf.filled()[before..]);
-        match this.opening {
-            Opening::Complete { is_http1 } => {
-                if let Some(timed) = this.link.inner() {
-                    timed.clock = None;
-                    timed.stuck = is_http1.then_some((this.idle, None));
-                }
-            }
-            Opening::Http1(length, _) if length > this.headers => {
-                this.metrics.refused("max_headers");
-                let error = "the head of a request is too long";
-                return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, error)));
-            }
-            Opening::Http1(..) | Opening::Http2(_) => {}
+        if let Opening::Complete { is_http1 } = this.opening
+            && let Some(timed) = this.link.inner()
+        {
+            timed.clock = None;
+            timed.stuck = is_http1.then_some((this.idle, None));
         }
         read
     }
@@ -333,17 +314,16 @@ impl<C: AsyncRead + AsyncWrite + Connected + Unpin> AsyncWrite for Guarded<C> {
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
     use super::*;
+    use crate::{Limits, Settings, Stack};
 
     #[test]
-    fn an_opening_is_complete_when_its_last_byte_is_there() {
+    fn an_opening_is_complete_when_it_is_sure_what_the_peer_speaks() {
         let settings = [PREFACE, &[0; SETTINGS]].concat();
-        for (said, is_http1) in [
-            (settings.as_slice(), false),
-            (b"GET / HTTP/1.1\r\nhost: x\r\n\r\n", true),
-            (b"PRI / HTTP/1.1\n\n", true),
-            (b"P\r\n\r\n", true),
-        ] {
+        for (said, is_http1) in [(settings.as_slice(), false), (b"G", true), (b"\r", true), (b"PRI /", true)]
+        {
             for size in 1..=said.len() {
                 let mut opening = Opening::Http2(0);
                 let (all_but_one, last) = said.split_at(said.len() - 1);
@@ -352,6 +332,22 @@ mod tests {
                 opening.feed(&[last, b"more"].concat());
                 assert!(matches!(opening, Opening::Complete { is_http1: it } if it == is_http1), "{said:?}");
             }
+        }
+    }
+    #[tokio::test(start_paused = true)]
+    async fn a_head_has_the_time_of_a_handshake_whatever_it_begins_with() {
+        let preface = "PRI * HTTP/2.0\r\n\r\n";
+        for said in
+            ["\r\n\r\n", "\n\n\n\n", "\r\n\r\nPOST / HTTP/1.1\r\n", "POST / HTTP/1.1\r\nx:\n\r", preface]
+        {
+            let (mut peer, connection) = tokio::io::duplex(1 << 10);
+            let stack = Stack::open(Settings::default(), &[]).await.unwrap();
+            let connections = tokio_stream::once(Ok(connection));
+            tokio::spawn(stack.serve_connections(connections, std::future::pending()));
+            let begun = tokio::time::Instant::now();
+            peer.write_all(said.as_bytes()).await.unwrap();
+            let _ = peer.read_to_end(&mut Vec::new()).await;
+            assert!(begun.elapsed() <= Limits::default().handshake * 2, "{said:?}: {:?}", begun.elapsed());
         }
     }
 }

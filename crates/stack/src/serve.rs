@@ -100,8 +100,15 @@ impl<S: HttpService> Served<S> {
 
 fn builder(limits: &Limits) -> auto::Builder<TokioExecutor> {
     let mut builder = auto::Builder::new(TokioExecutor::new());
-    // Asked for the time a head may take.
-    builder.http1().timer(TokioTimer::new());
+    let headers = limits.headers.saturating_mul(HEAD_READ);
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(limits.handshake)
+        // The library takes no less than 8 KiB.
+        .max_buf_size(headers.max(8 << 10) as usize)
+        // As many as can be within the limit, at 32 bytes and more each.
+        .max_headers((limits.headers / 32) as usize);
     builder
         .http2()
         .timer(TokioTimer::new())
@@ -109,7 +116,7 @@ fn builder(limits: &Limits) -> auto::Builder<TokioExecutor> {
         .initial_connection_window_size(limits::CONNECTION_WINDOW)
         .max_frame_size(limits::FRAME_SIZE)
         .max_concurrent_streams(limits.streams)
-        .max_header_list_size(limits.headers.saturating_mul(HEAD_READ))
+        .max_header_list_size(headers)
         // Calls that were reset before they began. A caller may give up all of its
         // calls at once, and twice before the server has looked.
         .max_pending_accept_reset_streams(limits.streams.saturating_mul(2) as usize)
@@ -141,10 +148,13 @@ impl<S: HttpService> hyper::service::Service<Request<Incoming>> for Calls<S> {
 /// HTTP/2 has against a peer, it tells the peer, and there it is seen.
 fn say_why(error: &(dyn Error + Send + Sync + 'static), info: &Connection, metrics: &Metrics) {
     let peer = info.peer.map(tracing::field::display);
-    if error.downcast_ref().is_some_and(hyper::Error::is_timeout) {
-        metrics.refused("keepalive_timeout");
-        tracing::info!(peer, limit = "keepalive_timeout", "a connection on which nothing came is closed");
-    } else {
-        tracing::debug!(peer, error, "a connection broke");
-    }
+    let limit = match error.downcast_ref::<hyper::Error>() {
+        // Of a ping there is more to say than of a head.
+        Some(error) if error.is_timeout() && error.source().is_some() => "keepalive_timeout",
+        Some(error) if error.is_timeout() => "handshake_timeout",
+        Some(error) if error.is_parse_too_large() => "max_headers",
+        _ => return tracing::debug!(peer, error, "a connection broke"),
+    };
+    metrics.refused(limit);
+    tracing::info!(peer, limit, "a connection is closed");
 }

@@ -253,9 +253,9 @@ impl Stack {
         let methods = Methods::new(&pool, rules, activity, of_methods);
         let routes = routes.routes().prepare();
         let service = layers::stack(&settings, methods, &metrics, draining.clone(), routes);
-        let Limits { first_byte, handshake, headers, idle, .. } = settings.limits;
+        let Limits { first_byte, handshake, idle, .. } = settings.limits;
         let acceptor = tls.as_ref().map(Tls::acceptor);
-        let guard = Guard { first_byte, handshake, headers, idle, tls: acceptor, metrics };
+        let guard = Guard { first_byte, handshake, idle, tls: acceptor, metrics };
         let scraped = scraped.map(|listener| Scraped { listener, registry, guard: guard.clone() });
         let Limits { age: farewell, .. } = settings.limits;
         let served = Served { limits: settings.limits, guard, service, draining: draining.clone(), farewell };

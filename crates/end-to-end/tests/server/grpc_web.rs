@@ -239,7 +239,7 @@ fn a_head_that_does_not_end_is_not_waited_for() {
         let server = Server::with(Settings { limits, ..Settings::default() }.into()).await;
         // More than the preface of HTTP/2 has, which is not enough here.
         let stopped = format!("POST {MULTIPLY} HTTP/1.1\r\nhost: x\r\n");
-        for said in ["P", "PRI * HTTP/1", stopped.as_str()] {
+        for said in ["P", "PRI * HTTP/1", "\r\n\r\n", stopped.as_str()] {
             let mut peer = TcpStream::connect(server.address).await.unwrap();
             peer.write_all(said.as_bytes()).await.unwrap();
             is_hung_up_on(&mut peer).await;
@@ -247,10 +247,12 @@ fn a_head_that_does_not_end_is_not_waited_for() {
         let limits = Limits { handshake: Duration::from_secs(3600), headers: 1000, ..Limits::default() };
         let server = Server::with(Settings { limits, ..Settings::default() }.into()).await;
         let mut peer = TcpStream::connect(server.address).await.unwrap();
-        peer.write_all(format!("POST {MULTIPLY} HTTP/1.1\r\nx: {}", "x".repeat(1000)).as_bytes())
+        peer.write_all(format!("POST {MULTIPLY} HTTP/1.1\r\nx: {}", "x".repeat(9000)).as_bytes())
             .await
             .unwrap();
-        is_hung_up_on(&mut peer).await;
+        let mut answer = String::new();
+        within(peer.read_to_string(&mut answer)).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 431 "), "{answer}");
     });
 }
 
