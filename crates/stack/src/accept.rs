@@ -31,6 +31,10 @@ use crate::{
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const SETTINGS: usize = 9;
 
+/// How long, and to how many bytes, what a peer still sends is read when there is
+/// nothing more to say to it.
+const LINGER: (Duration, usize) = (Duration::from_secs(5), 64 << 20);
+
 /// How connections are guarded.
 #[derive(Debug, Clone)]
 pub(crate) struct Guard {
@@ -125,7 +129,7 @@ impl<C: AsyncRead + AsyncWrite + Connected + Unpin> Guarded<C> {
         let metrics = guard.metrics.clone();
         metrics.connections.inc();
         let clock = Some(Clock { due, handshake: Some(guard.handshake), metrics: metrics.clone() });
-        let timed = Timed { connection, clock, stuck: None };
+        let timed = Timed { connection, clock, stuck: None, lingering: None };
         let link = Link::new(timed, guard.tls.as_ref(), info.clone());
         let idle = guard.idle;
         Self { link, info, opening: Opening::Http2(0), idle, _place: place, _kept: kept, metrics }
@@ -176,6 +180,8 @@ struct Timed<C> {
     /// How long it may take until something can be written, and since when that
     /// is so.
     stuck: Option<(Duration, Option<Pin<Box<Sleep>>>)>,
+    /// What is left of [`LINGER`], from the end of what there was to say.
+    lingering: Option<(Pin<Box<Sleep>>, usize)>,
 }
 
 struct Clock {
@@ -233,7 +239,10 @@ impl<C: AsyncRead + Unpin> AsyncRead for Timed<C> {
     }
 }
 
-impl<C: AsyncWrite + Unpin> AsyncWrite for Timed<C> {
+/// Its end is told first, and then the peer's is waited for: to close with something
+/// unread resets the connection, and that may overtake what was said last (RFC 9112,
+/// section 9.6).
+impl<C: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Timed<C> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.connection).poll_write(cx, buf);
         let written = self.in_motion(cx, written);
@@ -245,7 +254,21 @@ impl<C: AsyncWrite + Unpin> AsyncWrite for Timed<C> {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.connection).poll_shutdown(cx)
+        let Self { connection, lingering, .. } = &mut *self;
+        let mut connection = Pin::new(connection);
+        if lingering.is_none() {
+            ready!(connection.as_mut().poll_shutdown(cx))?;
+        }
+        let (over, left) = lingering.get_or_insert_with(|| (Box::pin(sleep(LINGER.0)), LINGER.1));
+        while *left > 0 && over.as_mut().poll(cx).is_pending() {
+            let mut unread = [0; 4 << 10];
+            let mut unread = ReadBuf::new(&mut unread);
+            match ready!(connection.as_mut().poll_read(cx, &mut unread)) {
+                Ok(()) if !unread.filled().is_empty() => *left = left.saturating_sub(unread.filled().len()),
+                _ => break,
+            }
+        }
+        Poll::Ready(Ok(()))
     }
 
     fn is_write_vectored(&self) -> bool {

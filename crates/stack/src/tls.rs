@@ -195,7 +195,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
             };
         }
         if let Self::Refused(stream, _) = self {
-            ready!(linger(stream, cx));
+            // The alert says why, and has to arrive.
+            let _ = ready!(Pin::new(stream).poll_shutdown(cx));
         }
         match self {
             Self::Plain(stream) => Poll::Ready(Ok(stream)),
@@ -207,22 +208,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
                 };
                 Poll::Ready(Err(error))
             }
-        }
-    }
-}
-
-/// Reads until the peer has closed as well. To close with something unread
-/// resets the connection, and that may overtake the alert that says why.
-fn linger<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S, cx: &mut Context<'_>) -> Poll<()> {
-    if ready!(Pin::new(&mut *stream).poll_shutdown(cx)).is_err() {
-        return Poll::Ready(());
-    }
-    loop {
-        let mut unread = [0; 1 << 10];
-        let mut unread = ReadBuf::new(&mut unread);
-        match ready!(Pin::new(&mut *stream).poll_read(cx, &mut unread)) {
-            Ok(()) if !unread.filled().is_empty() => {}
-            _ => return Poll::Ready(()),
         }
     }
 }

@@ -14,7 +14,7 @@ use shared_proto::fourmodes::v1::{
 use stack::{Limits, Settings};
 use test_support::{Certs, Server, run, unary, within};
 use tokio::{
-    io::{AsyncRead, AsyncWrite},
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
     net::TcpStream,
 };
 use tokio_rustls::TlsConnector;
@@ -292,6 +292,36 @@ fn a_head_over_the_limit_gets_a_status_that_names_it() {
                 let details = answer.headers.get("grpc-status-details-bin").is_some()
                     || answer.text().contains("details-bin");
                 assert_eq!(details, !fits, "{what}");
+            }
+        }
+    });
+}
+
+#[test]
+fn an_early_answer_arrives_while_the_request_is_still_sent() {
+    const LENGTH: usize = 4 << 20;
+    run(async {
+        let servers = Servers::with(Settings::default()).await;
+        // Over HTTP/1.1 there is nothing but the end of the connection to stop a
+        // client that sends all of its request before it reads.
+        for (tls, head, expected) in [
+            (false, "content-type: text/plain", "HTTP/1.1 415 "),
+            (true, "content-type: text/plain", "HTTP/1.1 415 "),
+            (false, "content-type: application/grpc-web\r\ngrpc-encoding: none", "grpc-status: 12"),
+            (false, "content-type: application/grpc-web", "grpc-status: 8"),
+            (true, "content-type: application/grpc-web", "grpc-status: 8"),
+        ] {
+            for round in 0..10 {
+                let mut peer = servers.socket((Version::HTTP_11, tls)).await;
+                let head = format!(
+                    "POST {MULTIPLY} HTTP/1.1\r\nhost: x\r\n{head}\r\ncontent-length: {LENGTH}\r\n\r\n"
+                );
+                let body = [&[0_u8], &(LENGTH as u32 - 5).to_be_bytes()[..], &vec![0; LENGTH - 5]].concat();
+                let mut answer = Vec::new();
+                within(peer.write_all(&[head.as_bytes(), &body].concat())).await.expect(expected);
+                within(peer.read_to_end(&mut answer)).await.expect(expected);
+                let answer = String::from_utf8_lossy(&answer);
+                assert!(answer.contains(expected), "{round}, TLS {tls}: {answer}");
             }
         }
     });
