@@ -7,6 +7,7 @@
 
 pub mod body;
 mod code;
+pub mod empty_data;
 pub mod frames;
 pub mod limits;
 mod mode;

@@ -12,6 +12,7 @@ use std::{
     time::Duration,
 };
 
+use grpc_wire::empty_data::{EmptyData, HEAD, PREFACE};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     sync::{OwnedSemaphorePermit, Semaphore},
@@ -22,14 +23,10 @@ use tonic::transport::server::{Connected, TcpConnectInfo};
 
 use crate::{
     connection::Connection,
+    last_words::LastWords,
     metrics::Metrics,
     tls::{Acceptor, Link},
 };
-
-/// What every client of HTTP/2 sends first, and after it the frame of its
-/// settings, of which this many bytes are a head.
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-const SETTINGS: usize = 9;
 
 /// How long, and to how many bytes, what a peer still sends is read when there is
 /// nothing more to say to it.
@@ -100,6 +97,8 @@ pub(crate) fn admit<C>(
 /// A connection that is watched until it may make calls.
 pub(crate) struct Guarded<C: Connected> {
     link: Link<Timed<C>>,
+    sifter: EmptyData,
+    last_words: LastWords,
     info: Arc<Connection>,
     opening: Opening,
     idle: Duration,
@@ -131,8 +130,17 @@ impl<C: AsyncRead + AsyncWrite + Connected + Unpin> Guarded<C> {
         let clock = Some(Clock { due, handshake: Some(guard.handshake), metrics: metrics.clone() });
         let timed = Timed { connection, clock, stuck: None, lingering: None };
         let link = Link::new(timed, guard.tls.as_ref(), info.clone());
-        let idle = guard.idle;
-        Self { link, info, opening: Opening::Http2(0), idle, _place: place, _kept: kept, metrics }
+        Self {
+            link,
+            sifter: EmptyData::of_client(),
+            last_words: LastWords::new(),
+            info,
+            opening: Opening::Http2(0),
+            idle: guard.idle,
+            _place: place,
+            _kept: kept,
+            metrics,
+        }
     }
 }
 
@@ -149,7 +157,8 @@ impl<C: Connected> Unpin for Guarded<C> {}
 /// How far a peer is with what it says first.
 #[derive(Debug)]
 enum Opening {
-    /// So many bytes of what HTTP/2 begins with.
+    /// So many bytes of what HTTP/2 begins with: the preface, and the head of the
+    /// client's settings.
     Http2(usize),
     /// The peer speaks HTTP/2, or HTTP/1.1: then the one that reads the head keeps
     /// its time as well.
@@ -163,9 +172,7 @@ impl Opening {
                 Self::Http2(have) if PREFACE.get(have).is_some_and(|expected| expected != byte) => {
                     Self::Complete { is_http1: true }
                 }
-                Self::Http2(have) if have + 1 == PREFACE.len() + SETTINGS => {
-                    Self::Complete { is_http1: false }
-                }
+                Self::Http2(have) if have + 1 == PREFACE.len() + HEAD => Self::Complete { is_http1: false },
                 Self::Http2(have) => Self::Http2(have + 1),
                 Self::Complete { .. } => return,
             }
@@ -294,7 +301,8 @@ impl<C: AsyncRead + AsyncWrite + Connected + Unpin> AsyncRead for Guarded<C> {
     ) -> Poll<io::Result<()>> {
         let this = &mut *self;
         let before = buf.filled().len();
-        let read = Pin::new(&mut this.link).poll_read(cx, buf);
+        let link = &mut this.link;
+        let read = this.sifter.poll_read(cx, buf, |cx, buf| Pin::new(&mut *link).poll_read(cx, buf));
         if let Opening::Complete { .. } = this.opening {
             return read;
         }
@@ -311,7 +319,11 @@ impl<C: AsyncRead + AsyncWrite + Connected + Unpin> AsyncRead for Guarded<C> {
 
 impl<C: AsyncRead + AsyncWrite + Connected + Unpin> AsyncWrite for Guarded<C> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.link).poll_write(cx, buf)
+        let written = Pin::new(&mut self.link).poll_write(cx, buf);
+        if let Poll::Ready(Ok(count)) = written {
+            self.last_words.wrote(&buf[..count]);
+        }
+        written
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -319,6 +331,11 @@ impl<C: AsyncRead + AsyncWrite + Connected + Unpin> AsyncWrite for Guarded<C> {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if let Opening::Complete { is_http1: false } = self.opening
+            && let Some(said) = self.last_words.take()
+        {
+            said.log(&self.info, &self.metrics);
+        }
         Pin::new(&mut self.link).poll_shutdown(cx)
     }
 
@@ -331,7 +348,15 @@ impl<C: AsyncRead + AsyncWrite + Connected + Unpin> AsyncWrite for Guarded<C> {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.link).poll_write_vectored(cx, bufs)
+        let written = Pin::new(&mut self.link).poll_write_vectored(cx, bufs);
+        if let Poll::Ready(Ok(mut left)) = written {
+            for buf in bufs {
+                let (written, _) = buf.split_at(left.min(buf.len()));
+                self.last_words.wrote(written);
+                left -= written.len();
+            }
+        }
+        written
     }
 }
 
@@ -344,7 +369,7 @@ mod tests {
 
     #[test]
     fn an_opening_is_complete_when_it_is_sure_what_the_peer_speaks() {
-        let settings = [PREFACE, &[0; SETTINGS]].concat();
+        let settings = [PREFACE, &[0; HEAD]].concat();
         for (said, is_http1) in [(settings.as_slice(), false), (b"G", true), (b"\r", true), (b"PRI /", true)]
         {
             for size in 1..=said.len() {

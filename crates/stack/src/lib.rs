@@ -5,6 +5,7 @@ mod activity;
 mod connection;
 mod files;
 mod health;
+mod last_words;
 mod layers;
 mod methods;
 mod metrics;

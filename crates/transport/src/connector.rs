@@ -137,3 +137,70 @@ pub async fn serves(channel: &Channel) -> Result<(), CallError> {
         Err(status) => Err(status.into()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::{
+        io::{AsyncReadExt as _, AsyncWriteExt as _},
+        net::{TcpListener, TcpStream},
+    };
+
+    use super::*;
+
+    fn frame(kind: u8, flags: u8, stream: [u8; 4], payload: &[u8]) -> Vec<u8> {
+        [&[0, 0, payload.len() as u8, kind, flags], &stream[..], payload].concat()
+    }
+
+    fn field(name: &str, value: &str) -> Vec<u8> {
+        let [length, value_length] = [name.len() as u8, value.len() as u8];
+        [&[0, length], name.as_bytes(), &[value_length], value.as_bytes()].concat()
+    }
+
+    /// Says of each call that it serves, and sends an empty DATA frame with it, as
+    /// some proxies do.
+    async fn answer(mut client: TcpStream) {
+        const END_HEADERS: u8 = 4;
+        const END_STREAM: u8 = 1;
+        client.read_exact(&mut [0; 24]).await.unwrap();
+        client.write_all(&frame(4, 0, [0; 4], &[])).await.unwrap();
+        let mut head = [0; 9];
+        while client.read_exact(&mut head).await.is_ok() {
+            let [a, b, c, kind, flags, stream @ ..] = head;
+            let mut payload = vec![0; u32::from_be_bytes([0, a, b, c]) as usize];
+            client.read_exact(&mut payload).await.unwrap();
+            match (kind, flags & 1) {
+                // A setting is acknowledged without a payload, a ping with its own.
+                (4, 0) => client.write_all(&frame(4, 1, [0; 4], &[])).await.unwrap(),
+                (6, 0) => client.write_all(&frame(6, 1, [0; 4], &payload)).await.unwrap(),
+                (0, END_STREAM) => {
+                    let headers = [vec![0x88], field("content-type", "application/grpc")].concat();
+                    let answer = [
+                        frame(1, END_HEADERS, stream, &headers),
+                        frame(0, 0, stream, &[]),
+                        frame(0, 0, stream, &[0, 0, 0, 0, 2, 8, 1]),
+                        frame(1, END_HEADERS | END_STREAM, stream, &field("grpc-status", "0")),
+                    ];
+                    client.write_all(&answer.concat()).await.unwrap();
+                }
+                _ => {}
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn an_empty_frame_with_each_answer_ends_no_connection() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let server = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
+        tokio::spawn(async move { answer(listener.accept().await.unwrap().0).await });
+        let connector = Connector {
+            tls: TlsFiles::default(),
+            keepalive_interval: limits::KEEPALIVE_INTERVAL,
+            keepalive_timeout: limits::KEEPALIVE_TIMEOUT,
+            metadata: Arc::new(OutgoingMetadata::new(None, None, None).unwrap()),
+        };
+        let channel = connector.connect(&server).await.unwrap();
+        for _ in 0..1_000 {
+            serves(&channel).await.unwrap();
+        }
+    }
+}

@@ -6,6 +6,7 @@ use std::{
     task::{Context, Poll, ready},
 };
 
+use grpc_wire::empty_data::EmptyData;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     sync::oneshot,
@@ -18,6 +19,7 @@ use crate::{ConnectError, Tls, TlsError};
 #[derive(Debug)]
 pub struct Stream<S> {
     link: Link<S>,
+    sifter: EmptyData,
     /// Told when something is read for the first time, or nothing can be.
     heard: Option<oneshot::Sender<Result<(), TlsError>>>,
 }
@@ -44,7 +46,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Stream<S> {
             Some(tls) => Link::Tls(Box::new(tls.connect(socket).await?)),
             None => Link::Plain(socket),
         };
-        Ok(Self { link, heard: Some(heard) })
+        Ok(Self { link, sifter: EmptyData::of_server(), heard: Some(heard) })
     }
 }
 
@@ -92,7 +94,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Stream<S> {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let first = self.heard.is_some();
-        let read = ready!(self.link.poll_read(cx, buf, first));
+        let Self { link, sifter, .. } = &mut *self;
+        let read = ready!(sifter.poll_read(cx, buf, |cx, buf| link.poll_read(cx, buf, first)));
         if let Some(heard) = self.heard.take() {
             let wrong = read.as_ref().err().and_then(|error| TlsError::of(error));
             // Nobody listens when it took long.
