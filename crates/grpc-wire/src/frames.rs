@@ -23,7 +23,8 @@ pub struct Frames {
     prefix: [u8; 5],
     /// How many bytes of the prefix are there.
     have: usize,
-    /// How many bytes of the message are missing.
+    /// The length of the message, in bytes, and how many of them are missing.
+    length: u32,
     missing: u32,
 }
 
@@ -48,13 +49,19 @@ impl Frames {
                 }
                 let [flag, length @ ..] = self.prefix;
                 self.have = 0;
-                self.missing = u32::from_be_bytes(length);
+                self.length = u32::from_be_bytes(length);
+                self.missing = self.length;
                 seen(Part::Begin { compressed: flag != 0, length: self.missing });
             }
             if self.missing == 0 {
                 seen(Part::End);
             }
         }
+    }
+
+    /// How many bytes are there of a message that is not complete.
+    pub fn partial(&self) -> u32 {
+        if self.missing == 0 { 0 } else { self.length - self.missing }
     }
 
     /// [`feed`](Self::feed) for who wants no more than to know how many messages
@@ -66,7 +73,8 @@ impl Frames {
             while let Some(rest) = chunk.get(self.missing as usize..)
                 && let Some(([_, length @ ..], rest)) = rest.split_first_chunk::<5>()
             {
-                self.missing = u32::from_be_bytes(*length);
+                self.length = u32::from_be_bytes(*length);
+                self.missing = self.length;
                 (count, longest) = (count + 1, self.missing.max(longest));
                 chunk = rest;
             }
@@ -101,6 +109,17 @@ mod tests {
             let expected = [(false, b"hi".to_vec()), (false, vec![]), (true, b"abc".to_vec())];
             assert_eq!(messages, expected, "in chunks of {size}");
             assert_eq!(ended, 3, "in chunks of {size}");
+        }
+    }
+
+    #[test]
+    fn a_message_that_is_not_complete_is_known() {
+        let mut frames = Frames::default();
+        for (chunk, partial) in
+            [(&[0, 0, 0, 0][..], 0), (&[4], 0), (&[1, 2], 2), (&[3, 4], 0), (&[0, 0, 0, 0, 2, 1], 1)]
+        {
+            frames.begun(chunk);
+            assert_eq!(frames.partial(), partial, "{chunk:?}");
         }
     }
 

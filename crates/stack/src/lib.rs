@@ -2,7 +2,9 @@
 
 mod accept;
 mod activity;
+mod bounds;
 mod connection;
+mod delivery;
 mod files;
 mod health;
 mod last_words;

@@ -161,6 +161,11 @@ pub struct LimitOptions {
     #[arg(long, alias = "max-command", env = "FOURMODES_MAX_COMMAND", hide_env_values = true, default_value = "64KiB", value_name = "SIZE", value_parser = bytes, global = true)]
     pub max_unary_message: u32,
 
+    /// How much the server may hold of responses that are not read and of requests
+    /// that are not complete; a connection may hold a quarter of it
+    #[arg(long, env = "FOURMODES_MAX_BUFFERED", hide_env_values = true, default_value = "512MiB", value_name = "SIZE", value_parser = shared_process::bytes, global = true)]
+    pub max_buffered: u64,
+
     /// After how long without a frame a client is asked whether it is there
     #[arg(long, env = "FOURMODES_KEEPALIVE_INTERVAL", hide_env_values = true, default_value = "10s", value_name = "DURATION", value_parser = duration, global = true)]
     pub keepalive_interval: Duration,
@@ -172,6 +177,10 @@ pub struct LimitOptions {
     /// How long a unary call may take whose client has set no deadline
     #[arg(long, env = "FOURMODES_UNARY_DEADLINE", hide_env_values = true, default_value = "5s", value_name = "DURATION", value_parser = duration, global = true)]
     pub unary_deadline: Duration,
+
+    /// The longest deadline that a unary call gets, whatever its client asks for
+    #[arg(long, env = "FOURMODES_MAX_UNARY_DEADLINE", hide_env_values = true, default_value = "60s", value_name = "DURATION", value_parser = duration, global = true)]
+    pub max_unary_deadline: Duration,
 
     /// How long nothing may move on a stream
     #[arg(long, env = "FOURMODES_IDLE_TIMEOUT", hide_env_values = true, default_value = "60s", value_name = "DURATION", value_parser = duration, global = true)]
@@ -229,9 +238,11 @@ impl From<&LimitOptions> for Limits {
             headers: options.max_headers,
             message: options.max_message,
             unary_message: options.max_unary_message,
+            buffered: usize::try_from(options.max_buffered).unwrap_or(usize::MAX),
             keepalive_interval: options.keepalive_interval,
             keepalive_timeout: options.keepalive_timeout,
             unary_deadline: options.unary_deadline,
+            max_unary_deadline: options.max_unary_deadline,
             idle: options.idle_timeout,
             age: options.max_stream_age,
         }

@@ -32,6 +32,7 @@ pub(crate) async fn answer(listener: TcpListener, registry: Registry, guard: &Gu
         guard: Guard { tls: None, metrics: Arc::default(), ..guard.clone() },
         service: service_fn(move |request| ready(Ok::<_, Infallible>(page(&registry, &request)))),
         draining: CancellationToken::new(),
+        budget: Arc::default(),
         farewell: Duration::ZERO,
     };
     served.clone().serve(served.admit(TcpIncoming::from(listener))).await;

@@ -1,18 +1,27 @@
 //! HTTP for connections that are admitted, by hyper: a task for each connection
 //! and for each call of HTTP/2, on the thread that the connection came to.
 
-use std::{convert::Infallible, error::Error, io, pin::Pin, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    error::Error,
+    future::poll_fn,
+    io,
+    pin::{Pin, pin},
+    sync::{Arc, Mutex, Weak},
+    task::{Context, Poll},
+    time::Duration,
+};
 
 use grpc_wire::limits;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper_util::{
-    rt::{TokioExecutor, TokioIo, TokioTimer},
+    rt::{TokioIo, TokioTimer},
     server::conn::auto,
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    time::sleep,
+    time::{sleep, timeout},
 };
 use tokio_stream::{Stream, StreamExt as _};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -21,7 +30,9 @@ use tower::ServiceExt as _;
 
 use crate::{
     accept::{Admitted, Guard, Guarded, admit},
+    bounds::{Bounds, Budget, GRACE, lock},
     connection::Connection,
+    delivery::Delivery,
     layers::{HEAD_READ, HttpService},
     metrics::Metrics,
     settings::Limits,
@@ -35,6 +46,7 @@ pub(crate) struct Served<S> {
     /// The routes, with the layers around them.
     pub(crate) service: S,
     pub(crate) draining: CancellationToken,
+    pub(crate) budget: Arc<Budget>,
     /// How long the calls of a connection may go on when it has reached its age.
     pub(crate) farewell: Duration,
 }
@@ -56,7 +68,7 @@ impl<S: HttpService> Served<S> {
         let serving = TaskTracker::new();
         let last = self.draining.child_token();
         {
-            let mut connections = std::pin::pin!(connections);
+            let mut connections = pin!(connections);
             while let Some(Some(admitted)) = last.run_until_cancelled(connections.next()).await {
                 let guarded = Guarded::new(admitted, &self.guard);
                 serving.spawn(self.clone().keep(guarded, last.clone()));
@@ -73,11 +85,12 @@ impl<S: HttpService> Served<S> {
     where
         C: AsyncRead + AsyncWrite + Connected + Unpin + Send + 'static,
     {
-        let Self { limits, guard, service, farewell, .. } = self;
-        let info = guarded.info();
-        let calls = Calls { service, info: info.clone() };
-        let builder = builder(&limits);
-        let mut connection = std::pin::pin!(builder.serve_connection(TokioIo::new(guarded), calls));
+        let Self { limits, guard, service, budget, farewell, .. } = self;
+        let (info, current) = (guarded.info(), Current::default());
+        let budget = Arc::new(Budget::share(budget));
+        let calls = Calls { service, info: info.clone(), budget, current: current.clone() };
+        let builder = builder(&limits, current.clone());
+        let mut connection = pin!(builder.serve_connection(TokioIo::new(guarded), calls));
         // So that those that came together do not go together.
         let age = limits.connection_age.mul_f64(0.9 + 0.2 * fastrand::f64());
         let ended = tokio::select! {
@@ -89,8 +102,10 @@ impl<S: HttpService> Served<S> {
             }
             () = sleep(age) => {
                 connection.as_mut().graceful_shutdown();
-                tokio::time::timeout(farewell, connection).await.unwrap_or(Ok(()))
+                timeout(farewell, connection).await.unwrap_or(Ok(()))
             }
+            // Of HTTP/1.1, where the connection drives the call.
+            () = poll_fn(|cx| current.poll_due(cx)) => timeout(GRACE, connection).await.unwrap_or(Ok(())),
         };
         if let Err(error) = ended {
             say_why(&*error, &info, &guard.metrics);
@@ -98,8 +113,8 @@ impl<S: HttpService> Served<S> {
     }
 }
 
-fn builder(limits: &Limits) -> auto::Builder<TokioExecutor> {
-    let mut builder = auto::Builder::new(TokioExecutor::new());
+fn builder(limits: &Limits, current: Current) -> auto::Builder<Current> {
+    let mut builder = auto::Builder::new(current);
     let headers = limits.headers.saturating_mul(HEAD_READ);
     builder
         .http1()
@@ -130,17 +145,51 @@ fn builder(limits: &Limits) -> auto::Builder<TokioExecutor> {
 struct Calls<S> {
     service: S,
     info: Arc<Connection>,
+    budget: Arc<Budget>,
+    current: Current,
 }
 
 impl<S: HttpService> hyper::service::Service<Request<Incoming>> for Calls<S> {
-    type Response = Response<Body>;
+    type Response = Response<Delivery>;
     type Error = Infallible;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
+        let bounds = Arc::new(Bounds::within(self.budget.clone()));
+        self.current.set(&bounds);
         let mut request = request.map(Body::new);
         request.extensions_mut().insert(self.info.clone());
-        Box::pin(self.service.clone().oneshot(request))
+        request.extensions_mut().insert(bounds.clone());
+        let response = self.service.clone().oneshot(request);
+        Box::pin(async { Ok(response.await?.map(|body| Delivery::new(body, bounds))) })
+    }
+}
+
+/// The bounds of the call that began last on a connection. hyper hands over each
+/// call of HTTP/2 as soon as it has begun, to be driven until its last byte can be
+/// sent. One of HTTP/1.1 it keeps.
+#[derive(Clone, Default)]
+struct Current(Arc<Mutex<Weak<Bounds>>>);
+
+impl Current {
+    fn set(&self, bounds: &Arc<Bounds>) {
+        *lock(&self.0) = Arc::downgrade(bounds);
+    }
+
+    fn poll_due(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let bounds = lock(&self.0).upgrade();
+        bounds.map_or(Poll::Pending, |bounds| bounds.end.poll_due(cx))
+    }
+}
+
+impl<F: Future<Output = ()> + Send + 'static> hyper::rt::Executor<F> for Current {
+    fn execute(&self, call: F) {
+        let bounds = std::mem::take(&mut *lock(&self.0)).upgrade().unwrap_or_default();
+        tokio::spawn(async move {
+            if bounds.keep(pin!(call)).await.is_none() {
+                tracing::info!("a call that is due is cut: its peer does not read");
+            }
+        });
     }
 }
 

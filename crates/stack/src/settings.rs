@@ -82,6 +82,10 @@ pub struct Limits {
     pub message: u32,
     /// A message of a unary call, in bytes.
     pub unary_message: u32,
+    /// What the server may hold of responses that are not read and of requests that
+    /// are not complete, in bytes; a connection may hold a quarter of it. The first
+    /// 64 KiB of each call do not count.
+    pub buffered: usize,
     /// After this long without a frame the server asks whether the client is
     /// there.
     pub keepalive_interval: Duration,
@@ -89,6 +93,8 @@ pub struct Limits {
     pub keepalive_timeout: Duration,
     /// The deadline of a unary call whose client has sent none.
     pub unary_deadline: Duration,
+    /// The longest deadline that a unary call gets, whatever its client asks for.
+    pub max_unary_deadline: Duration,
     /// How long nothing may move on a stream.
     pub idle: Duration,
     /// About how old a stream may be.
@@ -107,9 +113,11 @@ impl Default for Limits {
             headers: 16 << 10,
             message: limits::MESSAGE_BYTES as u32,
             unary_message: limits::UNARY_MESSAGE_BYTES as u32,
+            buffered: 512 << 20,
             keepalive_interval: limits::KEEPALIVE_INTERVAL,
             keepalive_timeout: limits::KEEPALIVE_TIMEOUT,
             unary_deadline: Duration::from_secs(5),
+            max_unary_deadline: Duration::from_secs(60),
             idle: Duration::from_secs(60),
             age: Duration::from_secs(3600),
         }

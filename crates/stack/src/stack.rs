@@ -22,6 +22,7 @@ use tonic_reflection::pb::{v1, v1alpha};
 use crate::{
     accept::Guard,
     activity::Activity,
+    bounds::Budget,
     health::Health,
     layers::{self, HttpService},
     methods::{Access, Methods, Rule, Rules},
@@ -257,8 +258,15 @@ impl Stack {
         let acceptor = tls.as_ref().map(Tls::acceptor);
         let guard = Guard { first_byte, handshake, idle, tls: acceptor, metrics };
         let scraped = scraped.map(|listener| Scraped { listener, registry, guard: guard.clone() });
-        let Limits { age: farewell, .. } = settings.limits;
-        let served = Served { limits: settings.limits, guard, service, draining: draining.clone(), farewell };
+        let limits = settings.limits;
+        let served = Served {
+            limits,
+            guard,
+            service,
+            draining: draining.clone(),
+            budget: Arc::new(Budget::new(limits.buffered)),
+            farewell: limits.age,
+        };
         Ok((served, Life { settings, health, tls, scraped, draining }))
     }
 }

@@ -44,6 +44,18 @@ pub(crate) fn too_many_calls(limit: usize) -> Status {
     Status::with_error_details(Code::ResourceExhausted, message, details)
 }
 
+/// RESOURCE_EXHAUSTED with `RetryInfo`: what is not sent or not complete takes more
+/// memory than there may be for it.
+pub(crate) fn too_much_buffered(limit: usize) -> Status {
+    let mut details = ErrorDetails::with_retry_info(Some(Duration::from_secs(1)));
+    let named = [("limit", "max_buffered".to_owned()), ("value", limit.to_string())];
+    details.set_error_info(<&str>::from(Reason::LimitReached), ERROR_DOMAIN, facts(named));
+    let message = format!(
+        "messages that the peers have not read, or not sent to their end, take all of the {limit} bytes that they may"
+    );
+    Status::with_error_details(Code::ResourceExhausted, message, details)
+}
+
 /// RESOURCE_EXHAUSTED: what the sender has to do is to send less at a time.
 pub(crate) fn message_too_long(length: u32, limit: u32) -> Status {
     let message = format!("a message of {length} bytes is too long: {limit} are taken here");

@@ -14,10 +14,15 @@ mod wire;
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use shared_proto::fourmodes::v1::{
-    MultiplyRequest, Reading, RecordReadingsRequest, WatchQuotesRequest,
-    client_streaming_service_client::ClientStreamingServiceClient,
-    server_streaming_service_client::ServerStreamingServiceClient, unary_service_client::UnaryServiceClient,
+use grpc_wire::limits;
+use shared_proto::{
+    fourmodes::v1::{
+        MultiplyRequest, Reading, RecordReadingsRequest, TailLogRequest, WatchQuotesRequest,
+        client_streaming_service_client::ClientStreamingServiceClient,
+        server_streaming_service_client::ServerStreamingServiceClient,
+        unary_service_client::UnaryServiceClient,
+    },
+    testing::SimpleRequest,
 };
 use test_support::Certs;
 use tokio::{
@@ -56,6 +61,128 @@ fn rapid_reset() {
                     });
                     let sent = Peer::connect(address).await.unwrap().send_all(resets).await;
                     assert!(sent < 50_000, "nobody minded");
+                }
+            })
+            .await;
+    });
+}
+
+/// Within the limit of streams that is no attack: a page is left, a fan-out is
+/// given up.
+#[test]
+fn calls_that_are_given_up_as_they_are_made() {
+    run(async {
+        let victim = Victim::start(&[]).await;
+        let address = victim.address;
+        victim
+            .survives(async {
+                let mut peer = Peer::connect(address).await.unwrap();
+                let mut stream = streams();
+                for _ in 0..50 {
+                    let block = call(MULTIPLY, &[]);
+                    let cancel = 8u32.to_be_bytes();
+                    let given_up = stream.by_ref().take(100).map(|stream| {
+                        [frame(HEADERS, END_HEADERS, stream, &block), frame(RST_STREAM, 0, stream, &cancel)]
+                    });
+                    let given_up = given_up.collect::<Vec<_>>().concat().concat();
+                    // And a neighbour on the same connection.
+                    let last = multiplication(stream.next().unwrap(), &[]);
+                    peer.writer.write_all(&[given_up, last].concat()).await.unwrap();
+                    peer.until_ended(1).await;
+                }
+            })
+            .await;
+    });
+}
+
+/// A whole call, with `between` its head and its message.
+fn multiplication(stream: u32, between: &[u8]) -> Vec<u8> {
+    let head = frame(HEADERS, END_HEADERS, stream, &call(MULTIPLY, &[]));
+    [&head[..], between, &frame(DATA, END_STREAM, stream, &[0; 5])].concat()
+}
+
+/// As some proxies do it.
+#[test]
+fn an_empty_frame_with_each_call_and_a_flood_of_them() {
+    run(async {
+        let victim = Victim::start(&[]).await;
+        let address = victim.address;
+        victim
+            .survives(async {
+                let mut peer = Peer::connect(address).await.unwrap();
+                let mut stream = streams();
+                for _ in 0..200 {
+                    let calls = stream.by_ref().take(50);
+                    let calls = calls.map(|stream| multiplication(stream, &frame(DATA, 0, stream, &[])));
+                    peer.writer.write_all(&calls.collect::<Vec<_>>().concat()).await.unwrap();
+                    peer.until_ended(50).await;
+                }
+                let head = frame(HEADERS, END_HEADERS, 1, &call(MULTIPLY, &[]));
+                let flood =
+                    std::iter::once(head).chain(std::iter::repeat_n(frame(DATA, 0, 1, &[]), 1_000_000));
+                let sent = Peer::connect(address).await.unwrap().send_all(flood).await;
+                assert!(sent < 1_000_000, "nobody minded");
+            })
+            .await;
+    });
+}
+
+/// Each way to make the server hold memory that its peer does not pay for.
+#[test]
+fn peers_that_do_not_read_and_messages_that_do_not_end() {
+    run(async {
+        let victim = Victim::start(&["--max-buffered", "16MiB"]).await;
+        let address = victim.address;
+        // The budget, what each call may hold besides, and what arrives on a
+        // connection before anybody looks: its window.
+        let most = (16 << 20) + 300 * (64 << 10) + 4 * u64::from(limits::CONNECTION_WINDOW);
+        victim
+            .survives_within(most + (16 << 20), async {
+                let large = victim::message(&SimpleRequest { response_size: 2 << 20, ..Default::default() });
+                let half: Bytes = [&[0, 0, 0x3f, 0, 0][..], &vec![0; 2 << 20]].concat().into();
+                let (mut unary, mut streams) = (Vec::new(), Vec::new());
+                for window in [0, 1, 5_000, 65_535] {
+                    let mut peer = victim::peer(address, window).await;
+                    for _ in 0..25 {
+                        unary.push(peer.call("/grpc.testing.TestService/UnaryCall", &large, true).await);
+                        streams.push(peer.call(victim::QUOTES, &victim::quotes(Duration::ZERO), true).await);
+                        streams.push(peer.call(victim::READINGS, &half, false).await);
+                    }
+                }
+                // Those end by themselves for which there is no room, and the unary
+                // ones in their time.
+                for call in unary {
+                    call.over().await;
+                }
+            })
+            .await;
+    });
+}
+
+#[test]
+fn a_thousand_followers_of_a_log() {
+    run(async {
+        let logs = tempfile::tempdir().unwrap();
+        std::fs::write(logs.path().join("a.log"), "a line\n").unwrap();
+        let victim = Victim::start(&["--log-root", logs.path().to_str().unwrap()]).await;
+        let address = victim.address;
+        victim
+            .survives_within(128 << 20, async {
+                let request = TailLogRequest { file: "a.log".to_owned(), ..TailLogRequest::default() };
+                let request = victim::message(&request);
+                let mut followers = Vec::new();
+                for _ in 0..10 {
+                    let mut peer = victim::peer(address, 65_535).await;
+                    for _ in 0..100 {
+                        let path = "/fourmodes.v1.ServerStreamingService/TailLog";
+                        followers.push(peer.call(path, &request, true).await);
+                    }
+                }
+                // Connections are accepted all the same.
+                for _ in 0..100 {
+                    let mut call = victim::raw_call(address, MULTIPLY, &[]).await;
+                    call.send(Bytes::from_static(&[0; 5]));
+                    assert_eq!(call.code().await, Some(Code::Ok));
                 }
             })
             .await;

@@ -9,7 +9,6 @@ use std::{
 
 use bytes::Bytes;
 use grpc_wire::limits;
-use prost::Message as _;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use shared_proto::fourmodes::v1::{
     MultiplyRequest, WatchQuotesRequest, server_streaming_service_client::ServerStreamingServiceClient,
@@ -68,6 +67,11 @@ impl Victim {
 
     /// During the attack calls succeed, and the server does not grow.
     pub(crate) async fn survives<T>(&self, attack: impl Future<Output = T>) -> T {
+        self.survives_within(GROWTH, attack).await
+    }
+
+    /// [`survives`](Self::survives), when the server may grow by so many bytes.
+    pub(crate) async fn survives_within<T>(&self, most: u64, attack: impl Future<Output = T>) -> T {
         let before = self.memory();
         let over = CancellationToken::new();
         // A task of its own, so that an attack that is busy leaves it its turns.
@@ -78,7 +82,7 @@ impl Victim {
         let growth = most_memory.saturating_sub(before);
         println!("{made} calls, {failed} failed; the server grew by {} KiB", growth >> 10);
         assert!(failed * 100 <= made, "{failed} of {made} calls failed");
-        assert!(growth <= GROWTH, "the server grew by {growth} bytes");
+        assert!(growth <= most, "the server grew by {growth} bytes");
         done
     }
 
@@ -149,30 +153,60 @@ fn memory(process: u32) -> u64 {
     line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() << 10
 }
 
-/// The request for endless quotes, as it is on the wire.
-pub(crate) fn quotes(interval: Duration) -> Bytes {
-    let request = WatchQuotesRequest { interval: interval.try_into().ok(), ..WatchQuotesRequest::default() };
-    let message = request.encode_to_vec();
+/// A message as it is on the wire.
+pub(crate) fn message(message: &impl prost::Message) -> Bytes {
+    let message = message.encode_to_vec();
     [&[0], &(message.len() as u32).to_be_bytes()[..], &message].concat().into()
 }
 
-/// A call on a connection of its own, whose responses are not read unless asked
-/// for.
+/// The request for endless quotes.
+pub(crate) fn quotes(interval: Duration) -> Bytes {
+    message(&WatchQuotesRequest { interval: interval.try_into().ok(), ..WatchQuotesRequest::default() })
+}
+
+/// A connection that makes calls.
+pub(crate) struct RawPeer {
+    address: SocketAddr,
+    client: h2::client::SendRequest<Bytes>,
+}
+
+/// With a window of so many bytes for each call.
+pub(crate) async fn peer(address: SocketAddr, window: u32) -> RawPeer {
+    let socket = TcpStream::connect(address).await.unwrap();
+    let mut builder = h2::client::Builder::new();
+    let (client, connection) = builder.initial_window_size(window).handshake(socket).await.unwrap();
+    tokio::spawn(connection);
+    RawPeer { address, client }
+}
+
+impl RawPeer {
+    async fn begin(&mut self, path: &str, more: &[(&str, &str)]) -> RawCall {
+        let request = http::Request::post(format!("http://{}{path}", self.address));
+        let request = request.header("te", "trailers").header("content-type", "application/grpc");
+        let request = more.iter().fold(request, |request, (name, value)| request.header(*name, *value));
+        let mut client = self.client.clone().ready().await.unwrap();
+        let (response, request) = client.send_request(request.body(()).unwrap(), false).unwrap();
+        RawCall { request, response: Some(response), _connection: client }
+    }
+
+    /// A call that sends this.
+    pub(crate) async fn call(&mut self, path: &str, sent: &Bytes, last: bool) -> RawCall {
+        let mut call = self.begin(path, &[]).await;
+        call.request.send_data(sent.clone(), last).unwrap();
+        call
+    }
+}
+
+/// A call whose responses are not read unless asked for.
 pub(crate) struct RawCall {
     request: h2::SendStream<Bytes>,
     response: Option<h2::client::ResponseFuture>,
     _connection: h2::client::SendRequest<Bytes>,
 }
 
+/// A call on a connection of its own.
 pub(crate) async fn raw_call(address: SocketAddr, path: &str, more: &[(&str, &str)]) -> RawCall {
-    let socket = TcpStream::connect(address).await.unwrap();
-    let (mut client, connection) = h2::client::handshake(socket).await.unwrap();
-    tokio::spawn(connection);
-    let request = http::Request::post(format!("http://{address}{path}"));
-    let request = request.header("te", "trailers").header("content-type", "application/grpc");
-    let request = more.iter().fold(request, |request, (name, value)| request.header(*name, *value));
-    let (response, request) = client.send_request(request.body(()).unwrap(), false).unwrap();
-    RawCall { request, response: Some(response), _connection: client }
+    peer(address, 65_535).await.begin(path, more).await
 }
 
 impl RawCall {
@@ -189,6 +223,13 @@ impl RawCall {
             true => true,
             false => self.request.send_data(bytes, false).is_ok(),
         }
+    }
+
+    /// Waits until it is over, without reading.
+    pub(crate) async fn over(mut self) {
+        let Ok(response) = self.response.take().unwrap().await else { return };
+        let mut body = response.into_body();
+        while let Some(Ok(_)) = body.data().await {}
     }
 
     /// The status; `None` when it was refused below gRPC.

@@ -14,6 +14,7 @@ pub(crate) const DATA: u8 = 0;
 pub(crate) const HEADERS: u8 = 1;
 pub(crate) const RST_STREAM: u8 = 3;
 const SETTINGS: u8 = 4;
+pub(crate) const GOAWAY: u8 = 7;
 pub(crate) const CONTINUATION: u8 = 9;
 
 pub(crate) const END_STREAM: u8 = 1;
@@ -73,6 +74,27 @@ impl Peer {
         let (reader, mut writer) = TcpStream::connect(address).await?.into_split();
         writer.write_all(&[PREFACE, &frame(SETTINGS, 0, 0, &[])].concat()).await?;
         Ok(Self { reader, writer })
+    }
+
+    /// The next frame: its kind, its flags, its stream and its payload. `None` when
+    /// the other side has closed.
+    pub(crate) async fn next(&mut self) -> Option<(u8, u8, u32, Vec<u8>)> {
+        let mut head = [0; 9];
+        self.reader.read_exact(&mut head).await.ok()?;
+        let [a, b, c, kind, flags, stream @ ..] = head;
+        let mut payload = vec![0; u32::from_be_bytes([0, a, b, c]) as usize];
+        self.reader.read_exact(&mut payload).await.ok()?;
+        Some((kind, flags, u32::from_be_bytes(stream), payload))
+    }
+
+    /// Reads on until so many streams have ended well.
+    pub(crate) async fn until_ended(&mut self, streams: usize) {
+        let mut ended = 0;
+        while ended < streams {
+            let (kind, flags, stream, payload) = self.next().await.expect("the connection is closed");
+            assert!(kind != GOAWAY && kind != RST_STREAM, "{kind} on {stream}: {payload:?}");
+            ended += usize::from(flags & END_STREAM != 0 && (kind == DATA || kind == HEADERS));
+        }
     }
 
     /// Sends until the other side has had enough: how often it could.

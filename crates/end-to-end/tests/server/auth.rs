@@ -6,7 +6,7 @@ use shared_proto::fourmodes::v1::{
     MultiplyRequest, MultiplyResponse, RecordReadingsRequest, ServerStreamingRequest, UnaryRequest,
     WatchQuotesRequest, probe_service_client::ProbeServiceClient,
 };
-use stack::{Settings, Tokens};
+use stack::{Limits, Settings, Tokens};
 use tempfile::NamedTempFile;
 use test_support::{
     RawCall, Server, channel, client_streaming, reason, run, server_streaming, unary, until, within,
@@ -191,5 +191,25 @@ fn a_token_is_seen_by_nobody_further_in() {
         let headers = [("authorization", "Bearer ben's")];
         let refused = RawCall::status(server.address, path, &headers, None::<&UnaryRequest>).await;
         assert_eq!(reason(&refused), "MODE_NOT_ALLOWED");
+    });
+}
+
+/// Those who may call are let in, however many calls there are that need no token.
+#[test]
+fn calls_that_need_no_token_have_a_share_of_the_places() {
+    run(async {
+        let limits = Limits { calls: 20, ..Limits::default() };
+        let server =
+            Server::with(Settings { tokens: Some(tokens()), limits, ..Settings::default() }.into()).await;
+        let mut health = HealthClient::new(channel(server.address));
+        let mut watches = Vec::new();
+        for _ in 0..2 {
+            watches.push(health.watch(HealthCheckRequest::default()).await.unwrap());
+        }
+        let refused = health.check(HealthCheckRequest::default()).await.unwrap_err();
+        assert_eq!((refused.code(), reason(&refused).as_str()), (Code::ResourceExhausted, "LIMIT_REACHED"));
+        assert_eq!(multiply(&server, "Bearer ana's").await.unwrap().product, 42);
+        drop(watches);
+        until(async || health.check(HealthCheckRequest::default()).await.is_ok()).await;
     });
 }

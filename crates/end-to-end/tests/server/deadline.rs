@@ -76,6 +76,20 @@ fn a_unary_call_without_a_deadline_has_that_of_the_server() {
     });
 }
 
+#[test]
+fn no_client_gets_more_time_for_a_unary_call_than_the_server_gives() {
+    run(async {
+        let limits = Limits { max_unary_deadline: Duration::from_millis(100), ..Limits::default() };
+        let server = Server::with(Settings { limits, ..Settings::default() }.into()).await;
+        for asked in ["99999999H", "1S"] {
+            let headers = [("grpc-timeout", asked)];
+            let status = RawCall::status(server.address, UNARY, &headers, None::<&MultiplyRequest>).await;
+            assert_eq!(status.code(), Code::DeadlineExceeded, "{status}");
+            assert!(status.message().contains("100ms"), "{status}");
+        }
+    });
+}
+
 async fn futures_are_pending<T>(
     one: &mut (impl Future<Output = T> + Unpin),
     other: &mut (impl Future<Output = T> + Unpin),

@@ -148,3 +148,25 @@ fn a_stream_that_is_old_ends() {
         assert!(!refuses_connections(server.address).await);
     });
 }
+
+#[test]
+fn a_connection_that_is_old_takes_no_further_calls_and_those_it_has_go_on() {
+    run(async {
+        let server = with(Limits { connection_age: Duration::from_millis(300), ..Limits::default() }).await;
+        let socket = within(TcpStream::connect(server.address)).await.unwrap();
+        let (mut peer, connection) = within(h2::client::handshake(socket)).await.unwrap();
+        let connection = tokio::spawn(connection);
+        let call = http::Request::post("http://localhost/fourmodes.v1.BidiStreamingService/Chat");
+        let call = call.header("te", "trailers").header("content-type", "application/grpc").body(()).unwrap();
+        let (response, request) = peer.send_request(call, false).unwrap();
+        // It is told by GOAWAY.
+        until(async || {
+            let ready = peer.clone().ready().await;
+            ready.is_err_and(|error| error.is_go_away() && error.reason() == Some(h2::Reason::NO_ERROR))
+        })
+        .await;
+        assert_eq!(open_calls(Mode::BidiStreaming, server.address).await, 1);
+        drop((peer, response, request));
+        within(connection).await.unwrap().unwrap();
+    });
+}

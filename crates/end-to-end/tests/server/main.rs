@@ -29,6 +29,7 @@ mod signals;
 mod tls;
 mod tutorial;
 mod unary;
+mod unread;
 mod unwelcome;
 mod workers;
 

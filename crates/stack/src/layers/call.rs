@@ -31,12 +31,16 @@ use tonic::{Code, Status, body::Body};
 use tracing::{Level, Span, enabled};
 
 use crate::{
+    bounds::Bounds,
     methods::Method,
     metrics::Metrics,
     status::{message_too_long, not_begun, not_one_request},
 };
 
 static GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
+
+/// Among the calls that are open, and among those that need no token.
+pub(super) type Places = (OwnedSemaphorePermit, Option<OwnedSemaphorePermit>);
 
 /// One call: what a handler may want to know of it, and say to the layers. It is in
 /// the extensions of the request.
@@ -55,12 +59,25 @@ pub struct Call {
     code: AtomicI32,
     /// How long a message of the client may be, in bytes.
     longest: AtomicU32,
-    /// Among the calls that are open.
-    place: OnceLock<OwnedSemaphorePermit>,
+    places: OnceLock<Places>,
+    pub(super) motion: Arc<Motion>,
+    pub(super) bounds: Arc<Bounds>,
+}
+
+/// Whether anything moves on a call.
+#[derive(Debug, Default)]
+pub(super) struct Motion {
     /// Whether there was a frame, in either direction, since it was last asked.
     moved: AtomicBool,
     /// How many want it not to be asked.
     suspended: AtomicU32,
+}
+
+impl Motion {
+    /// Whether anything moved since the last time, or need not.
+    pub(super) fn moved(&self) -> bool {
+        self.moved.swap(false, Relaxed) || self.suspended.load(Relaxed) > 0
+    }
 }
 
 impl Call {
@@ -81,12 +98,12 @@ impl Call {
     /// Until what it returns is dropped, the call is not idle, whatever does not
     /// move: for a handler that is silent because the client wants it so.
     pub fn suspend_idle_timeout(self: &Arc<Self>) -> IdleTimeoutSuspended {
-        self.suspended.fetch_add(1, Relaxed);
-        IdleTimeoutSuspended(self.clone())
+        self.motion.suspended.fetch_add(1, Relaxed);
+        IdleTimeoutSuspended(self.motion.clone())
     }
 
     /// Begins it: what no layer has said yet has no limit.
-    pub(super) fn begin(span: Span, method: Arc<Method>, metrics: Arc<Metrics>) -> Self {
+    pub(super) fn begin(span: Span, method: Arc<Method>, metrics: Arc<Metrics>, bounds: Arc<Bounds>) -> Self {
         if let Some(metrics) = &method.metrics {
             metrics.call_started();
         }
@@ -105,23 +122,22 @@ impl Call {
             sent: AtomicU64::new(0),
             code: AtomicI32::new(Code::Cancelled as i32),
             longest: AtomicU32::new(u32::MAX),
-            place: OnceLock::new(),
-            moved: AtomicBool::new(false),
-            suspended: AtomicU32::new(0),
+            places: OnceLock::new(),
+            motion: Arc::default(),
+            bounds,
         }
     }
 
-    /// Holds the client to messages of so many bytes, and keeps the place of the
+    /// Holds the client to messages of so many bytes, and keeps the places of the
     /// call for as long as it is open.
-    pub(super) fn bound(&self, longest: u32, place: OwnedSemaphorePermit) {
+    pub(super) fn bound(&self, longest: u32, places: Places) {
         self.longest.store(longest, Relaxed);
         // It is bound once.
-        let _ = self.place.set(place);
+        let _ = self.places.set(places);
     }
 
-    /// Whether anything moved since the last time, or need not.
-    pub(super) fn moved(&self) -> bool {
-        self.moved.swap(false, Relaxed) || self.suspended.load(Relaxed) > 0
+    pub(super) fn refused(&self, limit: &'static str) {
+        self.metrics.refused(limit);
     }
 
     pub(super) fn note_status(&self, headers: &http::HeaderMap) {
@@ -133,7 +149,7 @@ impl Call {
     /// Counts the messages that begin in a chunk, and tells how long the longest
     /// of them is, in bytes.
     fn note(&self, direction: Direction, frames: &mut Frames, chunk: &[u8]) -> u32 {
-        self.moved.store(true, Relaxed);
+        self.motion.moved.store(true, Relaxed);
         let counter = match direction {
             Direction::Received => &self.received,
             Direction::Sent => &self.sent,
@@ -198,7 +214,7 @@ impl Drop for Call {
 /// As long as it is there, the idle timeout of a call does not run.
 #[derive(Debug)]
 #[must_use = "the timeout runs again when this is dropped"]
-pub struct IdleTimeoutSuspended(Arc<Call>);
+pub struct IdleTimeoutSuspended(Arc<Motion>);
 
 impl Drop for IdleTimeoutSuspended {
     fn drop(&mut self) {
@@ -228,6 +244,8 @@ pub(super) type Over = Option<DropGuard>;
 pub(super) struct Requests {
     body: Body,
     frames: Frames,
+    /// How many bytes are held of a message that is not complete.
+    held: usize,
     call: Arc<Call>,
     /// Of a call whose client may send many: its requests fail when it is over.
     /// A handler may read them in a task of its own, which would hold the stream
@@ -247,13 +265,29 @@ impl Requests {
         let token = many.then(CancellationToken::new);
         let over = token.clone().map(|token| Box::pin(token.cancelled_owned()));
         let one = call.mode().filter(|mode| !mode.has_many_requests());
-        let requests = Self { body, frames: Frames::default(), call, over, one, failed: false };
+        let requests = Self { body, frames: Frames::default(), held: 0, call, over, one, failed: false };
         (Body::new(requests), token.map(CancellationToken::drop_guard))
+    }
+
+    /// Holds what is there of a message that is not complete. It waits in memory
+    /// until it is.
+    fn hold(&mut self) -> Result<(), Status> {
+        let partial = self.frames.partial() as usize;
+        let before = std::mem::replace(&mut self.held, partial);
+        let held = &self.call.bounds.held;
+        match partial.checked_sub(before) {
+            Some(more) => held.take(more).inspect_err(|_| self.held = before),
+            None => {
+                held.give_back(before - partial);
+                Ok(())
+            }
+        }
     }
 
     fn fail<T>(&mut self, status: Status) -> Poll<Option<Result<T, Status>>> {
         self.failed = true;
         self.body = Body::empty();
+        self.call.bounds.held.give_back(std::mem::take(&mut self.held));
         Poll::Ready(Some(Err(status)))
     }
 }
@@ -280,8 +314,12 @@ impl http_body::Body for Requests {
                 this.call.longest.load(Relaxed),
             );
             if longest > most {
-                this.call.metrics.refused("max_message");
+                this.call.refused("max_message");
                 return this.fail(message_too_long(longest, most));
+            }
+            if let Err(status) = this.hold() {
+                this.call.refused("max_buffered");
+                return this.fail(status);
             }
         }
         if let (Some(mode), Poll::Ready(frame)) = (this.one, &frame) {
@@ -309,6 +347,12 @@ impl http_body::Body for Requests {
 
     fn size_hint(&self) -> http_body::SizeHint {
         self.body.size_hint()
+    }
+}
+
+impl Drop for Requests {
+    fn drop(&mut self) {
+        self.call.bounds.held.give_back(self.held);
     }
 }
 

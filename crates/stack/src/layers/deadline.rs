@@ -1,9 +1,10 @@
-//! Keeps the deadline of a call to the last trailer.
+//! Keeps the deadline of a call to the last byte.
 //!
 //! What tonic does of itself with `grpc-timeout` ends with the response's head,
 //! so it never ends a server stream, and answers CANCELLED. Here a call of any
 //! mode ends with DEADLINE_EXCEEDED. A unary call whose client has sent none
-//! gets one; a stream without one may go on.
+//! gets one, and none has more than the server gives; a stream without one may
+//! go on.
 
 use std::{convert::Infallible, time::Duration};
 
@@ -17,18 +18,19 @@ use tower::Service;
 use super::{
     around::{Around, Request, Response, ResponseFuture, refuse},
     call::Call,
-    ending::until,
 };
 use crate::status::{bad_timeout, deadline_exceeded};
 
 pub(super) struct Deadline {
     /// Of a unary call whose client has sent none.
     pub(super) unary: Duration,
+    /// The most that a unary call gets.
+    pub(super) most_unary: Duration,
 }
 
 impl<S> Around<S> for Deadline
 where
-    S: Service<Request, Response = Response, Error = Infallible, Future: Send + 'static>,
+    S: Service<Request, Response = Response, Error = Infallible, Future = ResponseFuture>,
 {
     type Future = ResponseFuture;
 
@@ -41,18 +43,18 @@ where
             Some(None) => return refuse(bad_timeout()),
             given => given.flatten(),
         };
-        let mode = call.mode();
-        let by_default = (mode == Some(Mode::Unary)).then_some(self.unary);
-        let Some(timeout) = given.or(by_default) else {
-            return Box::pin(inner.call(request));
+        let timeout = match call.mode() {
+            Some(Mode::Unary) => Some(given.unwrap_or(self.unary).min(self.most_unary)),
+            _ => given,
         };
-        // Tonic's own timer begins later, and is asked after this one.
-        let timer = sleep_until(call.begun + timeout);
-        let many = mode.is_some_and(Mode::has_many_responses);
-        until(inner, request, many, async move {
-            timer.await;
-            deadline_exceeded(timeout)
-        })
+        if let Some(timeout) = timeout {
+            let timer = sleep_until(call.begun + timeout);
+            call.bounds.end.when(async move {
+                timer.await;
+                deadline_exceeded(timeout)
+            });
+        }
+        inner.call(request)
     }
 }
 
@@ -62,6 +64,10 @@ mod tests {
 
     #[tokio::test]
     async fn a_call_that_was_not_begun_is_refused() {
-        refuses_a_call_that_was_not_begun(Deadline { unary: Duration::from_secs(5) }).await;
+        refuses_a_call_that_was_not_begun(Deadline {
+            unary: Duration::from_secs(5),
+            most_unary: Duration::MAX,
+        })
+        .await;
     }
 }

@@ -1,76 +1,72 @@
 //! Ends a call before its handler does, with a status that says why.
 //!
-//! Used by the layers that have a reason to. The status arrives as any other
-//! does: instead of the response's head, or in the trailers.
+//! Layers further out give the reasons. The status arrives as any other does:
+//! instead of the response's head, or in the trailers.
 
 use std::{
     convert::Infallible,
-    pin::Pin,
+    future::poll_fn,
+    pin::{Pin, pin},
+    sync::Arc,
     task::{Context, Poll},
 };
 
 use bytes::Bytes;
-use http_body::Frame;
+use grpc_wire::Mode;
+use http::HeaderMap;
+use http_body::{Frame, SizeHint};
 use tonic::{Status, body::Body};
 use tower::Service;
 
-use super::around::{Request, Response, ResponseFuture};
+use super::{
+    around::{Around, Request, Response, ResponseFuture, refuse},
+    call::Call,
+};
+use crate::bounds::Bounds;
 
-/// Calls `inner`, and ends the call when `end` has a reason. With `many` there
-/// may be more than one response; a single one is complete with its head.
-pub(super) fn until<S>(
-    inner: &mut S,
-    request: Request,
-    many: bool,
-    end: impl Future<Output = Status> + Send + 'static,
-) -> ResponseFuture
+pub(super) struct Ending;
+
+impl<S> Around<S> for Ending
 where
-    S: Service<Request, Response = Response, Error = Infallible>,
-    S::Future: Send + 'static,
+    S: Service<Request, Response = Response, Error = Infallible, Future: Send + 'static>,
 {
-    let response = inner.call(request);
-    if !many {
-        return Box::pin(async move {
-            tokio::select! {
-                biased;
-                response = response => response,
-                status = end => Ok(status.into_http()),
-            }
-        });
+    type Future = ResponseFuture;
+
+    fn call(&self, request: Request, inner: &mut S) -> ResponseFuture {
+        let call = match Call::of(request.extensions()) {
+            Ok(call) => call.clone(),
+            Err(status) => return refuse(status),
+        };
+        let response = inner.call(request);
+        Box::pin(async move {
+            let mut response = pin!(response);
+            let response = poll_fn(|cx| match response.as_mut().poll(cx) {
+                Poll::Pending => match call.bounds.end.take_status() {
+                    Some(status) => Poll::Ready(Ok(status.into_http())),
+                    None => Poll::Pending,
+                },
+                response => response,
+            });
+            let response = response.await?;
+            let many = call.mode().is_some_and(Mode::has_many_responses);
+            Ok(response.map(|body| Body::new(Ended { body, call, many, last: false, over: false })))
+        })
     }
-    let mut end: Pin<Box<dyn Future<Output = Status> + Send>> = Box::pin(end);
-    Box::pin(async move {
-        tokio::select! {
-            biased;
-            response = response => response.map(|response| {
-                response.map(|body| Body::new(Ending { body, unasked: 0, end: End::Pending(end) }))
-            }),
-            status = &mut end => Ok(status.into_http()),
-        }
-    })
 }
 
 /// A response body that may end early.
-struct Ending {
+struct Ended {
     body: Body,
-    /// Frames that went out since the reason was last asked for.
-    unasked: u8,
-    end: End,
-}
-
-/// So many frames that are ready go out without a look at the reason: a look
-/// asks several timers.
-const UNASKED: u8 = 16;
-
-enum End {
-    Pending(Pin<Box<dyn Future<Output = Status> + Send>>),
-    /// There is a reason. What the stream had ready still went out, such as the
+    call: Arc<Call>,
+    /// Whether there may be more than one response.
+    many: bool,
+    /// There is a reason, and what the stream had ready still went out, such as the
     /// NOT_SERVING of a health watch; nothing else does.
-    Due(Status),
-    Over,
+    last: bool,
+    over: bool,
 }
 
-impl http_body::Body for Ending {
+impl http_body::Body for Ended {
     type Data = Bytes;
     type Error = Status;
 
@@ -79,36 +75,56 @@ impl http_body::Body for Ending {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
         let this = &mut *self;
-        if let End::Pending(end) = &mut this.end {
-            let frame = Pin::new(&mut this.body).poll_frame(cx);
-            if frame.is_ready() && this.unasked < UNASKED {
-                this.unasked += 1;
-                return frame;
-            }
-            this.unasked = 0;
-            match end.as_mut().poll(cx) {
-                Poll::Ready(status) => this.end = End::Due(status),
-                Poll::Pending => return frame,
-            }
-            if frame.is_ready() {
-                return frame;
-            }
+        if this.over {
+            return Poll::Ready(None);
         }
-        let End::Due(status) = std::mem::replace(&mut this.end, End::Over) else { return Poll::Ready(None) };
+        let frame = Pin::new(&mut this.body).poll_frame(cx);
+        let sent = match &frame {
+            Poll::Ready(Some(Ok(frame))) => frame.data_ref().map_or(0, Bytes::len),
+            _ => 0,
+        };
+        let Bounds { end, held } = &*this.call.bounds;
+        let status = match held.take_passing(sent) {
+            Err(status) => {
+                this.call.refused("max_buffered");
+                status
+            }
+            // A single response is on its way as a whole.
+            Ok(()) if !this.many || !end.is_due() => return frame,
+            Ok(()) if frame.is_ready() && !this.last => {
+                this.last = true;
+                return frame;
+            }
+            Ok(()) => match end.take_status() {
+                Some(status) => status,
+                None => return frame,
+            },
+        };
+        this.over = true;
         // What holds the stream's resources goes now, not when the client has
         // read the trailers.
         this.body = Body::empty();
-        let mut trailers = http::HeaderMap::new();
+        let mut trailers = HeaderMap::new();
         let added = status.add_header(&mut trailers);
         Poll::Ready(Some(added.map(|()| Frame::trailers(trailers))))
     }
 
     fn is_end_stream(&self) -> bool {
-        matches!(self.end, End::Over) || self.body.is_end_stream()
+        self.over || self.body.is_end_stream()
     }
 
-    fn size_hint(&self) -> http_body::SizeHint {
+    fn size_hint(&self) -> SizeHint {
         // Nobody knows how long a stream will be that may end early.
-        http_body::SizeHint::default()
+        SizeHint::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::around::tests::refuses_a_call_that_was_not_begun, *};
+
+    #[tokio::test]
+    async fn a_call_that_was_not_begun_is_refused() {
+        refuses_a_call_that_was_not_begun(Ending).await;
     }
 }

@@ -21,8 +21,7 @@ use tower::Service;
 
 use super::{
     around::{Around, Request, Response, ResponseFuture, refuse},
-    call::Call,
-    ending::until,
+    call::{Call, Motion},
 };
 use crate::{
     metrics::Metrics,
@@ -48,12 +47,13 @@ where
             Ok(call) => call,
             Err(status) => return refuse(status),
         };
-        let Some(mode) = call.mode().filter(|mode| *mode != Mode::Unary) else {
+        if call.mode().is_none_or(|mode| mode == Mode::Unary) {
             return inner.call(request);
-        };
-        let (call, Self { draining, idle, age, metrics }) = (call.clone(), self.clone());
+        }
+        let Self { draining, idle, age, metrics } = self.clone();
+        let (quiet, motion) = (call.method.rule.quiet, call.motion.clone());
         let age_here = age.mul_f64(0.9 + 0.2 * fastrand::f64());
-        until(inner, request, mode.has_many_responses(), async move {
+        call.bounds.end.when(async move {
             tokio::select! {
                 biased;
                 () = draining.cancelled() => shutting_down(),
@@ -61,22 +61,23 @@ where
                     metrics.refused("max_stream_age");
                     open_for_too_long(age)
                 }
-                () = nothing_moves(&call, idle), if !call.method.rule.quiet => {
+                () = nothing_moves(&motion, idle), if !quiet => {
                     metrics.refused("idle_timeout");
                     idle_for_too_long(idle)
                 }
             }
-        })
+        });
+        inner.call(request)
     }
 }
 
 /// Completes when there was no frame for that long, or up to a quarter longer:
 /// so a frame costs no look at the clock.
-async fn nothing_moves(call: &Call, idle: Duration) {
+async fn nothing_moves(motion: &Motion, idle: Duration) {
     let mut quiet = 0;
     while quiet < 4 {
         sleep(idle / 4).await;
-        quiet = if call.moved() { 0 } else { quiet + 1 };
+        quiet = if motion.moved() { 0 } else { quiet + 1 };
     }
 }
 

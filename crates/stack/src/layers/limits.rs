@@ -9,22 +9,36 @@ use tower::Service;
 
 use super::{
     around::{Around, Request, Response, ResponseFuture, refuse},
-    call::Call,
+    call::{Call, Places},
 };
-use crate::{metrics::Metrics, settings, status::too_many_calls};
+use crate::{methods::Access, metrics::Metrics, settings, status::too_many_calls};
 
 pub(super) struct Limits {
     places: Arc<Semaphore>,
     calls: usize,
+    /// A tenth of the places, for calls that need no token where others do. More
+    /// of those keep nobody out who has one.
+    open: Option<(Arc<Semaphore>, usize)>,
     message: u32,
     unary_message: u32,
     metrics: Arc<Metrics>,
 }
 
 impl Limits {
-    pub(super) fn new(limits: &settings::Limits, metrics: Arc<Metrics>) -> Self {
+    pub(super) fn new(limits: &settings::Limits, tokens: bool, metrics: Arc<Metrics>) -> Self {
         let settings::Limits { calls, message, unary_message, .. } = *limits;
-        Self { places: Arc::new(Semaphore::new(calls)), calls, message, unary_message, metrics }
+        let places = |most| Arc::new(Semaphore::new(most));
+        let share = (calls / 10).max(1);
+        let open = tokens.then(|| (places(share), share));
+        Self { places: places(calls), calls, open, message, unary_message, metrics }
+    }
+
+    /// The places of a call; all that there are, when one of them is missing.
+    fn places(&self, call: &Call) -> Result<Places, usize> {
+        let place = |places: &Arc<Semaphore>, most| places.clone().try_acquire_owned().map_err(|_| most);
+        let open = self.open.as_ref().filter(|_| call.method.rule.access == Access::Everyone);
+        let open = open.map(|(places, share)| place(places, *share)).transpose()?;
+        Ok((place(&self.places, self.calls)?, open))
     }
 }
 
@@ -39,12 +53,15 @@ where
             Ok(call) => call,
             Err(status) => return refuse(status),
         };
-        let Ok(place) = self.places.clone().try_acquire_owned() else {
-            self.metrics.refused("max_calls");
-            return refuse(too_many_calls(self.calls));
+        let places = match self.places(call) {
+            Ok(places) => places,
+            Err(most) => {
+                self.metrics.refused("max_calls");
+                return refuse(too_many_calls(most));
+            }
         };
         let by_mode = if call.mode() == Some(Mode::Unary) { self.unary_message } else { self.message };
-        call.bound(call.method.rule.max_message.unwrap_or(by_mode), place);
+        call.bound(call.method.rule.max_message.unwrap_or(by_mode), places);
         inner.call(request)
     }
 }
@@ -55,7 +72,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_call_that_was_not_begun_is_refused() {
-        let limits = Limits::new(&settings::Limits::default(), Arc::default());
+        let limits = Limits::new(&settings::Limits::default(), false, Arc::default());
         refuses_a_call_that_was_not_begun(limits).await;
     }
 }

@@ -30,8 +30,8 @@ pub use self::{
     call::{Call, IdleTimeoutSuspended},
 };
 use self::{
-    around::Shared, auth::Auth, deadline::Deadline, faults::Faults, head::Head, lifetime::Lifetime,
-    limits::Limits, trace::Trace, web::Web,
+    around::Shared, auth::Auth, deadline::Deadline, ending::Ending, faults::Faults, head::Head,
+    lifetime::Lifetime, limits::Limits, trace::Trace, web::Web,
 };
 use crate::{methods::Methods, metrics::Metrics, settings::Settings, tokens::Tokens};
 
@@ -55,7 +55,7 @@ pub(crate) fn stack<S: HttpService>(
         // Before anything looks at the metadata.
         .layer(Shared::new(Head { limit: limits.headers, metrics: metrics.clone() }))
         // A call that is too much is refused before anything is done for it.
-        .layer(Shared::new(Limits::new(limits, metrics.clone())))
+        .layer(Shared::new(Limits::new(limits, settings.tokens.is_some(), metrics.clone())))
         // Nobody further in works for who may not call.
         .layer(Shared::new(Auth { callers: settings.tokens.as_ref().map(Tokens::callers) }))
         // Ends streams, on shutdown among others. Around the deadline, so that one
@@ -67,7 +67,10 @@ pub(crate) fn stack<S: HttpService>(
             metrics: metrics.clone(),
         }))
         // The time that the handler has, and nobody else.
-        .layer(Shared::new(Deadline { unary: limits.unary_deadline }))
+        .layer(Shared::new(Deadline { unary: limits.unary_deadline, most_unary: limits.max_unary_deadline }))
+        // Ends the call when one of the two says so, or what is held for it is too
+        // much.
+        .layer(Shared::new(Ending))
         // Innermost, so that everything around sees faults as it would see those
         // of a handler.
         .layer(option_layer(settings.allow_faults.then(|| Shared::new(Faults))))

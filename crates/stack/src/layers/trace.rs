@@ -76,7 +76,9 @@ impl Trace {
         if let Some(id) = request.headers().get(&TRACEPARENT).and_then(trace_id) {
             span.record("trace_id", id);
         }
-        Call::begin(span, self.methods.of(path), self.metrics.clone())
+        // Without a transport there are none.
+        let bounds = request.extensions().get().cloned().unwrap_or_default();
+        Call::begin(span, self.methods.of(path), self.metrics.clone(), bounds)
     }
 }
 
