@@ -11,6 +11,7 @@ mod last_words;
 mod layers;
 mod methods;
 mod metrics;
+mod open_files;
 mod options;
 mod reflection;
 mod scrape;

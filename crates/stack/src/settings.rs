@@ -27,6 +27,9 @@ pub struct Settings {
     pub open_reflection: bool,
     /// Whether a client may ask for faults.
     pub allow_faults: bool,
+    /// How many files the services may have open. The stack opens none of them: it
+    /// makes sure that the process may.
+    pub open_files: usize,
     /// Where metrics are to be had; nowhere, when unset.
     pub metrics: Option<SocketAddr>,
     /// The origins whose pages may call, besides the server's own; `*` is all of
@@ -52,6 +55,7 @@ impl Default for Settings {
             tokens: None,
             open_reflection: false,
             allow_faults: false,
+            open_files: 0,
             metrics: None,
             grpc_web_origins: Vec::new(),
             grpc_web_hosts: Vec::new(),

@@ -27,6 +27,7 @@ use crate::{
     layers::{self, HttpService},
     methods::{Access, Methods, Rule, Rules},
     metrics::Metrics,
+    open_files,
     reflection::Reflection,
     scrape,
     serve::Served,
@@ -82,6 +83,7 @@ impl Stack {
     /// When a file or a descriptor set cannot be used, or nothing can listen for
     /// those who want metrics.
     pub async fn open(settings: Settings, descriptors: &[&'static [u8]]) -> anyhow::Result<Self> {
+        open_files::provide(&settings);
         let tls = settings.tls.as_ref().map(Tls::load).transpose().context("TLS cannot be used")?;
         let mut pool = DescriptorPool::new();
         for descriptors in descriptors.iter().copied().chain(OWN) {
