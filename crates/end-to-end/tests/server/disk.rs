@@ -3,7 +3,7 @@
 use std::{path::Path, process::Command};
 
 use shared_proto::fourmodes::v1::{CountPrimes, submit_task_request::Work};
-use test_support::{channel, run, until};
+use test_support::{ServerProgram, channel, run, until};
 use tonic::Code;
 use tonic_health::pb::{
     HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
@@ -12,18 +12,37 @@ use uuid::Uuid;
 
 use crate::{binary, unary::tasks::submit};
 
+/// A server on a disk that fails while there is a file `failing` in the directory.
+/// What it has synced stands in `synced`.
+fn on_failing_disk(directory: &Path, data: &Path) -> ServerProgram {
+    let library = directory.join("disk.so");
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/server/disk.c");
+    let compiled = Command::new("cc").args(["-shared", "-fPIC", "-o"]).arg(&library).arg(source).status();
+    assert!(compiled.unwrap().success());
+    let server = binary(&["all", "--data-dir", data.to_str().unwrap()]).env("LD_PRELOAD", library);
+    server.env("FAILING_SYNCS", directory.join("failing")).env("SYNCED", directory.join("synced")).serve()
+}
+
+#[test]
+fn what_a_server_makes_is_synced_with_the_directories_above_it() {
+    run(async {
+        let directory = tempfile::tempdir().unwrap();
+        let above = directory.path().canonicalize().unwrap();
+        let data = above.join("new").join("data");
+        drop(on_failing_disk(&above, &data));
+        let synced = std::fs::read_to_string(above.join("synced")).unwrap();
+        for made_in in [&above, &above.join("new"), &data, &data.join("blobs")] {
+            assert!(synced.lines().any(|line| Path::new(line) == made_in), "{}: {synced}", made_in.display());
+        }
+    });
+}
+
 #[test]
 fn while_no_commit_can_be_synced_none_is_acknowledged_and_health_says_so() {
     run(async {
         let directory = tempfile::tempdir().unwrap();
-        let (library, failing) = (directory.path().join("disk.so"), directory.path().join("failing"));
-        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/server/disk.c");
-        let compiled = Command::new("cc").args(["-shared", "-fPIC", "-o"]).arg(&library).arg(source).status();
-        assert!(compiled.unwrap().success());
-        let data = directory.path().join("new").join("data");
-        let server = binary(&["all", "--data-dir", data.to_str().unwrap()]);
-        let server = server.env("LD_PRELOAD", library).env("FAILING_SYNCS", &failing).serve();
-
+        let failing = directory.path().join("failing");
+        let server = on_failing_disk(directory.path(), &directory.path().join("data"));
         let mut health = HealthClient::new(channel(server.address));
         let mut health_is = async |expected| {
             until(async || {
