@@ -373,8 +373,7 @@ async fn attempt(uploads: &Uploads, upload: &Upload, content: &[u8]) -> Result<(
 #[tokio::test]
 async fn a_failure_takes_nothing_from_another_upload_of_the_same_content() {
     let content = content(1, 500);
-    // The sync, the rename, and the syncs of both directories.
-    for calls in 0..4 {
+    for calls in 0.. {
         let machine = Machine::new();
         let uploads = machine.start().await;
         let [slow, quick] = ["slow", "quick"].map(|name| upload(&content, name));
@@ -383,8 +382,12 @@ async fn a_failure_takes_nothing_from_another_upload_of_the_same_content() {
         uploaded(&uploads, &quick, &content).await;
         fs::write(machine.files.path().join("fail-sync"), calls.to_string()).unwrap();
         let ended = attempt.finish().await;
-        assert!(matches!(ended, Err(UploadError::Disk(_))), "{calls}: {ended:?}");
         assert_eq!(read(&uploads, "quick").await.unwrap(), content, "{calls}");
+        if ended.is_ok() {
+            // The sync, the rename, and the syncs of both directories.
+            assert!(calls >= 4, "only {calls} calls");
+            break;
+        }
     }
 }
 
