@@ -117,6 +117,8 @@ pub fn log_to_stderr(level: LevelFilter) {
         .with_writer(io::stderr)
         .with_ansi(io::stderr().is_terminal() && !no_color)
         .with_target(false)
+        // It would report a log that cannot be written to the same place, and panic.
+        .log_internal_errors(false)
         .init();
 }
 

@@ -3,7 +3,7 @@
 use std::{path::Path, process::Command};
 
 use shared_proto::fourmodes::v1::{CountPrimes, submit_task_request::Work};
-use test_support::{ServerProgram, channel, run, until};
+use test_support::{ServerProgram, assert_answers, channel, run, until};
 use tonic::Code;
 use tonic_health::pb::{
     HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
@@ -63,5 +63,15 @@ fn while_no_commit_can_be_synced_none_is_acknowledged_and_health_says_so() {
         health_is(ServingStatus::Serving).await;
         assert_eq!(submit(server.address, &before, work()).await.unwrap().id, known);
         submit(server.address, &during, work()).await.unwrap();
+    });
+}
+
+#[test]
+fn a_log_that_cannot_be_written_ends_no_call() {
+    run(async {
+        let server = binary(&["all"]).isolated(r#"exec "$@" 2>/dev/full"#).serve();
+        for _ in 0..3 {
+            assert_answers(server.address).await;
+        }
     });
 }
