@@ -186,6 +186,8 @@ fn a_page_calls_the_server_that_it_is_from_and_no_other_unless_it_was_named() {
     let cases = [
         ("localhost:50051", None, true),
         ("anything.example", None, true),
+        // Node's fetch, which no page uses.
+        ("anything.example", Some(("sec-fetch-mode", "cors")), true),
         ("localhost:50051", Some(("origin", "http://localhost:50051")), true),
         ("LOCALHOST", Some(("origin", "https://localhost")), true),
         ("127.0.0.5:1", Some(("origin", "http://127.0.0.5:1")), true),

@@ -2,13 +2,13 @@
 //!
 //! A browser sends what any page asks it to, from inside a network that the page
 //! could not reach, and with the certificate of its user. It says so by headers
-//! that no script can change: `Origin` and `Sec-Fetch-*`. Nobody else sends them,
-//! and whoever sends none is not held to this.
+//! that no script can change: `Origin` and `Sec-Fetch-*`. A call without them is
+//! not held to this.
 
 use std::net::IpAddr;
 
 use http::{
-    HeaderMap, HeaderValue,
+    HeaderMap, HeaderName, HeaderValue,
     header::{HOST, ORIGIN},
     uri::Authority,
 };
@@ -32,7 +32,11 @@ pub(super) struct Pages {
 impl Pages {
     /// Whether a page makes this call.
     pub(super) fn make(headers: &HeaderMap) -> bool {
-        headers.contains_key(ORIGIN) || headers.keys().any(|name| name.as_str().starts_with("sec-fetch-"))
+        // The `fetch` of Node sends this one alone. A browser has `Origin` with it.
+        let is_node = |name: &HeaderName, value| name == "sec-fetch-mode" && value == "cors";
+        headers.iter().any(|(name, value)| {
+            name == ORIGIN || (name.as_str().starts_with("sec-fetch-") && !is_node(name, value))
+        })
     }
 
     /// Whether it may; if not, a text that says why.
