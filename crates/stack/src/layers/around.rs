@@ -10,6 +10,8 @@ use std::{
 use tonic::{Status, body::Body};
 use tower::{Layer, Service};
 
+use super::call::Call;
+
 pub(super) type Request = http::Request<Body>;
 pub(super) type Response = http::Response<Body>;
 pub(super) type ResponseFuture = Pin<Box<dyn Future<Output = Result<Response, Infallible>> + Send>>;
@@ -34,6 +36,26 @@ pub(super) trait Around<S> {
     type Future: Future<Output = Result<Response, Infallible>> + Send;
 
     fn call(&self, request: Request, inner: &mut S) -> Self::Future;
+}
+
+/// A layer that needs to know the call.
+pub(super) trait AroundCall<S> {
+    fn call(&self, call: &Arc<Call>, request: Request, inner: &mut S) -> ResponseFuture;
+}
+
+/// Makes a layer of one that needs to know the call: it refuses a call that no
+/// layer has begun.
+pub(super) struct OfCall<L>(pub(super) L);
+
+impl<S, L: AroundCall<S>> Around<S> for OfCall<L> {
+    type Future = ResponseFuture;
+
+    fn call(&self, request: Request, inner: &mut S) -> ResponseFuture {
+        match Call::of(request.extensions()).cloned() {
+            Ok(call) => self.0.call(&call, request, inner),
+            Err(status) => refuse(status),
+        }
+    }
 }
 
 /// Answers instead of what is further in.
@@ -100,32 +122,23 @@ where
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+mod tests {
     use tonic::Code;
 
     use super::*;
 
-    /// What is further in, and must not be reached.
-    #[derive(Clone)]
-    pub(in super::super) struct Unreachable;
+    /// What must not be reached.
+    struct Unreachable;
 
-    impl Service<Request> for Unreachable {
-        type Response = Response;
-        type Error = Infallible;
-        type Future = ResponseFuture;
-
-        fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-            Poll::Ready(Ok(()))
-        }
-
-        fn call(&mut self, _: Request) -> ResponseFuture {
+    impl AroundCall<()> for Unreachable {
+        fn call(&self, _: &Arc<Call>, _: Request, (): &mut ()) -> ResponseFuture {
             panic!("the call was let through")
         }
     }
 
-    /// A layer that needs to know the call refuses one that no layer has begun.
-    pub(in super::super) async fn refuses_a_call_that_was_not_begun(layer: impl Around<Unreachable>) {
-        let response = layer.call(Request::new(Body::empty()), &mut Unreachable).await.unwrap();
+    #[tokio::test]
+    async fn a_layer_that_needs_to_know_the_call_refuses_one_that_was_not_begun() {
+        let response = OfCall(Unreachable).call(Request::new(Body::empty()), &mut ()).await.unwrap();
         let status = Status::from_header_map(response.headers()).unwrap();
         assert_eq!(status.code(), Code::Internal, "{status}");
     }

@@ -4,7 +4,7 @@
 //! who asks for it is often not who calls, and reflection is when the server was
 //! told so. The name of the caller, and never the token, is in the log.
 
-use std::convert::Infallible;
+use std::{convert::Infallible, sync::Arc};
 
 use http::{HeaderMap, HeaderValue, header::AUTHORIZATION};
 use tokio::sync::watch;
@@ -13,7 +13,7 @@ use tower::Service;
 use tracing::Span;
 
 use super::{
-    around::{Around, Request, Response, ResponseFuture, refuse},
+    around::{AroundCall, Request, Response, ResponseFuture, refuse},
     call::Call,
 };
 use crate::{
@@ -27,15 +27,13 @@ pub(super) struct Auth {
     pub(super) callers: Option<watch::Receiver<Callers>>,
 }
 
-impl<S> Around<S> for Auth
+impl<S> AroundCall<S> for Auth
 where
     S: Service<Request, Response = Response, Error = Infallible, Future = ResponseFuture>,
 {
-    type Future = ResponseFuture;
-
-    fn call(&self, mut request: Request, inner: &mut S) -> ResponseFuture {
+    fn call(&self, call: &Arc<Call>, mut request: Request, inner: &mut S) -> ResponseFuture {
         let Some(callers) = &self.callers else { return inner.call(request) };
-        match allow(callers, &request) {
+        match allow(callers, call, request.headers()) {
             Ok(()) => {
                 // Nobody further in needs it, and nobody there can log it. A probe
                 // says that there was one.
@@ -49,13 +47,12 @@ where
     }
 }
 
-fn allow(callers: &watch::Receiver<Callers>, request: &Request) -> Result<(), Status> {
-    let call = Call::of(request.extensions())?;
+fn allow(callers: &watch::Receiver<Callers>, call: &Call, headers: &HeaderMap) -> Result<(), Status> {
     let access = call.method.rule.access;
     if access == Access::Everyone {
         return Ok(());
     }
-    let token = bearer(request.headers()).ok_or_else(token_missing)?;
+    let token = bearer(headers).ok_or_else(token_missing)?;
     let callers = callers.borrow();
     let (name, modes) = callers.find(token).ok_or_else(token_unknown)?;
     Span::current().record("caller", name);
@@ -73,15 +70,4 @@ fn allow(callers: &watch::Receiver<Callers>, request: &Request) -> Result<(), St
 fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
     let (scheme, token) = headers.get(AUTHORIZATION)?.as_bytes().split_at_checked(7)?;
     (scheme.eq_ignore_ascii_case(b"bearer ") && !token.is_empty()).then_some(token)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::{super::around::tests::refuses_a_call_that_was_not_begun, *};
-
-    #[tokio::test]
-    async fn a_call_that_was_not_begun_is_refused() {
-        let (_callers, receiver) = watch::channel(Callers::default());
-        refuses_a_call_that_was_not_begun(Auth { callers: Some(receiver) }).await;
-    }
 }

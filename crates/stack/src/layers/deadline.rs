@@ -6,7 +6,7 @@
 //! gets one, and none has more than the server gives; a stream without one may
 //! go on.
 
-use std::{convert::Infallible, time::Duration};
+use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use grpc_wire::{
     Mode,
@@ -16,7 +16,7 @@ use tokio::time::sleep_until;
 use tower::Service;
 
 use super::{
-    around::{Around, Request, Response, ResponseFuture, refuse},
+    around::{AroundCall, Request, Response, ResponseFuture, refuse},
     call::Call,
 };
 use crate::status::{bad_timeout, deadline_exceeded};
@@ -28,17 +28,11 @@ pub(super) struct Deadline {
     pub(super) most_unary: Duration,
 }
 
-impl<S> Around<S> for Deadline
+impl<S> AroundCall<S> for Deadline
 where
     S: Service<Request, Response = Response, Error = Infallible, Future = ResponseFuture>,
 {
-    type Future = ResponseFuture;
-
-    fn call(&self, request: Request, inner: &mut S) -> ResponseFuture {
-        let call = match Call::of(request.extensions()) {
-            Ok(call) => call,
-            Err(status) => return refuse(status),
-        };
+    fn call(&self, call: &Arc<Call>, request: Request, inner: &mut S) -> ResponseFuture {
         let given = match request.headers().get(&GRPC_TIMEOUT).map(timeout::parse) {
             Some(None) => return refuse(bad_timeout()),
             given => given.flatten(),
@@ -55,19 +49,5 @@ where
             });
         }
         inner.call(request)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::{super::around::tests::refuses_a_call_that_was_not_begun, *};
-
-    #[tokio::test]
-    async fn a_call_that_was_not_begun_is_refused() {
-        refuses_a_call_that_was_not_begun(Deadline {
-            unary: Duration::from_secs(5),
-            most_unary: Duration::MAX,
-        })
-        .await;
     }
 }

@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use tower::Service;
 
 use super::{
-    around::{Around, Request, Response, ResponseFuture, refuse},
+    around::{AroundCall, Request, Response, ResponseFuture},
     call::{Call, Motion},
 };
 use crate::{
@@ -36,17 +36,11 @@ pub(super) struct Lifetime {
     pub(super) metrics: Arc<Metrics>,
 }
 
-impl<S> Around<S> for Lifetime
+impl<S> AroundCall<S> for Lifetime
 where
     S: Service<Request, Response = Response, Error = Infallible, Future = ResponseFuture>,
 {
-    type Future = ResponseFuture;
-
-    fn call(&self, request: Request, inner: &mut S) -> ResponseFuture {
-        let call = match Call::of(request.extensions()) {
-            Ok(call) => call,
-            Err(status) => return refuse(status),
-        };
+    fn call(&self, call: &Arc<Call>, request: Request, inner: &mut S) -> ResponseFuture {
         if call.mode().is_none_or(|mode| mode == Mode::Unary) {
             return inner.call(request);
         }
@@ -78,17 +72,5 @@ async fn nothing_moves(motion: &Motion, idle: Duration) {
     while quiet < 4 {
         sleep(idle / 4).await;
         quiet = if motion.moved() { 0 } else { quiet + 1 };
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::{super::around::tests::refuses_a_call_that_was_not_begun, *};
-
-    #[tokio::test]
-    async fn a_call_that_was_not_begun_is_refused() {
-        let (idle, age) = (Duration::from_secs(60), Duration::from_secs(3600));
-        let lifetime = Lifetime { draining: CancellationToken::new(), idle, age, metrics: Arc::default() };
-        refuses_a_call_that_was_not_begun(lifetime).await;
     }
 }

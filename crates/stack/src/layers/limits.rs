@@ -8,7 +8,7 @@ use tokio::sync::Semaphore;
 use tower::Service;
 
 use super::{
-    around::{Around, Request, Response, ResponseFuture, refuse},
+    around::{AroundCall, Request, Response, ResponseFuture, refuse},
     call::{Call, Places},
 };
 use crate::{methods::Access, metrics::Metrics, settings, status::too_many_calls};
@@ -42,17 +42,11 @@ impl Limits {
     }
 }
 
-impl<S> Around<S> for Limits
+impl<S> AroundCall<S> for Limits
 where
     S: Service<Request, Response = Response, Error = Infallible, Future = ResponseFuture>,
 {
-    type Future = ResponseFuture;
-
-    fn call(&self, request: Request, inner: &mut S) -> ResponseFuture {
-        let call = match Call::of(request.extensions()) {
-            Ok(call) => call,
-            Err(status) => return refuse(status),
-        };
+    fn call(&self, call: &Arc<Call>, request: Request, inner: &mut S) -> ResponseFuture {
         let places = match self.places(call) {
             Ok(places) => places,
             Err(most) => {
@@ -63,16 +57,5 @@ where
         let by_mode = if call.mode() == Some(Mode::Unary) { self.unary_message } else { self.message };
         call.bound(call.method.rule.max_message.unwrap_or(by_mode), places);
         inner.call(request)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::{super::around::tests::refuses_a_call_that_was_not_begun, *};
-
-    #[tokio::test]
-    async fn a_call_that_was_not_begun_is_refused() {
-        let limits = Limits::new(&settings::Limits::default(), false, Arc::default());
-        refuses_a_call_that_was_not_begun(limits).await;
     }
 }

@@ -30,8 +30,16 @@ pub use self::{
     call::{Call, IdleTimeoutSuspended},
 };
 use self::{
-    around::Shared, auth::Auth, deadline::Deadline, ending::Ending, faults::Faults, head::Head,
-    lifetime::Lifetime, limits::Limits, trace::Trace, web::Web,
+    around::{OfCall, Shared},
+    auth::Auth,
+    deadline::Deadline,
+    ending::Ending,
+    faults::Faults,
+    head::Head,
+    lifetime::Lifetime,
+    limits::Limits,
+    trace::Trace,
+    web::Web,
 };
 use crate::{methods::Methods, metrics::Metrics, settings::Settings, tokens::Tokens};
 
@@ -55,22 +63,25 @@ pub(crate) fn stack<S: HttpService>(
         // Before anything looks at the metadata.
         .layer(Shared::new(Head { limit: limits.headers, metrics: metrics.clone() }))
         // A call that is too much is refused before anything is done for it.
-        .layer(Shared::new(Limits::new(limits, settings.tokens.is_some(), metrics.clone())))
+        .layer(Shared::new(OfCall(Limits::new(limits, settings.tokens.is_some(), metrics.clone()))))
         // Nobody further in works for who may not call.
-        .layer(Shared::new(Auth { callers: settings.tokens.as_ref().map(Tokens::callers) }))
+        .layer(Shared::new(OfCall(Auth { callers: settings.tokens.as_ref().map(Tokens::callers) })))
         // Ends streams, on shutdown among others. Around the deadline, so that one
         // that is waited out is not cut short.
-        .layer(Shared::new(Lifetime {
+        .layer(Shared::new(OfCall(Lifetime {
             draining,
             idle: limits.idle,
             age: limits.age,
             metrics: metrics.clone(),
-        }))
+        })))
         // The time that the handler has, and nobody else.
-        .layer(Shared::new(Deadline { unary: limits.unary_deadline, most_unary: limits.max_unary_deadline }))
+        .layer(Shared::new(OfCall(Deadline {
+            unary: limits.unary_deadline,
+            most_unary: limits.max_unary_deadline,
+        })))
         // Ends the call when one of the two says so, or what is held for it is too
         // much.
-        .layer(Shared::new(Ending))
+        .layer(Shared::new(OfCall(Ending)))
         // Innermost, so that everything around sees faults as it would see those
         // of a handler.
         .layer(option_layer(settings.allow_faults.then(|| Shared::new(Faults))))
