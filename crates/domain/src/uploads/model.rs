@@ -43,11 +43,11 @@ pub(super) fn sync_directory(directory: &Path) -> io::Result<()> {
     fs::write(noted(directory), names(directory).join("\n"))
 }
 
-fn noted(directory: &Path) -> PathBuf {
+pub(super) fn noted(directory: &Path) -> PathBuf {
     directory.with_extension("names")
 }
 
-fn names(directory: &Path) -> Vec<String> {
+pub(super) fn names(directory: &Path) -> Vec<String> {
     fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
 }
 
@@ -81,15 +81,6 @@ impl Machine {
 
     pub(super) fn partial(&self, upload: &Upload) -> PathBuf {
         self.files.path().join("partial").join(upload.id.to_string())
-    }
-
-    /// A crash takes back what was renamed and is not durable.
-    pub(super) fn lose_names(&self, upload: &Upload) {
-        let blobs = self.files.path().join("blobs");
-        let noted = fs::read_to_string(noted(&blobs)).unwrap();
-        for name in names(&blobs).iter().filter(|name| !noted.lines().any(|noted| noted == **name)) {
-            fs::rename(blobs.join(name), self.partial(upload)).unwrap();
-        }
     }
 
     async fn journaled(&self, upload: &Upload) -> u64 {

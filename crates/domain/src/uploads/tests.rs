@@ -24,6 +24,15 @@ impl Machine {
     fn blobs(&self) -> usize {
         fs::read_dir(self.files.path().join("blobs")).unwrap().count()
     }
+
+    /// A crash takes back what was renamed and is not durable.
+    fn lose_names(&self, upload: &Upload) {
+        let blobs = self.files.path().join("blobs");
+        let noted = fs::read_to_string(model::noted(&blobs)).unwrap();
+        for name in model::names(&blobs).iter().filter(|name| !noted.lines().any(|noted| noted == **name)) {
+            fs::rename(blobs.join(name), self.partial(upload)).unwrap();
+        }
+    }
 }
 
 async fn begun(uploads: &Uploads, upload: &Upload, offset: u64) -> Attempt {
