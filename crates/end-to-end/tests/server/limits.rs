@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use grpc_wire::Mode;
-use shared_proto::fourmodes::v1::{ChatRequest, MultiplyRequest, RecordReadingsRequest, WatchQuotesRequest};
+use shared_proto::fourmodes::v1::{
+    ChatRequest, MultiplyRequest, RecordReadingsRequest, WatchQuotesRequest,
+    unary_service_client::UnaryServiceClient,
+};
 use stack::{Limits, Settings};
 use test_support::{
     Member, RawCall, Server, assert_answers, client_streaming, failure_of, multiplication_that_waits,
@@ -13,7 +16,7 @@ use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
 };
-use tonic::{Code, Status};
+use tonic::{Code, Request, Status};
 use tonic_types::StatusExt as _;
 
 async fn with(limits: Limits) -> Server {
@@ -27,7 +30,7 @@ fn assert_limit(status: &Status, code: Code, limit: &str) {
     let facts = status.get_details_error_info().unwrap().metadata;
     assert_eq!(facts["limit"], limit, "{status}");
     assert!(facts.contains_key("value"), "{status}");
-    if limit != "max_message" {
+    if !["max_message", "max_headers"].contains(&limit) {
         assert!(status.get_details_retry_info().is_some(), "{status}");
     }
 }
@@ -87,6 +90,25 @@ fn a_message_too_long_is_refused_and_the_connection_goes_on() {
         assert_limit(&refused, Code::ResourceExhausted, "max_message");
         assert_eq!(unary.multiply(MultiplyRequest { a: 6, b: 7 }).await.unwrap().into_inner().product, 42);
         client.record_readings(tokio_stream::empty()).await.unwrap();
+    });
+}
+
+#[test]
+fn headers_too_long_are_refused_and_the_other_calls_of_the_connection_go_on() {
+    run(async {
+        let server = Server::start().await;
+        let channel = test_support::channel(server.address);
+        let mut ana = Member::silent(channel.clone()).await;
+        ana.join("lobby", "ana").await;
+        ana.hear_until("joined ana").await;
+        for length in [17_000, 100_000] {
+            let mut request = Request::new(MultiplyRequest { a: 6, b: 7 });
+            request.metadata_mut().insert("x-long", "x".repeat(length).parse().unwrap());
+            let refused = UnaryServiceClient::new(channel.clone()).multiply(request).await.unwrap_err();
+            assert_limit(&refused, Code::ResourceExhausted, "max_headers");
+        }
+        ana.post("still here").await;
+        ana.hear_until("still here").await;
     });
 }
 
