@@ -164,3 +164,50 @@ impl Service<Request<Body>> for V1Alpha {
         self.0.call(request)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use prost_reflect::prost_types::{
+        DescriptorProto, FieldDescriptorProto, FileDescriptorProto, descriptor_proto::ExtensionRange,
+        field_descriptor_proto::Type,
+    };
+    use tonic_reflection::pb::v1::ExtensionRequest;
+
+    use super::*;
+
+    #[test]
+    fn an_extension_is_found_by_its_number() {
+        let range = ExtensionRange { start: Some(100), end: Some(200), options: None };
+        let extended = DescriptorProto {
+            name: Some("Extended".to_owned()),
+            extension_range: vec![range],
+            ..DescriptorProto::default()
+        };
+        let extension = FieldDescriptorProto {
+            name: Some("more".to_owned()),
+            number: Some(101),
+            r#type: Some(Type::Int32.into()),
+            extendee: Some(".Extended".to_owned()),
+            ..FieldDescriptorProto::default()
+        };
+        let file = FileDescriptorProto {
+            name: Some("extended.proto".to_owned()),
+            message_type: vec![extended],
+            extension: vec![extension],
+            ..FileDescriptorProto::default()
+        };
+        let mut pool = DescriptorPool::new();
+        pool.add_file_descriptor_proto(file).unwrap();
+        let Reflection(known) = Reflection::new(pool, Vec::new());
+        let containing_type = "Extended".to_owned();
+        let numbers = known.find(&Question::AllExtensionNumbersOfType(containing_type.clone()));
+        assert!(
+            matches!(numbers, Some(Answer::AllExtensionNumbersResponse(it)) if it.extension_number == [101])
+        );
+        for (extension_number, is_known) in [(101, true), (102, false), (-1, false)] {
+            let wanted = ExtensionRequest { containing_type: containing_type.clone(), extension_number };
+            let found = known.find(&Question::FileContainingExtension(wanted));
+            assert_eq!(found.is_some(), is_known, "{extension_number}");
+        }
+    }
+}
