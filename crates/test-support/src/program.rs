@@ -113,7 +113,13 @@ impl Program {
     }
 
     /// Starts a server: it listens when this returns.
-    pub fn serve(mut self) -> ServerProgram {
+    #[track_caller]
+    pub fn serve(self) -> ServerProgram {
+        self.try_serve().unwrap_or_else(|why| panic!("{why}"))
+    }
+
+    /// [`serve`](Self::serve), or what a server said that did not start.
+    pub fn try_serve(mut self) -> Result<ServerProgram, String> {
         self.command.stdin(Stdio::null());
         ServerProgram::start(self.command)
     }
@@ -207,15 +213,15 @@ pub struct ServerProgram {
 }
 
 impl ServerProgram {
-    fn start(mut command: Command) -> Self {
+    fn start(mut command: Command) -> Result<Self, String> {
         let mut running = Running { child: command.spawn().unwrap() };
         let (_, log) = lines(running.child.stderr.take().unwrap());
         let (first, stdout) = lines(running.child.stdout.take().unwrap());
         let line = first.recv_timeout(LONG).unwrap_or_default();
         let url = line.strip_prefix("listening on ");
-        let url = url.unwrap_or_else(|| panic!("first line {line:?}; log:\n{}", log.lock().unwrap()));
+        let url = url.ok_or_else(|| format!("first line {line:?}; log:\n{}", log.lock().unwrap()))?;
         let address = url.rsplit_once("://").unwrap().1.parse().unwrap();
-        Self { address, url: url.to_owned(), running, command, stdout, log }
+        Ok(Self { address, url: url.to_owned(), running, command, stdout, log })
     }
 
     /// Kills it and starts the program again, at the same address.
@@ -228,7 +234,8 @@ impl ServerProgram {
     pub fn restart_at(&mut self, address: &str) {
         self.kill();
         self.command.env("FOURMODES_LISTEN", address);
-        *self = Self::start(std::mem::replace(&mut self.command, Command::new("")));
+        let command = std::mem::replace(&mut self.command, Command::new(""));
+        *self = Self::start(command).unwrap_or_else(|why| panic!("{why}"));
     }
 
     /// Kills it, and comes back when it is gone.
