@@ -10,11 +10,14 @@ use http::HeaderMap;
 use prost::Message;
 use shared_proto::{
     fourmodes::v1::{MultiplyRequest, WatchQuotesRequest},
-    testing::{ResponseParameters, SimpleRequest, StreamingOutputCallRequest},
+    testing::{
+        Payload, ResponseParameters, SimpleRequest, StreamingInputCallRequest, StreamingOutputCallRequest,
+        test_service_client::TestServiceClient,
+    },
 };
 use stack::{Limits, Settings};
 use test_support::{
-    LONG, Server, assert_answers, client_streaming, first_batch, open_calls, run, until, within,
+    LONG, Server, assert_answers, channel, client_streaming, first_batch, open_calls, run, until, within,
 };
 use tokio::{
     io::AsyncWriteExt as _,
@@ -228,6 +231,28 @@ fn requests_that_are_not_complete_have_a_budget() {
         client_streaming(server.address).record_readings(tokio_stream::once(first_batch())).await.unwrap();
         held.iter().for_each(JoinHandle::abort);
         until(async || open_calls(Mode::ClientStreaming, server.address).await == 0).await;
+    });
+}
+
+/// What is read counts no longer, however much it comes to.
+#[test]
+fn a_peer_that_reads_may_have_more_than_the_budget() {
+    run(async {
+        let server = with(patient(16 << 20)).await;
+        let sizes = vec![ResponseParameters { size: 1 << 20, ..Default::default() }; 40];
+        let request = StreamingOutputCallRequest { response_parameters: sizes, ..Default::default() };
+        let client = TestServiceClient::new(channel(server.address));
+        let mut responses = client.clone().streaming_output_call(request).await.unwrap().into_inner();
+        let mut count = 0;
+        while within(responses.message()).await.unwrap().is_some() {
+            count += 1;
+        }
+        assert_eq!(count, 40);
+        // Nor do messages that are complete.
+        let payload = Some(Payload { body: vec![0; 1 << 20].into(), ..Payload::default() });
+        let requests = vec![StreamingInputCallRequest { payload, ..Default::default() }; 40];
+        let received = client.clone().streaming_input_call(tokio_stream::iter(requests)).await.unwrap();
+        assert_eq!(received.into_inner().aggregated_payload_size, 40 << 20);
     });
 }
 
