@@ -20,7 +20,7 @@ use tonic::Status;
 use crate::status::too_much_buffered;
 
 /// How long a call that is due may take to tell its peer.
-pub(crate) const GRACE: Duration = Duration::from_secs(5);
+const GRACE: Duration = Duration::from_secs(5);
 
 /// The bytes that each call may hold beside the budgets, so that a budget that
 /// others have used up ends no small call.
@@ -37,18 +37,20 @@ impl Bounds {
     pub(crate) fn within(budget: Arc<Budget>) -> Self {
         Self { end: End::default(), held: Held { budget, amount: Mutex::default() } }
     }
+}
 
-    /// Drives a call. Completes with nothing when the call was due and did not end
-    /// within [`GRACE`].
-    pub(crate) async fn keep<T>(&self, call: Pin<&mut impl Future<Output = T>>) -> Option<T> {
-        let mut call = call;
-        tokio::select! {
-            biased;
-            done = &mut call => return Some(done),
-            () = poll_fn(|cx| self.end.poll_due(cx)) => {}
-        }
-        timeout(GRACE, call).await.ok()
+/// Drives a call. Completes with nothing when the call was due and did not end
+/// within [`GRACE`].
+pub(crate) async fn keep<T>(
+    mut call: Pin<&mut impl Future<Output = T>>,
+    due: impl FnMut(&mut Context<'_>) -> Poll<()>,
+) -> Option<T> {
+    tokio::select! {
+        biased;
+        done = &mut call => return Some(done),
+        () = poll_fn(due) => {}
     }
+    timeout(GRACE, call).await.ok()
 }
 
 /// When a call is due, and why.
@@ -137,7 +139,8 @@ impl Budget {
     }
 
     fn give_back(&self, bytes: usize) {
-        *lock(&self.used) -= bytes;
+        let mut used = lock(&self.used);
+        *used = used.saturating_sub(bytes);
         if let Some(whole) = &self.whole {
             whole.give_back(bytes);
         }
@@ -177,7 +180,7 @@ impl Held {
     pub(crate) fn give_back(&self, bytes: usize) {
         let mut amount = lock(&self.amount);
         let before = amount.bytes;
-        amount.bytes -= bytes;
+        amount.bytes = before.saturating_sub(bytes);
         let less = before.saturating_sub(OWN) - amount.bytes.saturating_sub(OWN);
         if less > 0 {
             self.budget.give_back(less);

@@ -4,7 +4,6 @@
 use std::{
     convert::Infallible,
     error::Error,
-    future::poll_fn,
     io,
     pin::{Pin, pin},
     sync::{Arc, Mutex, Weak},
@@ -30,7 +29,7 @@ use tower::ServiceExt as _;
 
 use crate::{
     accept::{Admitted, Guard, Guarded, admit},
-    bounds::{Bounds, Budget, GRACE, lock},
+    bounds::{Bounds, Budget, keep, lock},
     connection::Connection,
     delivery::Delivery,
     layers::{HEAD_READ, HttpService},
@@ -95,19 +94,17 @@ impl<S: HttpService> Served<S> {
         let age = limits.connection_age.mul_f64(0.9 + 0.2 * fastrand::f64());
         let ended = tokio::select! {
             biased;
-            ended = &mut connection => ended,
+            ended = current.keep(connection.as_mut()) => ended,
             () = last.cancelled() => {
                 connection.as_mut().graceful_shutdown();
-                connection.await
+                current.keep(connection).await
             }
             () = sleep(age) => {
                 connection.as_mut().graceful_shutdown();
-                timeout(farewell, connection).await.unwrap_or(Ok(()))
+                timeout(farewell, current.keep(connection)).await.ok().flatten()
             }
-            // Of HTTP/1.1, where the connection drives the call.
-            () = poll_fn(|cx| current.poll_due(cx)) => timeout(GRACE, connection).await.unwrap_or(Ok(())),
         };
-        if let Err(error) = ended {
+        if let Some(Err(error)) = ended {
             say_why(&*error, &info, &guard.metrics);
         }
     }
@@ -176,9 +173,14 @@ impl Current {
         *lock(&self.0) = Arc::downgrade(bounds);
     }
 
-    fn poll_due(&self, cx: &mut Context<'_>) -> Poll<()> {
-        let bounds = lock(&self.0).upgrade();
-        bounds.map_or(Poll::Pending, |bounds| bounds.end.poll_due(cx))
+    /// Drives a connection, and with it a call of HTTP/1.1. Completes with nothing
+    /// when that was due and did not end within its grace.
+    async fn keep<T>(&self, connection: Pin<&mut impl Future<Output = T>>) -> Option<T> {
+        let due = |cx: &mut Context<'_>| {
+            let bounds = lock(&self.0).upgrade();
+            bounds.map_or(Poll::Pending, |bounds| bounds.end.poll_due(cx))
+        };
+        keep(connection, due).await
     }
 }
 
@@ -186,7 +188,7 @@ impl<F: Future<Output = ()> + Send + 'static> hyper::rt::Executor<F> for Current
     fn execute(&self, call: F) {
         let bounds = std::mem::take(&mut *lock(&self.0)).upgrade().unwrap_or_default();
         tokio::spawn(async move {
-            if bounds.keep(pin!(call)).await.is_none() {
+            if keep(pin!(call), |cx| bounds.end.poll_due(cx)).await.is_none() {
                 tracing::info!("a call that is due is cut: its peer does not read");
             }
         });

@@ -55,7 +55,7 @@ impl Default for Settings {
             tokens: None,
             open_reflection: false,
             allow_faults: false,
-            open_files: 0,
+            open_files: 512,
             metrics: None,
             grpc_web_origins: Vec::new(),
             grpc_web_hosts: Vec::new(),

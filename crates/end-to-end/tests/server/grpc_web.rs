@@ -7,10 +7,10 @@ use grpc_wire::Mode;
 use prost::Message;
 use shared_proto::fourmodes::v1::{
     EndStatus, Ending, MultiplyRequest, MultiplyResponse, Script, ServerStreamingRequest,
-    ServerStreamingResponse, Step, UnaryRequest, UnaryResponse, ending::Kind,
+    ServerStreamingResponse, Step, UnaryRequest, UnaryResponse, WatchQuotesRequest, ending::Kind,
 };
 use stack::{Limits, Settings};
-use test_support::{Server, assert_answers, open_calls, run, until, within};
+use test_support::{LONG_GRACE, Server, assert_answers, open_calls, run, until, within};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
@@ -272,5 +272,25 @@ fn who_does_not_read_is_hung_up_on() {
         peer.write_all(&[head.as_bytes(), &body].concat()).await.unwrap();
         until(async || open_calls(Mode::ServerStreaming, server.address).await == 1).await;
         until(async || open_calls(Mode::ServerStreaming, server.address).await == 0).await;
+    });
+}
+
+/// Where the connection drives the call.
+#[test]
+fn a_stream_over_http_1_1_ends_with_the_server() {
+    run(async {
+        let server = Server::with_grace(LONG_GRACE).await;
+        let hourly = Some(prost_types::Duration { seconds: 3600, nanos: 0 });
+        let request =
+            WatchQuotesRequest { interval: hourly, ..WatchQuotesRequest::default() }.encode_to_vec();
+        let body = [&[0][..], &(request.len() as u32).to_be_bytes(), &request].concat();
+        let path = "/fourmodes.v1.ServerStreamingService/WatchQuotes";
+        let address = server.address;
+        let answer = tokio::spawn(async move { Answer::to_call(address, path, BINARY, "", &body).await });
+        until(async || open_calls(Mode::ServerStreaming, server.address).await == 1).await;
+        server.begin_shutdown();
+        let last = within(answer).await.unwrap().chunks.concat();
+        assert!(String::from_utf8_lossy(&last).contains("grpc-status:14"), "{last:?}");
+        server.ended().await;
     });
 }
