@@ -115,6 +115,19 @@ fn health_is_for_everyone_and_reflection_when_the_server_says_so() {
 }
 
 #[test]
+fn a_long_path_is_cut_in_the_log() {
+    run(async {
+        let server = binary(&["all"]).serve();
+        let path = format!("/{}", "e".repeat(8_000));
+        let refused = RawCall::status(server.address, &path, &[], Some(&MultiplyRequest::default())).await;
+        assert_eq!(refused.code(), Code::Unimplemented);
+        until(async || server.logged(&["eeee"])).await;
+        let log = server.log();
+        assert!(log.lines().all(|line| line.len() < 1_000), "{log}");
+    });
+}
+
+#[test]
 fn the_log_has_the_caller_and_never_the_token() {
     run(async {
         let mut file = NamedTempFile::new().unwrap();

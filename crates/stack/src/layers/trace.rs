@@ -25,6 +25,8 @@ use super::{
 };
 use crate::{connection::Connection, methods::Methods, metrics::Metrics};
 
+/// How much of a path the log has, in bytes.
+const LONGEST_PATH: usize = 256;
 static TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
 pub(super) struct Trace {
@@ -83,6 +85,8 @@ impl Trace {
 }
 
 fn span(path: &str, peer: Option<SocketAddr>) -> Span {
+    // A client that repeats a long one pays for it once, by HPACK.
+    let path = &path[..path.floor_char_boundary(LONGEST_PATH)];
     let peer = peer.map(tracing::field::display);
     tracing::info_span!("call", method = path, peer, trace_id = Empty, caller = Empty)
 }
