@@ -1,6 +1,7 @@
 //! What the server offers: the services of its modes, and those that every server
 //! has.
 
+mod aside;
 mod interop;
 mod measure;
 mod not_served;
@@ -38,7 +39,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::server::NamedService;
 use uuid::Uuid;
 
-use self::{not_served::NotServed, tutorial::Tutorial};
+use self::{aside::Thread, not_served::NotServed, tutorial::Tutorial};
 use crate::{
     config::Config,
     modes::{
@@ -114,9 +115,10 @@ pub(crate) async fn add(
     let limits = config.stack.limits;
     // The tests of interoperability have larger messages than any command.
     stack.rule("/grpc.testing.", Rule { max_message: Some(limits.message), ..Rule::default() });
-    stack.add_tool(interop::service(instance_id.clone(), limits.message));
+    let thread = Thread::start().context("cannot start a thread")?;
+    stack.add_tool(thread.makes(interop::service(instance_id.clone(), limits.message)));
     stack.add_tool(measure::service());
-    stack.add_tool(probe::service(instance_id, limits));
+    stack.add_tool(probe::service(instance_id, limits, &thread));
     Ok(())
 }
 

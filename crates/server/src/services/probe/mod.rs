@@ -30,10 +30,15 @@ use self::{
     script::{Ending, Script},
     watch::{Watch, Watched},
 };
+use super::aside::{Aside, Thread};
 use crate::refused::{bad_request, no_observation};
 
 /// The service, to be added to the routes.
-pub(crate) fn service(instance_id: Arc<str>, limits: Limits) -> Watch<ProbeServiceServer<Probes>> {
+pub(super) fn service(
+    instance_id: Arc<str>,
+    limits: Limits,
+    thread: &Thread,
+) -> Watch<Aside<ProbeServiceServer<Probes>>> {
     let inner = ProbeServiceServer::new(Probes::default())
         .accept_compressed(CompressionEncoding::Gzip)
         .accept_compressed(CompressionEncoding::Zstd)
@@ -42,7 +47,7 @@ pub(crate) fn service(instance_id: Arc<str>, limits: Limits) -> Watch<ProbeServi
         // Bounds what comes out of a compressed message, which the layer that
         // limits messages sees only as it goes in.
         .max_decoding_message_size(limits.message as usize);
-    Watch { inner, instance_id, limits }
+    Watch { inner: thread.makes(inner), instance_id, limits }
 }
 
 #[derive(Debug, Default)]
