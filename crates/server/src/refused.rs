@@ -13,7 +13,7 @@ use domain::{
     resources::BadResource,
     rooms::RoomError,
     store::StoreError,
-    system::Unreadable,
+    system::LoadError,
     tasks::{Fault, TaskError},
     uploads::UploadError,
 };
@@ -68,8 +68,8 @@ impl From<MarketError> for Refused {
     }
 }
 
-impl From<Unreadable> for Refused {
-    fn from(error: Unreadable) -> Self {
+impl From<LoadError> for Refused {
+    fn from(error: LoadError) -> Self {
         Self(with_reason(Code::Internal, error.to_string(), Reason::LoadUnreadable, []))
     }
 }

@@ -78,7 +78,8 @@ pub(crate) async fn add(
     let server_streaming = ServerStreaming {
         market: Arc::new(market),
         tasks,
-        logs: config.log_root.as_deref().map(open_logs).transpose()?,
+        logs: config.log_root.as_deref().map(|root| open_logs(root, files)).transpose()?,
+        load: Arc::default(),
         heartbeat: config.heartbeat,
     };
     let collector = Collector::new(state.store.clone());

@@ -3,10 +3,9 @@
 //! Copy: a stream that is pulled. Nothing is produced before the transport asks
 //! for it, so a slow client slows the source down instead of filling a queue, and
 //! a client that goes away drops the stream and all it holds. What blocks runs
-//! beside the threads that serve calls (`blocking`).
-//! Leave: the bounds on intervals, unless a client chooses yours as well, and
-//! `watch_system` with a sampler for each call: one for all is enough when many
-//! look at the same thing.
+//! beside the threads that serve calls (`blocking`). What many look at is read
+//! once for all of them (`watch_system`).
+//! Leave: the bounds on intervals, unless a client chooses yours as well.
 
 pub(crate) mod download;
 mod feed;
@@ -18,7 +17,13 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use domain::{logs::Logs, market::Market, platform, quotes, system, tasks::Tasks};
+use domain::{
+    logs::Logs,
+    market::Market,
+    platform, quotes,
+    system::{self, Load},
+    tasks::Tasks,
+};
 use shared_proto::fourmodes::v1::{self, server_streaming_service_server::ServerStreamingService};
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_stream::{Stream, StreamExt as _, wrappers::IntervalStream};
@@ -34,6 +39,7 @@ pub(crate) struct ServerStreaming {
     pub(crate) tasks: Tasks,
     /// `None` when no directory was named whose files may be followed.
     pub(crate) logs: Option<Arc<Logs>>,
+    pub(crate) load: Arc<Load>,
     /// How long a stream that monitors something may be silent.
     pub(crate) heartbeat: Duration,
 }
@@ -65,18 +71,13 @@ impl ServerStreamingService for ServerStreaming {
     ) -> Result<Response<Self::WatchSystemStream>, Status> {
         let v1::WatchSystemRequest { interval, count } = request.into_inner();
         let pause = checked_interval(interval, Duration::from_secs(1), system::SHORTEST_INTERVAL)?;
+        let watched = self.load.clone();
         let samples = async_stream::try_stream! {
-            let mut monitor = blocking(system::Monitor::start).await??;
+            let watcher = watched.watch().await?;
             // The first tick is at once; a sample needs a pause to count from.
             let mut ticks = ticks(pause).skip(1).take(or_endless(count));
             while ticks.next().await.is_some() {
-                let sample;
-                (monitor, sample) = blocking(move || {
-                    let sample = monitor.sample();
-                    (monitor, sample)
-                })
-                .await?;
-                yield load(sample);
+                yield load(watcher.sample().await?);
             }
         };
         Ok(Response::new(responses(samples)))
