@@ -12,7 +12,7 @@ use std::{
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
-use tokio::{sync::Mutex, time::Instant};
+use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore};
 
 use super::{
     names::{self, BadName},
@@ -21,9 +21,12 @@ use super::{
 };
 use crate::platform;
 
-/// How many devices one call can have: what bounds its memory, at about 6 KiB
-/// each.
+/// How many devices one call can have.
 pub(crate) const CALL_DEVICES: usize = 10_000;
+/// How many devices all calls together can have, at about 300 bytes each.
+const OPEN_DEVICES: usize = 200_000;
+/// How many of them can have totals that are not in the store, at about 6 KiB each.
+const PENDING: usize = if cfg!(test) { 64 } else { 8192 };
 /// How many devices there can be, at about 2 KiB on the disk.
 const DEVICES: u64 = 100_000;
 /// How many marks there can be, at about 150 bytes.
@@ -32,7 +35,6 @@ const MARKS: u64 = 1_000_000;
 const LISTED_REFUSALS: usize = 100;
 /// After this long without a batch a producer is forgotten.
 const REMEMBERED: Duration = Duration::from_secs(7 * 24 * 3600);
-const SWEEP_EVERY: Duration = Duration::from_secs(3600);
 /// How many marks a sweep looks at, and removes, at a time.
 const SWEEP_AT_ONCE: usize = 1000;
 
@@ -54,6 +56,8 @@ pub enum CollectError {
     Gap { device: String, got: u64, expected: u64 },
     #[error("another call has delivered batches of producer {producer:?} meanwhile; deliver again")]
     Fenced { producer: String },
+    #[error("the calls that are open have {OPEN_DEVICES} devices already; come back later")]
+    TooManyOpen,
     #[error("the server has readings of {DEVICES} devices already and takes no others")]
     TooManyDevices,
     #[error(
@@ -68,10 +72,14 @@ pub enum CollectError {
 #[derive(Debug)]
 pub struct Collector {
     store: Arc<dyn Store>,
-    /// Has when marks were last swept. Whoever changes totals takes turns: that
-    /// spares calls of this process the conflict, and a large one cannot starve
-    /// among small ones. What makes it right is the compare-and-set.
-    turn: Mutex<Option<Instant>>,
+    /// Whoever changes totals takes turns: that spares calls of this process the
+    /// conflict, and a large one cannot starve among small ones. What makes it
+    /// right is the compare-and-set.
+    turn: Mutex<()>,
+    /// Places for the devices of all calls.
+    open: Arc<Semaphore>,
+    /// Places for totals that are not in the store.
+    pending: Arc<Semaphore>,
 }
 
 /// How many keys there are.
@@ -121,7 +129,15 @@ struct Device {
     /// With the batches that are not in the store yet.
     accepted_through: u64,
     /// Of these batches.
-    added: Option<Totals>,
+    added: Option<Pending>,
+    _place: OwnedSemaphorePermit,
+}
+
+/// Totals that are not in the store yet.
+#[derive(Debug)]
+struct Pending {
+    totals: Totals,
+    _place: OwnedSemaphorePermit,
 }
 
 /// Of one device, for the store.
@@ -130,7 +146,7 @@ struct Change {
     device: String,
     from: Option<Mark>,
     to: Mark,
-    added: Option<Totals>,
+    added: Option<Pending>,
 }
 
 /// What the server has of a device.
@@ -147,7 +163,8 @@ pub struct Collected {
 impl Collector {
     /// A collector whose marks and totals are in `store`.
     pub fn new(store: Arc<dyn Store>) -> Self {
-        Self { store, turn: Mutex::default() }
+        let [open, pending] = [OPEN_DEVICES, PENDING].map(|places| Arc::new(Semaphore::new(places)));
+        Self { store, turn: Mutex::default(), open, pending }
     }
 
     /// Begins a call, which has no batches yet.
@@ -162,11 +179,7 @@ impl Collector {
 
     /// Makes all changes, or none.
     async fn change(&self, producer: &str, changes: &[Change]) -> Result<(), CollectError> {
-        let mut swept = self.turn.lock().await;
-        if swept.is_none_or(|swept| swept.elapsed() >= SWEEP_EVERY) {
-            *swept = Some(Instant::now());
-            self.sweep(platform::now()).await?;
-        }
+        let _turn = self.turn.lock().await;
         loop {
             let writes = self.writes(producer, changes).await?;
             match self.store.commit(writes).await {
@@ -194,7 +207,7 @@ impl Collector {
                 value: store::encode(to),
                 expect: from.map_or(Expect::Nothing, |mark| Expect::Value(store::encode(&mark))),
             });
-            let Some(added) = added else { continue };
+            let Some(Pending { totals: added, .. }) = added else { continue };
             let key = totals_key(device);
             let (totals, expect) = self.get::<Totals>(&key).await?;
             has.devices += u64::from(totals.is_none());
@@ -215,7 +228,17 @@ impl Collector {
     }
 
     /// Forgets the producers that were heard of too long ago.
-    async fn sweep(&self, now: SystemTime) -> Result<(), StoreError> {
+    pub async fn sweep(&self) -> Result<(), StoreError> {
+        self.sweep_at(platform::now()).await
+    }
+
+    /// How many devices there are.
+    pub async fn devices(&self) -> Result<u64, StoreError> {
+        let (counts, _) = self.get::<KeyCounts>(KEY_COUNTS_KEY).await?;
+        Ok(counts.unwrap_or_default().devices)
+    }
+
+    async fn sweep_at(&self, now: SystemTime) -> Result<(), StoreError> {
         let mut after = String::new();
         loop {
             let marks = self.store.list(MARK_KEYS, &after, SWEEP_AT_ONCE).await?;
@@ -285,6 +308,7 @@ impl Collection {
             readings.for_each(|(line, _)| self.tally.refuse(line, refusal.clone()));
             return Ok(());
         }
+        let mut place = self.place(device).await?;
         let Some(known) = self.devices.get_mut(device) else { return Ok(()) };
         let expected = known.accepted_through + 1;
         if sequence > expected {
@@ -297,15 +321,32 @@ impl Collection {
                 Ok(_) if sequence < expected => self.tally.repeated_count += 1,
                 Ok(reading) => {
                     self.tally.count += 1;
-                    match &mut known.added {
-                        Some(added) => added.add(reading),
-                        none => *none = Some(Totals::of(reading)),
+                    match (&mut known.added, place.take()) {
+                        (Some(added), _) => added.totals.add(reading),
+                        (none, Some(_place)) => *none = Some(Pending { totals: Totals::of(reading), _place }),
+                        // A device without totals has got a place.
+                        (None, None) => {}
                     }
                 }
             }
         }
         known.accepted_through = known.accepted_through.max(sequence);
         Ok(())
+    }
+
+    /// A place for the totals of a device, unless they have one.
+    async fn place(&mut self, device: &str) -> Result<Option<OwnedSemaphorePermit>, CollectError> {
+        if self.devices.get(device).is_some_and(|device| device.added.is_some()) {
+            return Ok(None);
+        }
+        let places = self.collector.pending.clone();
+        if let Ok(place) = places.clone().try_acquire_owned() {
+            return Ok(Some(place));
+        }
+        // A call that waits has none, and the others give theirs back at their next
+        // checkpoint.
+        self.checkpoint().await?;
+        Ok(places.acquire_owned().await.ok())
     }
 
     fn is_from(&mut self, producer: &str) -> Result<(), CollectError> {
@@ -324,9 +365,11 @@ impl Collection {
         if self.devices.len() == CALL_DEVICES {
             return Ok(Err(Refusal::TooManyDevices(CALL_DEVICES)));
         }
+        let place = self.collector.open.clone().try_acquire_owned();
+        let _place = place.map_err(|_| CollectError::TooManyOpen)?;
         let (mark, _) = self.collector.get::<Mark>(&mark_key(&self.producer, device)).await?;
         let accepted_through = mark.map_or(0, |mark| mark.accepted_through);
-        self.devices.insert(device.to_owned(), Device { mark, accepted_through, added: None });
+        self.devices.insert(device.to_owned(), Device { mark, accepted_through, added: None, _place });
         Ok(Ok(()))
     }
 
@@ -379,7 +422,8 @@ impl Device {
     fn change(&mut self, name: &str, time: SystemTime) -> Change {
         let to = Mark { accepted_through: self.accepted_through, time };
         let from = self.mark.replace(to);
-        let added = self.added.take().map(Totals::flushed);
+        let added = self.added.take();
+        let added = added.map(|added| Pending { totals: added.totals.flushed(), ..added });
         Change { device: name.to_owned(), from, to, added }
     }
 }
@@ -492,6 +536,37 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn calls_with_many_devices_wait_for_each_other_and_lose_nothing() {
+        let (store, collector) = collector();
+        let call = async |producer: &str| {
+            let mut call = collector.begin();
+            for n in 0..3 * PENDING {
+                call.record(producer, &n.to_string(), 1, readings(&[1.0])).await.unwrap();
+                assert!(call.devices.values().filter(|device| device.added.is_some()).count() <= PENDING);
+            }
+            call.finish().await.unwrap();
+        };
+        tokio::join!(call("a"), call("b"));
+        for n in 0..3 * PENDING {
+            assert_eq!(total(&store, &n.to_string()).await.unwrap().count, 2);
+        }
+        assert_eq!(collector.pending.available_permits(), PENDING);
+        assert_eq!(collector.open.available_permits(), OPEN_DEVICES);
+    }
+
+    #[tokio::test]
+    async fn devices_of_all_open_calls_are_bounded() {
+        let (_, collector) = collector();
+        collector.open.forget_permits(OPEN_DEVICES - 1);
+        let mut one = collector.begin();
+        one.record("a", "device", 1, readings(&[1.0])).await.unwrap();
+        let refused = collector.begin().record("b", "device", 1, readings(&[1.0])).await;
+        assert_eq!(refused, Err(CollectError::TooManyOpen));
+        drop(one);
+        collector.begin().record("b", "device", 1, readings(&[1.0])).await.unwrap();
+    }
+
+    #[tokio::test]
     async fn devices_and_marks_of_the_server_are_bounded() {
         for (has, expected) in [
             (KeyCounts { devices: DEVICES, marks: 0 }, CollectError::TooManyDevices),
@@ -539,9 +614,9 @@ mod tests {
         }
         let all = SWEEP_AT_ONCE as u64 + 7;
         let now = SystemTime::now();
-        collector.sweep(now + REMEMBERED - Duration::from_secs(60)).await.unwrap();
+        collector.sweep_at(now + REMEMBERED - Duration::from_secs(60)).await.unwrap();
         assert_eq!(counts(&store).await, KeyCounts { devices: 1, marks: all });
-        collector.sweep(now + REMEMBERED + Duration::from_secs(60)).await.unwrap();
+        collector.sweep_at(now + REMEMBERED + Duration::from_secs(60)).await.unwrap();
         assert_eq!(counts(&store).await, KeyCounts { devices: 1, marks: 0 });
         assert_eq!(store.list(MARK_KEYS, "", 1).await.unwrap(), []);
         assert_eq!(total(&store, "d").await.unwrap().count, all);

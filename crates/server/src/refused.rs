@@ -145,6 +145,10 @@ impl From<CollectError> for Refused {
                 details.set_retry_info(Some(Duration::from_millis(100)));
                 Status::with_error_details(Code::Aborted, message, details)
             }
+            CollectError::TooManyOpen => {
+                let details = ErrorDetails::with_retry_info(Some(Duration::from_secs(1)));
+                Status::with_error_details(Code::ResourceExhausted, message, details)
+            }
             CollectError::TooManyDevices => {
                 with_reason(Code::ResourceExhausted, message, Reason::TooManyDevices, [])
             }
