@@ -25,6 +25,8 @@ use crate::{
 /// How many chunks of one attempt may wait for the disk; how many bytes of all
 /// of them is limited as well.
 const QUEUED_CHUNKS: usize = 16;
+/// How much of a chunk is queued at a time, in bytes.
+const PIECE: usize = 1 << 20;
 
 /// After this long what was written becomes durable, however little it is.
 const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(1);
@@ -74,7 +76,7 @@ impl Attempt {
     }
 
     /// Takes the next chunk. Waits while too much is queued.
-    pub async fn write(&mut self, offset: u64, chunk: Bytes) -> Result<(), UploadError> {
+    pub async fn write(&mut self, offset: u64, mut chunk: Bytes) -> Result<(), UploadError> {
         let (expected, length) = (self.next, chunk.len() as u64);
         if offset != expected {
             return Err(UploadError::WrongOffset { offset, expected });
@@ -83,8 +85,10 @@ impl Attempt {
         if length > declared - expected {
             return Err(UploadError::TooLong(declared));
         }
-        if chunk.is_empty() {
-            return Ok(());
+        self.next += length;
+        // In pieces, so that a long chunk waits for no more than a short one.
+        while !chunk.is_empty() {
+            self.queue(chunk.split_to(chunk.len().min(PIECE))).await?;
         }
         self.next += length;
         self.queue(chunk).await
