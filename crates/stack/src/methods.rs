@@ -16,6 +16,9 @@ use crate::{
 pub struct Rule {
     /// Who may make them.
     pub access: Access,
+    /// The mode that a caller's token has to be for, where it is not that of the
+    /// method: a query that belongs to an upload is for those that may upload.
+    pub mode: Option<Mode>,
     /// The longest message of a client, in bytes. By default it is that of the
     /// method's mode: see [`Limits`](crate::Limits).
     pub max_message: Option<u32>,
@@ -27,7 +30,7 @@ pub struct Rule {
 /// Who may make a call, on a server that has a file of tokens.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Access {
-    /// A caller whose token is for the method's mode.
+    /// A caller whose token is for the mode of the rule, or of the method.
     #[default]
     Mode,
     /// A caller with any token.

@@ -92,7 +92,8 @@ impl Stack {
         let mut rules = Rules::default();
         // Who watches the health hears nothing as long as all is well.
         let max_message = Some(HEALTH_REQUEST);
-        rules.add("/grpc.health.", Rule { access: Access::Everyone, quiet: true, max_message });
+        let health = Rule { access: Access::Everyone, quiet: true, max_message, ..Rule::default() };
+        rules.add("/grpc.health.", health);
         let access = if settings.open_reflection { Access::Everyone } else { Access::Token };
         rules.add("/grpc.reflection.", Rule { access, quiet: true, ..Rule::default() });
         let (mut registry, metrics) = (Registry::default(), Metrics::default());

@@ -114,6 +114,15 @@ pub(crate) async fn add(
     }
     let instance_id: Arc<str> = Uuid::new_v4().to_string().into();
     let limits = config.stack.limits;
+    // Unary calls that belong to another mode: a caller may remove what it may make.
+    for (path, mode) in [
+        ("/google.bytestream.ByteStream/QueryWriteStatus", Mode::ClientStreaming),
+        ("/fourmodes.v1.UnaryService/DeleteFile", Mode::ClientStreaming),
+        ("/fourmodes.v1.UnaryService/DeleteDocument", Mode::BidiStreaming),
+        ("/fourmodes.v1.UnaryService/DeleteRoom", Mode::BidiStreaming),
+    ] {
+        stack.rule(path, Rule { mode: Some(mode), ..Rule::default() });
+    }
     // The tests of interoperability have larger messages than any command.
     stack.rule("/grpc.testing.", Rule { max_message: Some(limits.message), ..Rule::default() });
     let thread = Thread::start().context("cannot start a thread")?;

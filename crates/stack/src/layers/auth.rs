@@ -48,8 +48,8 @@ where
 }
 
 fn allow(callers: &watch::Receiver<Callers>, call: &Call, headers: &HeaderMap) -> Result<(), Status> {
-    let access = call.method.rule.access;
-    if access == Access::Everyone {
+    let rule = call.method.rule;
+    if rule.access == Access::Everyone {
         return Ok(());
     }
     let token = bearer(headers).ok_or_else(token_missing)?;
@@ -57,8 +57,8 @@ fn allow(callers: &watch::Receiver<Callers>, call: &Call, headers: &HeaderMap) -
     let (name, modes) = callers.find(token).ok_or_else(token_unknown)?;
     Span::current().record("caller", name);
     // Methods that nobody knows are for every caller.
-    match call.mode() {
-        Some(mode) if access == Access::Mode && !modes.contains(&mode) => {
+    match rule.mode.or(call.mode()) {
+        Some(mode) if rule.access == Access::Mode && !modes.contains(&mode) => {
             Err(mode_not_allowed(name, mode, modes))
         }
         _ => Ok(()),
