@@ -7,8 +7,9 @@
 //! below the directory and nowhere else.
 
 use std::{
+    fs,
     io::{self, Read as _, Seek as _, SeekFrom},
-    path::Path,
+    path::{Component, Path, PathBuf},
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -16,7 +17,7 @@ use std::{
 use bytes::Bytes;
 use cap_std::{
     ambient_authority,
-    fs::{Dir, File, Metadata, OpenOptions},
+    fs::{Dir, DirEntry, File, Metadata, OpenOptions},
 };
 
 /// How long to wait before looking again for what was not there.
@@ -31,11 +32,15 @@ const OVERLAP: usize = 64;
 const LONGEST_PATH: usize = 1_024;
 /// How many files of a directory are looked at for one that was renamed.
 const MOST_SIBLINGS: usize = 1_024;
+/// What tools that rotate logs put behind the names of those that they compress.
+const COMPRESSED: [&str; 4] = [".gz", ".zst", ".xz", ".bz2"];
 
 /// The directory whose files may be followed. No path and no link leads out.
 #[derive(Debug)]
 pub struct Logs {
     root: Dir,
+    /// The path of the root, without a link in it.
+    at: PathBuf,
 }
 
 /// Where to begin.
@@ -79,7 +84,8 @@ pub enum Event {
     Chunk(Bytes),
     /// What follows is from the start of another file.
     Rotated {
-        /// The end of the file before could not be read any more.
+        /// The end of the file before could not be read any more, or a file
+        /// between the two cannot be.
         rest_missing: bool,
     },
     /// What follows is from the start of the same file.
@@ -138,7 +144,8 @@ struct Opened {
 impl Logs {
     /// Opens the directory in which the logs are.
     pub fn open(root: &Path) -> io::Result<Self> {
-        Ok(Self { root: Dir::open_ambient_dir(root, ambient_authority())? })
+        let at = fs::canonicalize(root)?;
+        Ok(Self { root: Dir::open_ambient_dir(&at, ambient_authority())?, at })
     }
 
     /// A follower, and the first event if there is one yet.
@@ -151,39 +158,36 @@ impl Logs {
                 return Err(LogError::BadPath { reason });
             }
         }
-        match start {
-            Start::Beginning => self.begin(path, |_| Ok(0)),
-            Start::End => self.begin(path, Ok),
+        let (place, event) = match start {
+            Start::Beginning => self.begin(path, |_| Ok(0))?,
+            Start::End => self.begin(path, Ok)?,
             Start::Offset(offset) => self.begin(path, |size| match offset <= size {
                 true => Ok(offset),
                 false => Err(LogError::BeyondTheEnd { offset, size }),
-            }),
-            Start::Position(position) => Ok(match self.resume(path, &position)? {
-                Some((follower, event)) => (follower, Some(event)),
-                None => (Follower::of(self, path, Place::Gone(position)), None),
-            }),
-        }
+            })?,
+            Start::Position(position) => match self.resume(path, &position)? {
+                Some((reading, event)) => (Place::In(reading), Some(event)),
+                None => (Place::Gone(position), None),
+            },
+        };
+        Ok((Follower { logs: self.clone(), path: path.to_owned(), place }, event))
     }
 
     fn begin(
-        self: &Arc<Self>,
+        &self,
         path: &str,
         offset: impl FnOnce(u64) -> Result<u64, LogError>,
-    ) -> Result<(Follower, Option<Event>), LogError> {
+    ) -> Result<(Place, Option<Event>), LogError> {
         let opened = self.open_file(path)?;
         let size = opened.size;
         let reading = Reading::at(opened, offset(size)?)?;
-        Ok((Follower::of(self, path, Place::In(reading)), Some(Event::Opened { size })))
+        Ok((Place::In(reading), Some(Event::Opened { size })))
     }
 
     /// Goes on in the file that the position is in: the one with the path, or a
     /// sibling, for logs are rotated by renaming. `None` when that is gone, and
     /// there is no other with the path.
-    fn resume(
-        self: &Arc<Self>,
-        path: &str,
-        position: &Position,
-    ) -> Result<Option<(Follower, Event)>, LogError> {
+    fn resume(&self, path: &str, position: &Position) -> Result<Option<(Reading, Event)>, LogError> {
         let current = match self.open_file(path) {
             Ok(opened) => Some(opened),
             Err(LogError::NotFound { .. }) => None,
@@ -206,16 +210,27 @@ impl Logs {
             (None, Some(other)) => (Reading::at(other, 0)?, Event::Rotated { rest_missing: true }),
             (None, None) => return Ok(None),
         };
-        Ok(Some((Follower::of(self, path, Place::In(reading)), event)))
+        Ok(Some((reading, event)))
     }
 
     fn open_file(&self, path: &str) -> Result<Opened, LogError> {
-        let refused = |error: io::Error| LogError::of_opening(path, error);
+        let opened = match self.open_at(Path::new(path)) {
+            Err(error) if leads_out(&error) => match self.resolved(path) {
+                Some(resolved) => self.open_at(&resolved),
+                None => Err(error),
+            },
+            opened => opened,
+        };
+        opened.map_err(|error| LogError::of_opening(path, error))?.ok_or_else(|| LogError::not_a_file(path))
+    }
+
+    /// `None` when it is no regular file.
+    fn open_at(&self, path: &Path) -> io::Result<Option<Opened>> {
         // Opening some things that are no files does something to them, and a
         // pipe waits for its other end. What is there may change before it is
         // opened, so it does not wait, and is looked at again.
-        if !self.root.metadata(path).map_err(refused)?.is_file() {
-            return Err(LogError::not_a_file(path));
+        if !self.root.metadata(path)?.is_file() {
+            return Ok(None);
         }
         let mut options = OpenOptions::new();
         options.read(true);
@@ -225,31 +240,81 @@ impl Logs {
             let flags = rustix::fs::OFlags::NONBLOCK | rustix::fs::OFlags::NOCTTY;
             options.custom_flags(flags.bits().cast_signed());
         }
-        let file = self.root.open_with(path, &options).map_err(refused)?;
-        let metadata = file.metadata().map_err(LogError::Unreadable)?;
-        match metadata.is_file() {
-            true => Ok(Opened { id: FileId::of(&metadata), size: metadata.len(), file }),
-            false => Err(LogError::not_a_file(path)),
-        }
+        let file = self.root.open_with(path, &options)?;
+        let metadata = file.metadata()?;
+        Ok(metadata.is_file().then(|| Opened { id: FileId::of(&metadata), size: metadata.len(), file }))
+    }
+
+    /// A path with its links followed, also those that are absolute, such as in
+    /// `/var/log/containers`. `None` when it leads out of the root, or nowhere.
+    ///
+    /// It is only a path: what opens it checks it again.
+    fn resolved(&self, path: &str) -> Option<PathBuf> {
+        // A peer learns nothing of what is outside: only a link may lead there.
+        let is_below = |part| matches!(part, Component::Normal(_) | Component::CurDir);
+        let is_below = Path::new(path).components().all(is_below);
+        let resolved = is_below.then(|| fs::canonicalize(self.at.join(path)).ok())??;
+        resolved.strip_prefix(&self.at).ok().map(Path::to_owned)
+    }
+
+    /// What is next to the file that a path leads to, and its directory.
+    fn siblings(&self, path: &Path) -> Option<(PathBuf, impl Iterator<Item = (DirEntry, Metadata)>)> {
+        let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+        let directory = directory.unwrap_or(Path::new(".")).to_owned();
+        let entries = self.root.read_dir(&directory).ok()?.take(MOST_SIBLINGS).filter_map(Result::ok);
+        let entries = entries.filter_map(|entry| {
+            let metadata = entry.metadata().ok()?;
+            Some((entry, metadata))
+        });
+        Some((directory, entries))
     }
 
     /// The file with an id in the directory of a path.
     fn sibling(&self, path: &str, id: &FileId) -> Option<Opened> {
-        let directory = Path::new(path).parent().filter(|parent| !parent.as_os_str().is_empty());
-        let directory = directory.unwrap_or(Path::new("."));
-        let entries = self.root.read_dir(directory).ok()?.take(MOST_SIBLINGS).filter_map(Result::ok);
-        let mut found = entries.filter(|entry| entry.metadata().is_ok_and(|file| FileId::of(&file) == *id));
-        let name = found.next()?.file_name();
+        let path = self.resolved(path).unwrap_or_else(|| path.into());
+        let (directory, mut siblings) = self.siblings(&path)?;
+        let (entry, _) = siblings.find(|(_, file)| FileId::of(file) == *id)?;
         // It may have got yet another name in between.
-        self.open_file(directory.join(name).to_str()?).ok().filter(|opened| opened.id == *id)
+        self.open_at(&directory.join(entry.file_name())).ok()?.filter(|opened| opened.id == *id)
+    }
+
+    /// Which file comes after one that was read to its end, when `current` has
+    /// its name by now: that one, unless there was another rotation in between.
+    /// And whether something in between cannot be read.
+    fn next(&self, path: &str, read: &Reading, current: Opened) -> (Opened, bool) {
+        let between = || {
+            let path = self.resolved(path)?;
+            let name = path.file_name()?.to_str()?;
+            let end = read.file.metadata().ok()?.modified().ok()?;
+            let (directory, siblings) = self.siblings(&path)?;
+            let between = siblings.filter_map(|(entry, file)| {
+                let id = FileId::of(&file);
+                let is_between = file.modified().ok()? > end && id != read.id && id != current.id;
+                let name = entry.file_name().into_string().ok().filter(|found| is_rotated(name, found))?;
+                is_between.then_some((file.modified().ok()?, name))
+            });
+            let (_, name) = between.min()?;
+            // What is compressed is in between, and not to be read from here.
+            let readable = !COMPRESSED.iter().any(|suffix| name.ends_with(suffix));
+            Some(readable.then(|| self.open_at(&directory.join(name)).ok().flatten()).flatten())
+        };
+        match between() {
+            None => (current, false),
+            Some(None) => (current, true),
+            Some(Some(between)) => (between, false),
+        }
     }
 }
 
-impl Follower {
-    fn of(logs: &Arc<Logs>, path: &str, place: Place) -> Self {
-        Self { logs: logs.clone(), path: path.to_owned(), place }
-    }
+/// Whether a file has the name of a log with a number or a time behind it.
+fn is_rotated(log: &str, name: &str) -> bool {
+    let Some(rest) = name.strip_prefix(log) else { return false };
+    let rest = COMPRESSED.iter().find_map(|suffix| rest.strip_suffix(suffix)).unwrap_or(rest);
+    rest.contains(|c: char| c.is_ascii_digit())
+        && rest.chars().all(|c| c.is_ascii_digit() || ".-_:TZ".contains(c))
+}
 
+impl Follower {
     /// Where the next byte comes from.
     pub fn position(&self) -> Position {
         match &self.place {
@@ -263,10 +328,10 @@ impl Follower {
         let reading = match &mut self.place {
             Place::In(reading) => reading,
             Place::Gone(position) => {
-                let Some((follower, event)) = self.logs.resume(&self.path, position)? else {
+                let Some((reading, event)) = self.logs.resume(&self.path, position)? else {
                     return Ok(None);
                 };
-                *self = follower;
+                self.place = Place::In(reading);
                 return Ok(Some(event));
             }
         };
@@ -277,8 +342,9 @@ impl Follower {
             // It was there before this reading came to the end: what was written
             // before the rotation has been read.
             if let Some(successor) = reading.successor.take() {
-                *reading = Reading::at(successor, 0)?;
-                return Ok(Some(Event::Rotated { rest_missing: false }));
+                let (next, rest_missing) = self.logs.next(&self.path, reading, successor);
+                *reading = Reading::at(next, 0)?;
+                return Ok(Some(Event::Rotated { rest_missing }));
             }
             // A name that is gone, or has become something else, is waited for.
             reading.successor = self.logs.open_file(&self.path).ok().filter(|opened| opened.id != reading.id);
@@ -346,6 +412,12 @@ impl FileId {
     }
 }
 
+/// What the operating system refuses has a number; what leads out of the
+/// directory is refused without one.
+fn leads_out(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::PermissionDenied && error.raw_os_error().is_none()
+}
+
 impl LogError {
     fn not_a_file(path: &str) -> Self {
         Self::BadPath { reason: format!("{path:?} is not a regular file") }
@@ -354,9 +426,7 @@ impl LogError {
     fn of_opening(path: &str, error: io::Error) -> Self {
         match error.kind() {
             io::ErrorKind::NotFound => Self::NotFound { file: path.to_owned() },
-            // What the operating system refuses has a number; what leads out of
-            // the directory is refused without one.
-            io::ErrorKind::PermissionDenied if error.raw_os_error().is_none() => {
+            _ if leads_out(&error) => {
                 Self::BadPath { reason: format!("{path:?} leads out of the log directory") }
             }
             io::ErrorKind::PermissionDenied => Self::Forbidden { file: path.to_owned() },

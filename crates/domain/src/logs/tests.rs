@@ -51,6 +51,12 @@ impl Place {
         fs::File::options().write(true).open(self.root.join(name)).unwrap().set_len(0).unwrap();
     }
 
+    /// In seconds since 1970.
+    fn written_at(&self, name: &str, time: u64) {
+        let file = fs::File::options().write(true).open(self.root.join(name)).unwrap();
+        file.set_modified(SystemTime::UNIX_EPOCH + Duration::from_secs(time)).unwrap();
+    }
+
     fn follow(&self, start: Start) -> (Follower, Vec<String>) {
         let (follower, event) = self.logs.follow("log", start).unwrap();
         (follower, event.iter().map(shown).collect())
@@ -202,6 +208,56 @@ fn a_position_is_gone_on_from_whatever_has_happened_since() {
 }
 
 #[test]
+fn rotations_while_nobody_follows_lose_nothing_in_silence() {
+    let place = Place::new();
+    let write = |name: &str, text: &str, time| {
+        place.write(name, text);
+        place.written_at(name, time);
+    };
+    write("log", "2\n", 2);
+    let position = place.follow(Start::Beginning).0.position();
+    place.rename("log", "log.3");
+    // Older ones, and what is no part of this log.
+    write("log.4", "1\n", 1);
+    write("log.err", "x\n", 3);
+    write("logs.1", "x\n", 3);
+    write("log.2", "3\n", 3);
+    write("log.1", "4\n", 4);
+    write("log", "5\n", 5);
+    let resumed = || {
+        let (mut follower, mut events) = place.follow(Start::Position(position.clone()));
+        events.extend(drained(&mut follower));
+        events
+    };
+    assert_eq!(resumed(), ["opened 2", "2\n", "rotated", "3\n", "rotated", "4\n", "rotated", "5\n"]);
+    place.rename("log.2", "log.2.gz");
+    assert_eq!(resumed(), ["opened 2", "2\n", "rotated, rest missing", "5\n"]);
+}
+
+#[test]
+fn an_absolute_link_that_stays_inside_is_followed_also_by_its_rotations() {
+    let place = Place::new();
+    for directory in ["pods", "containers"] {
+        fs::create_dir(place.root.join(directory)).unwrap();
+    }
+    place.append("pods/log", "one\n");
+    symlink(place.root.join("pods/log"), place.root.join("containers/link")).unwrap();
+    symlink(place.root.join("pods"), place.root.join("all")).unwrap();
+    for path in ["containers/link", "all/log"] {
+        let (mut follower, _) = place.logs.follow(path, Start::Beginning).unwrap();
+        assert_eq!(drained(&mut follower), ["one\n"], "{path}");
+    }
+    let (follower, _) = place.logs.follow("containers/link", Start::Beginning).unwrap();
+    let position = Start::Position(follower.position());
+    place.rename("pods/log", "pods/log.1");
+    place.append("pods/log", "two\n");
+    let (mut follower, _) = place.logs.follow("containers/link", position).unwrap();
+    assert_eq!(drained(&mut follower), ["one\n", "rotated", "two\n"]);
+    // Only a link may be absolute.
+    assert!(matches!(place.refusal(place.root.join("pods/log").to_str().unwrap()), LogError::BadPath { .. }));
+}
+
+#[test]
 fn positions_that_nobody_gave_are_not_believed() {
     let place = Place::new();
     place.append("log", "one\n");
@@ -336,8 +392,10 @@ impl Model {
             match self.named.filter(|named| *named != self.reading) {
                 Some(named) => {
                     delivered += if self.held { "<rotated>" } else { "<rest missing>" };
-                    (self.reading, self.offset, self.held) = (named, 0, true);
-                    self.seen = self.files[named].truncations;
+                    let mut later = self.reading + 1..named;
+                    let next = later.find(|file| self.held && !self.files[*file].removed).unwrap_or(named);
+                    (self.reading, self.offset, self.held) = (next, 0, true);
+                    self.seen = self.files[next].truncations;
                 }
                 None => return delivered,
             }
@@ -364,10 +422,13 @@ proptest! {
     fn whatever_happens_to_the_file_the_reader_delivers_what_the_model_says(happenings in happenings()) {
         let place = Place::new();
         place.write("log", "");
+        place.written_at("log", 0);
         let mut model = Model { files: vec![Modelled::default()], named: Some(0), held: true, ..Model::default() };
         let (mut follower, _) = place.follow(Start::Beginning);
         let mut number = 0;
-        for happening in happenings.into_iter().chain([Happening::Drain]) {
+        for (time, happening) in (1..).zip(happenings.into_iter().chain([Happening::Drain])) {
+            // The clock of a file system may stand still between two of them.
+            let written = || place.written_at("log", time);
             match happening {
                 Happening::Append(length) => {
                     // No two pieces are equal: what was there before a
@@ -382,6 +443,7 @@ proptest! {
                         model.files.len() - 1
                     });
                     place.append("log", &text);
+                    written();
                     model.files[named].content += &text;
                 }
                 Happening::Rotate => {
@@ -398,6 +460,7 @@ proptest! {
                 Happening::Truncate => {
                     if let Some(named) = model.named {
                         place.truncate("log");
+                        written();
                         let file = &mut model.files[named];
                         // Truncating what is empty changes nothing.
                         if !file.content.is_empty() {
