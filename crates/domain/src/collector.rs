@@ -648,6 +648,9 @@ mod tests {
         fn extent(&self, stream: &str) -> Answer<Extent> {
             self.store.extent(stream)
         }
+        fn streams(&self, prefix: &str, after: &str, most: usize) -> Answer<Vec<(String, Extent)>> {
+            self.store.streams(prefix, after, most)
+        }
         fn watch(&self, stream: &str) -> tokio::sync::watch::Receiver<u64> {
             self.store.watch(stream)
         }

@@ -17,8 +17,9 @@ use shared_document::{Document, Refusal, advance};
 use tokio::sync::{Mutex as Turn, watch};
 
 use super::{
+    feed::Usage,
     names::{self, BadName},
-    store::{self, Store, StoreError, Write, Written},
+    store::{self, Extent, Store, StoreError, Write, Written},
 };
 
 const MAX_DOCUMENTS: usize = 64;
@@ -29,6 +30,8 @@ const UPDATE: usize = 1 << 20;
 /// last snapshot, is written anew as one.
 const RECORDS: u64 = 256;
 const RECORDED: u64 = 4 << 20;
+/// What the names of their streams begin with.
+const DOCUMENT: &str = "document/";
 /// Records that are read at a time.
 const READ: usize = 64;
 
@@ -39,6 +42,10 @@ pub enum DocumentError {
     BadName(BadName),
     #[error(transparent)]
     Refused(#[from] Refusal),
+    #[error("the server keeps {0} documents, and that is as many as it may; remove one of them")]
+    TooManyKept(usize),
+    #[error("document {0:?} is open; it can be removed when nobody has it open")]
+    Occupied(String),
     #[error("{MAX_DOCUMENTS} documents are open already; come back later")]
     TooManyDocuments,
     #[error("document {0:?} is open in {MAX_PEERS} places already; come back later")]
@@ -59,6 +66,8 @@ enum Entry {
 #[derive(Debug)]
 pub struct Documents {
     store: Arc<dyn Store>,
+    /// How many documents may be kept, open or not.
+    most: usize,
     /// A document is alive as long as a peer has it, or a commit is under way.
     open: Mutex<HashMap<String, Weak<Shared>>>,
 }
@@ -67,6 +76,7 @@ pub struct Documents {
 struct Shared {
     name: String,
     store: Arc<dyn Store>,
+    most: usize,
     /// As it is on the disk.
     latest: watch::Sender<Arc<Document>>,
     /// Whoever has the turn may append. `None` when it has to be read first.
@@ -103,9 +113,34 @@ pub struct Update {
 }
 
 impl Documents {
-    /// Documents that are kept in `store`.
-    pub fn new(store: Arc<dyn Store>) -> Self {
-        Self { store, open: Mutex::default() }
+    /// Up to `most` documents, which are kept in `store`.
+    pub fn new(store: Arc<dyn Store>, most: usize) -> Self {
+        Self { store, most, open: Mutex::default() }
+    }
+
+    /// Removes a document that nobody has open, with all its history. One that is
+    /// not there is removed already.
+    pub async fn remove(&self, name: &str) -> Result<(), DocumentError> {
+        names::check(name).map_err(DocumentError::BadName)?;
+        let shared = self.shared(name)?;
+        spawned(async move {
+            // A peer that opens it now waits for this turn, and finds what is there then.
+            let mut turn = shared.log.lock().await;
+            if shared.latest.receiver_count() > 0 {
+                return Err(DocumentError::Occupied(shared.name.clone()));
+            }
+            *turn = None;
+            let stream = shared.stream();
+            let Extent { last: expect, .. } = shared.store.extent(&stream).await?;
+            shared.store.commit(vec![Write::Forget { stream, expect }]).await?;
+            Ok(())
+        })
+        .await
+    }
+
+    /// What all documents take.
+    pub async fn usage(&self) -> Result<Usage, StoreError> {
+        Usage::of(&*self.store, DOCUMENT).await
     }
 
     /// For a peer that has these changes, and perhaps others that are not known.
@@ -134,6 +169,7 @@ impl Documents {
         let shared = Arc::new(Shared {
             name: name.to_owned(),
             store: self.store.clone(),
+            most: self.most,
             latest: watch::Sender::new(Arc::new(Document::genesis().map_err(damaged)?)),
             log: Turn::default(),
         });
@@ -182,7 +218,7 @@ impl Peer {
 
 impl Shared {
     fn stream(&self) -> String {
-        format!("document/{}", self.name)
+        format!("{DOCUMENT}{}", self.name)
     }
 
     /// With what is new among the changes.
@@ -193,6 +229,10 @@ impl Shared {
         let (document, new) = computed(move || document.with(&changes)).await??;
         if new.is_empty() {
             return Ok(Vec::new());
+        }
+        let is_new = turn.as_ref().is_some_and(|log| log.records == 0 && log.snapshot == 0);
+        if is_new && self.store.streams(DOCUMENT, "", self.most).await?.len() == self.most {
+            return Err(DocumentError::TooManyKept(self.most));
         }
         let heads = new.iter().fold(Vec::new(), |mut heads, change| {
             advance(&mut heads, change);

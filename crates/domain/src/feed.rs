@@ -12,11 +12,15 @@ use std::{
 
 use tokio::sync::watch;
 
-use super::store::{Answer, Record, Store, StoreError, Write};
+use super::store::{Answer, Extent, Record, Store, StoreError, Write};
 use crate::platform;
 
 /// Records that are read at a time: what a reader has in memory.
 const AHEAD: usize = 1024;
+/// Records that are forgotten at a time, so that other commits get their turn.
+const PIECE: u64 = 1024;
+/// Streams that are looked at at a time.
+const PAGE: usize = 1024;
 
 /// A place in a stream. Each reader has its own, so that none waits for
 /// another, and the stream itself is the queue in between.
@@ -90,21 +94,27 @@ impl Default for Retention {
 }
 
 impl Retention {
-    /// Forgets what is too old or too much, a piece at a time so that other
-    /// commits get their turn. `time` tells when a record was written.
+    /// How often to look for what is too old.
+    pub fn interval(self) -> Duration {
+        (self.age / 24).clamp(Duration::from_secs(1), Duration::from_secs(3600))
+    }
+
+    /// Forgets what is too old or too much. `time` tells when a record was written.
     pub(crate) async fn apply(
         self,
         store: &dyn Store,
         stream: &str,
         time: impl Fn(&[u8]) -> Result<SystemTime, StoreError>,
     ) -> Result<(), StoreError> {
-        const PIECE: usize = 1024;
         let oldest = platform::now().checked_sub(self.age).unwrap_or(SystemTime::UNIX_EPOCH);
+        let mut old = false;
         loop {
             let extent = store.extent(stream).await?;
             let mut over = extent.bytes.saturating_sub(self.bytes);
             let mut before = extent.first;
-            for record in store.read(stream, extent.first, PIECE).await? {
+            // Mostly the first one is young enough, and the others do not matter.
+            let most = if over > 0 || old { PIECE as usize } else { 1 };
+            for record in store.read(stream, extent.first, most).await? {
                 if over == 0 && time(&record.bytes)? >= oldest {
                     break;
                 }
@@ -114,8 +124,53 @@ impl Retention {
             if before == extent.first {
                 return Ok(());
             }
+            old = true;
             store.commit(vec![Write::Trim { stream: stream.to_owned(), before }]).await?;
         }
+    }
+}
+
+/// Forgets the records of a stream up to this one.
+pub(crate) async fn clear(store: &dyn Store, stream: &str, through: u64) -> Result<(), StoreError> {
+    loop {
+        let Extent { first, .. } = store.extent(stream).await?;
+        if first > through {
+            return Ok(());
+        }
+        let before = (first + PIECE).min(through + 1);
+        store.commit(vec![Write::Trim { stream: stream.to_owned(), before }]).await?;
+    }
+}
+
+/// The streams of a kind, and what is there of each.
+pub(crate) async fn streams(store: &dyn Store, kind: &str) -> Result<Vec<(String, Extent)>, StoreError> {
+    let mut all = Vec::new();
+    loop {
+        let after = all.last().map_or("", |(name, _): &(String, _)| name).to_owned();
+        let page = store.streams(kind, &after, PAGE).await?;
+        let more = page.len() == PAGE;
+        all.extend(page);
+        if !more {
+            return Ok(all);
+        }
+    }
+}
+
+/// How much there is of something that is kept.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// How many.
+    pub count: u64,
+    /// What they take together, without what keeps them in order.
+    pub bytes: u64,
+}
+
+impl Usage {
+    /// Of the streams of a kind.
+    pub(crate) async fn of(store: &dyn Store, kind: &str) -> Result<Self, StoreError> {
+        let streams = streams(store, kind).await?;
+        let bytes = streams.iter().map(|(_, extent)| extent.bytes).sum();
+        Ok(Self { count: streams.len() as u64, bytes })
     }
 }
 

@@ -10,6 +10,7 @@ pub mod feed;
 pub mod logs;
 pub mod market;
 mod names;
+pub mod open_files;
 pub mod platform;
 mod primes;
 pub mod quotes;

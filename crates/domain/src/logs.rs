@@ -20,6 +20,8 @@ use cap_std::{
     fs::{Dir, DirEntry, File, Metadata, OpenOptions},
 };
 
+use super::open_files::{self, OpenFiles, TooManyOpenFiles};
+
 /// How long to wait before looking again for what was not there.
 pub const POLL: Duration = Duration::from_millis(150);
 
@@ -41,6 +43,7 @@ pub struct Logs {
     root: Dir,
     /// The path of the root, without a link in it.
     at: PathBuf,
+    files: OpenFiles,
 }
 
 /// Where to begin.
@@ -105,6 +108,8 @@ pub enum LogError {
     BeyondTheEnd { offset: u64, size: u64 },
     #[error("the log cannot be read: {0}")]
     Unreadable(#[source] io::Error),
+    #[error(transparent)]
+    TooManyOpenFiles(#[from] TooManyOpenFiles),
 }
 
 /// Reads one log, from one file to the next.
@@ -113,6 +118,8 @@ pub struct Follower {
     logs: Arc<Logs>,
     path: String,
     place: Place,
+    /// Until it is dropped.
+    _open: open_files::Place,
 }
 
 #[derive(Debug)]
@@ -142,10 +149,11 @@ struct Opened {
 }
 
 impl Logs {
-    /// Opens the directory in which the logs are.
-    pub fn open(root: &Path) -> io::Result<Self> {
+    /// Opens the directory in which the logs are. Each that is followed has a place
+    /// among the open `files`.
+    pub fn open(root: &Path, files: OpenFiles) -> io::Result<Self> {
         let at = fs::canonicalize(root)?;
-        Ok(Self { root: Dir::open_ambient_dir(&at, ambient_authority())?, at })
+        Ok(Self { root: Dir::open_ambient_dir(&at, ambient_authority())?, at, files })
     }
 
     /// A follower, and the first event if there is one yet.
@@ -158,6 +166,7 @@ impl Logs {
                 return Err(LogError::BadPath { reason });
             }
         }
+        let open = self.files.place()?;
         let (place, event) = match start {
             Start::Beginning => self.begin(path, |_| Ok(0))?,
             Start::End => self.begin(path, Ok)?,
@@ -170,7 +179,7 @@ impl Logs {
                 None => (Place::Gone(position), None),
             },
         };
-        Ok((Follower { logs: self.clone(), path: path.to_owned(), place }, event))
+        Ok((Follower { logs: self.clone(), path: path.to_owned(), place, _open: open }, event))
     }
 
     fn begin(

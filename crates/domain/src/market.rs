@@ -17,7 +17,7 @@ use tokio::{
 };
 
 use super::{
-    feed::{Cursor, Retention},
+    feed::{self, Cursor, Retention, Usage},
     lock,
     quotes::{Step, Walk},
     store::{self, Expect, Record, Store, StoreError, Write},
@@ -25,6 +25,8 @@ use super::{
 use crate::platform;
 
 const STATE: &str = "quotes/state";
+/// What the names of their streams begin with.
+const QUOTES: &str = "quotes/";
 /// With a shorter interval quotes are made several at a time.
 const SHORTEST: Duration = Duration::from_millis(1);
 /// Quotes that are made in one commit when nobody wants to wait.
@@ -236,10 +238,29 @@ impl Market {
         self.store.commit(writes).await?;
         let last = self.last.fetch_add(count as u64, Relaxed) + count as u64;
         if last % QUOTES_PER_TRIM < count as u64 {
-            let time = |record: &[u8]| Ok(store::decode::<Stored>("a quote", record)?.time);
-            self.retention.apply(&*self.store, &stream, time).await?;
+            self.trim(&stream).await?;
         }
         Ok(())
+    }
+
+    /// Forgets quotes that are too old or too many, also while nobody watches.
+    pub async fn sweep(&self) -> Result<(), StoreError> {
+        for (stream, _) in feed::streams(&*self.store, QUOTES).await? {
+            self.trim(&stream).await?;
+        }
+        Ok(())
+    }
+
+    async fn trim(&self, stream: &str) -> Result<(), StoreError> {
+        let time = |record: &[u8]| Ok(store::decode::<Stored>("a quote", record)?.time);
+        self.retention.apply(&*self.store, stream, time).await
+    }
+
+    /// What all quotes take.
+    pub async fn usage(&self) -> Result<Usage, StoreError> {
+        let Usage { bytes, .. } = Usage::of(&*self.store, QUOTES).await?;
+        let streams = feed::streams(&*self.store, QUOTES).await?;
+        Ok(Usage { count: streams.iter().map(|(_, extent)| extent.last + 1 - extent.first).sum(), bytes })
     }
 }
 
@@ -251,7 +272,7 @@ struct Stored {
 }
 
 fn stream(epoch: SystemTime) -> String {
-    format!("quotes/{}", epoch.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_nanos())
+    format!("{QUOTES}{}", epoch.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_nanos())
 }
 
 fn append(stream: &str, time: SystemTime, step: Step) -> Write {

@@ -19,10 +19,10 @@ use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    feed::{Cursor, Retention},
+    feed::{self, Cursor, Retention, Usage},
     lock,
     names::{self, BadName},
-    store::{self, Answer, Id, Record, Store, StoreError, Write, Written},
+    store::{self, Answer, Extent, Id, Record, Store, StoreError, Write, Written},
 };
 use crate::platform;
 
@@ -30,8 +30,10 @@ use crate::platform;
 pub const TEXT_BYTES: usize = 4096;
 const MAX_ROOMS: usize = 64;
 const MAX_MEMBERS: usize = 256;
-/// After so many posts a room looks whether it keeps too much.
-const POSTS_PER_TRIM: u64 = 1024;
+/// After so many events a room looks whether it keeps too much.
+const EVENTS_PER_TRIM: u64 = 1024;
+/// What the names of their streams begin with.
+const ROOM: &str = "room/";
 
 /// Something that happened in a room.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -84,8 +86,12 @@ pub enum RoomError {
     NameTaken { room: String, name: String },
     #[error("the same member has joined again, by another call")]
     TakenOver,
-    #[error("there are {MAX_ROOMS} rooms already; join one of them or come back later")]
+    #[error("{MAX_ROOMS} rooms have members already; join one of them or come back later")]
     TooManyRooms,
+    #[error("the server keeps what was said in {0} rooms, and that is as many as it may; join one of them")]
+    TooManyKept(usize),
+    #[error("room {0:?} has members; it can be removed when they have left")]
+    Occupied(String),
     #[error("room {room:?} is full: it has {MAX_MEMBERS} members")]
     RoomFull { room: String },
     #[error("this member fell behind: the next event for it is {next}, the oldest that is kept is {oldest}")]
@@ -112,6 +118,8 @@ pub enum Since {
 pub struct Rooms {
     store: Arc<dyn Store>,
     retention: Retention,
+    /// How many rooms may be kept, with members or without.
+    most: usize,
     open: Mutex<HashMap<String, Arc<Room>>>,
 }
 
@@ -119,7 +127,8 @@ pub struct Rooms {
 struct Room {
     name: String,
     members: Mutex<Vec<Seat>>,
-    posts: AtomicU64,
+    /// Since it was last looked at.
+    events: AtomicU64,
 }
 
 /// A member as the room knows it.
@@ -144,9 +153,52 @@ pub struct Member {
 }
 
 impl Rooms {
-    /// Rooms whose events are kept in `store`.
-    pub fn new(store: Arc<dyn Store>, retention: Retention) -> Self {
-        Self { store, retention, open: Mutex::default() }
+    /// Up to `most` rooms, whose events are kept in `store`.
+    pub fn new(store: Arc<dyn Store>, retention: Retention, most: usize) -> Self {
+        Self { store, retention, most, open: Mutex::default() }
+    }
+
+    /// Forgets what is too old or too much, of quiet rooms as well, and every room
+    /// in which nothing is left and nobody is.
+    pub async fn sweep(&self) -> Result<(), StoreError> {
+        for (stream, _) in feed::streams(&*self.store, ROOM).await? {
+            self.retention.apply(&*self.store, &stream, time).await?;
+            let Extent { first, last, .. } = self.store.extent(&stream).await?;
+            if first > last && !self.is_open(stream.strip_prefix(ROOM).unwrap_or(&stream)) {
+                match self.store.commit(vec![Write::Forget { stream, expect: last }]).await {
+                    // Somebody has come.
+                    Ok(_) | Err(StoreError::Conflict { .. }) => {}
+                    Err(error) => return Err(error),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes a room and all that was said in it. One that is not there is removed
+    /// already.
+    pub async fn remove(&self, room: &str) -> Result<(), RoomError> {
+        names::check(room).map_err(|reason| RoomError::BadName { field: "room", reason })?;
+        let stream = stream(room);
+        let Extent { last, .. } = self.store.extent(&stream).await?;
+        let occupied = || RoomError::Occupied(room.to_owned());
+        if self.is_open(room) {
+            return Err(occupied());
+        }
+        feed::clear(&*self.store, &stream, last).await?;
+        match self.store.commit(vec![Write::Forget { stream, expect: last }]).await {
+            Err(StoreError::Conflict { .. }) => Err(occupied()),
+            removed => Ok(removed.map(drop)?),
+        }
+    }
+
+    /// What all rooms take.
+    pub async fn usage(&self) -> Result<Usage, StoreError> {
+        Usage::of(&*self.store, ROOM).await
+    }
+
+    fn is_open(&self, room: &str) -> bool {
+        lock(&self.open).contains_key(room)
     }
 
     /// A member that was away and comes back under the same `id` takes its old
@@ -170,6 +222,10 @@ impl Rooms {
             }
             _ => {}
         }
+        let is_new = extent.first > extent.last && !self.is_open(room);
+        if is_new && self.store.streams(ROOM, "", self.most).await?.len() == self.most {
+            return Err(RoomError::TooManyKept(self.most));
+        }
         let (room, taken, joined) = self.sit_down(room, name, id)?;
         // Made before the first await: dropped there, it leaves.
         let next = extent.last + 1;
@@ -186,6 +242,7 @@ impl Rooms {
             Some(joined) => sequence(&joined.await?),
             None => next,
         };
+        self.trim(&room);
         member.cursor = cursor(match since {
             Since::After(after) => after + 1,
             Since::History(events) => joined.saturating_sub(events).max(extent.first),
@@ -208,7 +265,7 @@ impl Rooms {
             None => Arc::new(Room {
                 name: room.to_owned(),
                 members: Mutex::default(),
-                posts: AtomicU64::new(POSTS_PER_TRIM - 1),
+                events: AtomicU64::new(EVENTS_PER_TRIM),
             }),
         };
         let taken = CancellationToken::new();
@@ -228,26 +285,31 @@ impl Rooms {
         // While nobody else can join: events say who is there in the order of
         // the joinings.
         let names = members.iter().map(|seat| seat.name.clone()).collect();
-        let joined = self.say(&room.name, name, What::Joined(names));
+        let joined = self.say(&room, name, What::Joined(names));
         drop(members);
         open.insert(room.name.clone(), room.clone());
         Ok((room, taken, Some(joined)))
     }
 
-    fn say(&self, room: &str, name: &str, what: What) -> Answer<Vec<Written>> {
+    fn say(&self, room: &Room, name: &str, what: What) -> Answer<Vec<Written>> {
         let id = match &what {
             What::Posted { id, .. } => *id,
             What::Joined(_) | What::Left => None,
         };
         let said = Said { time: platform::now(), name: name.to_owned(), what };
         let record = store::encode(&said);
-        self.store.commit(vec![Write::Append { stream: stream(room), record, id, expect: None }])
+        room.events.fetch_add(1, Relaxed);
+        self.store.commit(vec![Write::Append { stream: stream(&room.name), record, id, expect: None }])
     }
 
+    /// Now and then.
     fn trim(self: &Arc<Self>, room: &Arc<Room>) {
+        if room.events.load(Relaxed) < EVENTS_PER_TRIM {
+            return;
+        }
+        room.events.store(0, Relaxed);
         let (rooms, room) = (self.clone(), room.clone());
         tokio::spawn(async move {
-            let time = |record: &[u8]| Ok(store::decode::<Said>("an event", record)?.time);
             if let Err(error) = rooms.retention.apply(&*rooms.store, &stream(&room.name), time).await {
                 tracing::warn!(room = %room.name, %error, "what is too old could not be removed");
             }
@@ -256,7 +318,11 @@ impl Rooms {
 }
 
 fn stream(room: &str) -> String {
-    format!("room/{room}")
+    format!("{ROOM}{room}")
+}
+
+fn time(record: &[u8]) -> Result<SystemTime, StoreError> {
+    Ok(store::decode::<Said>("an event", record)?.time)
 }
 
 /// Of the one event that was written.
@@ -283,11 +349,9 @@ impl Member {
         if self.taken.is_cancelled() {
             return Err(RoomError::TakenOver);
         }
-        if self.room.posts.fetch_add(1, Relaxed) % POSTS_PER_TRIM == POSTS_PER_TRIM - 1 {
-            self.rooms.trim(&self.room);
-        }
+        self.rooms.trim(&self.room);
         let what = What::Posted { text: text.to_owned(), id };
-        let said = self.rooms.say(&self.room.name, &self.name, what.clone());
+        let said = self.rooms.say(&self.room, &self.name, what.clone());
         let (rooms, room, name) = (self.rooms.clone(), self.room.clone(), self.name.clone());
         Ok(async move {
             let written = said.await?;
@@ -347,7 +411,7 @@ impl Member {
         if members.is_empty() {
             open.remove(&self.room.name);
         }
-        Some(self.rooms.say(&self.room.name, &self.name, What::Left))
+        Some(self.rooms.say(&self.room, &self.name, What::Left))
     }
 }
 
@@ -374,7 +438,7 @@ mod tests {
     const NOW: Since = Since::History(0);
 
     fn rooms(retention: Retention) -> Arc<Rooms> {
-        Arc::new(Rooms::new(Arc::new(Memory::default()), retention))
+        Arc::new(Rooms::new(Arc::new(Memory::default()), retention, 999))
     }
 
     async fn join(rooms: &Arc<Rooms>, name: &str) -> Member {
@@ -450,12 +514,12 @@ mod tests {
     #[tokio::test]
     async fn what_was_said_outlives_the_members_and_the_server() {
         let store: Arc<dyn Store> = Arc::new(Memory::default());
-        let first = Arc::new(Rooms::new(store.clone(), ALL));
+        let first = Arc::new(Rooms::new(store.clone(), ALL, 999));
         let ana = join(&first, "ana").await;
         post(&ana, "remember").await;
         // Killed, not left.
         std::mem::forget(ana);
-        let second = Arc::new(Rooms::new(store, ALL));
+        let second = Arc::new(Rooms::new(store, ALL, 999));
         let mut ana = second.join("lobby", "ana", None, Since::After(1)).await.unwrap();
         assert_eq!(shown(ana.hear().await.unwrap().unwrap()), (2, "ana: remember".to_owned()));
         assert_eq!(shown(ana.hear().await.unwrap().unwrap()), (3, r#"ana joined ["ana"]"#.to_owned()));
@@ -529,6 +593,39 @@ mod tests {
         let late = rooms.join("lobby", "late", None, Since::After(0)).await.err();
         assert!(matches!(late, Some(RoomError::FellBehind { next: 1, .. })), "{late:?}");
         rooms.join("lobby", "late", None, Since::History(1_000_000)).await.unwrap().hear().await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn joins_and_leaves_count_towards_the_size_of_a_room() {
+        for somebody_stays in [true, false] {
+            let rooms = rooms(Retention { bytes: 2_000, ..ALL });
+            let _stays = if somebody_stays { Some(join(&rooms, "ana").await) } else { None };
+            for _ in 0..EVENTS_PER_TRIM {
+                drop(join(&rooms, "ben").await);
+                tokio::task::yield_now().await;
+            }
+            let extent = rooms.store.extent("room/lobby").await.unwrap();
+            assert!(extent.first > 1 && extent.bytes < 50_000, "{extent:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_sweep_forgets_what_is_too_old_and_rooms_in_which_nothing_is_left() {
+        let rooms = rooms(Retention { age: Duration::ZERO, ..ALL });
+        let ana = join(&rooms, "ana").await;
+        drop(rooms.join("attic", "ana", None, NOW).await.unwrap());
+        rooms.sweep().await.unwrap();
+        assert_eq!(rooms.usage().await.unwrap(), Usage { count: 1, bytes: 0 });
+        // Somebody is in it, and goes on where it was.
+        assert_eq!(post(&ana, "still here").await, 2);
+        drop(ana);
+        rooms.sweep().await.unwrap();
+        assert_eq!(rooms.usage().await.unwrap(), Usage::default());
+        // A member of before is not given what others say now.
+        let again = join(&rooms, "ben").await;
+        assert_eq!(post(&again, "new").await, 5);
+        let late = rooms.join("lobby", "ana", None, Since::After(2)).await.err();
+        assert_eq!(late, Some(RoomError::FellBehind { next: 3, oldest: 4 }));
     }
 
     #[tokio::test]

@@ -50,6 +50,10 @@ pub trait Store: fmt::Debug + Send + Sync {
     /// What is there of a stream.
     fn extent(&self, stream: &str) -> Answer<Extent>;
 
+    /// Up to `most` streams whose names have this prefix and come after `after`, in
+    /// the order of their bytes, with what is there of them.
+    fn streams(&self, prefix: &str, after: &str, most: usize) -> Answer<Vec<(String, Extent)>>;
+
     /// Follows the last sequence of a stream. It only says that there is more;
     /// what there is has to be read.
     fn watch(&self, stream: &str) -> watch::Receiver<u64>;
@@ -79,6 +83,14 @@ pub enum Write {
     Trim {
         stream: String,
         before: u64,
+    },
+    /// Forgets a stream, if its last sequence is the one that is expected. A stream
+    /// that begins later under a name of the same kind, which is what comes before
+    /// the first `/`, goes on behind the sequences of those that were forgotten: a
+    /// reader that knows an old one learns that it is gone.
+    Forget {
+        stream: String,
+        expect: u64,
     },
     Put {
         key: String,
@@ -136,15 +148,34 @@ pub struct Record {
 pub struct Extent {
     /// The first sequence that is left, or the next one when none is.
     pub first: u64,
-    /// The last sequence that was given; 0 before the first one.
+    /// The last sequence that was given; before the first one that of its kind
+    /// which was forgotten, or 0.
     pub last: u64,
     /// Of all records that are left.
     pub bytes: u64,
 }
 
 impl Extent {
-    /// Of a stream to which nothing was ever appended.
-    pub const EMPTY: Self = Self { first: 1, last: 0, bytes: 0 };
+    /// Of a stream that begins behind this sequence.
+    pub const fn empty_after(last: u64) -> Self {
+        Self { first: last + 1, last, bytes: 0 }
+    }
+
+    /// # Errors
+    ///
+    /// [`StoreError::Trimmed`] when a sequence is before the first one.
+    pub fn reaches(self, from: u64) -> Result<(), StoreError> {
+        match self.first {
+            first if from < first => Err(StoreError::Trimmed { from, first }),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// What comes before the first `/` of a stream's name: streams of a kind share what
+/// [`Write::Forget`] leaves.
+pub fn kind(stream: &str) -> &str {
+    stream.split_once('/').map_or(stream, |(kind, _)| kind)
 }
 
 #[allow(missing_docs, reason = "the messages say it")]

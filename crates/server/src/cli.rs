@@ -127,6 +127,26 @@ pub struct StateOptions {
     #[arg(long, env = "FOURMODES_PARTIAL_UPLOAD_AGE", hide_env_values = true, default_value = "24h", value_name = "DURATION", value_parser = duration, global = true)]
     pub partial_upload_age: Duration,
 
+    /// How many files may be kept, by their names and by their content
+    #[arg(long, env = "FOURMODES_MAX_FILES", hide_env_values = true, default_value = "10000", value_name = "N", value_parser = at_least_one, global = true)]
+    pub max_files: usize,
+
+    /// How much content may be kept, unfinished uploads at their full size included
+    #[arg(long, env = "FOURMODES_MAX_CONTENT", hide_env_values = true, default_value = "64GiB", value_name = "SIZE", value_parser = shared_process::bytes, global = true)]
+    pub max_content: u64,
+
+    /// How many documents may be kept
+    #[arg(long, env = "FOURMODES_MAX_DOCUMENTS", hide_env_values = true, default_value = "1000", value_name = "N", value_parser = at_least_one, global = true)]
+    pub max_documents: usize,
+
+    /// How many rooms may be kept; one without members goes with its last event
+    #[arg(long, env = "FOURMODES_MAX_ROOMS", hide_env_values = true, default_value = "10000", value_name = "N", value_parser = at_least_one, global = true)]
+    pub max_rooms: usize,
+
+    /// How many files calls may have open at a time: logs, downloads and uploads
+    #[arg(long, env = "FOURMODES_MAX_OPEN_FILES", hide_env_values = true, default_value = "512", value_name = "N", value_parser = at_least_one, global = true)]
+    pub max_open_files: usize,
+
     /// How long the events of a room, and quotes, are kept
     #[arg(long, env = "FOURMODES_RETENTION_AGE", hide_env_values = true, default_value = "24h", value_name = "DURATION", value_parser = duration, global = true)]
     pub retention_age: Duration,
@@ -170,8 +190,13 @@ impl Config {
                 size: state.max_upload,
                 partials: state.max_partial_uploads,
                 kept: state.partial_upload_age,
+                files: state.max_files,
+                content: state.max_content,
                 ..UploadLimits::default()
             },
+            rooms: state.max_rooms,
+            documents: state.max_documents,
+            open_files: state.max_open_files,
             retention: Retention { age: state.retention_age, bytes: state.retention_size },
             stack: cli.stack.settings()?,
             listen: cli.listen,

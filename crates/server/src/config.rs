@@ -26,6 +26,12 @@ pub struct Config {
     pub heartbeat: Duration,
     /// What uploads may take.
     pub uploads: UploadLimits,
+    /// How many rooms may be kept.
+    pub rooms: usize,
+    /// How many documents may be kept.
+    pub documents: usize,
+    /// How many files may be open for calls at a time.
+    pub open_files: usize,
     /// The modes to serve; the others answer UNIMPLEMENTED and say so.
     pub modes: Vec<Mode>,
 }
@@ -52,6 +58,9 @@ impl Default for Config {
             log_root: None,
             heartbeat: MONITORING_HEARTBEAT,
             uploads: UploadLimits::default(),
+            rooms: 10_000,
+            documents: 1_000,
+            open_files: 512,
             modes: Mode::ALL.to_vec(),
         }
     }

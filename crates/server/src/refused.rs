@@ -9,6 +9,7 @@ use domain::{
     documents::DocumentError,
     logs::LogError,
     market::MarketError,
+    open_files::TooManyOpenFiles,
     quotes::UnknownSymbols,
     resources::BadResource,
     rooms::RoomError,
@@ -96,6 +97,10 @@ impl From<RoomError> for Refused {
             RoomError::TooManyRooms => {
                 with_reason(Code::ResourceExhausted, message, Reason::TooManyRooms, [])
             }
+            RoomError::TooManyKept(limit) => limit_reached(message, "max_rooms", limit as u64),
+            RoomError::Occupied(room) => {
+                with_reason(Code::FailedPrecondition, message, Reason::InUse, [("room", room)])
+            }
             RoomError::RoomFull { room } => {
                 with_reason(Code::ResourceExhausted, message, Reason::RoomFull, [("room", room)])
             }
@@ -113,6 +118,10 @@ impl From<DocumentError> for Refused {
         let (code, reason) = match error {
             DocumentError::BadName(_) => return Self(bad_request("document", message)),
             DocumentError::Store(error) => return error.into(),
+            DocumentError::TooManyKept(limit) => {
+                return Self(limit_reached(message, "max_documents", limit as u64));
+            }
+            DocumentError::Occupied(_) => (Code::FailedPrecondition, Reason::InUse),
             DocumentError::TooManyDocuments => (Code::ResourceExhausted, Reason::TooManyDocuments),
             DocumentError::TooManyPeers(_) => (Code::ResourceExhausted, Reason::TooManyPeers),
             DocumentError::Refused(refusal) => match refusal {
@@ -229,6 +238,10 @@ impl From<UploadError> for Refused {
                 let facts = [("limit", limit.to_string())];
                 with_reason(Code::ResourceExhausted, message, Reason::TooManyUploads, facts)
             }
+            UploadError::TooManyFiles { limit } => limit_reached(message, "max_files", limit as u64),
+            UploadError::TooMuchContent { limit } => limit_reached(message, "max_content", limit),
+            UploadError::Named(_) => with_reason(Code::FailedPrecondition, message, Reason::InUse, []),
+            UploadError::TooManyOpenFiles(error) => return error.into(),
             UploadError::IdInUse(_) => with_reason(Code::AlreadyExists, message, Reason::UploadIdInUse, []),
             UploadError::NotCommittedSize { committed, .. } => {
                 let facts = [("committed_size", committed.to_string())];
@@ -273,9 +286,25 @@ impl From<LogError> for Refused {
                 let facts = [("offset", offset.to_string()), ("size", size.to_string())];
                 with_reason(Code::OutOfRange, message, Reason::BeyondTheEnd, facts)
             }
+            LogError::TooManyOpenFiles(error) => return error.into(),
             LogError::Unreadable(_) => with_reason(Code::Internal, message, Reason::LogUnreadable, []),
         })
     }
+}
+
+impl From<TooManyOpenFiles> for Refused {
+    fn from(error: TooManyOpenFiles) -> Self {
+        let mut details = ErrorDetails::with_retry_info(Some(Duration::from_secs(1)));
+        let limit = facts([("limit", "max_open_files".to_owned()), ("value", error.most.to_string())]);
+        details.set_error_info(<&str>::from(grpc_wire::Reason::LimitReached), ERROR_DOMAIN, limit);
+        Self(Status::with_error_details(Code::ResourceExhausted, error.to_string(), details))
+    }
+}
+
+/// RESOURCE_EXHAUSTED: the server keeps as much as it may.
+fn limit_reached(message: String, limit: &str, value: u64) -> Status {
+    let limit = [("limit", limit.to_owned()), ("value", value.to_string())];
+    with_reason(Code::ResourceExhausted, message, grpc_wire::Reason::LimitReached, limit)
 }
 
 /// DATA_LOSS: content that is shorter on disk than when it was committed.
@@ -332,10 +361,10 @@ pub(crate) fn mode_not_served(mode: Mode, served: &[Mode]) -> Status {
 pub(crate) fn with_reason<const N: usize>(
     code: Code,
     message: String,
-    reason: Reason,
+    reason: impl Into<&'static str>,
     given: [(&str, String); N],
 ) -> Status {
-    let details = ErrorDetails::with_error_info(<&str>::from(reason), ERROR_DOMAIN, facts(given));
+    let details = ErrorDetails::with_error_info(reason.into(), ERROR_DOMAIN, facts(given));
     Status::with_error_details(code, message, details)
 }
 

@@ -61,7 +61,9 @@ impl Ready {
     /// for metrics.
     pub async fn open(config: Config) -> anyhow::Result<Self> {
         let grpc_web_headers = vec![HeaderName::from_static(RESOURCE_NAME_HEADER)];
-        let settings = Settings { grpc_web_headers, ..config.stack.clone() };
+        // A log that is rotated is two files for a moment.
+        let open_files = 2 * config.open_files;
+        let settings = Settings { grpc_web_headers, open_files, ..config.stack.clone() };
         let mut stack = Stack::open(settings, &[FILE_DESCRIPTOR_SET]).await?;
         let mut state = State::open(&config.data)?;
         if config.stack.metrics.is_some() {

@@ -16,6 +16,7 @@ pub enum Reason {
     DiskFull,
     FellBehind,
     HistoryTooLong,
+    InUse,
     Int64Overflow,
     LoadUnreadable,
     LogForbidden,

@@ -3,14 +3,16 @@
 use std::time::SystemTime;
 
 use shared_document::{Document, NoDocument};
-use shared_proto::fourmodes::v1::{ChatResponse, chat_request::Action, chat_response::Response};
+use shared_proto::fourmodes::v1::{
+    ChatResponse, DeleteDocumentRequest, DeleteRoomRequest, chat_request::Action, chat_response::Response,
+};
 use timeline::words::counted;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
 use uuid::Uuid;
 
-use super::step::Step;
+use super::step::{Step, unless_refused};
 use crate::{
     failure::Failure,
     scenarios::bidi_streaming::{
@@ -29,23 +31,24 @@ pub(super) async fn demonstrate(session: &Session, steps: &mut Vec<Step>) -> Res
     let now = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
     let room = format!("demonstration-{}-{}", std::process::id(), now.subsec_nanos());
     let mut ana = Scripted::join(session, &room, "ana").await?;
-    ana.hear_through(1).await?;
+    // A room that comes after others that were removed begins behind their events.
+    let before = ana.hear_first().await? - 1;
     let mut ben = Scripted::join(session, &room, "ben").await?;
-    both_hear_through(2, &mut ana, &mut ben).await?;
+    both_hear_through(before + 2, &mut ana, &mut ben).await?;
     ana.post("who may speak first?").await?;
-    both_hear_through(3, &mut ana, &mut ben).await?;
+    both_hear_through(before + 3, &mut ana, &mut ben).await?;
     ben.post("whoever has something to say").await?;
-    both_hear_through(4, &mut ana, &mut ben).await?;
+    both_hear_through(before + 4, &mut ana, &mut ben).await?;
 
     session.note(
         "Each side ends its own direction. ana half-closes, still hears what the room said until then, \
          her own leaving last, and gets her trailers; ben's call goes on.",
     );
     ana.half_close();
-    both_hear_through(5, &mut ana, &mut ben).await?;
+    both_hear_through(before + 5, &mut ana, &mut ben).await?;
     ana.end().await?;
     ben.half_close();
-    ben.hear_through(6).await?;
+    ben.hear_through(before + 6).await?;
     ben.end().await?;
 
     if !ana.heard.ends_with(&ben.heard[..ben.heard.len() - 1]) {
@@ -56,7 +59,17 @@ pub(super) async fn demonstrate(session: &Session, steps: &mut Vec<Step>) -> Res
         "chat",
         format!("2 members heard the same {} events in one order", ben.heard.len() - 1),
     ));
-    edit_together(session, &room, steps).await
+    edit_together(session, &room, steps).await?;
+
+    session.note("What the two have made is removed again.");
+    let request = DeleteRoomRequest { room: room.clone() };
+    let removed =
+        session.unary_at_home(request, async |mut client, request| client.delete_room(request).await);
+    unless_refused(removed.await)?;
+    let request = DeleteDocumentRequest { document: room };
+    let removed =
+        session.unary_at_home(request, async |mut client, request| client.delete_document(request).await);
+    unless_refused(removed.await)
 }
 
 async fn edit_together(session: &Session, document: &str, steps: &mut Vec<Step>) -> Result<(), Failure> {
@@ -132,6 +145,15 @@ impl Scripted {
 
     fn half_close(&mut self) {
         self.posts = None;
+    }
+
+    async fn hear_first(&mut self) -> Result<u64, Failure> {
+        loop {
+            match self.heard.first() {
+                Some(first) => return Ok(*first),
+                None => self.next().await?,
+            };
+        }
     }
 
     async fn hear_through(&mut self, sequence: u64) -> Result<(), Failure> {

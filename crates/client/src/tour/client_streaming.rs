@@ -11,7 +11,10 @@ use shared_proto::{
 use tonic::Code;
 use uuid::Uuid;
 
-use super::{content::content, step::Step};
+use super::{
+    content::{self, content},
+    step::Step,
+};
 use crate::{
     failure::Failure,
     scenarios::client_streaming::{readings::answer::Answer, upload::upload_name},
@@ -97,5 +100,5 @@ async fn upload(session: &Session, steps: &mut Vec<Step>) -> Result<(), Failure>
         }
         steps.push(Step::new("upload", format!("the {time} time {size} bytes, in messages of {CHUNK}")));
     }
-    Ok(())
+    content::remove(session).await
 }

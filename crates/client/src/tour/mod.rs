@@ -2,7 +2,7 @@
 //! are in its file.
 //!
 //! A demonstration leaves no trace in what people keep on the server: names and
-//! devices are its own, and its content has no name.
+//! devices are its own, its content has no name, and it removes what it has made.
 
 mod bidi_streaming;
 mod client_streaming;

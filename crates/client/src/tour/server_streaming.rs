@@ -13,7 +13,7 @@ use timeline::words::counted;
 use tonic::Code;
 
 use super::{
-    content::content,
+    content::{self, content},
     step::{Step, expect_code, run},
 };
 use crate::{
@@ -118,8 +118,10 @@ async fn open_calls(session: &Session) -> Result<Option<u64>, Failure> {
 async fn download(session: &Session, steps: &mut Vec<Step>) -> Result<(), Failure> {
     session.note(
         "A download is pulled: the server reads from its disk what the client has room for. The header says \
-         which content it is, so that a client that was cut off goes on with the same.",
+         which content it is, so that a client that was cut off goes on with the same. What there is to \
+         download is uploaded first.",
     );
+    content::upload(session).await?;
     let (bytes, hash) = content();
     let wanted = Content { hash, size: bytes.len() as u64 };
     let (content, mut chunks) = match read(session, &wanted.to_string(), 0).await {
@@ -138,7 +140,7 @@ async fn download(session: &Session, steps: &mut Vec<Step>) -> Result<(), Failur
         return Err(Failure::damaged("what has arrived does not have its checksum"));
     }
     steps.push(Step::new("download", format!("{} bytes that have their checksum", content.size)));
-    Ok(())
+    content::remove(session).await
 }
 
 async fn task(session: &Session, steps: &mut Vec<Step>) -> Result<(), Failure> {

@@ -34,6 +34,19 @@ pub(super) fn expect_code<T>(
     }
 }
 
+/// What a demonstration does besides: a server that does not serve it, or not to
+/// this caller, is no failure.
+pub(super) fn unless_refused<T>(ended: Result<T, Failure>) -> Result<(), Failure> {
+    match ended {
+        Err(failure)
+            if ![Code::Unimplemented, Code::PermissionDenied].iter().any(|code| failure.is_status(*code)) =>
+        {
+            Err(failure)
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Runs a scenario to its end.
 pub(super) async fn run<S: Scenario>(session: &Session, scenario: &S) -> Result<S::Report, Failure> {
     let mut report = S::Report::default();

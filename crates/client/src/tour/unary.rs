@@ -42,7 +42,7 @@ pub(super) async fn demonstrate(session: &Session, steps: &mut Vec<Step>) -> Res
     steps.push(Step::new("status", format!("the server serves {served} of 4 modes")));
 
     session.note("What there may be many of comes page by page, a call for each.");
-    let files = run(session, &Files {}).await?.files.len();
+    let files = run(session, &Files { delete: None }).await?.files.len();
     steps.push(Step::new("files", format!("the server has {}", counted(files as u64, "file"))));
     commands(session, steps).await
 }

@@ -62,7 +62,7 @@ fn raw(document: &Document, since: &[Head]) -> Vec<Vec<u8>> {
 
 fn failing() -> (Arc<Failing>, Documents) {
     let store = Failing::new(Arc::new(Memory::default()));
-    (store.clone(), Documents::new(store))
+    (store.clone(), Documents::new(store, 64))
 }
 
 /// For what comes at once, or never.
@@ -146,7 +146,7 @@ async fn what_does_not_fit_on_the_disk_is_refused_until_there_is_room() {
     ana.peer.offer(changes).await.unwrap();
     assert_eq!(ben.text().await, "kept and more");
     drop((ana, ben));
-    assert_eq!(Editor::open(&Documents::new(store)).await.text().await, "kept and more");
+    assert_eq!(Editor::open(&Documents::new(store, 64)).await.text().await, "kept and more");
 }
 
 #[tokio::test]
@@ -245,7 +245,7 @@ async fn many_records_become_one_and_nothing_is_lost() {
     ana.writes("more").await.unwrap();
     assert_eq!(records(&*store).await, 2);
     drop(ana);
-    let mut ben = Editor::open(&Documents::new(store.clone())).await;
+    let mut ben = Editor::open(&Documents::new(store.clone(), 64)).await;
     assert_eq!(ben.text().await, "more");
     assert_eq!(ben.document.changes_since(&Document::genesis().unwrap().heads(), usize::MAX).0.len(), 258);
     assert_ne!(text, "more");
@@ -258,11 +258,11 @@ async fn records_that_cannot_be_made_one_stay_and_become_one_later() {
     store.now(How::FullForTrims);
     let text = many(&mut ana).await;
     assert_eq!(records(&*store).await, RECORDS + 1);
-    assert_eq!(Editor::open(&Documents::new(store.clone())).await.text().await, text);
+    assert_eq!(Editor::open(&Documents::new(store.clone(), 64)).await.text().await, text);
     store.now(How::Works);
     ana.writes("more").await.unwrap();
     assert_eq!(records(&*store).await, 1);
-    assert_eq!(Editor::open(&Documents::new(store.clone())).await.text().await, "more");
+    assert_eq!(Editor::open(&Documents::new(store.clone(), 64)).await.text().await, "more");
 }
 
 #[tokio::test]
@@ -271,7 +271,7 @@ async fn large_records_become_one_although_they_are_few() {
     let mut ana = Editor::open(&documents).await;
     ana.writes("text").await.unwrap();
     ana.writes("other text").await.unwrap();
-    let ben = Editor::open(&Documents::new(store.clone())).await;
+    let ben = Editor::open(&Documents::new(store.clone(), 64)).await;
     let stored = store.extent("document/notes").await.unwrap().bytes;
     for editor in [&ana, &ben] {
         assert_eq!(editor.peer.shared.log.lock().await.as_ref().unwrap().bytes, stored);

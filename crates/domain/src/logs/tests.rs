@@ -26,7 +26,7 @@ impl Place {
         let root = directory.path().join("root");
         fs::create_dir(&root).unwrap();
         fs::write(directory.path().join("secret"), "secret").unwrap();
-        let logs = Arc::new(Logs::open(&root).unwrap());
+        let logs = Arc::new(Logs::open(&root, OpenFiles::new(8)).unwrap());
         Self { root, logs, _directory: directory }
     }
 

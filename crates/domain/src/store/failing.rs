@@ -105,6 +105,10 @@ impl Store for Failing {
         self.reads(|store| store.extent(stream))
     }
 
+    fn streams(&self, prefix: &str, after: &str, most: usize) -> Answer<Vec<(String, Extent)>> {
+        self.reads(|store| store.streams(prefix, after, most))
+    }
+
     fn watch(&self, stream: &str) -> watch::Receiver<u64> {
         self.store.watch(stream)
     }

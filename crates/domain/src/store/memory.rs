@@ -8,7 +8,7 @@ use std::{
 use bytes::Bytes;
 use tokio::sync::watch;
 
-use super::{Answer, Extent, Id, READ_BYTES, Record, Store, StoreError, Write, Written};
+use super::{Answer, Extent, Id, READ_BYTES, Record, Store, StoreError, Write, Written, kind};
 
 /// Streams and keys in the memory of this process.
 #[derive(Debug, Default)]
@@ -18,7 +18,11 @@ pub struct Memory {
 
 #[derive(Debug, Default)]
 struct State {
-    streams: HashMap<String, Stream>,
+    streams: BTreeMap<String, Stream>,
+    /// By kind of stream, the last sequence of those that were forgotten.
+    forgotten: HashMap<String, u64>,
+    /// Those that wait for streams, which need not be there.
+    watched: HashMap<String, watch::Sender<u64>>,
     keys: BTreeMap<String, Bytes>,
 }
 
@@ -27,18 +31,6 @@ struct Stream {
     extent: Extent,
     records: VecDeque<(Option<Id>, Bytes)>,
     ids: HashMap<Id, u64>,
-    last: watch::Sender<u64>,
-}
-
-impl Default for Stream {
-    fn default() -> Self {
-        Self {
-            extent: Extent::EMPTY,
-            records: VecDeque::new(),
-            ids: HashMap::new(),
-            last: watch::Sender::new(0),
-        }
-    }
 }
 
 impl Memory {
@@ -55,18 +47,33 @@ impl Store for Memory {
     }
 
     fn read(&self, stream: &str, from: u64, most: usize) -> Answer<Vec<Record>> {
-        let mut state = self.lock();
-        let read = state.streams.entry(stream.to_owned()).or_default().read(from, most);
+        let state = self.lock();
+        let read = match state.streams.get(stream) {
+            Some(stream) => stream.read(from, most),
+            None => state.extent(stream).reaches(from).map(|()| Vec::new()),
+        };
         Box::pin(std::future::ready(read))
     }
 
     fn extent(&self, stream: &str) -> Answer<Extent> {
-        let extent = self.lock().streams.get(stream).map_or(Extent::EMPTY, |stream| stream.extent);
+        let extent = self.lock().extent(stream);
         Box::pin(std::future::ready(Ok(extent)))
     }
 
+    fn streams(&self, prefix: &str, after: &str, most: usize) -> Answer<Vec<(String, Extent)>> {
+        let state = self.lock();
+        let listed = listed(&state.streams, prefix, after, most);
+        let listed = listed.map(|(name, stream)| (name.clone(), stream.extent)).collect();
+        Box::pin(std::future::ready(Ok(listed)))
+    }
+
     fn watch(&self, stream: &str) -> watch::Receiver<u64> {
-        self.lock().streams.entry(stream.to_owned()).or_default().last.subscribe()
+        let watched = &mut self.lock().watched;
+        if let Some(last) = watched.get(stream) {
+            return last.subscribe();
+        }
+        watched.retain(|_, last| last.receiver_count() > 0);
+        watched.entry(stream.to_owned()).or_insert_with(|| watch::Sender::new(0)).subscribe()
     }
 
     fn get(&self, key: &str) -> Answer<Option<Bytes>> {
@@ -76,20 +83,35 @@ impl Store for Memory {
 
     fn list(&self, prefix: &str, after: &str, most: usize) -> Answer<Vec<(String, Bytes)>> {
         let state = self.lock();
-        let listed = state.keys.range(prefix.to_owned()..).take_while(|(key, _)| key.starts_with(prefix));
-        let listed = listed.filter(|(key, _)| key.as_str() > after).take(most);
+        let listed = listed(&state.keys, prefix, after, most);
         let listed = listed.map(|(key, value)| (key.clone(), value.clone())).collect();
         Box::pin(std::future::ready(Ok(listed)))
     }
 }
 
+/// Those whose names have a prefix and come after another one.
+fn listed<'a, T>(
+    all: &'a BTreeMap<String, T>,
+    prefix: &'a str,
+    after: &'a str,
+    most: usize,
+) -> impl Iterator<Item = (&'a String, &'a T)> {
+    let listed = all.range(prefix.to_owned()..).take_while(move |(name, _)| name.starts_with(prefix));
+    listed.filter(move |(name, _)| name.as_str() > after).take(most)
+}
+
 impl State {
+    fn extent(&self, stream: &str) -> Extent {
+        let forgotten = || self.forgotten.get(kind(stream)).copied().unwrap_or_default();
+        self.streams.get(stream).map_or_else(|| Extent::empty_after(forgotten()), |stream| stream.extent)
+    }
+
     /// Every expectation is of the state before the commit.
     fn check(&self, writes: &[Write]) -> Result<(), StoreError> {
         for write in writes {
             let (what, met) = match write {
-                Write::Append { stream, expect: Some(expect), .. } => {
-                    (stream, self.streams.get(stream).map_or(0, |stream| stream.extent.last) == *expect)
+                Write::Append { stream, expect: Some(expect), .. } | Write::Forget { stream, expect } => {
+                    (stream, self.extent(stream).last == *expect)
                 }
                 Write::Put { key, expect, .. } | Write::Delete { key, expect } => {
                     (key, expect.is_met_by(self.keys.get(key)))
@@ -106,12 +128,25 @@ impl State {
     fn make(&mut self, write: Write) -> Written {
         match write {
             Write::Append { stream, record, id, .. } => {
-                return self.streams.entry(stream).or_default().append(id, record);
+                let extent = self.extent(&stream);
+                let (records, ids) = (VecDeque::new(), HashMap::new());
+                let appended = self.streams.entry(stream.clone());
+                let written = appended.or_insert(Stream { extent, records, ids }).append(id, record);
+                if let (Written::Appended(last), Some(watched)) = (written, self.watched.get(&stream)) {
+                    watched.send_replace(last);
+                }
+                return written;
             }
             Write::Trim { stream, before } => {
                 if let Some(stream) = self.streams.get_mut(&stream) {
                     stream.trim(before);
                 }
+            }
+            Write::Forget { stream, .. } => {
+                let last = self.extent(&stream).last;
+                self.streams.remove(&stream);
+                let forgotten = self.forgotten.entry(kind(&stream).to_owned()).or_default();
+                *forgotten = last.max(*forgotten);
             }
             Write::Put { key, value, .. } => drop(self.keys.insert(key, value)),
             Write::Delete { key, .. } => drop(self.keys.remove(&key)),
@@ -129,7 +164,6 @@ impl Stream {
         self.extent.bytes += record.len() as u64;
         self.ids.extend(id.map(|id| (id, self.extent.last)));
         self.records.push_back((id, record));
-        self.last.send_replace(self.extent.last);
         Written::Appended(self.extent.last)
     }
 
@@ -144,8 +178,8 @@ impl Stream {
     }
 
     fn read(&self, from: u64, most: usize) -> Result<Vec<Record>, StoreError> {
-        let first = self.extent.first;
-        let skip = from.checked_sub(first).ok_or(StoreError::Trimmed { from, first })?;
+        self.extent.reaches(from)?;
+        let skip = from - self.extent.first;
         let mut bytes = 0;
         let records = (from..).zip(self.records.iter().skip(usize::try_from(skip).unwrap_or(usize::MAX)));
         let records = records.take(most).take_while(|(sequence, (_, record))| {

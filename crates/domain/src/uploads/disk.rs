@@ -22,6 +22,7 @@ use super::model::{rename, sync_directory};
 #[cfg(not(any(test, feature = "fuzzing")))]
 use crate::platform::{rename, sync_directory};
 use crate::{
+    feed::Usage,
     lock,
     platform::{self as fs, File},
     resources::Blob,
@@ -170,6 +171,26 @@ impl Disk {
         rename(self.partial(id), self.blob(blob))?;
         self.settle(blob)?;
         sync_directory(&self.partial)
+    }
+
+    /// Removes content, if it is there.
+    pub(super) fn remove_blob(&self, blob: &Blob) -> io::Result<()> {
+        match fs::remove_file(self.blob(blob)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => sync_directory(&self.blobs),
+        }
+    }
+
+    /// What all content takes, by the sizes in its names.
+    pub(super) fn content(&self) -> io::Result<Usage> {
+        let mut usage = Usage::default();
+        for entry in fs::read_dir(&self.blobs)? {
+            let name = entry?.file_name();
+            let size = name.to_str().and_then(|name| name.rsplit_once('-')?.1.parse::<u64>().ok());
+            usage.count += 1;
+            usage.bytes = usage.bytes.saturating_add(size.unwrap_or_default());
+        }
+        Ok(usage)
     }
 
     /// How long an upload's file is; `None` when there is none.

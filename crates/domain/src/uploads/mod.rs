@@ -30,7 +30,7 @@ use std::{
 
 use blake3::Hasher;
 use serde::{Deserialize, Serialize};
-use tokio::sync::{Mutex as AsyncMutex, Semaphore};
+use tokio::sync::{Mutex as AsyncMutex, RwLock, Semaphore};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -40,7 +40,9 @@ pub use self::disk::has_files;
 pub use self::model::fuzzed;
 pub use self::writer::Attempt;
 use super::{
+    feed::Usage,
     lock,
+    open_files::{OpenFiles, Place, TooManyOpenFiles},
     resources::{Blob, Source, Upload},
     store::{Expect, Store, StoreError, Write, decode, encode},
 };
@@ -64,11 +66,23 @@ pub struct UploadLimits {
     pub kept: Duration,
     /// After this many bytes what has arrived becomes durable.
     pub checkpoint: u64,
+    /// How many files may be kept: names, and what they may stand for.
+    pub files: usize,
+    /// How many bytes of content may be kept, with those that are declared by
+    /// uploads that are not finished.
+    pub content: u64,
 }
 
 impl Default for UploadLimits {
     fn default() -> Self {
-        Self { size: 1 << 30, partials: 64, kept: Duration::from_secs(24 * 3600), checkpoint: 32 << 20 }
+        Self {
+            size: 1 << 30,
+            partials: 64,
+            kept: Duration::from_secs(24 * 3600),
+            checkpoint: 32 << 20,
+            files: 10_000,
+            content: 64 << 30,
+        }
     }
 }
 
@@ -81,6 +95,14 @@ pub enum UploadError {
     TooLarge { size: u64, limit: u64 },
     #[error("{limit} uploads are not finished; finish one of them or come back later")]
     TooMany { limit: usize },
+    #[error("the server keeps {limit} files, and that is as many as it may; remove one of them")]
+    TooManyFiles { limit: usize },
+    #[error("the content would take more than the {limit} bytes that the server may keep; remove a file")]
+    TooMuchContent { limit: u64 },
+    #[error("{0} is the content of a file; remove that")]
+    Named(Blob),
+    #[error(transparent)]
+    TooManyOpenFiles(#[from] TooManyOpenFiles),
     #[error("upload {0} is at work on other content, or under another name; choose another UUID")]
     IdInUse(Uuid),
     #[error("the first write_offset is {offset}, but {committed} bytes are committed; go on there")]
@@ -135,6 +157,9 @@ struct Shared {
     limits: UploadLimits,
     slots: Mutex<HashMap<Uuid, Arc<Slot>>>,
     queue: Arc<Semaphore>,
+    files: OpenFiles,
+    /// To remove content is to write, to find it and give it a name is to read.
+    names: RwLock<()>,
 }
 
 /// An upload that is not finished.
@@ -203,11 +228,13 @@ impl Uploads {
         store: Arc<dyn Store>,
         directory: &Path,
         limits: UploadLimits,
+        files: OpenFiles,
     ) -> Result<Self, UploadError> {
         let directory = directory.to_owned();
         let disk = blocking(move || Disk::open(&directory)).await?;
         let queue = Arc::new(Semaphore::new(QUEUED_BYTES));
-        let uploads = Self(Arc::new(Shared { store, disk, limits, slots: Mutex::default(), queue }));
+        let (slots, names) = (Mutex::default(), RwLock::default());
+        let uploads = Self(Arc::new(Shared { store, disk, limits, slots, queue, files, names }));
         uploads.load().await?;
         uploads.sweep().await;
         let shared = uploads.0.clone();
@@ -262,11 +289,20 @@ impl Uploads {
         if upload.blob.size > limit {
             return Err(UploadError::TooLarge { size: upload.blob.size, limit });
         }
+        let limit = self.0.limits.files;
+        if let Some(name) = &upload.name
+            && self.named(name).await?.is_none()
+            && self.list("", limit).await?.len() == limit
+        {
+            return Err(UploadError::TooManyFiles { limit });
+        }
         loop {
+            let names = self.0.names.read().await;
             if self.has(upload.blob).await? {
                 self.name_known(&upload).await?;
                 return Ok(Begun::Known);
             }
+            drop(names);
             let (slot, fence) = self.take_over(&upload).await?;
             let mut lease = tokio::select! {
                 biased;
@@ -280,6 +316,7 @@ impl Uploads {
             if offset != committed {
                 return Err(UploadError::NotCommittedSize { offset, committed });
             }
+            let place = self.place()?;
             let (shared, hasher) = (self.0.clone(), lease.hasher.clone());
             // The lease goes along: a handler may be gone before the file is open.
             let opened =
@@ -288,7 +325,7 @@ impl Uploads {
             lease.hasher = tail.as_ref().map(|tail| tail.hasher.clone());
             match tail {
                 Some(tail) => {
-                    return Ok(Begun::Attempt(Attempt::start(self.clone(), slot, lease, fence, tail)));
+                    return Ok(Begun::Attempt(Attempt::start(self.clone(), slot, lease, fence, tail, place)));
                 }
                 None => {
                     tracing::error!(upload = %slot.upload, "bytes are gone that were on disk: it begins anew");
@@ -317,22 +354,35 @@ impl Uploads {
     /// The slot of an upload, and the token that is cancelled when the next
     /// attempt takes over.
     async fn take_over(&self, upload: &Upload) -> Result<(Arc<Slot>, CancellationToken), UploadError> {
-        match self.try_take_over(upload) {
-            Err(UploadError::TooMany { .. }) => {
+        let kept = self.content().await?;
+        match self.try_take_over(upload, kept) {
+            Err(UploadError::TooMany { .. } | UploadError::TooMuchContent { .. }) => {
                 self.sweep().await;
-                self.try_take_over(upload)
+                self.try_take_over(upload, kept)
             }
             taken => taken,
         }
     }
 
-    fn try_take_over(&self, upload: &Upload) -> Result<(Arc<Slot>, CancellationToken), UploadError> {
+    fn try_take_over(
+        &self,
+        upload: &Upload,
+        kept: Usage,
+    ) -> Result<(Arc<Slot>, CancellationToken), UploadError> {
         let mut slots = lock(&self.0.slots);
         let (places, limit) = (slots.len(), self.0.limits.partials);
+        let UploadLimits { files, content, .. } = self.0.limits;
+        let declared: u64 = slots.values().map(|slot| slot.upload.blob.size).sum();
         let slot = match slots.get(&upload.id) {
             Some(slot) if slot.upload == *upload => slot.clone(),
             Some(_) => return Err(UploadError::IdInUse(upload.id)),
             None if places >= limit => return Err(UploadError::TooMany { limit }),
+            None if kept.count + places as u64 >= files as u64 => {
+                return Err(UploadError::TooManyFiles { limit: files });
+            }
+            None if kept.bytes.saturating_add(declared).saturating_add(upload.blob.size) > content => {
+                return Err(UploadError::TooMuchContent { limit: content });
+            }
             None => {
                 let lease = Lease { hasher: None, touched: platform::now(), over: false };
                 let slot = Arc::new(Slot::new(upload.clone(), 0, lease));
@@ -388,6 +438,76 @@ impl Uploads {
                 None => Err(UploadError::NotFound("file", source.to_string())),
             },
         }
+    }
+
+    /// Removes a name, as long as it stands for `blob` if that is given, and then
+    /// its content, unless another name stands for it. What is not there is removed
+    /// already.
+    pub async fn remove(&self, name: &str, blob: Option<Blob>) -> Result<(), UploadError> {
+        let key = format!("{FILE}{name}");
+        let removed = match self.0.store.get(&key).await? {
+            Some(value) => {
+                let named: Named = decode(&key, &value)?;
+                if blob.is_some_and(|blob| blob != named.blob) {
+                    return Ok(());
+                }
+                let delete = Write::Delete { key, expect: Expect::Value(value) };
+                match self.0.store.commit(vec![delete]).await {
+                    // It stands for other content, or is gone.
+                    Err(StoreError::Conflict { .. }) => return Ok(()),
+                    removed => removed?,
+                };
+                Some(named.blob)
+            }
+            // Its content may have been left, by a server that died.
+            None => blob,
+        };
+        match removed {
+            Some(blob) => match self.remove_content(blob).await {
+                Err(UploadError::Named(_)) => Ok(()),
+                removed => removed,
+            },
+            None => Ok(()),
+        }
+    }
+
+    /// Removes content that no name stands for.
+    pub async fn remove_content(&self, blob: Blob) -> Result<(), UploadError> {
+        let uploads = self.clone();
+        // In a task of its own: until the file is gone nobody gives it a name.
+        let removing = tokio::spawn(async move {
+            let _names = uploads.0.names.write().await;
+            // By now a name that was given before is in the store, since commits take
+            // effect in their order.
+            uploads.0.store.commit(Vec::new()).await?;
+            if uploads.list("", usize::MAX).await?.iter().any(|(_, named)| named.blob == blob) {
+                return Err(UploadError::Named(blob));
+            }
+            let shared = uploads.0.clone();
+            blocking(move || shared.disk.remove_blob(&blob)).await
+        });
+        removing.await.map_err(io::Error::other)?
+    }
+
+    /// What files and content take, and what has arrived of uploads that are not
+    /// finished.
+    pub async fn usage(&self) -> Result<[Usage; 3], UploadError> {
+        let files = Usage { count: self.list("", usize::MAX).await?.len() as u64, bytes: 0 };
+        let content = self.content().await?;
+        let slots = lock(&self.0.slots);
+        let committed = slots.values().map(|slot| slot.committed.load(Relaxed));
+        let uploads = Usage { count: slots.len() as u64, bytes: committed.sum() };
+        Ok([files, content, uploads])
+    }
+
+    async fn content(&self) -> Result<Usage, UploadError> {
+        let shared = self.0.clone();
+        blocking(move || shared.disk.content()).await
+    }
+
+    /// A place for a file that is to be open for a call.
+    pub fn place(&self) -> Result<Place, TooManyOpenFiles> {
+        self.0.files.place()
     }
 
     /// Opens content for reading. Blocks.

@@ -23,8 +23,14 @@ use crate::{
     store::{Memory, Store, decode},
 };
 
-pub(super) const LIMITS: UploadLimits =
-    UploadLimits { size: 1 << 20, partials: 4, kept: Duration::from_secs(3600), checkpoint: 64 };
+pub(super) const LIMITS: UploadLimits = UploadLimits {
+    size: 1 << 20,
+    partials: 4,
+    kept: Duration::from_secs(3600),
+    checkpoint: 64,
+    files: 1000,
+    content: 1 << 30,
+};
 
 /// A file is about to become durable: it is noted how long it is.
 pub(super) fn syncs(partial: &Path, file: &fs::File) -> io::Result<()> {
@@ -76,7 +82,14 @@ impl Machine {
     }
 
     pub(super) async fn start(&self) -> Uploads {
-        Uploads::open(self.store.clone(), self.files.path(), self.limits).await.unwrap()
+        Uploads::open(
+            self.store.clone(),
+            self.files.path(),
+            self.limits,
+            crate::open_files::OpenFiles::new(99),
+        )
+        .await
+        .unwrap()
     }
 
     pub(super) fn partial(&self, upload: &Upload) -> PathBuf {

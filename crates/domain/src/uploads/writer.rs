@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Journal, Lease, Slot, UploadError, Uploads, blocking, disk::Tail};
 use crate::{
+    open_files::Place,
     platform,
     store::{Expect, Write, encode},
 };
@@ -58,6 +59,7 @@ impl Attempt {
         lease: OwnedMutexGuard<Lease>,
         fence: CancellationToken,
         tail: Tail,
+        place: Place,
     ) -> Self {
         let (chunks, received) = mpsc::channel(QUEUED_CHUNKS);
         let next = tail.length;
@@ -71,6 +73,7 @@ impl Attempt {
             tail,
             checkpoint: None,
             due: Instant::now() + CHECKPOINT_INTERVAL,
+            _place: place,
         };
         Self { next, slot, uploads, fence, chunks, writer: tokio::spawn(writer.run()) }
     }
@@ -90,8 +93,7 @@ impl Attempt {
         while !chunk.is_empty() {
             self.queue(chunk.split_to(chunk.len().min(PIECE))).await?;
         }
-        self.next += length;
-        self.queue(chunk).await
+        Ok(())
     }
 
     async fn queue(&mut self, chunk: Bytes) -> Result<(), UploadError> {
@@ -161,6 +163,7 @@ struct Writer {
     checkpoint: Option<Checkpoint>,
     /// When the next one is to begin if there is anything new.
     due: Instant,
+    _place: Place,
 }
 
 /// The fsync of a beginning of the file, while more is written behind it, and
@@ -301,6 +304,8 @@ impl Writer {
         }
         let (shared, file) = (self.uploads.0.clone(), self.tail.file.clone());
         let (id, blob) = (upload.id, upload.blob);
+        let uploads = self.uploads.clone();
+        let _names = uploads.0.names.read().await;
         if let Err(error) = blocking(move || shared.disk.commit(id, &file, &blob)).await {
             self.give_back().await;
             return Err(error);

@@ -60,11 +60,21 @@ fn the_tour_leaves_alone_what_people_have_on_the_server() {
         value["devices"].clone()
     };
     let files = || server.client("unary files --output json -q").run().ok().result()["value"].clone();
+    let state = || {
+        let status = server.client("unary status --output json -q").run().ok().result()["value"].clone();
+        let kept = status["state"].as_array().unwrap().clone();
+        // What the market makes is nobody's, and devices keep their names.
+        kept.into_iter()
+            .filter(|kind| kind["kind"] != "quotes" && kind["kind"] != "devices")
+            .collect::<Vec<_>>()
+    };
     let before = (deliver(), files());
+    let kept = state();
     for _ in 0..2 {
         server.client("tour -q").run().ok();
     }
     assert_eq!((deliver(), files()), before);
+    assert_eq!(state(), kept);
     assert_eq!(before.0.as_array().unwrap().len(), 2);
 }
 

@@ -2,9 +2,13 @@
 
 use std::{io::Write as _, net::SocketAddr};
 
-use shared_proto::fourmodes::v1::{
-    MultiplyRequest, MultiplyResponse, RecordReadingsRequest, ServerStreamingRequest, UnaryRequest,
-    WatchQuotesRequest, probe_service_client::ProbeServiceClient,
+use shared_proto::{
+    bytestream::{QueryWriteStatusRequest, byte_stream_client::ByteStreamClient},
+    fourmodes::v1::{
+        DeleteDocumentRequest, DeleteFileRequest, DeleteRoomRequest, MultiplyRequest, MultiplyResponse,
+        RecordReadingsRequest, ServerStreamingRequest, UnaryRequest, WatchQuotesRequest,
+        probe_service_client::ProbeServiceClient,
+    },
 };
 use stack::{Limits, Settings, Tokens};
 use tempfile::NamedTempFile;
@@ -24,7 +28,8 @@ fn hash(token: &str) -> String {
 
 fn tokens() -> Tokens {
     let mut file = NamedTempFile::new().unwrap();
-    write!(file, "# who may call\n\nana {} all\nben {} unary\n", hash("ana's"), hash("ben's")).unwrap();
+    let [ana, ben, eve] = ["ana's", "ben's", "eve's"].map(hash);
+    write!(file, "# who may call\n\nana {ana} all\nben {ben} unary\neve {eve} client-streaming\n").unwrap();
     Tokens::read(file.path()).unwrap()
 }
 
@@ -91,6 +96,41 @@ fn a_token_is_for_certain_modes() {
         let never = tokio_stream::pending::<RecordReadingsRequest>();
         let refused = client_streaming(server.address).record_readings(with("Bearer ben's", never)).await;
         assert_eq!(refused.unwrap_err().code(), Code::PermissionDenied);
+    });
+}
+
+#[test]
+fn a_unary_call_that_belongs_to_another_mode_wants_a_token_for_that() {
+    run(async {
+        let address = start().await.address;
+        let upload = format!("uploads/{}/blobs/{}/7", uuid::Uuid::new_v4(), blake3::hash(b"content"));
+        let query = |token| {
+            let request = QueryWriteStatusRequest { resource_name: upload.clone() };
+            async move {
+                let mut client = ByteStreamClient::new(channel(address));
+                within(client.query_write_status(with(token, request))).await.unwrap_err().code()
+            }
+        };
+        // A caller that may upload may ask how far an upload is, and no other.
+        assert_eq!(query("Bearer eve's").await, Code::NotFound);
+        assert_eq!(query("Bearer ben's").await, Code::PermissionDenied);
+        // And may remove what it may make.
+        let file = |token| with(token, DeleteFileRequest { name: "none".to_owned(), ..Default::default() });
+        unary(address).delete_file(file("Bearer eve's")).await.unwrap();
+        assert_eq!(
+            unary(address).delete_file(file("Bearer ben's")).await.unwrap_err().code(),
+            Code::PermissionDenied
+        );
+        for token in ["Bearer ben's", "Bearer eve's"] {
+            let room = with(token, DeleteRoomRequest { room: "none".to_owned() });
+            let document = with(token, DeleteDocumentRequest { document: "none".to_owned() });
+            for refused in [
+                unary(address).delete_room(room).await.map(drop),
+                unary(address).delete_document(document).await.map(drop),
+            ] {
+                assert_eq!(reason(&refused.unwrap_err()), "MODE_NOT_ALLOWED", "{token}");
+            }
+        }
     });
 }
 

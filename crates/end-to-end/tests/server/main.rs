@@ -16,6 +16,7 @@ mod grpc_web;
 mod health;
 mod http;
 mod interop;
+mod kept;
 mod limits;
 mod measure;
 mod metrics;

@@ -8,7 +8,12 @@ mod not_served;
 mod probe;
 mod tutorial;
 
-use std::{io, path::Path, sync::Arc, time::SystemTime};
+use std::{
+    io,
+    path::Path,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use anyhow::Context as _;
 use domain::{
@@ -16,6 +21,7 @@ use domain::{
     documents::Documents,
     logs::Logs,
     market::Market,
+    open_files::OpenFiles,
     rooms::Rooms,
     tasks::{OpenResource, Tasks},
     uploads::Uploads,
@@ -61,32 +67,39 @@ pub(crate) async fn add(
     state: &State,
     stop_tasks: CancellationToken,
 ) -> anyhow::Result<()> {
-    let uploads = Uploads::open(state.store.clone(), state.files(), config.uploads).await;
+    let files = OpenFiles::new(config.open_files);
+    let uploads = Uploads::open(state.store.clone(), state.files(), config.uploads, files.clone()).await;
     let uploads = uploads.context("the uploads of an earlier run cannot be read; see --data-dir")?;
-    let tasks = Tasks::open(state.store.clone(), uploaded_files(uploads.clone()), stop_tasks)
+    let tasks = Tasks::open(state.store.clone(), uploaded_files(uploads.clone()), stop_tasks.clone())
         .await
         .context("the tasks cannot be taken up again")?;
     let served = config.modes.clone();
-    let market = Market::new(state.store.clone(), config.quotes_seed, config.retention);
+    let market = Arc::new(Market::new(state.store.clone(), config.quotes_seed, config.retention));
+    let collector = Arc::new(Collector::new(state.store.clone()));
+    let rooms = Arc::new(Rooms::new(state.store.clone(), config.retention, config.rooms));
+    let documents = Arc::new(Documents::new(state.store.clone(), config.documents));
+    let sweeping = sweep(config.retention.interval(), rooms.clone(), market.clone(), collector.clone());
+    tokio::spawn(async move { stop_tasks.run_until_cancelled(sweeping).await });
     let unary = Unary {
         activity: stack.activity(),
         since: SystemTime::now(),
         tasks: tasks.clone(),
         served: served.clone(),
         uploads: uploads.clone(),
+        documents: documents.clone(),
+        rooms: rooms.clone(),
+        market: market.clone(),
+        collector: collector.clone(),
     };
     let server_streaming = ServerStreaming {
-        market: Arc::new(market),
+        market,
         tasks,
         logs: config.log_root.as_deref().map(|root| open_logs(root, files)).transpose()?,
         load: Arc::default(),
         heartbeat: config.heartbeat,
     };
-    let collector = Collector::new(state.store.clone());
-    let client_streaming = ClientStreaming { collector: Arc::new(collector) };
-    let rooms = Rooms::new(state.store.clone(), config.retention);
-    let documents = Documents::new(state.store.clone());
-    let bidi_streaming = BidiStreaming { rooms: Arc::new(rooms), documents: Arc::new(documents) };
+    let client_streaming = ClientStreaming { collector };
+    let bidi_streaming = BidiStreaming { rooms, documents };
     add_mode(stack, &served, Mode::Unary, UnaryServiceServer::new(unary));
     add_mode(stack, &served, Mode::Unary, GreeterServer::new(Tutorial));
     add_mode(stack, &served, Mode::ServerStreaming, ServerStreamingServiceServer::new(server_streaming));
@@ -132,6 +145,19 @@ pub(crate) async fn add(
     Ok(())
 }
 
+/// Forgets what is too old, also where nobody comes by.
+async fn sweep(interval: Duration, rooms: Arc<Rooms>, market: Arc<Market>, collector: Arc<Collector>) {
+    loop {
+        let swept = [rooms.sweep().await, market.sweep().await, collector.sweep().await];
+        for (what, swept) in ["rooms", "quotes", "producers"].into_iter().zip(swept) {
+            if let Err(error) = swept {
+                tracing::warn!(%error, "what is too old of the {what} could not be removed");
+            }
+        }
+        tokio::time::sleep(interval).await;
+    }
+}
+
 fn add_mode<S>(stack: &mut Stack, served: &[Mode], mode: Mode, service: S)
 where
     S: HttpService + NamedService + Sync,
@@ -156,8 +182,8 @@ fn uploaded_files(uploads: Uploads) -> OpenResource {
     })
 }
 
-fn open_logs(root: &Path) -> anyhow::Result<Arc<Logs>> {
-    let logs = Logs::open(root).with_context(|| {
+fn open_logs(root: &Path, files: OpenFiles) -> anyhow::Result<Arc<Logs>> {
+    let logs = Logs::open(root, files).with_context(|| {
         format!("cannot open {}; choose another directory with --log-root", root.display())
     })?;
     Ok(Arc::new(logs))

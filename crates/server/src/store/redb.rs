@@ -28,7 +28,7 @@ use std::{
 use bytes::Bytes;
 use domain::{
     platform::{self, File, Lock, sync_directory_of},
-    store::{Answer, Expect, Extent, Id, READ_BYTES, Record, Store, StoreError, Write, Written},
+    store::{Answer, Expect, Extent, Id, READ_BYTES, Record, Store, StoreError, Write, Written, kind},
 };
 use redb::{
     Database, DatabaseError, ReadTransaction, ReadableDatabase as _, ReadableTable as _, StorageError, Table,
@@ -259,12 +259,10 @@ impl Store for Redb {
     fn read(&self, stream: &str, from: u64, most: usize) -> Answer<Vec<Record>> {
         let stream = stream.to_owned();
         self.read_with(move |transaction| {
-            let stream = find(&transaction.open_table(STREAMS)?, &stream)?;
-            let first = stream.map_or(Extent::EMPTY, |stream| stream.extent).first;
-            if from < first {
-                return Err(Failed::Refused(StoreError::Trimmed { from, first }));
-            }
-            let Some(Stream { number, .. }) = stream else { return Ok(Vec::new()) };
+            let found = find(&transaction.open_table(STREAMS)?, &stream)?;
+            let empty = empty(&transaction.open_table(META)?, &stream)?;
+            found.map_or(empty, |stream| stream.extent).reaches(from).map_err(Failed::Refused)?;
+            let Some(Stream { number, .. }) = found else { return Ok(Vec::new()) };
             let mut records = Vec::new();
             let mut bytes = 0;
             for entry in
@@ -284,9 +282,16 @@ impl Store for Redb {
 
     fn extent(&self, stream: &str) -> Answer<Extent> {
         let stream = stream.to_owned();
+        self.read_with(move |transaction| match find(&transaction.open_table(STREAMS)?, &stream)? {
+            Some(stream) => Ok(stream.extent),
+            None => Ok(empty(&transaction.open_table(META)?, &stream)?),
+        })
+    }
+
+    fn streams(&self, prefix: &str, after: &str, most: usize) -> Answer<Vec<(String, Extent)>> {
+        let (prefix, after) = (prefix.to_owned(), after.to_owned());
         self.read_with(move |transaction| {
-            let stream = find(&transaction.open_table(STREAMS)?, &stream)?;
-            Ok(stream.map_or(Extent::EMPTY, |stream| stream.extent))
+            listed(&transaction.open_table(STREAMS)?, &prefix, &after, most, |row| Stream::of(row).extent)
         })
     }
 
@@ -310,20 +315,30 @@ impl Store for Redb {
     fn list(&self, prefix: &str, after: &str, most: usize) -> Answer<Vec<(String, Bytes)>> {
         let (prefix, after) = (prefix.to_owned(), after.to_owned());
         self.read_with(move |transaction| {
-            let mut listed = Vec::new();
-            let keys = transaction.open_table(KEYS)?;
-            for entry in keys.range(prefix.as_str().max(after.as_str())..)? {
-                let (key, value) = entry?;
-                if listed.len() == most || !key.value().starts_with(&prefix) {
-                    break;
-                }
-                if key.value() > after.as_str() {
-                    listed.push((key.value().to_owned(), Bytes::copy_from_slice(value.value())));
-                }
-            }
-            Ok(listed)
+            listed(&transaction.open_table(KEYS)?, &prefix, &after, most, Bytes::copy_from_slice)
         })
     }
+}
+
+/// Rows of a table whose names have a prefix and come after another one.
+fn listed<V: redb::Value + 'static, T>(
+    rows: &impl redb::ReadableTable<&'static str, V>,
+    prefix: &str,
+    after: &str,
+    most: usize,
+    of: impl Fn(V::SelfType<'_>) -> T,
+) -> Result<Vec<(String, T)>, Failed> {
+    let mut listed = Vec::new();
+    for row in rows.range(prefix.max(after)..)? {
+        let (name, value) = row?;
+        if listed.len() == most || !name.value().starts_with(prefix) {
+            break;
+        }
+        if name.value() > after {
+            listed.push((name.value().to_owned(), of(value.value())));
+        }
+    }
+    Ok(listed)
 }
 
 impl Shared {
@@ -493,7 +508,7 @@ fn size(writes: &[Vec<Write>]) -> u64 {
             + match write {
                 Write::Append { record, .. } => record.len() as u64,
                 Write::Put { value, .. } => value.len() as u64,
-                Write::Trim { .. } | Write::Delete { .. } => 0,
+                Write::Trim { .. } | Write::Forget { .. } | Write::Delete { .. } => 0,
             }
     });
     sizes.sum::<u64>().next_power_of_two()
@@ -540,10 +555,25 @@ fn find(
     streams: &impl redb::ReadableTable<&'static str, StreamRow>,
     name: &str,
 ) -> Result<Option<Stream>, StorageError> {
-    Ok(streams.get(name)?.map(|stream| {
-        let (number, first, last, bytes) = stream.value();
-        Stream { number, extent: Extent { first, last, bytes } }
-    }))
+    Ok(streams.get(name)?.map(|stream| Stream::of(stream.value())))
+}
+
+impl Stream {
+    fn of((number, first, last, bytes): StreamRow) -> Self {
+        Self { number, extent: Extent { first, last, bytes } }
+    }
+}
+
+/// The extent of a stream that is not there.
+fn empty(meta: &impl redb::ReadableTable<&'static str, u64>, stream: &str) -> Result<Extent, StorageError> {
+    let forgotten = meta.get(forgotten(stream).as_str())?;
+    Ok(Extent::empty_after(forgotten.map_or(0, |forgotten| forgotten.value())))
+}
+
+/// The key in [`META`] that has the last sequence of the streams of a kind that
+/// were forgotten.
+fn forgotten(stream: &str) -> String {
+    format!("forgotten {}", kind(stream))
 }
 
 impl<'t> Tables<'t> {
@@ -586,8 +616,8 @@ impl<'t> Tables<'t> {
 
     fn check(&mut self, write: &Write) -> Result<(), Failed> {
         let (what, met) = match write {
-            Write::Append { stream, expect: Some(expect), .. } => {
-                (stream, self.stream(stream)?.map_or(0, |stream| stream.extent.last) == *expect)
+            Write::Append { stream, expect: Some(expect), .. } | Write::Forget { stream, expect } => {
+                (stream, self.extent(stream)?.last == *expect)
             }
             Write::Put { key, expect, .. } | Write::Delete { key, expect } => {
                 (key, *expect == Expect::Anything || expect.is_met_by(self.value(key)?.as_ref()))
@@ -607,6 +637,7 @@ impl<'t> Tables<'t> {
                 return Ok(written);
             }
             Write::Trim { stream, before } => self.trim(stream, *before)?,
+            Write::Forget { stream, .. } => self.forget(stream)?,
             Write::Put { key, value, .. } => drop(self.keys.insert(key.as_str(), value.as_ref())?),
             Write::Delete { key, .. } => drop(self.keys.remove(key.as_str())?),
         }
@@ -616,7 +647,7 @@ impl<'t> Tables<'t> {
     fn append(&mut self, name: &str, record: &[u8], id: Option<Id>) -> Result<Written, Failed> {
         let mut stream = match self.stream(name)? {
             Some(stream) => stream,
-            None => Stream { number: self.new_number()?, extent: Extent::EMPTY },
+            None => Stream { number: self.new_number()?, extent: self.extent(name)? },
         };
         if let Some(id) = id {
             if let Some(known) = self.ids.get((stream.number, id))? {
@@ -645,6 +676,19 @@ impl<'t> Tables<'t> {
         stream.extent.first = stream.extent.first.max(before);
         self.open.insert(name.to_owned(), stream);
         Ok(())
+    }
+
+    fn forget(&mut self, name: &str) -> Result<(), Failed> {
+        self.trim(name, u64::MAX)?;
+        let last = self.extent(name)?.last.max(empty(&self.meta, name)?.last);
+        self.meta.insert(forgotten(name).as_str(), last)?;
+        self.open.remove(name);
+        self.streams.remove(name)?;
+        Ok(())
+    }
+
+    fn extent(&self, name: &str) -> Result<Extent, StorageError> {
+        self.stream(name)?.map_or_else(|| empty(&self.meta, name), |stream| Ok(stream.extent))
     }
 
     fn stream(&self, name: &str) -> Result<Option<Stream>, StorageError> {

@@ -87,7 +87,7 @@ async fn records_come_in_order_and_are_read_by_cursor() {
         assert_eq!(texts(store, "nothing", 1).await, []);
         assert_eq!(store.read("a", 1, 1).await.unwrap().len(), 1);
         assert_eq!(store.extent("a").await.unwrap(), Extent { first: 1, last: 2, bytes: 2 });
-        assert_eq!(store.extent("nothing").await.unwrap(), Extent::EMPTY);
+        assert_eq!(store.extent("nothing").await.unwrap(), Extent::empty_after(0));
     })
     .await;
 }
@@ -153,6 +153,43 @@ async fn what_was_trimmed_is_said_to_be_gone() {
         store.commit(vec![Write::Trim { stream: "a".into(), before: u64::MAX }]).await.unwrap();
         assert_eq!(store.extent("a").await.unwrap(), Extent { first: 6, last: 5, bytes: 0 });
         assert_eq!(store.commit(vec![append("a", "x")]).await.unwrap(), [Written::Appended(6)]);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_stream_that_was_forgotten_begins_anew_behind_what_it_had() {
+    with_both(async |store| {
+        let forget =
+            |stream: &str, expect| store.commit(vec![Write::Forget { stream: stream.into(), expect }]);
+        store
+            .commit(["r/a", "r/a", "r/a", "r/b", "s"].map(|stream| append(stream, "x")).into())
+            .await
+            .unwrap();
+        assert!(matches!(forget("r/a", 2).await, Err(StoreError::Conflict { .. })));
+        forget("r/a", 3).await.unwrap();
+        let extent = Extent { first: 1, last: 1, bytes: 1 };
+        assert_eq!(store.streams("r/", "", 9).await.unwrap(), [("r/b".to_owned(), extent)]);
+        // What its readers knew is gone, also where it never was.
+        for name in ["r/a", "r/new"] {
+            assert_eq!(store.extent(name).await.unwrap(), Extent::empty_after(3));
+            assert_eq!(store.read(name, 3, 9).await, Err(StoreError::Trimmed { from: 3, first: 4 }));
+        }
+        assert_eq!(store.extent("t").await.unwrap(), Extent::empty_after(0));
+        assert_eq!(store.commit(vec![append("r/a", "y")]).await.unwrap(), [Written::Appended(4)]);
+        // Those that were there go on, and so does what was forgotten before.
+        assert_eq!(store.commit(vec![append("r/b", "y")]).await.unwrap(), [Written::Appended(2)]);
+        forget("r/b", 2).await.unwrap();
+        assert_eq!(store.extent("r/b").await.unwrap(), Extent::empty_after(3));
+        // Once more changes nothing.
+        forget("r/b", 3).await.unwrap();
+        assert_eq!(store.extent("r/b").await.unwrap(), Extent::empty_after(3));
+        let names = async |after: &str, most| {
+            let listed = store.streams("", after, most).await.unwrap();
+            listed.into_iter().map(|(name, _)| name).collect::<Vec<_>>()
+        };
+        assert_eq!(names("", 1).await, ["r/a"]);
+        assert_eq!(names("r/a", 9).await, ["s"]);
     })
     .await;
 }
@@ -562,7 +599,7 @@ async fn a_state_of_which_a_part_is_gone_is_not_taken_for_a_new_one() {
 
 /// A small world, so that writes meet.
 fn any_write() -> impl Strategy<Value = Write> {
-    let stream = prop_oneof![Just("a".to_owned()), Just("b".to_owned())];
+    let stream = prop_oneof![Just("s/a".to_owned()), Just("s/b".to_owned())];
     let key = prop_oneof![Just("k".to_owned()), Just("l".to_owned())];
     let text = "[xy]{0,2}".prop_map(Bytes::from);
     let expect = prop_oneof![
@@ -574,7 +611,8 @@ fn any_write() -> impl Strategy<Value = Write> {
     prop_oneof![
         4 => (stream.clone(), text.clone(), id, prop::option::of(0u64..4))
             .prop_map(|(stream, record, id, expect)| Write::Append { stream, record, id, expect }),
-        1 => (stream, 0u64..12).prop_map(|(stream, before)| Write::Trim { stream, before }),
+        1 => (stream.clone(), 0u64..12).prop_map(|(stream, before)| Write::Trim { stream, before }),
+        1 => (stream, 0u64..4).prop_map(|(stream, expect)| Write::Forget { stream, expect }),
         2 => (key.clone(), text, expect.clone()).prop_map(|(key, value, expect)| Write::Put { key, value, expect }),
         1 => (key, expect).prop_map(|(key, expect)| Write::Delete { key, expect }),
     ]
@@ -597,7 +635,8 @@ proptest! {
                     drop(file);
                     file = reopen(directory.path());
                 }
-                for stream in ["a", "b"] {
+                assert_eq!(file.streams("s/", "", 9).await, model.streams("s/", "", 9).await);
+                for stream in ["s/a", "s/b"] {
                     let extent = model.extent(stream).await.unwrap();
                     assert_eq!(file.extent(stream).await.unwrap(), extent);
                     for from in extent.first.saturating_sub(1)..=extent.last + 1 {

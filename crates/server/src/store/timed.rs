@@ -48,6 +48,10 @@ impl Store for Timed {
         self.store.extent(stream)
     }
 
+    fn streams(&self, prefix: &str, after: &str, most: usize) -> Answer<Vec<(String, Extent)>> {
+        self.store.streams(prefix, after, most)
+    }
+
     fn watch(&self, stream: &str) -> watch::Receiver<u64> {
         self.store.watch(stream)
     }

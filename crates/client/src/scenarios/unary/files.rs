@@ -1,11 +1,11 @@
-//! What was uploaded, page by page.
+//! What was uploaded, page by page, and the end of it.
 
 use std::fmt;
 
 use clap::Args;
 use indicatif::HumanBytes;
 use serde::Serialize;
-use shared_proto::fourmodes::v1::ListFilesRequest;
+use shared_proto::fourmodes::v1::{DeleteFileRequest, ListFilesRequest};
 use timeline::words::{counted, printable};
 
 use crate::{failure::Failure, scenario::Scenario, session::Session};
@@ -13,13 +13,20 @@ use crate::{failure::Failure, scenario::Scenario, session::Session};
 /// How many files a page has.
 const PAGE: i32 = 1000;
 
-/// List the files that were uploaded
+/// List the files that were uploaded, or delete one of them
 #[derive(Debug, Args)]
-pub(crate) struct Files {}
+pub(crate) struct Files {
+    /// Delete this file, and its content when no other file has the same
+    #[arg(long, value_name = "NAME", allow_hyphen_values = true)]
+    pub(crate) delete: Option<String>,
+}
 
 #[derive(Debug, Default, Serialize)]
 pub(crate) struct Report {
     pub(crate) files: Vec<File>,
+    /// Whether they are gone.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    deleted: bool,
 }
 
 #[derive(Debug, Serialize)]
@@ -50,15 +57,28 @@ impl Scenario for Files {
             }));
             page_token = page.next_page_token;
             if page_token.is_empty() {
-                return Ok(());
+                break;
             }
         }
+        let Some(name) = &self.delete else { return Ok(()) };
+        report.files.retain(|file| file.name == *name);
+        let [file] = &report.files[..] else {
+            return Err(Failure::answer(format!(
+                "the server has no file {name:?}; `unary files` lists what it has"
+            )));
+        };
+        // With the content: a request that is made again deletes no newer one.
+        let request = DeleteFileRequest { name: name.clone(), resource_name: file.resource_name.clone() };
+        session.unary_at_home(request, async |mut client, request| client.delete_file(request).await).await?;
+        report.deleted = true;
+        Ok(())
     }
 }
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", counted(self.files.len() as u64, "file"))?;
+        let deleted = if self.deleted { " deleted" } else { "" };
+        write!(f, "{}{deleted}", counted(self.files.len() as u64, "file"))?;
         for file in &self.files {
             let size = HumanBytes(file.size_bytes).to_string();
             let (time, blake3) = (printable(&file.commit_time), printable(&file.blake3));

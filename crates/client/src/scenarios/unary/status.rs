@@ -21,6 +21,16 @@ pub(crate) struct Report {
     start_time: String,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) modes: Vec<Mode>,
+    /// What it keeps. Absent when the server does not say.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    state: Vec<Usage>,
+}
+
+#[derive(Debug, Serialize)]
+struct Usage {
+    kind: String,
+    count: u64,
+    bytes: u64,
 }
 
 #[derive(Debug, Serialize)]
@@ -43,6 +53,8 @@ impl Scenario for Status {
         report.version = status.version;
         report.start_time = status.start_time.map(|time| time.to_string()).unwrap_or_default();
         report.modes = status.modes.into_iter().map(Mode::from).collect();
+        let usage = |pb::StateUsage { kind, count, bytes }| Usage { kind, count, bytes };
+        report.state = status.state.into_iter().map(usage).collect();
         Ok(())
     }
 }
@@ -84,6 +96,12 @@ impl fmt::Display for Report {
                 "\n{:<18}{served:<8}{:>12}{:>8}{:>12}{:>12}",
                 mode.mode, mode.calls_started, mode.calls_open, mode.messages_received, mode.messages_sent
             )?;
+        }
+        if !self.state.is_empty() {
+            write!(f, "\n{:<18}{:>20}{:>20}", "kept", "count", "bytes")?;
+        }
+        for Usage { kind, count, bytes } in &self.state {
+            write!(f, "\n{:<18}{count:>20}{bytes:>20}", printable(kind))?;
         }
         Ok(())
     }

@@ -43,6 +43,7 @@ pub(crate) async fn read(
         }
     };
     let blob = uploads.find(&source).await?;
+    let place = uploads.place().map_err(Refused::from)?;
     let uploads = uploads.clone();
     let mut file = blocking(move || uploads.open_blob(&blob)).await??;
     let offset = u64::try_from(read_offset).ok().filter(|offset| *offset <= blob.size);
@@ -52,6 +53,7 @@ pub(crate) async fn read(
     })?;
     let mut left = (blob.size - offset).min(limit);
     let chunks = async_stream::try_stream! {
+        let _place = place;
         let mut begin = Some(offset);
         while left > 0 {
             let (most, seek) = (left.min(CHUNK), begin.take());

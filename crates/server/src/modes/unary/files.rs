@@ -6,8 +6,13 @@
 //! Leave: hexadecimal, which is here because a name may be any text. A token that
 //! could reveal or reach something has to be signed, or be a key of your own.
 
-use domain::uploads::{Named, Uploads};
-use shared_proto::fourmodes::v1::{File, ListFilesRequest, ListFilesResponse};
+use domain::{
+    resources::Source,
+    uploads::{Named, Uploads},
+};
+use shared_proto::fourmodes::v1::{
+    DeleteFileRequest, DeleteFileResponse, File, ListFilesRequest, ListFilesResponse,
+};
 
 use crate::refused::{Refused, bad_request};
 
@@ -26,6 +31,22 @@ pub(super) async fn list(uploads: &Uploads, request: ListFilesRequest) -> Result
     listed.truncate(most);
     let next_page_token = listed.last().filter(|_| more).map(|(last, _)| token(last)).unwrap_or_default();
     Ok(ListFilesResponse { files: listed.into_iter().map(file).collect(), next_page_token })
+}
+
+pub(super) async fn delete(
+    uploads: &Uploads,
+    request: DeleteFileRequest,
+) -> Result<DeleteFileResponse, Refused> {
+    let DeleteFileRequest { name, resource_name } = request;
+    let given = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+    let name = given(&name).map(|name| format!("files/{name}").parse::<Source>()).transpose()?;
+    let blob = given(&resource_name).map(|blob| blob.parse()).transpose()?;
+    match (name, blob) {
+        (Some(Source::File(name)), blob) => uploads.remove(&name, blob).await?,
+        (_, Some(blob)) => uploads.remove_content(blob).await?,
+        _ => return Err(bad_request("name", "a name or a resource_name must be given".to_owned()).into()),
+    }
+    Ok(DeleteFileResponse {})
 }
 
 /// The name of the last file of a page, in hexadecimal: a client has nothing to

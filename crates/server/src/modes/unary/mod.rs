@@ -11,12 +11,16 @@ mod files;
 
 use std::{sync::Arc, time::SystemTime};
 
-use domain::{arithmetic, tasks::Tasks, uploads::Uploads};
+use domain::{
+    arithmetic, collector::Collector, documents::Documents, feed::Usage, market::Market, rooms::Rooms,
+    tasks::Tasks, uploads::Uploads,
+};
 use grpc_wire::Mode;
 use shared_proto::fourmodes::v1::{
-    CancelTaskRequest, CancelTaskResponse, GetStatusRequest, GetStatusResponse, GetTaskRequest,
-    GetTaskResponse, ListFilesRequest, ListFilesResponse, ModeStatus, MultiplyRequest, MultiplyResponse,
-    SubmitTaskRequest, SubmitTaskResponse, unary_service_server::UnaryService,
+    CancelTaskRequest, CancelTaskResponse, DeleteDocumentRequest, DeleteDocumentResponse, DeleteFileRequest,
+    DeleteFileResponse, DeleteRoomRequest, DeleteRoomResponse, GetStatusRequest, GetStatusResponse,
+    GetTaskRequest, GetTaskResponse, ListFilesRequest, ListFilesResponse, ModeStatus, MultiplyRequest,
+    MultiplyResponse, StateUsage, SubmitTaskRequest, SubmitTaskResponse, unary_service_server::UnaryService,
 };
 use stack::Activity;
 use tonic::{Request, Response, Status};
@@ -34,6 +38,29 @@ pub(crate) struct Unary {
     pub(crate) tasks: Tasks,
     pub(crate) served: Vec<Mode>,
     pub(crate) uploads: Uploads,
+    pub(crate) documents: Arc<Documents>,
+    pub(crate) rooms: Arc<Rooms>,
+    pub(crate) market: Arc<Market>,
+    pub(crate) collector: Arc<Collector>,
+}
+
+impl Unary {
+    async fn usage(&self) -> Result<Vec<StateUsage>, Refused> {
+        let devices = Usage { count: self.collector.devices().await?, bytes: 0 };
+        let [files, content, uploads] = self.uploads.usage().await?;
+        let usages = [
+            ("rooms", self.rooms.usage().await?),
+            ("documents", self.documents.usage().await?),
+            ("quotes", self.market.usage().await?),
+            ("devices", devices),
+            ("files", files),
+            ("content", content),
+            ("uploads", uploads),
+        ];
+        let usages =
+            usages.map(|(kind, Usage { count, bytes })| StateUsage { kind: kind.to_owned(), count, bytes });
+        Ok(usages.into())
+    }
 }
 
 #[tonic::async_trait]
@@ -64,6 +91,7 @@ impl UnaryService for Unary {
             start_time: Some(self.since.into()),
             modes: modes.into(),
             cpu_time: shared_process::cpu_time().and_then(|time| time.try_into().ok()),
+            state: self.usage().await?,
         }))
     }
 
@@ -95,5 +123,28 @@ impl UnaryService for Unary {
         request: Request<ListFilesRequest>,
     ) -> Result<Response<ListFilesResponse>, Status> {
         Ok(Response::new(files::list(&self.uploads, request.into_inner()).await?))
+    }
+
+    async fn delete_file(
+        &self,
+        request: Request<DeleteFileRequest>,
+    ) -> Result<Response<DeleteFileResponse>, Status> {
+        Ok(Response::new(files::delete(&self.uploads, request.into_inner()).await?))
+    }
+
+    async fn delete_document(
+        &self,
+        request: Request<DeleteDocumentRequest>,
+    ) -> Result<Response<DeleteDocumentResponse>, Status> {
+        self.documents.remove(&request.into_inner().document).await.map_err(Refused::from)?;
+        Ok(Response::new(DeleteDocumentResponse {}))
+    }
+
+    async fn delete_room(
+        &self,
+        request: Request<DeleteRoomRequest>,
+    ) -> Result<Response<DeleteRoomResponse>, Status> {
+        self.rooms.remove(&request.into_inner().room).await.map_err(Refused::from)?;
+        Ok(Response::new(DeleteRoomResponse {}))
     }
 }
