@@ -3,10 +3,10 @@
 //! The one of tonic-health 0.14.9 ends a watch of a service that it does not know
 //! with NOT_FOUND. The protocol wants SERVICE_UNKNOWN, and a watch that goes on.
 
-use std::{collections::BTreeMap, pin::Pin};
+use std::{collections::BTreeSet, pin::Pin};
 
 use tokio::sync::watch;
-use tokio_stream::{Stream, StreamExt as _, wrappers::WatchStream};
+use tokio_stream::Stream;
 use tonic::{Request, Response, Status};
 use tonic_health::pb::{
     HealthCheckRequest, HealthCheckResponse, health_check_response::ServingStatus, health_server,
@@ -15,25 +15,46 @@ use tonic_health::pb::{
 /// What health says of the services of a server, and of the server itself, whose
 /// name is empty.
 #[derive(Debug, Clone)]
-pub struct Health(watch::Sender<BTreeMap<&'static str, ServingStatus>>);
+pub struct Health(watch::Sender<State>);
+
+#[derive(Debug)]
+struct State {
+    services: BTreeSet<&'static str>,
+    works: bool,
+    stops: bool,
+}
+
+impl State {
+    fn of(&self, service: &str) -> ServingStatus {
+        match self {
+            _ if !self.services.contains(service) => ServingStatus::ServiceUnknown,
+            Self { works: true, stops: false, .. } => ServingStatus::Serving,
+            _ => ServingStatus::NotServing,
+        }
+    }
+}
 
 impl Default for Health {
     fn default() -> Self {
-        Self(watch::Sender::new(BTreeMap::from([("", ServingStatus::Serving)])))
+        Self(watch::Sender::new(State { services: BTreeSet::from([""]), works: true, stops: false }))
     }
 }
 
 impl Health {
     /// Whether they can do their work: `SERVING`, or `NOT_SERVING`. Those who watch
-    /// them hear of a change.
-    pub fn serving(&self, serving: bool) {
-        let status = if serving { ServingStatus::Serving } else { ServingStatus::NotServing };
-        self.0.send_modify(|services| services.values_mut().for_each(|it| *it = status));
+    /// them hear of a change. A server that shuts down serves no more, whatever this
+    /// says.
+    pub fn serving(&self, works: bool) {
+        self.0.send_modify(|state| state.works = works);
+    }
+
+    pub(crate) fn stop(&self) {
+        self.0.send_modify(|state| state.stops = true);
     }
 
     pub(crate) fn add(&self, service: &'static str) {
-        self.0.send_modify(|services| {
-            services.insert(service, ServingStatus::Serving);
+        self.0.send_modify(|state| {
+            state.services.insert(service);
         });
     }
 }
@@ -45,9 +66,12 @@ impl health_server::Health for Health {
         request: Request<HealthCheckRequest>,
     ) -> Result<Response<HealthCheckResponse>, Status> {
         let HealthCheckRequest { service } = request.into_inner();
-        let status = self.0.borrow().get(&*service).copied();
-        let status = status.ok_or_else(|| Status::not_found("this server has no service of that name"))?;
-        Ok(Response::new(HealthCheckResponse { status: status.into() }))
+        match self.0.borrow().of(&service) {
+            ServingStatus::ServiceUnknown => {
+                Err(Status::not_found("this server has no service of that name"))
+            }
+            status => Ok(Response::new(HealthCheckResponse { status: status.into() })),
+        }
     }
 
     type WatchStream = Pin<Box<dyn Stream<Item = Result<HealthCheckResponse, Status>> + Send>>;
@@ -57,12 +81,19 @@ impl health_server::Health for Health {
         request: Request<HealthCheckRequest>,
     ) -> Result<Response<Self::WatchStream>, Status> {
         let HealthCheckRequest { service } = request.into_inner();
-        let mut sent = None;
-        let changes = WatchStream::new(self.0.subscribe()).filter_map(move |services| {
-            let status = services.get(&*service).copied().unwrap_or(ServingStatus::ServiceUnknown);
-            let is_news = sent.replace(status) != Some(status);
-            is_news.then(|| Ok(HealthCheckResponse { status: status.into() }))
-        });
+        let mut state = self.0.subscribe();
+        let changes = async_stream::try_stream! {
+            let mut sent = None;
+            loop {
+                let status = state.borrow_and_update().of(&service);
+                if sent.replace(status) != Some(status) {
+                    yield HealthCheckResponse { status: status.into() };
+                }
+                if state.changed().await.is_err() {
+                    return;
+                }
+            }
+        };
         Ok(Response::new(Box::pin(changes)))
     }
 }
@@ -70,6 +101,7 @@ impl health_server::Health for Health {
 #[cfg(test)]
 mod tests {
     use health_server::Health as _;
+    use tokio_stream::StreamExt as _;
 
     use super::*;
 
@@ -86,5 +118,15 @@ mod tests {
         assert_eq!(heard().await, ServingStatus::Serving);
         health.serving(false);
         assert_eq!(heard().await, ServingStatus::NotServing);
+        health.serving(true);
+        assert_eq!(heard().await, ServingStatus::Serving);
+        // What begins to work while the server stops changes nothing.
+        health.stop();
+        assert_eq!(heard().await, ServingStatus::NotServing);
+        health.serving(false);
+        health.serving(true);
+        let request = HealthCheckRequest { service: "late".to_owned() };
+        let checked = health.check(Request::new(request)).await.unwrap().into_inner();
+        assert_eq!(checked.status(), ServingStatus::NotServing);
     }
 }

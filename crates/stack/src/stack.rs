@@ -300,7 +300,7 @@ impl Life {
             shutdown.await;
             tracing::info!(grace = ?settings.grace, "shutting down: streams end, unary calls finish");
             // First, so that who watches the health learns it before the watch ends.
-            health.serving(false);
+            health.stop();
             draining.cancel();
             tokio::time::sleep(settings.grace).await;
         };
