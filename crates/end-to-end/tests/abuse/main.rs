@@ -409,9 +409,9 @@ fn calls_that_are_wrong_each_have_their_answer() {
         let bomb = [&[1, 0, 0, 4, 0][..], &[0; 1024]].concat();
         assert_eq!(answer(&[("grpc-encoding", "gzip")], &bomb).await, Some(Code::Unimplemented));
         assert!(matches!(answer(&[], &bomb).await, Some(Code::Internal | Code::Unimplemented)));
-        // More metadata than there may be is refused below gRPC.
         let long = "x".repeat(20 << 10);
-        assert_eq!(answer(&[("metadata", &long)], &[0, 0, 0, 0, 0]).await, None);
+        let too_long = answer(&[("metadata", &long)], &[0, 0, 0, 0, 0]).await;
+        assert_eq!(too_long, Some(Code::ResourceExhausted));
         assert_eq!(answer(&[], &[0, 0, 0, 0, 0]).await, Some(Code::Ok));
         // Field 1 is a number, and here a text that never ends; and the prefix
         // of a message that is longer than all there is.
