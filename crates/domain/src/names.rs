@@ -1,6 +1,6 @@
 //! Names that users give to things and that other users get to see.
 
-use shared_process::is_unseen;
+use shared_process::can_be_seen;
 
 /// In characters.
 const LONGEST: usize = 64;
@@ -22,7 +22,7 @@ pub(crate) fn check(name: &str) -> Result<(), BadName> {
     match name.chars().count() {
         _ if name.trim().is_empty() => Err(BadName::Blank),
         length if length > LONGEST => Err(BadName::TooLong(length)),
-        _ if name.contains(is_unseen) => Err(BadName::Unseen(name.to_owned())),
+        _ if !can_be_seen(name) => Err(BadName::Unseen(name.to_owned())),
         _ => Ok(()),
     }
 }
@@ -37,6 +37,7 @@ mod tests {
         assert_eq!(check("Ana María 安娜"), Ok(()));
         assert_eq!(check("👩\u{200d}🔬"), Ok(()));
         assert_eq!(check("a\u{202e}b"), Err(BadName::Unseen("a\u{202e}b".into())));
+        assert_eq!(check("\u{3164}"), Err(BadName::Unseen("\u{3164}".into())));
         assert_eq!(check(&"安".repeat(64)), Ok(()));
         assert_eq!(check(""), Err(BadName::Blank));
         assert_eq!(check(" \t"), Err(BadName::Blank));

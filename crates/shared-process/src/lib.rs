@@ -3,6 +3,7 @@
 //! characters people can see.
 
 mod command_line;
+mod seen;
 
 use std::{
     fs::{self, File},
@@ -14,7 +15,10 @@ use std::{
 use bytesize::ByteSize;
 use tracing_subscriber::{EnvFilter, filter::LevelFilter, fmt};
 
-pub use self::command_line::{Describe, readable};
+pub use self::{
+    command_line::{Describe, readable},
+    seen::{can_be_seen, is_unseen},
+};
 
 /// These say something about each frame at `debug`, and so are heard at that
 /// level only when `RUST_LOG` names them.
@@ -51,15 +55,6 @@ pub fn bytes(text: &str) -> Result<u64, String> {
         .parse()
         .map_err(|_| "write a number of bytes, or one with a unit, such as 256KiB or 1MiB".to_owned())?;
     Ok(size.as_u64())
-}
-
-/// Whether a character cannot be seen where it stands: a control character, one
-/// that turns the direction of writing, or one without a width that is part of no
-/// writing system. A name or a text that has one can look like another.
-pub fn is_unseen(c: char) -> bool {
-    c.is_control()
-        || matches!(c, '\u{61c}' | '\u{200b}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}')
-        || matches!(c, '\u{2060}'..='\u{2069}' | '\u{feff}')
 }
 
 /// Reads a duration as people write it, `100ms` or `2h`, that is more than nothing.
