@@ -27,7 +27,7 @@ pub(crate) const CALL_DEVICES: usize = 10_000;
 const OPEN_DEVICES: usize = 200_000;
 /// How many of them can have totals that are not in the store, at about 6 KiB each.
 const PENDING: usize = if cfg!(test) { 64 } else { 8192 };
-/// How many devices there can be, at about 2 KiB on the disk.
+/// How many devices there can be, at about 5 KiB on the disk.
 const DEVICES: u64 = 100_000;
 /// How many marks there can be, at about 150 bytes.
 const MARKS: u64 = 1_000_000;

@@ -1,13 +1,13 @@
 //! What a device has measured: statistics over any number of readings, in memory
 //! that does not grow with their number.
 
+mod ranks;
+
 use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
-use tdigest::TDigest;
 
-/// How many values stand for all of them in the percentiles.
-const CENTROIDS: usize = 100;
+use self::ranks::Ranks;
 
 /// A value that a device measured.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -48,13 +48,12 @@ pub(crate) struct Totals {
     last: SystemTime,
     /// Mean and sum of squared distances from it, by Welford's method: the
     /// textbook difference of sums loses every digit when values are large and
-    /// close together.
+    /// close together. The distances are in [units](Self::unit).
     mean: f64,
     squares: f64,
     /// Has the count and the extremes too. The values that it has not sorted in
     /// yet are not stored with it: [`flushed`](Self::flushed) goes first.
-    #[serde(with = "centroids")]
-    digest: TDigest,
+    ranks: Ranks,
 }
 
 /// What all readings of a device come to.
@@ -72,65 +71,76 @@ pub struct Statistics {
 }
 
 impl Totals {
-    pub(crate) fn of(reading: Reading) -> Self {
-        let mut totals = Self {
-            first: reading.time,
-            last: reading.time,
-            mean: 0.0,
-            squares: 0.0,
-            digest: TDigest::new_with_size(CENTROIDS),
-        };
-        totals.add(reading);
-        totals
+    pub(crate) fn of(Reading { time, value }: Reading) -> Self {
+        Self { first: time, last: time, mean: value, squares: 0.0, ranks: Ranks::of(value) }
     }
 
     /// The value must be finite.
     pub(crate) fn add(&mut self, Reading { time, value }: Reading) {
         self.first = self.first.min(time);
         self.last = self.last.max(time);
-        self.digest.push(value);
-        let count = self.digest.count();
-        let distance = value - self.mean;
+        let before = self.unit();
+        self.ranks.add(value);
+        let (unit, count) = (self.unit(), self.ranks.count as f64);
+        let distance = value / unit - self.mean / unit;
         // Divided first: the distance of two finite numbers need not be finite.
         self.mean += value / count - self.mean / count;
-        self.squares += distance * (value - self.mean);
+        self.squares = converted(self.squares, before, unit) + distance * (value / unit - self.mean / unit);
     }
 
     pub(crate) fn flushed(mut self) -> Self {
-        self.digest.flush();
+        self.ranks.flush();
         self
     }
 
     /// Both must be flushed.
     pub(crate) fn and(self, other: &Self) -> Self {
-        let (here, there) = (self.digest.count(), other.digest.count());
+        let (here, there) = (self.ranks.count as f64, other.ranks.count as f64);
         let (weight, other_weight) = (here / (here + there), there / (here + there));
-        let distance = other.mean - self.mean;
-        Self {
+        let mut all = Self {
             first: self.first.min(other.first),
             last: self.last.max(other.last),
             // Rounding must not carry it past the largest number.
             mean: (self.mean * weight + other.mean * other_weight).clamp(f64::MIN, f64::MAX),
-            squares: self.squares + other.squares + distance * distance * here * other_weight,
-            digest: TDigest::merge_digests(vec![self.digest, other.digest.clone()]),
-        }
+            squares: 0.0,
+            ranks: self.ranks.clone().and(&other.ranks),
+        };
+        let unit = all.unit();
+        let distance = other.mean / unit - self.mean / unit;
+        let [squares, others] = [&self, other].map(|part| converted(part.squares, part.unit(), unit));
+        all.squares = squares + others + distance * distance * here * other_weight;
+        all
     }
 
     /// Must be flushed.
     pub(crate) fn statistics(&self) -> Statistics {
-        let count = self.digest.count();
-        let percentile = |q| self.digest.estimate_quantile(q).unwrap_or(f64::NAN);
+        let Ranks { count, min, max, .. } = self.ranks;
+        // The deviation of finite numbers may be larger than the largest of them.
+        let deviation = (self.squares / (count.max(2) - 1) as f64).sqrt() * self.unit();
         Statistics {
-            count: count as u64,
+            count,
             first: self.first,
             last: self.last,
-            min: self.digest.min().unwrap_or(f64::NAN),
-            max: self.digest.max().unwrap_or(f64::NAN),
+            min,
+            max,
             mean: self.mean,
-            standard_deviation: if count > 1.0 { (self.squares / (count - 1.0)).sqrt() } else { 0.0 },
-            percentiles: [0.50, 0.95, 0.99].map(percentile),
+            standard_deviation: deviation.min(f64::MAX),
+            percentiles: [50, 95, 99].map(|percent| self.ranks.percentile(percent)),
         }
     }
+
+    /// In what distances are measured: where their squares would not be finite, in
+    /// something large. A power of two rounds nothing.
+    fn unit(&self) -> f64 {
+        let largest = self.ranks.max.max(-self.ranks.min);
+        if largest > 2f64.powi(450) { 2f64.powi(576) } else { 1.0 }
+    }
+}
+
+/// Squares of distances in another unit.
+fn converted(squares: f64, from: f64, to: f64) -> f64 {
+    // Twice: the square of the quotient is no number.
+    squares * (from / to) * (from / to)
 }
 
 /// A time as nanoseconds since 1970, before it too: serde's own form of a
@@ -162,35 +172,6 @@ mod nanoseconds {
             false => SystemTime::UNIX_EPOCH.checked_add(distance),
         };
         time.ok_or_else(|| D::Error::custom("a time that no clock shows"))
-    }
-}
-
-/// A digest as the values that stand for all of them. Its own feature for serde
-/// ties the whole program to old versions of other crates.
-mod centroids {
-    use serde::{Deserialize as _, Deserializer, Serialize as _, Serializer, de::Error as _};
-    use tdigest::{Centroid, TDigest};
-
-    use super::CENTROIDS;
-
-    /// Mean and weight of each; then sum, count, maximum and minimum of all.
-    type Form = (Vec<(f64, f64)>, f64, f64, Option<f64>, Option<f64>);
-
-    pub(super) fn serialize<S: Serializer>(digest: &TDigest, to: S) -> Result<S::Ok, S::Error> {
-        let centroids = digest.centroids().iter().map(|centroid| (centroid.mean(), centroid.weight()));
-        let form: Form = (centroids.collect(), digest.sum(), digest.count(), digest.max(), digest.min());
-        form.serialize(to)
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<TDigest, D::Error> {
-        let (centroids, sum, count, max, min) = Form::deserialize(from)?;
-        let is_whole = |(mean, weight): &(f64, f64)| mean.is_finite() && weight.is_finite() && *weight > 0.0;
-        let has_extremes = max.is_some_and(f64::is_finite) && min.is_some_and(f64::is_finite);
-        if centroids.is_empty() || !has_extremes || !centroids.iter().all(is_whole) {
-            return Err(D::Error::custom("these are no centroids"));
-        }
-        let centroids = centroids.into_iter().map(|(mean, weight)| Centroid::new(mean, weight));
-        Ok(TDigest::new(centroids.collect(), sum, count, max, min, CENTROIDS))
     }
 }
 
@@ -264,7 +245,15 @@ mod tests {
             let all = in_parts(&values, part).statistics();
             assert_eq!((all.count, all.min, all.max), (10_000, f64::MIN, f64::MAX));
             assert!(all.mean.is_finite(), "{}", all.mean);
-            assert!(!all.standard_deviation.is_nan(), "{}", all.standard_deviation);
+            assert!(all.standard_deviation.is_finite(), "{}", all.standard_deviation);
+        }
+        let far = [1e160, 2e160, 3e160];
+        let small = [1.0, 2e160, 1e-200, 3e160, 1e160];
+        for part in 1..=3 {
+            let deviation = in_parts(&far, part).statistics().standard_deviation;
+            assert!((deviation / 1e160 - 1.0).abs() < 1e-12, "{deviation}");
+            let deviation = in_parts(&small, part).statistics().standard_deviation;
+            assert!((deviation / 1.7f64.sqrt() / 1e160 - 1.0).abs() < 1e-12, "{deviation}");
         }
         let largest = in_parts(&[f64::MAX; 100], 3).statistics();
         assert_eq!(largest.max, f64::MAX);
@@ -285,6 +274,6 @@ mod tests {
     #[test]
     fn what_is_stored_has_a_bounded_size() {
         let many = totals((0..1_000_000).map(|n| f64::from(n) * 1.1));
-        assert!(encode(&many).len() < 2048, "{}", encode(&many).len());
+        assert!(encode(&many).len() < 6144, "{}", encode(&many).len());
     }
 }
