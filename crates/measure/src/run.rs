@@ -243,7 +243,8 @@ fn progress() -> ProgressBar {
     }
     let progress = ProgressBar::new(1);
     progress.set_draw_target(ProgressDrawTarget::stderr());
-    if let Ok(style) = ProgressStyle::with_template("{bar:40} {elapsed}, {eta} left  {msg}") {
+    // The `^C` of a terminal has two columns at the end, so that the line never wraps.
+    if let Ok(style) = ProgressStyle::with_template("{wide_bar} {elapsed}, {eta} left  {msg}  \x1b[2D") {
         progress.set_style(style);
     }
     progress.enable_steady_tick(TICK);

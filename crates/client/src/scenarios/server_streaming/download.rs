@@ -109,7 +109,7 @@ impl Download {
         let place = output.clone();
         let mut part = Some(blocking(move || Part::open(&place, &hash, size)).await?);
 
-        bar::of_bytes(session.progress(), size);
+        bar::of_bytes(session.progress(), size, "the server");
         let mut first = Some(first);
         session
             .resuming(async || {

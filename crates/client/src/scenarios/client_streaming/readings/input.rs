@@ -136,7 +136,7 @@ fn open(path: &Path, progress: &ProgressBar) -> io::Result<(File, bool)> {
     let file = File::open(path)?;
     let metadata = file.metadata()?;
     if metadata.is_file() {
-        bar::of_bytes(progress, metadata.len());
+        bar::of_bytes(progress, metadata.len(), "the server");
     }
     Ok((file, metadata.is_file()))
 }

@@ -22,8 +22,7 @@ const HASHED: usize = 1 << 20;
 /// Reads the whole file, on one core while another computes; what it is by now
 /// is what is uploaded. Blocks.
 pub(super) fn checksum(file: &Path, progress: &ProgressBar) -> Result<(Hash, u64), Failure> {
-    bar::of_bytes(progress, fs::metadata(file).map_or(0, |file| file.len()));
-    progress.set_message("checksum");
+    bar::of_bytes(progress, fs::metadata(file).map_or(0, |file| file.len()), "the disk, for the checksum");
     let (mut hasher, mut chunks) = (Hasher::new(), read_ahead(file, 0, u64::MAX, HASHED));
     while let Some(chunk) = chunks.blocking_recv() {
         let chunk = chunk?;

@@ -131,8 +131,7 @@ impl<'a> Transfer<'a> {
         let mut chunks = read_ahead(self.file, from, self.size, self.chunk);
         let (file, mut resource_name, size) = (self.file.to_owned(), self.name.clone(), self.size);
         let progress = self.session.progress().clone();
-        bar::of_bytes(&progress, size);
-        progress.set_message("upload");
+        bar::of_bytes(&progress, size, "the server");
         progress.set_position(from);
         async_stream::stream! {
             let mut offset = from;
