@@ -19,8 +19,8 @@ pub(super) fn lines_of_stdin() -> mpsc::Receiver<String> {
                 Ok(false) => return,
                 Err(error) => return tracing::error!("standard input cannot be read: {error}"),
             }
-            let number = lines.number;
-            match std::str::from_utf8(&lines.line) {
+            let number = lines.number();
+            match std::str::from_utf8(lines.line()) {
                 Ok(text) if text.len() <= TEXT_BYTES => {
                     if sender.blocking_send(text.to_owned()).is_err() {
                         return;

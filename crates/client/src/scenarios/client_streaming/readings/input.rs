@@ -9,11 +9,12 @@ mod batches;
 mod format;
 #[cfg(feature = "fuzzing")]
 mod fuzzed;
+mod table;
 #[cfg(test)]
 mod tests;
 
 use std::{
-    fs::File,
+    fs::{self, File},
     io::{self, Read, Seek as _},
     mem,
     path::Path,
@@ -33,7 +34,7 @@ use crate::{bar, failure::Failure, lines::Lines};
 
 /// How a file becomes the name of a producer. Another way to make batches needs
 /// another one.
-const PRODUCER: &str = "fourmodes 2026 readings of a file in batches";
+const PRODUCER: &str = "fourmodes 2026 readings of a file by RFC 4180 in batches";
 
 /// What is read, in the order in which it is.
 #[derive(Debug)]
@@ -118,17 +119,20 @@ impl<R: Read> Read for Hashed<R> {
     }
 }
 
-/// Whether `path` can be opened, without reading from it.
+/// Whether `path` may be read, without reading from it.
 pub(super) fn check(path: &Path) -> Result<(), Failure> {
     if path == Path::new("-") {
         return Ok(());
     }
-    let file = File::open(path).and_then(|file| file.metadata());
-    match file {
-        Ok(file) if file.is_dir() => Err(Failure::input(path, "cannot be read: it is a directory")),
-        Ok(_) => Ok(()),
-        Err(error) => Err(Failure::input(path, Unusable::Io(error))),
-    }
+    let opened = match fs::metadata(path) {
+        Ok(metadata) if metadata.is_dir() => {
+            return Err(Failure::input(path, "cannot be read: it is a directory"));
+        }
+        Ok(metadata) if metadata.is_file() => File::open(path).map(drop),
+        // To open a pipe twice would lose what its writer has.
+        metadata => metadata.map(drop),
+    };
+    opened.map_err(|error| Failure::input(path, Unusable::Io(error)))
 }
 
 /// The file, and whether it is one that can be read twice.
@@ -165,7 +169,7 @@ fn read_from(
     if !lines.advance()? {
         return Err(Unusable::Empty);
     }
-    let mut format = Format::detect(&lines.line)?;
+    let mut format = Format::detect(&mut lines)??;
     let mut more = match format {
         Format::Table(_) => lines.advance()?,
         Format::JsonLines => true,
@@ -175,11 +179,11 @@ fn read_from(
     }
     let mut rows = Rows::default();
     while more {
-        match format.parse(&lines.line) {
-            Ok((device, reading)) => rows.add(&device, Reading { line: lines.number, ..reading }),
-            Err(reason) => rows.refuse(lines.number, reason),
+        match format.read(&mut lines)?.and_then(|()| format.reading(lines.line())) {
+            Ok((device, reading)) => rows.add(&device, Reading { line: lines.number(), ..reading }),
+            Err(reason) => rows.refuse(lines.number(), and_its_end(reason, &lines)),
         }
-        progress.inc(lines.line.len() as u64 + 1);
+        progress.set_position(lines.position());
         // A reading that arrives slowly is not held back: what the reader has
         // in its buffer decides, not a clock. Of a file the batches must not
         // depend on that.
@@ -194,4 +198,12 @@ fn read_from(
     rows.complete_all();
     take(rows.ready);
     Ok(())
+}
+
+/// Why a row was refused, and which lines it had.
+fn and_its_end(reason: String, lines: &Lines<impl Read>) -> String {
+    match lines.last_number() {
+        last if last == lines.number() => reason,
+        last => format!("{reason}; the row goes on to line {last}"),
+    }
 }

@@ -1,15 +1,21 @@
 //! A row of a table, or a line of JSON -> a reading.
 
-use std::borrow::Cow;
+use std::{
+    borrow::Cow,
+    io::{self, Read},
+};
 
-use csv_core::ReadRecordResult;
 use prost_types::Timestamp;
 use serde::Deserialize;
+use serde_json::value::RawValue;
 use shared_proto::{fourmodes::v1::Reading, limits::TIMESTAMP_SECONDS};
 
-use crate::lines::LONGEST_LINE;
+use super::table::Table;
+use crate::lines::{LONGEST_LINE, Lines};
 
-const MOST_COLUMNS: usize = 256;
+/// Of a time that is a number: 1970 to 2106. Milliseconds, and most dates without
+/// separators, are outside.
+const UNIX_SECONDS: u64 = u32::MAX as u64;
 
 /// An input that is neither.
 #[derive(Debug, thiserror::Error)]
@@ -18,6 +24,16 @@ pub(super) enum Unknown {
     Binary,
     #[error("begins neither with a JSON object nor with a header that names device, time and value: {0}")]
     NoHeader(String),
+    #[error("has its columns separated by {0}; separate them by commas")]
+    Separator(&'static str),
+    #[error("has more than one column {0}; leave one of them")]
+    Twice(&'static str),
+}
+
+impl Unknown {
+    pub(super) fn no_header(header: &str) -> Self {
+        Self::NoHeader(quoted(header))
+    }
 }
 
 pub(super) enum Format {
@@ -26,36 +42,41 @@ pub(super) enum Format {
 }
 
 impl Format {
-    pub(super) fn detect(first: &[u8]) -> Result<Self, Unknown> {
-        let text = std::str::from_utf8(first).ok().filter(|text| !text.contains('\0'));
-        let text = text.ok_or(Unknown::Binary)?;
-        if text.trim_start().starts_with('{') {
-            return Ok(Self::JsonLines);
+    /// By the current line, which is the first one.
+    pub(super) fn detect(lines: &mut Lines<impl Read>) -> io::Result<Result<Self, Unknown>> {
+        let text = std::str::from_utf8(lines.line()).ok().filter(|text| !text.contains('\0'));
+        Ok(match text {
+            None => Err(Unknown::Binary),
+            Some(text) if text.trim_start().starts_with('{') => Ok(Self::JsonLines),
+            Some(_) => Table::with_header(lines)?.map(|table| Self::Table(Box::new(table))),
+        })
+    }
+
+    /// Reads what belongs to the current line, which may be more lines.
+    pub(super) fn read(&mut self, lines: &mut Lines<impl Read>) -> io::Result<Result<(), String>> {
+        if lines.line().len() > LONGEST_LINE {
+            return Ok(Err(format!("the line has more than {LONGEST_LINE} bytes")));
         }
-        match Table::with_header(text) {
-            Some(table) => Ok(Self::Table(Box::new(table))),
-            None => Err(Unknown::NoHeader(format!("{:?}", text.chars().take(60).collect::<String>()))),
+        match self {
+            Self::Table(table) => table.read(lines),
+            Self::JsonLines => Ok(Ok(())),
         }
     }
 
-    /// The number of the line is for the caller to fill in.
-    pub(super) fn parse<'a>(&'a mut self, line: &'a [u8]) -> Result<(Cow<'a, str>, Reading), String> {
-        if line.len() > LONGEST_LINE {
-            return Err(format!("the line has more than {LONGEST_LINE} bytes"));
-        }
+    /// What was read, where it is a line: that. The number is for the caller to fill
+    /// in.
+    pub(super) fn reading<'a>(&'a self, line: &'a [u8]) -> Result<(Cow<'a, str>, Reading), String> {
         match self {
-            Self::Table(table) => table.parse(line),
-            Self::JsonLines => {
-                let reading: JsonReading<'_> =
-                    serde_json::from_slice(line).map_err(|error| not_json(&error))?;
-                let time = match reading.time {
-                    JsonTime::Text(text) => timestamp(&text)?,
-                    JsonTime::Seconds(seconds) => unix(seconds)?,
-                };
-                Ok((reading.device, Reading { time: Some(time), value: reading.value, line: 0 }))
-            }
+            Self::Table(table) => reading_of_row(table.fields()?),
+            Self::JsonLines => reading_of_json(line),
         }
     }
+}
+
+fn reading_of_row([device, time, value]: [&str; 3]) -> Result<(Cow<'_, str>, Reading), String> {
+    let time = timestamp(time)?;
+    let value = value.parse().map_err(|_| format!("value {} is not a number", quoted(value)))?;
+    Ok((device.into(), Reading { time: Some(time), value, line: 0 }))
 }
 
 #[derive(Deserialize)]
@@ -63,15 +84,22 @@ impl Format {
 struct JsonReading<'a> {
     #[serde(borrow)]
     device: Cow<'a, str>,
-    time: JsonTime,
+    /// A number as it is written: with a fraction it may have more digits than a
+    /// float.
+    #[serde(borrow)]
+    time: &'a RawValue,
     value: f64,
 }
 
-#[derive(Deserialize)]
-#[serde(untagged, expecting = "time is neither a string nor a number")]
-enum JsonTime {
-    Text(String),
-    Seconds(f64),
+fn reading_of_json(line: &[u8]) -> Result<(Cow<'_, str>, Reading), String> {
+    let reading: JsonReading<'_> = serde_json::from_slice(line).map_err(|error| not_json(&error))?;
+    let time = match reading.time.get() {
+        text if text.starts_with('"') => {
+            timestamp(&serde_json::from_str::<Cow<'_, str>>(text).map_err(|error| not_json(&error))?)?
+        }
+        number => timestamp(number)?,
+    };
+    Ok((reading.device, Reading { time: Some(time), value: reading.value, line: 0 }))
 }
 
 /// The place that serde_json names is in a line that it takes for the first.
@@ -84,100 +112,55 @@ fn not_json(error: &serde_json::Error) -> String {
     }
 }
 
-/// A table and where its columns are.
-pub(super) struct Table {
-    parser: csv_core::Reader,
-    /// The fields of the current row, one after the other, and where each ends.
-    text: Vec<u8>,
-    ends: Vec<usize>,
-    count: usize,
-    device: usize,
-    time: usize,
-    value: usize,
-}
-
-impl Table {
-    /// `None` unless the header names all three columns.
-    fn with_header(header: &str) -> Option<Self> {
-        let mut table = Self {
-            parser: csv_core::Reader::new(),
-            text: vec![0; LONGEST_LINE + 2],
-            ends: vec![0; MOST_COLUMNS],
-            count: 0,
-            device: 0,
-            time: 0,
-            value: 0,
-        };
-        table.split(header.as_bytes()).ok()?;
-        let column = |name| {
-            (0..table.count).find(|n| table.field(*n).is_ok_and(|field| field.eq_ignore_ascii_case(name)))
-        };
-        (table.device, table.time, table.value) = (column("device")?, column("time")?, column("value")?);
-        Some(table)
-    }
-
-    fn parse(&mut self, line: &[u8]) -> Result<(Cow<'_, str>, Reading), String> {
-        self.split(line)?;
-        let time = timestamp(self.field(self.time)?)?;
-        let value = self.field(self.value)?;
-        let value = value.parse().map_err(|_| format!("value {} is not a number", quoted(value)))?;
-        let device = self.field(self.device)?;
-        Ok((device.into(), Reading { time: Some(time), value, line: 0 }))
-    }
-
-    fn split(&mut self, line: &[u8]) -> Result<(), String> {
-        self.parser.reset();
-        // A quotation mark that is never closed ends with its line.
-        let (mut text, mut ends) = (0, 0);
-        for piece in [line, b"\n", b""] {
-            let room = (&mut self.text[text..], &mut self.ends[ends..]);
-            let (result, _, written, ended) = self.parser.read_record(piece, room.0, room.1);
-            text += written;
-            ends += ended;
-            match result {
-                ReadRecordResult::InputEmpty => {}
-                ReadRecordResult::Record | ReadRecordResult::End => break,
-                ReadRecordResult::OutputFull | ReadRecordResult::OutputEndsFull => {
-                    return Err(format!("the row has more than {MOST_COLUMNS} columns"));
-                }
-            }
-        }
-        self.count = ends;
-        Ok(())
-    }
-
-    fn field(&self, n: usize) -> Result<&str, String> {
-        if n >= self.count {
-            let columns = if self.count == 1 { "column" } else { "columns" };
-            return Err(format!("the row has {} {columns}, too few", self.count));
-        }
-        let begin = if n == 0 { 0 } else { self.ends[n - 1] };
-        let field = std::str::from_utf8(&self.text[begin..self.ends[n]]);
-        field.map(str::trim).map_err(|_| "the row is not UTF-8".to_owned())
-    }
-}
-
-/// RFC 3339 or seconds since 1970.
+/// RFC 3339, or seconds since 1970 with up to nine decimals.
 fn timestamp(text: &str) -> Result<Timestamp, String> {
-    match text.parse::<f64>() {
-        Ok(seconds) => unix(seconds),
-        Err(_) => match text.parse::<Timestamp>() {
-            Ok(time) if TIMESTAMP_SECONDS.contains(&time.seconds) => Ok(time),
-            Ok(_) => Err(format!("time {} is outside the years 1 to 9999", quoted(text))),
-            Err(_) => Err(format!("time {} is neither RFC 3339 nor Unix seconds", quoted(text))),
-        },
+    let (whole, fraction) = text.split_once('.').unwrap_or((text, "0"));
+    let are_digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    if are_digits(whole.strip_prefix('-').unwrap_or(whole)) && are_digits(fraction) {
+        return unix(whole, fraction).map_err(|reason| format!("time {} {reason}", quoted(text)));
+    }
+    match text.parse::<Timestamp>() {
+        Ok(time) if is_rfc3339(text) && TIMESTAMP_SECONDS.contains(&time.seconds) => Ok(time),
+        Ok(_) if is_rfc3339(text) => Err(format!("time {} is outside the years 1 to 9999", quoted(text))),
+        Ok(_) => Err(format!(
+            "time {} is not RFC 3339 in full, such as 2026-01-02T03:04:05Z with its offset",
+            quoted(text)
+        )),
+        Err(_) => Err(format!("time {} is neither RFC 3339 nor Unix seconds", quoted(text))),
     }
 }
 
-fn unix(seconds: f64) -> Result<Timestamp, String> {
-    let (first, last) = TIMESTAMP_SECONDS.into_inner();
-    if !(first as f64..=last as f64).contains(&seconds) {
-        return Err(format!("time {seconds:?} is outside the years 1 to 9999"));
+/// Whether all is there: what reads a [`Timestamp`] takes much for granted, such as
+/// a time of day and an offset.
+fn is_rfc3339(text: &str) -> bool {
+    let Some((date, rest)) = text.split_once(['T', 't', ' ']) else { return false };
+    let (time, has_offset) = match rest.strip_suffix(['Z', 'z']) {
+        Some(time) => (time, true),
+        None => rest
+            .split_once(['+', '-'])
+            .map_or((rest, false), |(time, offset)| (time, matches!(offset.as_bytes(), [_, _, b':', _, _]))),
+    };
+    // Up to nanoseconds: the rest would be cut.
+    date.len() == 10 && has_offset && matches!(time.len(), 8 | 10..=18) && !time.ends_with(['.', ' '])
+}
+
+fn unix(whole: &str, fraction: &str) -> Result<Timestamp, &'static str> {
+    let seconds = whole.parse().ok().filter(|seconds| (0..=UNIX_SECONDS).contains(seconds));
+    let Some(seconds) = seconds else {
+        return Err("is outside the Unix seconds from 0 to 4294967295");
+    };
+    if is_date(whole.len(), seconds) {
+        return Err("reads as a date; write 2026-01-02T00:00:00Z for one");
     }
-    let whole = seconds.floor();
-    // Of what is less than a bit before a whole second the rest is rounded to one.
-    let nanos = ((seconds - whole) * 1e9).min(999_999_999.0);
-    Ok(Timestamp { seconds: whole as i64, nanos: nanos as i32 })
+    let nanos = format!("{fraction:0<9}").parse().ok().filter(|_| fraction.len() <= 9);
+    let nanos = nanos.ok_or("has more than nine decimals")?;
+    Ok(Timestamp { seconds: seconds as i64, nanos })
+}
+
+/// Whether digits are a year, a month and a day.
+fn is_date(digits: usize, number: u64) -> bool {
+    let (year, month, day) = (number / 10_000, number / 100 % 100, number % 100);
+    digits == 8 && (1900..=2100).contains(&year) && (1..=12).contains(&month) && (1..=31).contains(&day)
 }
 
 /// A field as it can be shown: short, and harmless for a terminal.

@@ -1,7 +1,5 @@
 use std::collections::HashMap;
 
-use prost_types::Timestamp;
-
 use super::{
     batches::{BATCH, DEVICES},
     *,
@@ -48,7 +46,7 @@ fn tables_and_json_lines_say_the_same() {
 
 #[test]
 fn columns_are_found_by_name_and_line_ends_do_not_matter() {
-    let table = b"\xef\xbb\xbfValue, note ,DEVICE,time\r\n1,\"x,y\",\"a \"\"b\"\"\",0\r\n2,,c,0";
+    let table = b"\xef\xbb\xbfValue, note ,DEVICE,time\r\n1,\"x,y\",\"a \"\"b\"\"\",0\r2,,c,0";
     assert_eq!(values(table), [(2, "a \"b\"".to_owned(), 1.0), (3, "c".to_owned(), 2.0)]);
 }
 
@@ -62,12 +60,12 @@ fn rows_that_are_no_readings_are_refused_with_their_line() {
     assert_eq!(
         refused,
         [
-            (2, "the row has 2 columns, too few"),
+            (2, "the row has 2 columns, the header 3"),
             (3, "value \"x\" is not a number"),
             (5, "time \"yesterday\" is neither RFC 3339 nor Unix seconds"),
-            (6, "the row has 1 column, too few"),
+            (6, "a quotation mark is not closed"),
             (8, "the row is not UTF-8"),
-            (9, "time 1e300 is outside the years 1 to 9999"),
+            (9, "time \"1e300\" is neither RFC 3339 nor Unix seconds"),
         ]
     );
 }
@@ -78,9 +76,89 @@ fn a_time_is_within_what_a_timestamp_can_be() {
     let table = b"device,time,value\na\0\0(\x08,-2026-01-02T03:04:05.5Z,1.5\n";
     let (readings, refused) = all(table).unwrap();
     assert_eq!((readings.len(), refused.len()), (0, 1));
-    assert_eq!(refused[0].reason, "time \"-2026-01-02T03:04:05.5Z\" is outside the years 1 to 9999");
-    let (readings, _) = all(b"device,time,value\na,-1e-20,1\n").unwrap();
-    assert_eq!(readings[0].1.time, Some(Timestamp { seconds: -1, nanos: 999_999_999 }));
+    assert_eq!(
+        refused[0].reason,
+        "time \"-2026-01-02T03:04:05.5Z\" is not RFC 3339 in full, such as 2026-01-02T03:04:05Z with its offset"
+    );
+}
+
+#[test]
+fn a_time_is_rfc_3339_or_unix_seconds_and_nothing_is_guessed() {
+    let read = |time: &str| {
+        let of = |input: String| {
+            let (readings, refused) = all(input.as_bytes()).unwrap();
+            let time = readings.first().map(|(_, reading)| reading.time.unwrap());
+            time.map(|time| (time.seconds, time.nanos)).ok_or_else(|| refused[0].reason.clone())
+        };
+        let from_table = of(format!("device,time,value\na,{time},1\n"));
+        assert_eq!(of(format!("{{\"device\":\"a\",\"time\":{time:?},\"value\":1}}\n")), from_table);
+        if time.parse().is_ok_and(f64::is_finite) {
+            assert_eq!(of(format!("{{\"device\":\"a\",\"time\":{time},\"value\":1}}\n")), from_table);
+        }
+        from_table
+    };
+    for (text, time) in [
+        ("0", (0, 0)),
+        ("4294967295", (4_294_967_295, 0)),
+        ("1767323045.123456789", (1_767_323_045, 123_456_789)),
+        ("20261302", (20_261_302, 0)),
+        ("1970-01-01T00:00:01Z", (1, 0)),
+        ("1970-01-01t01:00:00.25+00:30", (1800, 250_000_000)),
+        ("1970-01-01 00:00:00-01:00", (3600, 0)),
+        ("0001-01-01T00:00:00Z", (-62_135_596_800, 0)),
+    ] {
+        assert_eq!(read(text), Ok(time), "{text}");
+    }
+    for (text, reason) in [
+        ("20260102", "reads as a date"),
+        ("20260102030405", "from 0 to 4294967295"),
+        ("1767323045123", "from 0 to 4294967295"),
+        ("-1", "from 0 to 4294967295"),
+        ("0.1234567891", "more than nine decimals"),
+        ("1e9", "neither"),
+        ("2026-01-02", "with its offset"),
+        ("2026-01-02T03:04:05", "with its offset"),
+        ("2026-01-02T03:04:05+01", "with its offset"),
+        ("2026-01-02T03:04:05+0100", "with its offset"),
+        ("2026-01-02T03:04:05 Z", "with its offset"),
+        ("+12026-01-02T03:04:05Z", "with its offset"),
+        ("2026-01-02T03:04:05.1234567891Z", "with its offset"),
+        ("2026-02-30T03:04:05Z", "neither"),
+        ("2026-01-02T25:04:05Z", "neither"),
+        ("0000-01-01T00:00:00Z", "outside the years 1 to 9999"),
+        ("nan", "neither"),
+        ("1.5.2", "neither"),
+        ("", "neither"),
+    ] {
+        assert!(read(text).unwrap_err().contains(reason), "{text}: {:?}", read(text));
+    }
+}
+
+/// The lines that count, and those that are refused.
+fn lines_of(table: &str) -> (Vec<u64>, Vec<u64>) {
+    let (readings, refused) = all(format!("device,time,value,note\n{table}").as_bytes()).unwrap();
+    (readings.iter().map(|(_, r)| r.line).collect(), refused.iter().map(|r| r.line).collect())
+}
+
+#[test]
+fn a_row_is_what_rfc_4180_says_or_refused() {
+    // A line end within quotation marks is no end of a row.
+    assert_eq!(lines_of("a,0,1,\"x\nb,0,99,y\"\nc,0,2,z\n"), (vec![2, 4], vec![]));
+    assert_eq!(lines_of("a,0,1,\"x\r\n\r\n,,\"\"\"\rc,0,2,z"), (vec![2, 5], vec![]));
+    // Each column has its place.
+    assert_eq!(lines_of("a,0,20,96,\na,0,1\na,0,1,\n"), (vec![4], vec![2, 3]));
+    // What follows a mark that is not closed counts.
+    let rows = "b,1,2,\n".repeat(100);
+    assert_eq!(lines_of(&format!("a,0,\"5,\n{rows}")), ((3..103).collect(), vec![2]));
+    assert_eq!(lines_of(&format!("a,0,\"5,\n{}", rows.repeat(500))).1, [2]);
+    assert_eq!(lines_of("a,0,1,\"x\nb,0,1,\"y\"\nc,0,1,\n"), (vec![3, 4], vec![2]));
+    // A mark in the wrong place is no part of a value, and begins nothing.
+    assert_eq!(lines_of("a,0,1, \"x\nb,0,99,y\"\nc,0,1,\n"), (vec![4], vec![2, 3]));
+    assert_eq!(lines_of("a,0,\"1\"2,\na\"b,0,1,\n"), (vec![], vec![2, 3]));
+    // A row that is refused has all of its lines.
+    let (_, refused) = all(b"device,time,value\na,0,\"1\nb,0,2\n\"\nc,0,1\n").unwrap();
+    assert_eq!(refused.len(), 1);
+    assert!(refused[0].reason.ends_with("; the row goes on to line 4"), "{refused:?}");
 }
 
 #[test]
@@ -103,6 +181,10 @@ fn what_is_no_input_at_all_is_an_error() {
     assert!(error(b"\xff\xfe").starts_with("is no text"));
     assert!(error(b"a,b,c\n1,2,3\n").contains("device, time and value"));
     assert!(error(b"[1]\n").contains("device, time and value"));
+    assert!(error(b"device;time;value\na;0;1,5\n").contains("semicolons"));
+    assert!(error(b"device\ttime\tvalue\na\t0\t1\n").contains("tabs"));
+    assert!(error(b"device,time,value,Value\na,0,1,2\n").contains("more than one column value"));
+    assert!(error(b"device,time,\"value\na,0,1\n").contains("not closed"));
 }
 
 /// The batches of an input that comes in pieces of this size.
@@ -175,6 +257,27 @@ fn devices_are_bounded() {
     let (readings, refused) = all(format!("device,time,value\n{rows}d7,0,1\n").as_bytes()).unwrap();
     assert_eq!((readings.len(), refused.len()), (DEVICES + 1, 5));
     assert!(refused[0].reason.contains("10000"), "{refused:?}");
+}
+
+#[cfg(unix)]
+#[test]
+fn a_pipe_loses_nothing_to_the_look_before_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let pipe = directory.path().join("pipe");
+    rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR).unwrap();
+    check(&pipe).unwrap();
+    let path = pipe.clone();
+    let writer = std::thread::spawn(move || std::fs::write(path, "device,time,value\na,0,1\n"));
+    let mut rows = 0;
+    read(&pipe, &ProgressBar::hidden(), |input| {
+        if let Input::Portion(portion) = input {
+            rows += portion.batches.iter().map(|batch| batch.readings.len()).sum::<usize>();
+        }
+        true
+    })
+    .unwrap();
+    writer.join().unwrap().unwrap();
+    assert_eq!(rows, 1);
 }
 
 #[test]
