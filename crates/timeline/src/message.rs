@@ -26,13 +26,11 @@ const LISTED: usize = 3;
 const LEGIBLE: usize = 256;
 
 impl Message<'_> {
-    /// By the protobuf JSON mapping, with the names of the proto and with
-    /// 64-bit integers as numbers. `null` for what cannot be decoded.
+    /// By the [protobuf JSON mapping](https://protobuf.dev/programming-guides/json/),
+    /// with the names of the proto. `null` for what cannot be decoded.
     pub fn json(&self) -> serde_json::Value {
-        const OPTIONS: SerializeOptions = SerializeOptions::new()
-            .stringify_64_bit_integers(false)
-            .use_proto_field_name(true)
-            .skip_default_fields(false);
+        const OPTIONS: SerializeOptions =
+            SerializeOptions::new().use_proto_field_name(true).skip_default_fields(false);
         let Some(mut message) = self.decoded() else { return serde_json::Value::Null };
         let long = take_long_bytes(&mut message);
         let json = message.serialize_with_options(serde_json::value::Serializer, &OPTIONS);
@@ -182,7 +180,7 @@ mod tests {
     fn fields_are_shown_by_name_also_when_they_are_zero() {
         let (text, json) = shown("fourmodes.v1.MultiplyRequest", &[8, 6]);
         assert_eq!(text, "a: 6  b: 0");
-        assert_eq!(json, r#"{"a":6,"b":0}"#);
+        assert_eq!(json, r#"{"a":"6","b":"0"}"#);
     }
 
     #[test]

@@ -38,11 +38,12 @@ pub(crate) fn workers(server: &Server) -> Vec<Box<dyn Worker>> {
 impl Heard {
     fn see(&mut self, line: Value) {
         let value = &line["value"];
-        if let Some(sequence) = value["accepted"]["sequence"].as_u64() {
-            self.accepted.push(sequence);
+        if let Some(sequence) = value["accepted"]["sequence"].as_str() {
+            self.accepted.push(sequence.parse().unwrap());
         }
         let event = &value["event"];
-        if let Some(sequence) = event["sequence"].as_u64() {
+        if let Some(sequence) = event["sequence"].as_str() {
+            let sequence = sequence.parse().unwrap();
             self.sequences.push(sequence);
             if let Some(text) = event["posted"]["text"].as_str() {
                 let who = event["name"].as_str().unwrap().to_owned();

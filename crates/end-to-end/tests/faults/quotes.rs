@@ -27,8 +27,8 @@ pub(crate) fn workers(server: &Server) -> Vec<Box<dyn Worker>> {
 impl Seen {
     fn see(&mut self, line: Value) {
         let quote = &line["value"]["quote"];
-        if let Some(sequence) = quote["sequence"].as_u64() {
-            self.0.push((sequence, quote["epoch"].as_str().unwrap().to_owned()));
+        if let Some(sequence) = quote["sequence"].as_str() {
+            self.0.push((sequence.parse().unwrap(), quote["epoch"].as_str().unwrap().to_owned()));
         }
     }
 }

@@ -16,7 +16,7 @@ fn events(ended: &Ended) -> Vec<(u64, String)> {
             let what = ["joined", "left", "posted"].into_iter().find(|what| value[what].is_object()).unwrap();
             let text = value["posted"]["text"].as_str().unwrap_or_default();
             (
-                value["sequence"].as_u64().unwrap(),
+                value["sequence"].as_str().unwrap().parse().unwrap(),
                 format!("{} {what} {text}", value["name"].as_str().unwrap()),
             )
         })

@@ -128,7 +128,7 @@ fn each_row_of_a_file_counts_once_though_the_server_is_killed() {
     for _ in 0..4 {
         // In the midst of a call, and again in the one that comes after it.
         lines.until("RecordReadings");
-        lines.until(r#""sequence":"2""#);
+        lines.until(r#""sequence":"2"#);
         server.restart();
     }
     let result: Value = serde_json::from_str(&lines.until(r#""type":"result""#)).unwrap();
@@ -171,7 +171,7 @@ fn a_client_that_was_killed_goes_on_with_the_same_command() {
     for answers in [0, 1, 2] {
         let mut client = readings().spawn();
         let lines = client.lines();
-        lines.until(r#""sequence":"2""#);
+        lines.until(r#""sequence":"2"#);
         for _ in 0..answers {
             lines.until("repeated_count");
         }

@@ -3,7 +3,7 @@
 mod log;
 
 use grpc_wire::Mode;
-use serde_json::json;
+use serde_json::{Value, json};
 use test_support::BlockingServer as Server;
 
 use crate::Called as _;
@@ -21,8 +21,8 @@ fn quotes_come_in_order_and_are_counted() {
         .into_iter()
         .filter(|line| line["from"] == "server" && line["type"] == "message")
         .collect();
-    let sequences: Vec<_> =
-        quotes.iter().map(|quote| quote["value"]["quote"]["sequence"].as_u64().unwrap()).collect();
+    let sequence = |quote: &Value| quote["value"]["quote"]["sequence"].as_str().unwrap().parse().unwrap();
+    let sequences: Vec<u64> = quotes.iter().map(sequence).collect();
     assert!(sequences.len() == 5 && sequences.is_sorted_by(|one, next| one < next), "{sequences:?}");
     let symbols = quotes.iter().map(|quote| quote["value"]["quote"]["symbol"].as_str().unwrap());
     assert!(symbols.into_iter().all(|symbol| ["ACME", "DUNE"].contains(&symbol)));
