@@ -1,7 +1,7 @@
 //! What happened on the calls of a run, in order, and who gets to see it.
 //!
-//! Events come from a [`Tap`] on the channel, that is, from the frames that really
-//! passed, and go to the renderers of a [`Timeline`] at once. A [`Diagram`] is all of
+//! Events come from a [`Tap`] on the channel, which sits at the messages, above
+//! HTTP/2, and go to the renderers of a [`Timeline`] at once. A [`Diagram`] is all of
 //! that for a program that makes calls of its own.
 //!
 //! This crate knows no service and no transport: it is handed the descriptors of the

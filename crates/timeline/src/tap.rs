@@ -1,12 +1,13 @@
-//! Looks at what passes on a channel: the real headers, message frames and
-//! trailers, so that the code that makes the calls stays as it would be
-//! anywhere else.
+//! Looks at what passes on a channel: the headers, message frames and trailers that
+//! the code above hands to the transport and gets from it, so that this code stays
+//! as it would be anywhere else. When a frame of HTTP/2 has them, and whether the
+//! peer has got them, is not to be seen here.
 
 use std::{
     error::Error,
     pin::Pin,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
     task::{Context, Poll},
@@ -104,13 +105,13 @@ where
         }
         let path = request.uri().path();
         let method = timeline.method(path);
-        let call = Call { timeline, client: self.client.clone() };
+        let call = Call { timeline, client: self.client.clone(), ended: Arc::default() };
         call.record(Kind::Request { path, metadata: request.headers(), server: self.server.as_ref() });
         let request = request.map(|body| {
             let messages = Messages::new(Side::Client, method.as_ref().map(|method| method.input()));
             observe(body, Requests { messages, call: call.clone(), half_closed: false })
         });
-        let mut open = OpenCall { call, open: true };
+        let open = OpenCall { call };
         let response = self.channel.call(request);
         Box::pin(async move {
             match response.await {
@@ -132,24 +133,29 @@ where
 struct Call {
     timeline: Timeline,
     client: Arc<str>,
+    /// Held while an event is recorded: the two directions pass on tasks of their
+    /// own, and what still comes out of one after the end never got to the peer.
+    ended: Arc<Mutex<bool>>,
 }
 
 impl Call {
     fn record(&self, kind: Kind<'_>) {
-        self.timeline.record(&self.client, kind);
+        let mut ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
+        if !*ended {
+            *ended = matches!(kind, Kind::Trailers { .. } | Kind::Cancel | Kind::Broken { .. });
+            self.timeline.record(&self.client, kind);
+        }
     }
 }
 
-/// A call that has not ended. Dropped before its end, it is a call that the
-/// client gave up.
+/// Dropped before the end of its call, it is a call that the client gave up.
 struct OpenCall {
     call: Call,
-    open: bool,
 }
 
 impl OpenCall {
     fn answered(
-        mut self,
+        self,
         response: http::Response<Body>,
         output: Option<MessageDescriptor>,
     ) -> http::Response<Body> {
@@ -157,34 +163,24 @@ impl OpenCall {
         let metadata = response.headers();
         // An error may come without headers of its own: "trailers only".
         match Status::from_header_map(metadata) {
-            Some(status) => self.ended(&status, true, metadata),
+            Some(status) => self.call.record(Kind::Trailers { status: &status, only: true, metadata }),
             None => self.call.record(Kind::Response { http: response.status(), metadata }),
         }
         let messages = Messages::new(Side::Server, output);
         response.map(|body| observe(body, Responses { messages, open: self }))
     }
 
-    fn ended(&mut self, status: &Status, only: bool, metadata: &HeaderMap) {
-        if std::mem::take(&mut self.open) {
-            self.call.record(Kind::Trailers { status, only, metadata });
-        }
-    }
-
-    fn broke(&mut self, error: &(dyn Error + 'static)) {
-        if std::mem::take(&mut self.open) {
-            match self.call.timeline.explain(error) {
-                Some(reason) => self.call.record(Kind::Broken { reason: &reason }),
-                None => self.call.record(Kind::Cancel),
-            }
+    fn broke(&self, error: &(dyn Error + 'static)) {
+        match self.call.timeline.explain(error) {
+            Some(reason) => self.call.record(Kind::Broken { reason: &reason }),
+            None => self.call.record(Kind::Cancel),
         }
     }
 }
 
 impl Drop for OpenCall {
     fn drop(&mut self) {
-        if self.open {
-            self.call.record(Kind::Cancel);
-        }
+        self.call.record(Kind::Cancel);
     }
 }
 
@@ -256,11 +252,71 @@ impl Observer for Responses {
             Seen::Data(data) => self.messages.pass(data, &self.open.call),
             Seen::Trailers(trailers) => {
                 if let Some(status) = Status::from_header_map(trailers) {
-                    self.open.ended(&status, false, trailers);
+                    self.open.call.record(Kind::Trailers {
+                        status: &status,
+                        only: false,
+                        metadata: trailers,
+                    });
                 }
             }
             Seen::Error(status) => self.open.broke(status),
             Seen::End => self.open.broke(&Status::internal("the stream ended without a status")),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{convert::Infallible, io, pin::pin, task::Waker};
+
+    use indicatif::ProgressBar;
+    use tower::{ServiceExt as _, service_fn};
+
+    use super::*;
+    use crate::Json;
+
+    #[derive(Clone, Default)]
+    struct Out(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Out {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// The types of the events of a call that is answered with this, and of which the
+    /// transport asks for the end of the request when its answer is gone.
+    async fn events_of(answer: http::Response<Body>) -> Vec<String> {
+        let out = Out::default();
+        let json = Json::new(out.clone(), false);
+        let pool = Some(shared_proto::POOL.clone());
+        let explain = |error: &(dyn Error + 'static)| Some(error.to_string());
+        let timeline = Timeline::new(vec![Box::new(json)], pool, explain, ProgressBar::hidden());
+        let (kept, mut answer) = (Arc::new(Mutex::new(None)), Some(answer));
+        let channel = service_fn(|request: http::Request<Body>| {
+            *kept.lock().unwrap() = Some(request.into_body());
+            std::future::ready(Ok::<_, Infallible>(answer.take().unwrap()))
+        });
+        let tap = Tap::new(channel, timeline, HeaderMap::new(), "client", None);
+        drop(tap.oneshot(http::Request::new(Body::empty())).await.unwrap());
+        let mut request = kept.lock().unwrap().take().unwrap();
+        let frame = pin!(&mut request).poll_frame(&mut Context::from_waker(Waker::noop()));
+        assert!(matches!(frame, Poll::Ready(None)));
+        let lines = String::from_utf8(out.0.lock().unwrap().clone()).unwrap();
+        let events = lines.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+        events.map(|event| event["type"].as_str().unwrap().to_owned()).collect()
+    }
+
+    #[tokio::test]
+    async fn nothing_of_a_call_is_shown_after_its_end() {
+        let answer = http::Response::new(Body::empty());
+        assert_eq!(events_of(answer).await, ["headers", "headers", "cancel"]);
+        let mut answer = http::Response::new(Body::empty());
+        answer.headers_mut().insert(Status::GRPC_STATUS, http::HeaderValue::from_static("5"));
+        assert_eq!(events_of(answer).await, ["headers", "trailers"]);
     }
 }
