@@ -2,6 +2,7 @@
 
 use std::{
     fmt,
+    fs::File,
     io::{self, IsTerminal as _},
     sync::Arc,
     time::{Duration, Instant},
@@ -78,6 +79,11 @@ impl Run {
         let wanted = |pattern| self.request.only.is_empty() || self.request.only.contains(&pattern);
         let all: Vec<_> = pattern::ALL.into_iter().filter(|(_, pattern)| wanted(*pattern)).collect();
         self.progress.set_length(all.len() as u64 * STEPS);
+        if let Some(file) = &self.request.plot {
+            // Before the work, which would be in vain. What is in it stays until then.
+            let opened = File::options().append(true).create(true).open(file);
+            opened.map_err(|error| Error::Plot { file: file.clone(), error })?;
+        }
         let mut server = Server::connect(&self.request).await?;
         let mut refused = None;
         for (index, (goal, pattern)) in all.into_iter().enumerate() {
@@ -135,7 +141,8 @@ impl Run {
             Work { goal, pattern, size, in_flight, load, times, sending, expected }
         };
 
-        // One message shows whether the server takes it at all.
+        // One message shows whether the server takes it at all, and how long the path is.
+        let asked = Instant::now();
         let first = work(Load::begin(Amount::Messages(1), None), None);
         if let Err(error) = drive::run(&first, &lines[..1]).await {
             const REFUSED: [Code; 3] = [Code::ResourceExhausted, Code::OutOfRange, Code::PermissionDenied];
@@ -147,6 +154,8 @@ impl Run {
         }
         let mut expected = None;
         if !warmup.is_zero() {
+            // TCP needs some round trips until it sends as fast as it can.
+            let warmup = warmup.max(asked.elapsed() * ROUND_TRIPS);
             let load = Load::begin(Amount::Duration(warmup), None);
             let begun = Instant::now();
             let warm = drive::run(&work(load, None), &lines).await?;
@@ -168,7 +177,13 @@ impl Run {
                 }
             }
         };
-        let took = load.elapsed();
+        let mut took = load.elapsed();
+        if pattern == Pattern::ServerStreaming {
+            // What comes before the first message of a call is the path's round trip,
+            // which is told apart. When all came at once there is nothing to go by.
+            let waited = tally.first.iter().sum::<Duration>() / connections as u32;
+            took = took.saturating_sub(waited).max(took / 10);
+        }
         let cpu = shared_process::cpu_time().zip(cpu).map(|(after, before)| after.saturating_sub(before));
         let (sent, received) = (traffic.sent() - sent, traffic.received() - received);
         let server_cpu = ServerCpu::between(before, server.ask().await, tally.frames);
@@ -232,6 +247,8 @@ impl Run {
     }
 }
 
+/// How many round trips a way is used at least before it is measured.
+const ROUND_TRIPS: u32 = 10;
 /// How often the bar is moved.
 const TICK: Duration = Duration::from_millis(100);
 

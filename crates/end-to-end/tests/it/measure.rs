@@ -343,8 +343,9 @@ fn the_plot_is_an_svg_of_all_that_was_measured() {
     assert!(!svg.contains("NaN"));
 
     let nowhere = directory.path().join("none").join("measure.svg");
-    let ended = server.client("measure --messages 3 --warmup 0s --only unary --plot").arg(&nowhere).run();
-    ended.failed(1, &["measure.svg cannot be written", "choose another place"]);
+    let ended = measure(&server, "--messages 3 --only unary --plot").arg(&nowhere).run();
+    let ended = ended.failed(1, &["measure.svg cannot be written", "choose another place"]);
+    assert!(ways(&ended).is_empty(), "measured before it is known where to: {ended:?}");
 }
 
 #[test]

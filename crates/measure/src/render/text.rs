@@ -51,10 +51,10 @@ impl<W: Write> Text<W> {
         }
         let behind = seconds(Some(behind));
         let text = match (kept, unsent) {
-            (true, _) => format!("{late} of {messages} messages were sent late; the last one was on time"),
-            (false, 0) => format!("{rate}/s were not kept: the last message was sent {behind} late"),
+            (true, _) => format!("{late} of {messages} messages were sent late, by up to {behind}"),
+            (false, 0) => format!("{rate}/s were not kept: a message was sent {behind} late"),
             (false, _) => format!(
-                "{rate}/s were not kept: {unsent} of {messages} messages were given up, the last one sent was \
+                "{rate}/s were not kept: {unsent} of {messages} messages were given up, one was sent \
                  {behind} late"
             ),
         };
