@@ -60,5 +60,5 @@ fn wire(time: Duration) -> Option<prost_types::Duration> {
 
 /// What stands in a response; a negative one is none.
 pub(crate) fn read(time: &prost_types::Duration) -> Duration {
-    Duration::try_from(*time).unwrap_or_default()
+    shared_proto::duration(time).unwrap_or_default()
 }

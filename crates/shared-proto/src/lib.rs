@@ -5,7 +5,7 @@
 pub mod limits;
 mod reason;
 
-use std::sync::LazyLock;
+use std::{sync::LazyLock, time::Duration};
 
 use grpc_wire::Mode;
 use prost_reflect::{DescriptorPool, MethodDescriptor};
@@ -43,6 +43,15 @@ pub mod tutorial {
     pub mod streaming_demo {
         tonic::include_proto!("streamingdemo");
     }
+}
+
+/// A `google.protobuf.Duration` of a peer; none for one that is negative or has nanos
+/// that are no part of a second. What `prost_types` offers for this negates the
+/// seconds, which a debug build does not survive when there are `i64::MIN`.
+#[must_use]
+pub fn duration(wire: &prost_types::Duration) -> Option<Duration> {
+    let nanos = u32::try_from(wire.nanos).ok().filter(|nanos| *nanos < 1_000_000_000)?;
+    Some(Duration::new(u64::try_from(wire.seconds).ok()?, nanos))
 }
 
 /// The header of a response to `ByteStream.Read` that has the `blobs/` name of

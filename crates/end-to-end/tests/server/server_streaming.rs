@@ -12,7 +12,7 @@ use std::{
 
 use server::config::Config;
 use shared_proto::fourmodes::v1::{Quote, WatchQuotesRequest, WatchSystemRequest};
-use test_support::{Server, bad_fields, quote, run, server_streaming};
+use test_support::{Server, bad_fields, quote, run, server_streaming, within};
 use tonic::Status;
 use tonic_types::StatusExt as _;
 
@@ -91,7 +91,9 @@ fn an_unknown_symbol_is_refused_with_the_listed_ones() {
 fn an_interval_outside_of_its_bounds_is_refused() {
     run(async {
         let server = Server::start().await;
-        for interval in [wire(-1, 0), wire(0, -1), wire(3600, 1), wire(i64::MAX, i32::MAX)] {
+        for interval in
+            [wire(-1, 0), wire(0, -1), wire(3600, 1), wire(i64::MAX, i32::MAX), wire(i64::MIN, i32::MIN)]
+        {
             let request = WatchQuotesRequest { interval, count: 1, ..Default::default() };
             let refused = watch_quotes(server.address, request).await.unwrap_err();
             assert_eq!(bad_fields(&refused), ["interval"], "{interval:?}");
@@ -146,10 +148,31 @@ fn system_samples_are_of_this_machine_and_an_interval_apart() {
 }
 
 #[test]
+fn system_samples_that_are_far_apart_have_heartbeats_between_them() {
+    run(async {
+        let config = Config { heartbeat: Duration::from_millis(20), ..Config::default() };
+        let server = Server::with(config).await;
+        let request = WatchSystemRequest { interval: wire(0, 200_000_000), count: 1 };
+        let mut stream = server_streaming(server.address).watch_system(request).await.unwrap().into_inner();
+        let mut heartbeats = 0;
+        loop {
+            let response = within(stream.message()).await.unwrap().unwrap();
+            if response.heartbeat.is_none() {
+                break;
+            }
+            assert_eq!(response.machine, None);
+            heartbeats += 1;
+        }
+        assert!(heartbeats > 0);
+        assert!(within(stream.message()).await.unwrap().is_none());
+    });
+}
+
+#[test]
 fn a_system_interval_that_is_too_short_to_measure_is_refused() {
     run(async {
         let mut client = server_streaming(Server::start().await.address);
-        for interval in [wire(0, 0), wire(0, 100_000_000), wire(-1, 0), wire(3601, 0)] {
+        for interval in [wire(0, 0), wire(0, 100_000_000), wire(-1, 0), wire(3601, 0), wire(i64::MIN, 0)] {
             let refused = client.watch_system(WatchSystemRequest { interval, count: 1 }).await.unwrap_err();
             assert_eq!(bad_fields(&refused), ["interval"], "{interval:?}");
         }

@@ -14,7 +14,10 @@ use timeline::words::counted;
 use crate::{
     failure::Failure,
     scenario::Scenario,
-    scenarios::options::{Count, Interval},
+    scenarios::{
+        heartbeats,
+        options::{Count, Interval},
+    },
     session::Session,
 };
 
@@ -63,8 +66,11 @@ impl Scenario for System {
                 let request = WatchSystemRequest { interval: self.interval.wire()?, count };
                 let mut client = ServerStreamingServiceClient::new(session.channel());
                 let mut samples = client.watch_system(session.request(request)).await?.into_inner();
-                while let Some(response) = samples.message().await? {
+                while let Some(response) = heartbeats::next(&mut samples).await? {
                     session.progressed();
+                    if response.heartbeat.is_some() {
+                        continue;
+                    }
                     report.count += 1;
                     report.latest = Some(response.into());
                 }

@@ -24,8 +24,11 @@ use domain::{
     system::{self, Load},
     tasks::Tasks,
 };
-use shared_proto::fourmodes::v1::{self, server_streaming_service_server::ServerStreamingService};
-use tokio::time::{MissedTickBehavior, interval};
+use shared_proto::{
+    duration,
+    fourmodes::v1::{self, server_streaming_service_server::ServerStreamingService},
+};
+use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_stream::{Stream, StreamExt as _, wrappers::IntervalStream};
 use tonic::{Request, Response, Status};
 
@@ -71,13 +74,19 @@ impl ServerStreamingService for ServerStreaming {
     ) -> Result<Response<Self::WatchSystemStream>, Status> {
         let v1::WatchSystemRequest { interval, count } = request.into_inner();
         let pause = checked_interval(interval, Duration::from_secs(1), system::SHORTEST_INTERVAL)?;
-        let watched = self.load.clone();
+        let (watched, heartbeat) = (self.load.clone(), self.heartbeat);
         let samples = async_stream::try_stream! {
             let watcher = watched.watch().await?;
             // The first tick is at once; a sample needs a pause to count from.
             let mut ticks = ticks(pause).skip(1).take(or_endless(count));
-            while ticks.next().await.is_some() {
-                yield load(watcher.sample().await?);
+            loop {
+                match timeout(heartbeat, ticks.next()).await {
+                    Ok(Some(())) => yield load(watcher.sample().await?),
+                    Ok(None) => break,
+                    Err(_) => {
+                        yield v1::WatchSystemResponse { heartbeat: Some(task::beat()), ..Default::default() };
+                    }
+                }
             }
         };
         Ok(Response::new(responses(samples)))
@@ -124,11 +133,12 @@ fn checked_interval(
     shortest: Duration,
 ) -> Result<Duration, Status> {
     const LONGEST: Duration = Duration::from_secs(3600);
-    let interval = wire.map_or(Ok(unset), Duration::try_from);
-    interval.ok().filter(|interval| (shortest..=LONGEST).contains(interval)).ok_or_else(|| {
+    let interval = wire.map_or(Some(unset), |wire| duration(&wire));
+    interval.filter(|interval| (shortest..=LONGEST).contains(interval)).ok_or_else(|| {
         let [shortest, longest] = [shortest, LONGEST].map(humantime::format_duration);
-        let given = wire.unwrap_or_default();
-        bad_request("interval", format!("interval {given} is not from {shortest} to {longest}"))
+        let given = wire.and_then(|wire| duration(&wire)).map(|given| format!(" {}s", given.as_secs_f64()));
+        let given = given.unwrap_or_default();
+        bad_request("interval", format!("interval{given} is not from {shortest} to {longest}"))
     })
 }
 
@@ -156,5 +166,6 @@ fn load(system::Sample { time, process, machine }: system::Sample) -> v1::WatchS
             network_received_bytes: machine.network_received_bytes,
             network_sent_bytes: machine.network_sent_bytes,
         }),
+        heartbeat: None,
     }
 }

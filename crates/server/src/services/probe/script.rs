@@ -131,8 +131,8 @@ fn wrong(field: &str, why: &str) -> Status {
 
 fn duration(wire: Option<prost_types::Duration>, field: &str) -> Result<Duration, Status> {
     let Some(wire) = wire else { return Ok(Duration::ZERO) };
-    match Duration::try_from(wire) {
-        Ok(duration) if duration <= LONGEST => Ok(duration),
+    match shared_proto::duration(&wire) {
+        Some(duration) if duration <= LONGEST => Ok(duration),
         _ => Err(wrong(field, "has to be between nothing and an hour")),
     }
 }
