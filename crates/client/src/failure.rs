@@ -137,6 +137,10 @@ impl Failure {
         Self::new(Cause::Answer(message.into()))
     }
 
+    pub(crate) fn threads(error: &io::Error) -> Self {
+        Self::new(Cause::System(format!("threads cannot be started: {error}")))
+    }
+
     pub(crate) fn deadline(deadline: Duration) -> Self {
         let deadline = humantime::format_duration(deadline);
         Self::status(Code::DeadlineExceeded, format!("not done after {deadline}"))

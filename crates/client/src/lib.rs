@@ -32,9 +32,16 @@ pub use run::run;
 
 /// All that the `fourmodes` program does, by the arguments of this process.
 #[must_use]
-#[tokio::main]
-pub async fn main() -> std::process::ExitCode {
+pub fn main() -> std::process::ExitCode {
     let cli = Cli::read(std::env::args_os()).unwrap_or_else(|usage| usage.exit());
     shared_process::log_to_stderr(tracing_subscriber::filter::LevelFilter::WARN);
-    run(cli).await
+    let runtime = match tokio::runtime::Runtime::new() {
+        Ok(runtime) => runtime,
+        Err(error) => return failure::Failure::threads(&error).report("to start"),
+    };
+    let code = runtime.block_on(run(cli));
+    // What still blocks a thread, a checksum or a name that nobody resolves, is not
+    // waited for: all that has to be complete was awaited.
+    runtime.shutdown_background();
+    code
 }

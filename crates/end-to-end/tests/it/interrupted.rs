@@ -130,3 +130,13 @@ fn a_full_disk_is_an_error_that_names_the_output() {
     let ended = server.client("unary multiply 6 7").stdout(full).run();
     ended.failed(1, &["the output cannot be written"]);
 }
+
+/// It takes minutes to read.
+#[test]
+fn a_deadline_does_not_wait_for_a_checksum() {
+    let server = Server::start();
+    let file = tempfile::NamedTempFile::new().unwrap();
+    file.as_file().set_len(1 << 40).unwrap();
+    let upload = server.client("--deadline 300ms client-streaming upload").arg(file.path());
+    upload.run().failed(1, &["DEADLINE_EXCEEDED"]);
+}
