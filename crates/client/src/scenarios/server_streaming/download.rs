@@ -87,16 +87,30 @@ impl Download {
         let output = self.output_file.clone().or_else(own).ok_or_else(|| {
             Failure::input(Path::new(&self.name), "is no name for a file here; choose one with --output-file")
         })?;
-        let unwritable = |reason| {
-            let error = io::Error::new(io::ErrorKind::AlreadyExists, reason);
+        let unwritable = |kind, reason| {
+            let error = io::Error::new(kind, reason);
             Err(Failure::output(&output.display().to_string(), &error))
         };
-        match fs::symlink_metadata(&output) {
-            Ok(there) if there.is_dir() => unwritable("it is a directory"),
-            Ok(_) if !self.force => {
-                unwritable("it is there already; --force replaces it, --output-file names another place")
+        if output == Path::new("-") {
+            let reason = "stdout has the result; write ./- for a file of that name";
+            return unwritable(io::ErrorKind::InvalidInput, reason);
+        }
+        // A link stays one: what it leads to is replaced.
+        let place = match fs::symlink_metadata(&output) {
+            Ok(there) if there.is_symlink() => {
+                let target = fs::canonicalize(&output);
+                target.map_err(|error| Failure::output(&output.display().to_string(), &error))?
             }
-            _ => Ok(output),
+            _ => output.clone(),
+        };
+        match fs::metadata(&place) {
+            Ok(there) if there.is_dir() => unwritable(io::ErrorKind::IsADirectory, "it is a directory"),
+            Ok(there) if !there.is_file() => unwritable(io::ErrorKind::InvalidInput, "it is no regular file"),
+            Ok(_) if !self.force => unwritable(
+                io::ErrorKind::AlreadyExists,
+                "it is there already; --force replaces it, --output-file names another place",
+            ),
+            _ => Ok(place),
         }
     }
 

@@ -129,6 +129,31 @@ fn what_is_there_is_not_overwritten_unless_it_is_said() {
     assert_eq!(fs::read(here.path().join("a.bin")).unwrap(), place.content);
 }
 
+/// Of what is no regular file, and of what leads to one.
+#[cfg(unix)]
+#[test]
+fn a_download_replaces_a_file_and_nothing_else() {
+    use std::os::unix::{fs::symlink, net::UnixListener};
+    let server = Server::start();
+    let place = Place::new(1, 100_000);
+    place.upload(&server.url).run().ok();
+    let _socket = UnixListener::bind(place.path("copy")).unwrap();
+    place.download(&server.url, "a.bin").arg("--force").run().failed(1, &["OUTPUT", "no regular file"]);
+    assert!(!fs::symlink_metadata(place.path("copy")).unwrap().is_file());
+    fs::remove_file(place.path("copy")).unwrap();
+
+    fs::write(place.path("real"), "mine").unwrap();
+    symlink("real", place.path("copy")).unwrap();
+    place.download(&server.url, "a.bin").run().failed(1, &["OUTPUT", "there already", "--force"]);
+    place.download(&server.url, "a.bin").arg("--force").run().ok();
+    assert!(place.path("copy").is_symlink());
+    assert!(fs::read(place.path("real")).unwrap() == place.content);
+
+    let dash = server.client("server-streaming download -o - a.bin").current_dir(place.directory.path());
+    dash.run().failed(1, &["OUTPUT", "./-"]);
+    assert!(!place.path("-").exists());
+}
+
 #[test]
 fn what_cannot_be_uploaded_or_downloaded_is_said() {
     let server = Server::start();

@@ -30,11 +30,14 @@ pub(super) const LOOK: Duration = Duration::from_millis(200);
 /// What has been in the file for so long is taken: nobody is in the middle of
 /// writing it.
 const SETTLED: Duration = Duration::from_millis(150);
+/// So is what is shorter than the text was, after a longer time: most programs that
+/// save in place begin with an empty file.
+const SHORTER_SETTLED: Duration = Duration::from_secs(2);
 /// A file that is missing for so long was deleted: some editors remove a file
 /// before they write it again.
 const MISSING: Duration = Duration::from_secs(1);
-/// A file that was written more lately may be written again without another
-/// time: its content is read again.
+/// A file that was changed more lately may be changed again without another time:
+/// its content is read again.
 const RECENT: Duration = Duration::from_secs(2);
 /// Files that were replaced and are still looked at.
 const REPLACED: usize = 8;
@@ -71,8 +74,15 @@ pub(super) struct WorkingCopy {
     _lock: File,
 }
 
-/// Length and time of what was written to a file.
-type Stamp = (u64, SystemTime);
+/// Which file it is, how long, and when it was written and changed. Anybody can set
+/// the time of writing back, and none that of a change.
+#[derive(Debug, PartialEq, Eq)]
+struct Stamp {
+    file: u64,
+    length: u64,
+    written: SystemTime,
+    changed: SystemTime,
+}
 
 /// A file that has lost its place. Whoever has it open may still write to it.
 #[derive(Debug)]
@@ -92,7 +102,8 @@ impl WorkingCopy {
     /// With the document as it was, and what the server has of it.
     pub(super) fn open(file: &Path, name: &str) -> Result<(Self, Document, Vec<Head>), Failure> {
         let file = resolved(file).map_err(|error| Failure::input(file, error))?;
-        let lock = File::options().create(true).append(true).open(beside(&file, "lock"));
+        let lock =
+            File::options().read(true).write(true).create(true).truncate(false).open(beside(&file, "lock"));
         let lock = lock.map_err(|error| Failure::input(&beside(&file, "lock"), error))?;
         match lock.try_lock() {
             Ok(()) => {}
@@ -198,7 +209,8 @@ impl WorkingCopy {
             (self.same, self.settling) = (stamp(&metadata), Settling::default());
             return Look::Same;
         }
-        if !self.settling.is_settled(&bytes, now) {
+        let had = self.has.as_ref().map_or(0, |(text, _)| text.len());
+        if !self.settling.is_settled(&bytes, had, now) {
             return Look::Unsettled;
         }
         text_of(bytes).map_or_else(Look::Bad, Look::Edited)
@@ -303,14 +315,16 @@ impl Replaced {
             (self.same, self.settling) = (stamp(&metadata), Settling::default());
             return None;
         }
-        self.settling.is_settled(&bytes, now).then(|| text_of(bytes).ok()).flatten()
+        self.settling.is_settled(&bytes, self.text.len(), now).then(|| text_of(bytes).ok()).flatten()
     }
 }
 
 impl Settling {
-    fn is_settled(&mut self, bytes: &[u8], now: Instant) -> bool {
+    /// After there were `had` bytes.
+    fn is_settled(&mut self, bytes: &[u8], had: usize, now: Instant) -> bool {
+        let settled = if bytes.len() < had { SHORTER_SETTLED } else { SETTLED };
         match &self.0 {
-            Some((seen, since)) if seen == bytes => now - *since >= SETTLED,
+            Some((seen, since)) if seen == bytes => now - *since >= settled,
             _ => {
                 self.0 = Some((bytes.to_vec(), now));
                 false
@@ -353,9 +367,18 @@ fn text_of(bytes: Vec<u8>) -> Result<String, String> {
     }
 }
 
-/// Nothing for a file that was written lately.
+/// Nothing for a file that was changed lately.
 fn stamp(metadata: &Metadata) -> Option<Stamp> {
     let written = metadata.modified().ok()?;
-    let settled = written.elapsed().is_ok_and(|age| age > RECENT);
-    settled.then_some((metadata.len(), written))
+    #[cfg(unix)]
+    let (file, changed) = {
+        use std::os::unix::fs::MetadataExt as _;
+        let since_1970 =
+            Duration::new(metadata.ctime().try_into().ok()?, metadata.ctime_nsec().try_into().ok()?);
+        (metadata.ino(), SystemTime::UNIX_EPOCH + since_1970)
+    };
+    #[cfg(not(unix))]
+    let (file, changed) = (0, written);
+    let settled = [written, changed].iter().all(|time| time.elapsed().is_ok_and(|age| age > RECENT));
+    settled.then_some(Stamp { file, length: metadata.len(), written, changed })
 }

@@ -74,7 +74,7 @@ impl Kept {
     /// What a look says when nothing changes any more.
     fn settled(&mut self) -> Look {
         self.copy.look(self.now);
-        self.now += MISSING.max(SETTLED);
+        self.now += MISSING.max(SHORTER_SETTLED);
         self.copy.look(self.now)
     }
 
@@ -290,6 +290,24 @@ fn a_text_is_taken_when_it_has_settled() {
     fs::write(kept.path(), "two\n").unwrap();
     assert_eq!(kept.copy.look(begun + SETTLED), Look::Unsettled);
     assert_eq!(kept.copy.look(begun + 2 * SETTLED), Look::Edited("two\n".to_owned()));
+}
+
+#[test]
+fn a_save_in_place_that_takes_its_time_is_one_edit() {
+    let mut kept = Kept::with("one\ntwo\n");
+    let mut file = File::create(kept.path()).unwrap();
+    for line in ["", "one\n", "three\n"] {
+        file.write_all(line.as_bytes()).unwrap();
+        for _ in 0..3 {
+            kept.now += SETTLED;
+            let look = kept.copy.look(kept.now);
+            assert!(line == "three\n" || look == Look::Unsettled, "{look:?} after {line:?}");
+        }
+    }
+    assert_eq!(kept.copy.look(kept.now), Look::Edited("one\nthree\n".to_owned()));
+    // What is shorter in the end is taken as well.
+    fs::write(kept.path(), "").unwrap();
+    assert_eq!(kept.settled(), Look::Edited(String::new()));
 }
 
 #[test]
