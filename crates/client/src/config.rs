@@ -108,9 +108,19 @@ fn tls_files(options: TlsOptions, is_https: bool) -> Result<TlsFiles, String> {
     Ok(TlsFiles { ca, identity })
 }
 
-/// `host:port` is taken for `http://host:port`.
+/// The port of a server that nobody told otherwise.
+const PORT: u16 = 50051;
+
+/// `host:port` is taken for `http://host:port`, and a host alone is that of a server
+/// at its usual port. A URL without a port means what it means everywhere.
 fn server_uri(text: &str) -> Result<Uri, String> {
-    let url = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
+    let is_host =
+        |text: &str| text.ends_with(']') || !text.is_empty() && !text.contains([':', '/', '?', '#', '@']);
+    let url = match text {
+        url if url.contains("://") => url.to_owned(),
+        host if is_host(host) => format!("http://{host}:{PORT}"),
+        address => format!("http://{address}"),
+    };
     let uri: Uri = url.parse().map_err(|error| format!("{error}; write it as http://host:port"))?;
     match uri.scheme_str() {
         Some("http" | "https") => {}
@@ -146,6 +156,8 @@ mod tests {
         assert_eq!(uri("http://127.0.0.1:50051").as_deref(), Ok("http://127.0.0.1:50051/"));
         assert_eq!(uri("localhost:1").as_deref(), Ok("http://localhost:1/"));
         assert_eq!(uri("[::1]:1").as_deref(), Ok("http://[::1]:1/"));
+        assert_eq!(uri("localhost").as_deref(), Ok("http://localhost:50051/"));
+        assert_eq!(uri("[::1]").as_deref(), Ok("http://[::1]:50051/"));
         assert_eq!(uri("https://x").as_deref(), Ok("https://x/"));
         assert_eq!(uri("http://[::1]").as_deref(), Ok("http://[::1]/"));
         for wrong in [

@@ -2,7 +2,7 @@
 //! next step.
 
 use std::{
-    fmt,
+    env, fmt,
     io::{self, Write as _},
     path::Path,
     process::ExitCode,
@@ -15,6 +15,10 @@ use shared_proto::Reason;
 use timeline::{Failed, Stage, details, words::printable};
 use tonic::{Code, Status};
 use transport::{CallError, Connect, Kind, retry::Pushback};
+
+/// Where other programs look for a proxy.
+const PROXIES: [&str; 6] =
+    ["HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"];
 
 /// A run that did not end well.
 #[derive(Debug)]
@@ -31,8 +35,8 @@ pub(crate) enum Cause {
     Answer(String),
     /// The user's file.
     Input(String),
-    /// stdout or the diagram.
-    Output(String),
+    /// stdout, the diagram or a file.
+    Output(String, io::ErrorKind),
     /// What any process needs.
     System(String),
     Interrupted,
@@ -94,7 +98,7 @@ impl Failure {
             Cause::Call(call) => &call.message,
             Cause::Answer(message)
             | Cause::Input(message)
-            | Cause::Output(message)
+            | Cause::Output(message, _)
             | Cause::System(message) => message,
             Cause::Interrupted => "interrupted",
             Cause::ReaderGone => "nobody reads stdout any more",
@@ -108,7 +112,7 @@ impl Failure {
     }
 
     pub(crate) fn output(what: &str, error: &io::Error) -> Self {
-        Self::new(Cause::Output(format!("{what} cannot be written: {error}")))
+        Self::new(Cause::Output(format!("{what} cannot be written: {error}"), error.kind()))
     }
 
     /// stdout takes no more.
@@ -133,12 +137,12 @@ impl Failure {
         Self::new(Cause::System(format!("the handlers for signals cannot be installed: {error}")))
     }
 
-    pub(crate) fn answer(message: impl Into<String>) -> Self {
-        Self::new(Cause::Answer(message.into()))
-    }
-
     pub(crate) fn threads(error: &io::Error) -> Self {
         Self::new(Cause::System(format!("threads cannot be started: {error}")))
+    }
+
+    pub(crate) fn answer(message: impl Into<String>) -> Self {
+        Self::new(Cause::Answer(message.into()))
     }
 
     pub(crate) fn deadline(deadline: Duration) -> Self {
@@ -173,7 +177,7 @@ impl Failure {
         match &self.cause {
             Cause::Input(_) => 3,
             Cause::Call(call) if call.kind == Kind::File => 3,
-            Cause::Call(_) | Cause::Answer(_) | Cause::Output(_) | Cause::System(_) => 1,
+            Cause::Call(_) | Cause::Answer(_) | Cause::Output(..) | Cause::System(_) => 1,
             Cause::Interrupted => 130,
             Cause::ReaderGone => 141,
         }
@@ -186,7 +190,7 @@ impl Failure {
             Cause::Call(call) => code_name(call.code()),
             Cause::Answer(_) => "UNEXPECTED_ANSWER",
             Cause::Input(_) => "INPUT",
-            Cause::Output(_) => "OUTPUT",
+            Cause::Output(..) => "OUTPUT",
             Cause::System(_) => "SYSTEM",
             Cause::Interrupted | Cause::ReaderGone => "INTERRUPTED",
         }
@@ -201,13 +205,28 @@ impl Failure {
                 "compare `fourmodes --version` on both sides",
             ),
             Cause::Input(_) => ("the input cannot be used", "see the `--help` of this command"),
-            Cause::Output(_) => (
+            Cause::Output(_, io::ErrorKind::AlreadyExists) => (
+                "a file of that name is there, and nothing is replaced that nobody asked to",
+                "replace it with --force, or name another place with --output-file",
+            ),
+            Cause::Output(..) => (
                 "there is no room, the place is not writable, or something is in the way",
                 "choose another place",
             ),
             Cause::System(_) => ("the system refused it", "see the error above"),
             Cause::Interrupted | Cause::ReaderGone => ("", ""),
         }
+    }
+
+    /// With what came of the last attempt, where there were some before the time was
+    /// over.
+    pub(crate) fn after(mut self, lost: Option<String>) -> Self {
+        if let Cause::Call(call) = &mut self.cause
+            && call.kind == Kind::Status(Code::DeadlineExceeded)
+        {
+            call.sources.extend(lost);
+        }
+        self
     }
 
     /// For the renderers.
@@ -246,6 +265,12 @@ impl Failure {
             .iter()
             .filter(|source| *source != self.message())
             .for_each(|source| line("from", source));
+        if self.stage == Stage::Connecting
+            && let Some(proxy) =
+                PROXIES.iter().find(|name| env::var_os(name).is_some_and(|url| !url.is_empty()))
+        {
+            line("note", &format!("{proxy} is set, and ignored: servers are called directly"));
+        }
         line("cause", cause);
         line("next", next);
         text
@@ -271,6 +296,8 @@ impl Failure {
 
     fn advice_on_status(&self, call: &CallError) -> (&'static str, &'static str) {
         let is_reason = |reason| self.has_reason(reason);
+        let missing = call.details.resource_info();
+        let is_missing = |kind| missing.is_some_and(|missing| missing.resource_type == kind);
         let from_transport = call.is_made_here();
         match call.code() {
             code if self.stage == Stage::Unanswered && from_transport && code != Code::DeadlineExceeded => (
@@ -284,6 +311,10 @@ impl Failure {
             Code::Unimplemented => (
                 "this is a gRPC server without this service",
                 "name a Four Modes server with --server; `fourmodes-server all` starts one",
+            ),
+            Code::DeadlineExceeded if self.stage == Stage::Connecting && !call.sources.is_empty() => (
+                "no server was there in time; `from` says what came of the last attempt",
+                "start the server, or check the address",
             ),
             Code::DeadlineExceeded if self.stage == Stage::Connecting => (
                 "no connection in time: too little of it, or the host is away, or a firewall swallows everything",
@@ -322,6 +353,14 @@ impl Failure {
             Code::OutOfRange => {
                 ("a value is outside of what the server can represent, or no longer has", "choose one inside")
             }
+            Code::NotFound if is_missing("file") => (
+                "no file of that name is below the directory of logs that the server was started with",
+                "name it relative to --log-root DIR of the server",
+            ),
+            Code::NotFound if is_missing("fourmodes.v1.Task") => (
+                "the server has no task of that id, or has forgotten it; another --data-dir has other tasks",
+                "use the id that `fourmodes unary submit` printed",
+            ),
             Code::NotFound => (
                 "it never was there, or is not any more",
                 "check the name or the id; `fourmodes unary files` lists the files",

@@ -86,7 +86,8 @@ impl Run<'_> {
             () = timeline.broken() => Ok(()),
             ended = running => ended,
         };
-        let ended = ended.map_err(|failure| Failure { stage: timeline.stage(), ..failure });
+        let ended =
+            ended.map_err(|failure| Failure { stage: timeline.stage(), ..failure }.after(timeline.lost()));
         self.ended(name, opened.then_some(&report), ended)
     }
 

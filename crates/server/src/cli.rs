@@ -1,7 +1,7 @@
 //! What a user may say to the server.
 
 use std::{
-    net::SocketAddr,
+    net::{SocketAddr, ToSocketAddrs as _},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -23,13 +23,14 @@ use crate::config::{Config, Data, Retention, UploadLimits};
 #[derive(Debug, Parser)]
 #[command(name = "fourmodes-server", bin_name = "fourmodes-server", version = env!("VERSION_AND_COMMIT"), about, max_term_width = 100, after_help = EXIT_CODES)]
 pub struct Cli {
-    /// IP address and port to listen on; port 0 takes any free port
+    /// Address and port to listen on; port 0 takes any free port
     #[arg(
         long,
         env = "FOURMODES_LISTEN",
         hide_env_values = true,
         default_value = "127.0.0.1:50051",
         value_name = "ADDRESS",
+        value_parser = listen_address,
         global = true
     )]
     pub listen: SocketAddr,
@@ -77,6 +78,14 @@ impl Cli {
         let matches = command.get_matches_mut();
         Self::from_arg_matches(&matches).unwrap_or_else(|error| error.format(&mut command).exit())
     }
+}
+
+/// Of a name the first address, by IPv4 if there is one: that is what most clients
+/// of `localhost` try.
+fn listen_address(text: &str) -> Result<SocketAddr, String> {
+    let addresses =
+        text.to_socket_addrs().map_err(|error| format!("{error}; write it as 127.0.0.1:50051"))?;
+    addresses.min_by_key(SocketAddr::is_ipv6).ok_or_else(|| "the name has no address".to_owned())
 }
 
 pub(crate) const HINT: &str = "Options of the server, such as --listen: fourmodes-server --help";

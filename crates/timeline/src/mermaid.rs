@@ -9,7 +9,7 @@ use crate::{
     Event, Kind, Outcome, Renderer, Side,
     event::{at, ejected, headers, reconnect},
     fold::{Fold, Held},
-    words::{counted, printable},
+    words::{counted, printable, wrapped},
 };
 
 /// In characters; a diagram with longer labels is too wide to read.
@@ -77,7 +77,9 @@ impl<W: Write> Mermaid<W> {
                 return writeln!(self.out, "    Note over {client}: {}", escaped(&label, LABEL));
             }
             Kind::Note(text) => {
-                return writeln!(self.out, "    Note over {client},server: {}", escaped(text, usize::MAX));
+                let lines = wrapped(text, LABEL);
+                let lines: Vec<_> = lines.iter().map(|line| escaped(line, usize::MAX)).collect();
+                return writeln!(self.out, "    Note over {client},server: {}", lines.join("<br/>"));
             }
         };
         writeln!(self.out, "    {from}{arrow}{to}: {}", escaped(label.trim_end(), LABEL))

@@ -59,6 +59,8 @@ struct Inner {
     /// Nothing comes after the outcome, although a call may still be winding up.
     finished: bool,
     error: Option<io::Error>,
+    /// Why there is no connection, while another one is tried for.
+    lost: Option<String>,
 }
 
 impl Timeline {
@@ -83,7 +85,7 @@ impl Timeline {
                 called: AtomicBool::new(false),
                 answered: AtomicBool::new(false),
                 broken: CancellationToken::new(),
-                inner: Mutex::new(Inner { renderers, finished: false, error: None }),
+                inner: Mutex::new(Inner { renderers, finished: false, error: None, lost: None }),
             }),
         };
         if drawn {
@@ -95,6 +97,7 @@ impl Timeline {
     /// A connection is there.
     pub fn connected(&self, client: &str, server: &Uri) {
         self.shared.connected.store(true, Relaxed);
+        self.lock().lost = None;
         self.record(client, Kind::Connected { server });
     }
 
@@ -105,7 +108,13 @@ impl Timeline {
 
     /// The connection was lost; the next attempt is made `after` a pause.
     pub fn reconnecting(&self, attempt: u32, after: Duration, reason: &str) {
+        self.lock().lost = Some(reason.to_owned());
         self.record("client", Kind::Reconnect { attempt, after, reason });
+    }
+
+    /// Why the connection was lost that is not back yet.
+    pub fn lost(&self) -> Option<String> {
+        self.lock().lost.clone()
     }
 
     /// A word of explanation.

@@ -64,6 +64,30 @@ pub fn paragraph(heading: &str, text: &str, columns: usize) -> String {
     lines
 }
 
+/// The words of a text on lines of at most `width` columns. The spaces between
+/// them stay as they are; a word that is longer than a line is broken.
+pub(crate) fn wrapped(text: &str, width: usize) -> Vec<String> {
+    let mut lines = Vec::new();
+    let mut line = String::new();
+    for word in text.split_inclusive(' ') {
+        if measure_text_width(&line) + measure_text_width(word.trim_end()) > width && !line.is_empty() {
+            lines.push(std::mem::take(&mut line).trim_end().to_owned());
+        }
+        for c in word.chars() {
+            if measure_text_width(&line) + measure_text_width(c.encode_utf8(&mut [0; 4])) > width {
+                lines.push(std::mem::take(&mut line).trim_end().to_owned());
+            }
+            // What separates two words does not begin a line.
+            if c != ' ' || !line.is_empty() {
+                line.push(c);
+            }
+        }
+    }
+    lines.push(line.trim_end().to_owned());
+    lines.retain(|line| !line.is_empty());
+    lines
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -78,5 +102,13 @@ mod tests {
     #[test]
     fn what_cannot_be_seen_is_shown_by_its_number() {
         assert_eq!(printable("a\u{202e}b\u{200b}\n"), r"a\u{202e}b\u{200b}\n");
+    }
+
+    #[test]
+    fn labels_are_wrapped_between_words_and_long_words_anywhere() {
+        assert_eq!(wrapped("a: 1  b: 2  c", 6), ["a: 1", "b: 2", "c"]);
+        assert_eq!(wrapped("a  b", 9), ["a  b"]);
+        assert_eq!(wrapped("安安安安 b", 4), ["安安", "安安", "b"]);
+        assert_eq!(wrapped("", 4), [""; 0]);
     }
 }

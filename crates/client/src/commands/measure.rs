@@ -1,6 +1,11 @@
 //! `measure`: its options, and what they ask for.
 
-use std::{path::PathBuf, process::ExitCode, time::Duration};
+use std::{
+    io::{self, Write as _},
+    path::PathBuf,
+    process::ExitCode,
+    time::Duration,
+};
 
 use clap::Args;
 use measure::{Amount, Error, Pattern, Request, Run};
@@ -127,6 +132,11 @@ impl Measure {
             Ok(stop) => stop,
             Err(failure) => return Ok(failure.report(&config.tried("measure"))),
         };
+        if cfg!(debug_assertions) && !config.quiet {
+            let warning = "warning: debug build: a release build is several times as fast\n";
+            // Without a stderr nobody is there to be warned.
+            let _ = io::stderr().write_all(warning.as_bytes());
+        }
         let mut run = Run::new(
             Request {
                 server: config.server(),

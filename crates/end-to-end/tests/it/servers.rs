@@ -145,12 +145,19 @@ fn who_waits_for_a_server_gets_its_answer_when_it_is_there() {
 }
 
 #[test]
+fn a_proxy_in_the_environment_is_said_to_be_ignored() {
+    let reserved = Reserved::new();
+    let call = client(&format!("unary status --server {}", reserved.address));
+    call.env("HTTPS_PROXY", "http://proxy:3128").run().failed(1, &["refused", "HTTPS_PROXY", "ignored"]);
+}
+
+#[test]
 fn who_waits_does_so_until_the_deadline_or_for_as_long_as_a_stream_may_take_to_come_back() {
     let reserved = Reserved::new();
     let waits = format!("--wait-for-ready --server {}", reserved.address);
     client(&format!("unary status --deadline 300ms {waits}"))
         .run()
-        .failed(1, &["DEADLINE_EXCEEDED", "300ms"]);
+        .failed(1, &["DEADLINE_EXCEEDED", "300ms", "refused"]);
     client(&format!("server-streaming quotes --reconnect 300ms {waits}")).run().failed(1, &["refused"]);
     // A name that cannot be resolved may be there later, too.
     let call = "unary status --deadline 1min --wait-for-ready --output json";

@@ -82,7 +82,7 @@ impl fmt::Display for Report {
         for file in &self.files {
             let size = HumanBytes(file.size_bytes).to_string();
             let (time, blake3) = (printable(&file.commit_time), printable(&file.blake3));
-            write!(f, "\n{size:>12}  {time:<27.27}  {blake3:.16}  {}", printable(&file.name))?;
+            write!(f, "\n{size:>12}  {time:<30}  {blake3:.16}  {}", printable(&file.name))?;
         }
         Ok(())
     }

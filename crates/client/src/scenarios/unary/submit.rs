@@ -6,6 +6,7 @@ use std::fmt;
 use clap::{Args, Subcommand};
 use serde::Serialize;
 use shared_proto::fourmodes::v1::{ComputeChecksum, CountPrimes, SubmitTaskRequest, submit_task_request};
+use timeline::words::printable;
 use uuid::Uuid;
 
 use crate::{failure::Failure, scenario::Scenario, scenarios::task::Task, session::Session, values::uuid};
@@ -80,7 +81,12 @@ impl From<Work> for submit_task_request::Work {
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.task {
-            Some(task) => write!(f, "{task}\n    request_id {}", self.request_id),
+            Some(task) => write!(
+                f,
+                "{task}\n    request_id {}\n    next       fourmodes server-streaming task {}",
+                self.request_id,
+                printable(&task.id)
+            ),
             None if self.uncertain => write!(
                 f,
                 "the server may have the task or not; submit it again with --request-id {}",

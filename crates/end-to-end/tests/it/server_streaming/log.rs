@@ -75,7 +75,7 @@ fn a_log_is_followed_as_it_grows_through_rotation_and_truncation() {
 fn what_cannot_be_followed_is_explained() {
     let directory = tempfile::tempdir().unwrap();
     let with = server(directory.path());
-    with.client("server-streaming log none").run().failed(1, &["NOT_FOUND", "none"]);
+    with.client("server-streaming log none").run().failed(1, &["NOT_FOUND", "none", "--log-root"]);
     with.client("server-streaming log ../x").run().failed(1, &["INVALID_ARGUMENT", "log directory"]);
     with.client("server-streaming log x --from middle").run().failed(2, &["middle", "start"]);
     append(&directory.path().join("log"), "x");
