@@ -13,6 +13,7 @@ mod config;
 mod failure;
 mod lines;
 mod options;
+mod prompt;
 mod run;
 mod scenario;
 mod scenarios;

@@ -22,6 +22,11 @@ pub(crate) trait Scenario {
         Ok(())
     }
 
+    /// Whether the user wants lines and no diagram.
+    fn is_plain(&self) -> bool {
+        false
+    }
+
     async fn run(&self, session: &Session, report: &mut Self::Report) -> Result<(), Failure>;
 }
 
@@ -55,7 +60,7 @@ impl Run<'_> {
     /// Runs a scenario until it is done, the time is over, nobody watches any
     /// more or the user has had enough. What it has reported by then counts.
     pub(crate) async fn scenario(&self, name: &'static str, scenario: &impl Scenario) -> ExitCode {
-        let timeline = match show::timeline(self.config) {
+        let timeline = match show::timeline(self.config, self.config.quiet || scenario.is_plain()) {
             Ok(timeline) => timeline,
             Err(failure) => return failure.report(&self.tried(name)),
         };

@@ -159,7 +159,7 @@ async fn session_for(deadline: &str, servers: &[&Server]) -> Session {
     let arguments = format!("fourmodes -q --deadline {deadline} --server {} unary status", servers.join(","));
     let cli = Cli::read(arguments.split(' ')).unwrap();
     let config = Config::of_calls(cli.options).unwrap();
-    Session::open(&config, &show::timeline(&config).unwrap()).await.unwrap()
+    Session::open(&config, &show::timeline(&config, config.quiet).unwrap()).await.unwrap()
 }
 
 async fn multiply(session: &Session) -> Result<i64, Failure> {

@@ -24,6 +24,15 @@ fn events(ended: &Ended) -> Vec<(u64, String)> {
 }
 
 #[test]
+fn what_is_said_is_shown_plainly() {
+    let server = Server::start();
+    let ended =
+        server.client("bidi-streaming chat --room r --name ana --plain").stdin("hello\n\u{202e}x\n").run();
+    let shown: Vec<_> = ended.ok().stdout.lines().take(4).map(str::to_owned).collect();
+    assert_eq!(shown, ["* ana joined", "ana: hello", "ana: \\u{202e}x", "* ana left"]);
+}
+
+#[test]
 fn lines_of_standard_input_are_posts_and_its_end_leaves() {
     let server = Server::start();
     let ended = server

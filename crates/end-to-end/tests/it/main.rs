@@ -13,6 +13,7 @@ mod output;
 mod retry;
 mod server_streaming;
 mod servers;
+mod terminal;
 mod tls;
 mod tour;
 mod unary;

@@ -14,11 +14,11 @@ use std::{
 
 use clap::Args;
 use serde::Serialize;
-use shared_proto::fourmodes::v1::RoomEvent;
+use shared_proto::fourmodes::v1::{RoomEvent, room_event::Event};
 use timeline::words::{counted, printable};
 
-use self::{call::Since, member::Member, typed::lines_of_stdin};
-use crate::{failure::Failure, scenario::Scenario, session::Session};
+use self::{call::Since, member::Member, typed::typed_lines};
+use crate::{failure::Failure, prompt::Prompt, scenario::Scenario, session::Session};
 
 /// Talk in a room: each line of standard input is a post, its end leaves
 #[derive(Debug, Args)]
@@ -35,6 +35,9 @@ pub(crate) struct Chat {
     /// Hear everything after this event, by its number; 0 from the beginning
     #[arg(long, value_name = "N", conflicts_with = "history")]
     after_sequence: Option<u64>,
+    /// Show what is said, a line each, such as `ben: hello`, and no diagram
+    #[arg(long)]
+    plain: bool,
 }
 
 #[derive(Debug, Default, Serialize)]
@@ -52,24 +55,32 @@ pub(crate) struct Report {
     gaps: u64,
     /// Sequences that came again.
     duplicates: u64,
+    /// Whether what is said is told.
+    #[serde(skip)]
+    plain: bool,
 }
 
 impl Scenario for Chat {
     type Report = Report;
 
+    fn is_plain(&self) -> bool {
+        self.plain
+    }
+
     async fn run(&self, session: &Session, report: &mut Report) -> Result<(), Failure> {
-        (report.room, report.name) = (self.room.clone(), self.name.clone());
+        (report.room, report.name, report.plain) = (self.room.clone(), self.name.clone(), self.plain);
         if io::stdin().is_terminal() {
             session.note("Each line that you type is a post; Ctrl-D leaves the room.");
         }
         let since = self.after_sequence.map_or(Since::History(self.history), Since::After);
-        let mut member = Member::new(report, since, lines_of_stdin());
+        let (_prompt, editor) = Prompt::open().unzip();
+        let mut member = Member::new(report, since, typed_lines(editor));
         session.resuming(async || member.converse(session).await).await
     }
 }
 
 impl Report {
-    fn hear(&mut self, event: &RoomEvent) {
+    fn hear(&mut self, event: &RoomEvent, session: &Session) {
         if event.sequence <= self.last_sequence {
             self.duplicates += 1;
             return;
@@ -79,7 +90,20 @@ impl Report {
         }
         self.last_sequence = event.sequence;
         self.heard += 1;
+        if let Some(line) = said(event).filter(|_| self.plain) {
+            session.line(&line);
+        }
     }
+}
+
+/// An event in words.
+fn said(event: &RoomEvent) -> Option<String> {
+    let name = &event.name;
+    Some(match event.event.as_ref()? {
+        Event::Joined(_) => format!("* {name} joined"),
+        Event::Left(_) => format!("* {name} left"),
+        Event::Posted(posted) => format!("{name}: {}", posted.text),
+    })
 }
 
 impl fmt::Display for Report {

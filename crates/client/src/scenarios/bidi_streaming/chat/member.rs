@@ -48,7 +48,7 @@ impl<'a> Member<'a> {
                 response = responses.message() => match response? {
                     Some(response) => {
                         session.progressed();
-                        self.hear(response)?;
+                        self.hear(response, session)?;
                     }
                     None => return Ok(()),
                 },
@@ -66,9 +66,9 @@ impl<'a> Member<'a> {
         }
     }
 
-    fn hear(&mut self, response: ChatResponse) -> Result<(), Failure> {
+    fn hear(&mut self, response: ChatResponse, session: &Session) -> Result<(), Failure> {
         match response.response {
-            Some(Response::Event(event)) => self.report.hear(&event),
+            Some(Response::Event(event)) => self.report.hear(&event, session),
             Some(Response::StillThere(_)) => {}
             Some(Response::Accepted(accepted)) => {
                 let first = self.unaccepted.pop_front();

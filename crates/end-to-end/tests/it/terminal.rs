@@ -1,0 +1,124 @@
+//! A person at a terminal.
+#![cfg(unix)]
+
+use std::{
+    fs::File,
+    io::{Read as _, Write as _},
+    process::{Child, Command},
+    sync::{Arc, Mutex},
+    thread,
+};
+
+use regex::Regex;
+use rustix::{
+    pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt},
+    termios::{LocalModes, Winsize, tcgetattr, tcsetwinsize},
+};
+use test_support::{BlockingServer as Server, eventually};
+
+use crate::Called as _;
+
+/// A client whose stdin and stdout are a terminal of 80 columns.
+struct Terminal {
+    keyboard: File,
+    screen: Arc<Mutex<Vec<u8>>>,
+    device: File,
+    client: Child,
+}
+
+impl Terminal {
+    fn start(server: &Server, arguments: &str) -> Self {
+        let keyboard = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+        grantpt(&keyboard).unwrap();
+        unlockpt(&keyboard).unwrap();
+        tcsetwinsize(&keyboard, Winsize { ws_row: 24, ws_col: 80, ws_xpixel: 0, ws_ypixel: 0 }).unwrap();
+        let name = ptsname(&keyboard, Vec::new()).unwrap().into_string().unwrap();
+        let device = File::options().read(true).write(true).open(name).unwrap();
+        let client = Command::new(env!("CARGO_BIN_EXE_end-to-end-client"))
+            .args(arguments.split(' '))
+            .env("FOURMODES_SERVER", server.url())
+            .env("TERM", "xterm")
+            .stdin(device.try_clone().unwrap())
+            .stdout(device.try_clone().unwrap())
+            .spawn()
+            .unwrap();
+        let keyboard = File::from(keyboard);
+        let screen = Arc::new(Mutex::new(Vec::new()));
+        let (mut from, shown) = (keyboard.try_clone().unwrap(), screen.clone());
+        thread::spawn(move || {
+            let mut bytes = [0; 4096];
+            while let Ok(length @ 1..) = from.read(&mut bytes) {
+                shown.lock().unwrap().extend_from_slice(&bytes[..length]);
+            }
+        });
+        Self { keyboard, screen, device, client }
+    }
+
+    fn types(&mut self, keys: &str) {
+        self.keyboard.write_all(keys.as_bytes()).unwrap();
+    }
+
+    /// Waits until this was shown, and forgets what was shown up to there.
+    fn shows(&self, what: &str) {
+        let escapes = Regex::new("\u{1b}\\[[0-9;?]*[A-Za-z]").unwrap();
+        let shown = || {
+            let mut screen = self.screen.lock().unwrap();
+            let text = escapes.replace_all(&String::from_utf8_lossy(&screen), "").into_owned();
+            let place = text.find(what);
+            if let Some(place) = place {
+                *screen = text[place + what.len()..].into();
+            }
+            place.is_some()
+        };
+        eventually(shown, &format!("{what:?} is not shown"));
+    }
+
+    fn ends_with(mut self, code: i32) {
+        let mut status = None;
+        let ended = || {
+            status = self.client.try_wait().unwrap();
+            status.is_some()
+        };
+        eventually(ended, "the client does not end");
+        assert_eq!(status.unwrap().code(), Some(code));
+        let modes = tcgetattr(&self.device).unwrap().local_modes;
+        assert!(
+            modes.contains(LocalModes::ECHO | LocalModes::ICANON),
+            "the terminal is as it was: {modes:?}"
+        );
+    }
+}
+
+#[test]
+fn a_line_that_is_typed_survives_what_others_say_and_can_be_edited() {
+    let server = Server::start();
+    let mut ana = Terminal::start(&server, "bidi-streaming chat --room r --name ana --plain");
+    ana.shows("* ana joined");
+    let mut ben = server.client("bidi-streaming chat --room r --name ben --plain").spawn();
+    let ben_hears = ben.lines();
+    ana.shows("* ben joined");
+    ana.types("hexlo");
+    ana.shows("hexlo");
+    ben.say("hi");
+    ana.shows("ben: hi");
+    ana.shows("> hexlo");
+    // Two to the left, and the wrong one away.
+    ana.types("\u{1b}[D\u{1b}[D\u{7f}l\r");
+    assert_eq!(ben_hears.until("ana: "), "ana: hello");
+    ana.shows("ana: hello");
+    // What is sent once can be sent again.
+    ana.types("\u{1b}[A\r");
+    assert_eq!(ben_hears.until("ana: "), "ana: hello");
+    ana.types("not sent\u{3}");
+    ana.ends_with(130);
+}
+
+#[test]
+fn the_terminal_is_as_it_was_when_a_deadline_ends_a_line_in_the_middle() {
+    let server = Server::start();
+    let mut ana = Terminal::start(&server, "bidi-streaming chat --room r --name ana --deadline 3s");
+    ana.shows("joined");
+    ana.types("hel");
+    ana.shows("hel");
+    ana.ends_with(1);
+}
