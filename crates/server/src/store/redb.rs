@@ -104,8 +104,23 @@ pub(super) enum OpenError {
     Damaged(PathBuf, String),
     #[error("{0} has the format {1}, and this version of the server knows only {FORMAT}")]
     Format(PathBuf, u64),
+    #[error("the disk fails at {0}: {1}")]
+    Disk(PathBuf, io::Error),
     #[error(transparent)]
     Io(#[from] io::Error),
+}
+
+impl OpenError {
+    fn new(path: &Path, failed: Failed) -> Self {
+        match failed.cause() {
+            // What is cut short is damaged.
+            Ok(redb::Error::Io(error)) if error.kind() != io::ErrorKind::UnexpectedEof => {
+                Self::Disk(path.to_owned(), error)
+            }
+            Ok(error) => Self::Damaged(path.to_owned(), error.to_string()),
+            Err(refused) => Self::Damaged(path.to_owned(), refused.to_string()),
+        }
+    }
 }
 
 impl Redb {
@@ -169,7 +184,6 @@ fn create(path: &Path) -> Result<(), OpenError> {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
         _ => {}
     }
-    let damaged = |error: Failed| OpenError::Damaged(new.clone(), error.to_string());
     let made = || -> Result<(), Failed> {
         let database = file::create(&Database::builder(), &new)?;
         let mut transaction = database.begin_write()?;
@@ -178,7 +192,7 @@ fn create(path: &Path) -> Result<(), OpenError> {
         Tables::open(&transaction)?;
         Ok(transaction.commit()?)
     };
-    made().map_err(damaged)?;
+    made().map_err(|failed| OpenError::new(&new, failed))?;
     Ok(platform::rename(&new, path)?)
 }
 
@@ -226,7 +240,7 @@ pub(super) fn checked(
     };
     // redb panics on some kinds of damage.
     let opened = catch_unwind(AssertUnwindSafe(checked)).map_err(|panic| damaged(panic_message(&*panic)))?;
-    match opened.map_err(|error| damaged(error.to_string()))? {
+    match opened.map_err(|failed| OpenError::new(path, failed))? {
         (database, Some(FORMAT)) => Ok(database),
         (_, Some(format)) => Err(OpenError::Format(path.to_owned(), format)),
         (_, None) => Err(damaged("its format is not given".to_owned())),
@@ -723,20 +737,27 @@ enum Failed {
     Commit(#[from] redb::CommitError),
 }
 
+impl Failed {
+    /// The error of redb; otherwise what was refused.
+    fn cause(self) -> Result<redb::Error, StoreError> {
+        Ok(match self {
+            Self::Refused(refused) => return Err(refused),
+            Self::Storage(error) => error.into(),
+            Self::Database(error) => error.into(),
+            Self::Table(error) => error.into(),
+            Self::Transaction(error) => error.into(),
+            Self::Commit(error) => error.into(),
+        })
+    }
+}
+
 impl From<Failed> for StoreError {
     fn from(failed: Failed) -> Self {
-        let error = match failed {
-            Failed::Refused(refused) => return refused,
-            Failed::Storage(error) => redb::Error::from(error),
-            Failed::Database(error) => error.into(),
-            Failed::Table(error) => error.into(),
-            Failed::Transaction(error) => error.into(),
-            Failed::Commit(error) => error.into(),
-        };
-        match error {
-            redb::Error::Io(error) if is_full(&error) => Self::Full,
-            redb::Error::Corrupted(reason) => Self::Damaged(reason),
-            error => Self::Broken(error.to_string()),
+        match failed.cause() {
+            Err(refused) => refused,
+            Ok(redb::Error::Io(error)) if is_full(&error) => Self::Full,
+            Ok(redb::Error::Corrupted(reason)) => Self::Damaged(reason),
+            Ok(error) => Self::Broken(error.to_string()),
         }
     }
 }

@@ -492,7 +492,8 @@ async fn whichever_call_fails_nothing_acknowledged_is_lost_and_nothing_else_is_s
             (disk.now().fails_after, disk.now().fails_on) = (Some(calls), fails_on);
             let store = match disk.store() {
                 Ok(store) => store,
-                Err(_) => {
+                Err(error) => {
+                    assert!(matches!(error, OpenError::Disk(..)), "{calls}: {error}");
                     disk.now().fails_after = None;
                     disk.store().unwrap()
                 }
