@@ -324,10 +324,10 @@ fn damaged(error: impl std::fmt::Display) -> StoreError {
 /// With the changes of records that were taken one after the other.
 fn with_all(document: Document, records: &[Vec<Vec<u8>>]) -> Result<Document, Refusal> {
     // It costs as much as the text is long, however many they are.
-    match document.with(&records.concat()) {
+    match document.with_known(&records.concat()) {
         Ok((with, _)) => Ok(with),
         // Together they may be more than is taken at a time.
-        Err(_) => records.iter().try_fold(document, |document, changes| Ok(document.with(changes)?.0)),
+        Err(_) => records.iter().try_fold(document, |document, changes| Ok(document.with_known(changes)?.0)),
     }
 }
 

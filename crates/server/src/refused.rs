@@ -126,6 +126,7 @@ impl From<DocumentError> for Refused {
             DocumentError::TooManyPeers(_) => (Code::ResourceExhausted, Reason::TooManyPeers),
             DocumentError::Refused(refusal) => match refusal {
                 Refusal::Malformed(..) | Refusal::Unfit(_) => (Code::InvalidArgument, Reason::NotAText),
+                Refusal::ChangeTooLong(_) => (Code::ResourceExhausted, Reason::ChangeTooLong),
                 Refusal::TextTooLong(_) => (Code::InvalidArgument, Reason::TextTooLong),
                 Refusal::OutOfOrder(_) => (Code::FailedPrecondition, Reason::OutOfOrder),
                 Refusal::HistoryTooLong { .. } => (Code::ResourceExhausted, Reason::HistoryTooLong),

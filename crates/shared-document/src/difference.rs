@@ -10,6 +10,9 @@ const CHARACTERS: usize = 8 << 10;
 /// After this long a rougher answer will do.
 const PATIENCE: Duration = Duration::from_millis(200);
 
+/// The most that a change deletes, and the most that it inserts, in bytes.
+pub(crate) const PIECE: usize = 32 << 10;
+
 /// One change of a text that has those before it already.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Splice<'a> {
@@ -17,6 +20,13 @@ pub(crate) struct Splice<'a> {
     pub(crate) at: usize,
     pub(crate) delete: usize,
     pub(crate) insert: &'a str,
+}
+
+impl Splice<'_> {
+    /// In bytes that it deletes or inserts.
+    pub(crate) fn cost(&self) -> usize {
+        self.delete + self.insert.len()
+    }
 }
 
 /// The changes that make `old` into `new`, from the front to the back.
@@ -30,7 +40,7 @@ pub(crate) fn between<'a>(old: &str, new: &'a str) -> Vec<Splice<'a>> {
         match lines {
             DiffOp::Equal { .. } => splices.at += old.len(),
             DiffOp::Replace { .. } => splices.within_lines(old, new, deadline),
-            _ => splices.add(old.len(), new),
+            _ => splices.add(old, new),
         }
     }
     splices.made
@@ -43,9 +53,15 @@ struct Splices<'a> {
 }
 
 impl<'a> Splices<'a> {
-    fn add(&mut self, delete: usize, insert: &'a str) {
-        self.made.push(Splice { at: self.at, delete, insert });
-        self.at += insert.len();
+    /// In pieces, from the front to the back.
+    fn add(&mut self, mut delete: &str, mut insert: &'a str) {
+        while !(delete.is_empty() && insert.is_empty()) {
+            let (deleted, rest) = delete.split_at(delete.floor_char_boundary(PIECE));
+            let (inserted, more) = insert.split_at(insert.floor_char_boundary(PIECE));
+            self.made.push(Splice { at: self.at, delete: deleted.len(), insert: inserted });
+            self.at += inserted.len();
+            (delete, insert) = (rest, more);
+        }
     }
 
     fn within_lines(&mut self, old: &str, new: &'a str, deadline: Option<Instant>) {
@@ -63,7 +79,7 @@ impl<'a> Splices<'a> {
             let new = joined(new, &new_parts[parts.new_range()]);
             match parts {
                 DiffOp::Equal { .. } => self.at += old.len(),
-                _ => self.add(old.len(), new),
+                _ => self.add(old, new),
             }
         }
         self.at += same;

@@ -21,7 +21,7 @@ use automerge::{
 };
 pub use automerge::{Change, ChangeHash as Head};
 
-use self::change::Outline;
+use self::{change::Outline, difference::Splice};
 
 /// The longest text of a document, in bytes.
 pub const TEXT_BYTES: usize = 1 << 20;
@@ -35,6 +35,10 @@ pub const HISTORY_CHANGES: u64 = if cfg!(test) { 1 << 12 } else { 1 << 18 };
 /// How many changes nobody has built upon yet. Each editor that was away adds
 /// one, and the next edit of anybody joins them all.
 pub const HEADS: usize = 1024;
+
+/// How many operations a change has at most, and how many are applied together.
+/// automerge takes some 700 bytes for each while it works.
+const AT_ONCE: usize = 128 << 10;
 
 /// Sorts before every actor that is chosen at random, of which nothing depends.
 const GENESIS_ACTOR: [u8; 16] = *b"\0fourmodes/sync\0";
@@ -58,6 +62,9 @@ pub enum Refusal {
     /// It was made on top of changes that are not there.
     #[error("change {0} builds on changes that the document does not have; send those first")]
     OutOfOrder(usize),
+    /// Its operations.
+    #[error("a change has {0} operations; {AT_ONCE} are allowed; make several changes of it")]
+    ChangeTooLong(u64),
     /// Another change of this actor has its number.
     #[error("the changes do not fit the document: {0}")]
     Unfit(String),
@@ -180,17 +187,26 @@ impl Document {
     }
 
     /// Makes the text that was there at some heads into another one, next to all
-    /// that happened to it since. Answers with the heads at which the text is
-    /// the new one.
+    /// that happened to it since: by one change, or by several when there is much
+    /// to do. Answers with the heads at which the text is the new one.
     ///
     /// # Errors
     ///
     /// When it does not have these heads.
     pub fn edit(&mut self, at: &[Head], new: &str) -> Result<Vec<Head>, NoDocument> {
         let old = self.text_at(at)?;
-        if old == new {
-            return Ok(at.to_vec());
+        let splices = difference::between(&old, new);
+        let mut rest = &splices[..];
+        let mut at = at.to_vec();
+        while !rest.is_empty() {
+            let (splices, more) = rest.split_at(fitting(rest, AT_ONCE, Splice::cost));
+            at = self.change(&at, splices)?;
+            rest = more;
         }
+        Ok(at)
+    }
+
+    fn change(&mut self, at: &[Head], splices: &[Splice<'_>]) -> Result<Vec<Head>, NoDocument> {
         let now = self.doc.get_heads();
         let mut transaction = match at == now {
             true => self.doc.transaction(),
@@ -199,7 +215,7 @@ impl Document {
                 .transaction_at(PatchLog::inactive(), at)
                 .map_err(|error| NoDocument(error.to_string()))?,
         };
-        for splice in difference::between(&old, new) {
+        for splice in splices {
             transaction.splice_text(&self.text, splice.at, splice.delete as isize, splice.insert)?;
         }
         let operations = transaction.pending_ops() as u64;
@@ -218,7 +234,13 @@ impl Document {
     pub fn import(&mut self, text: &str) -> Result<Vec<Head>, NoDocument> {
         let genesis = Self::genesis()?;
         let mut imported = genesis.clone();
-        let actor = blake3::hash(text.as_bytes());
+        let mut actor = blake3::Hasher::new();
+        actor.update(text.as_bytes());
+        if text.len() > AT_ONCE {
+            // Earlier versions have made one change of it, by the actor without this.
+            actor.update(b"in parts");
+        }
+        let actor = actor.finalize();
         imported.doc.set_actor(ActorId::from(&actor.as_bytes()[..16]));
         let heads = imported.edit(&genesis.heads(), text)?;
         self.max_op = self.max_op.max(imported.max_op);
@@ -231,7 +253,7 @@ impl Document {
         heads.into_iter().min_by_key(|heads| match self.text_at(heads) {
             Ok(old) => {
                 let splices = difference::between(&old, text);
-                splices.iter().map(|splice| splice.delete + splice.insert.len()).sum()
+                splices.iter().map(Splice::cost).sum()
             }
             Err(_) => usize::MAX,
         })
@@ -246,16 +268,9 @@ impl Document {
             // Everybody has the genesis.
             have = self.genesis.clone();
         }
-        let (mut bytes, mut operations) = (0, 0);
         let mut changes = self.doc.get_changes(&have);
-        let fit = changes.iter().take_while(|change| {
-            let first = bytes == 0;
-            bytes += change.raw_bytes().len();
-            operations += change.len() as u64;
-            first || (bytes <= most && operations <= change::OPERATIONS)
-        });
-        let fit = fit.count();
-        changes.truncate(fit);
+        changes.truncate(fitting(&changes, most, |change| change.raw_bytes().len()));
+        changes.truncate(fitting(&changes, change::OPERATIONS as usize, Change::len));
         changes.iter().for_each(|change| advance(&mut have, change));
         (changes, have)
     }
@@ -269,19 +284,36 @@ impl Document {
     ///
     /// When they are no changes of a text or their result would break a limit.
     pub fn with(&self, changes: &[impl AsRef<[u8]>]) -> Result<(Self, Vec<Change>), Refusal> {
+        self.with_up_to(AT_ONCE as u64, changes)
+    }
+
+    /// Like [`with`](Self::with), for changes that were taken before: those of
+    /// earlier versions have up to as many operations as two whole texts.
+    ///
+    /// # Errors
+    ///
+    /// As above.
+    pub fn with_known(&self, changes: &[impl AsRef<[u8]>]) -> Result<(Self, Vec<Change>), Refusal> {
+        self.with_up_to(change::OPERATIONS, changes)
+    }
+
+    fn with_up_to(&self, longest: u64, changes: &[impl AsRef<[u8]>]) -> Result<(Self, Vec<Change>), Refusal> {
         // automerge panics on some of what does not fit. This document is not
         // changed, and what was made of it is dropped.
-        let taken = panic::catch_unwind(AssertUnwindSafe(|| self.taking(changes)));
+        let taken = panic::catch_unwind(AssertUnwindSafe(|| self.taking(longest, changes)));
         taken.unwrap_or_else(|_| Err(Refusal::Unfit("they contradict themselves".to_owned())))
     }
 
-    fn taking(&self, changes: &[impl AsRef<[u8]>]) -> Result<(Self, Vec<Change>), Refusal> {
+    fn taking(&self, longest: u64, changes: &[impl AsRef<[u8]>]) -> Result<(Self, Vec<Change>), Refusal> {
         let mut new = New { heads: self.heads(), ..New::default() };
         let mut max_op = self.max_op;
         let mut operations = 0;
         for (n, bytes) in changes.iter().enumerate() {
             let malformed = |reason| Refusal::Malformed(n, reason);
             let outline = change::check(bytes.as_ref()).map_err(malformed)?;
+            if outline.operations > longest {
+                return Err(Refusal::ChangeTooLong(outline.operations));
+            }
             operations += outline.operations;
             if operations > change::OPERATIONS {
                 return Err(malformed("together they have more operations than two whole texts"));
@@ -307,7 +339,13 @@ impl Document {
         }
         let new = new.changes;
         let mut doc = self.doc.clone();
-        doc.apply_changes(new.iter().cloned()).map_err(|error| Refusal::Unfit(error.to_string()))?;
+        let mut rest = &new[..];
+        while !rest.is_empty() {
+            let (changes, more) = rest.split_at(fitting(rest, AT_ONCE, Change::len));
+            let applied = doc.apply_changes(changes.iter().cloned());
+            applied.map_err(|error| Refusal::Unfit(error.to_string()))?;
+            rest = more;
+        }
         let with = Self { doc, text: self.text.clone(), genesis: self.genesis.clone(), max_op };
         with.check(&new, &self.heads())?;
         Ok((with, new))
@@ -456,6 +494,17 @@ impl New {
         }
         Ok(())
     }
+}
+
+/// How many of the first of some items cost no more than this together. Always one,
+/// if there is one.
+fn fitting<T>(items: &[T], most: usize, cost: impl Fn(&T) -> usize) -> usize {
+    let mut sum = 0;
+    let fit = items.iter().enumerate().take_while(|(place, item)| {
+        sum += cost(item);
+        *place == 0 || sum <= most
+    });
+    fit.count()
 }
 
 /// What whoever has `heads` has once it has this change, too.

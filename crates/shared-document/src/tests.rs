@@ -27,6 +27,33 @@ fn merged(one: &Document, other: &Document) -> Document {
 }
 
 #[test]
+fn a_large_edit_is_several_changes_that_take_little_at_a_time() {
+    let mut lines: Vec<_> = (0..5_000).map(|n| format!("{n:06} some text of a line\n")).collect();
+    let old = lines.concat();
+    fastrand::Rng::with_seed(1).shuffle(&mut lines);
+    let new = lines.concat();
+    let mut document = written(&old);
+    let heads = document.edit(&document.heads(), &new).unwrap();
+    assert_eq!((document.heads(), document.text().unwrap()), (heads, new.clone()));
+    let changes = document.changes_since(&Document::genesis().unwrap().heads(), usize::MAX).0;
+    assert!(changes.len() > 2, "{}", changes.len());
+    assert!(changes.iter().all(|change| change.len() <= AT_ONCE));
+    let other = Document::genesis().unwrap().with(&raw(&changes)).unwrap().0;
+    assert_eq!(other.text().unwrap(), new);
+}
+
+#[test]
+fn a_change_that_takes_much_is_refused_unless_it_was_taken_before() {
+    let genesis = Document::genesis().unwrap();
+    let mut document = genesis.clone();
+    let text = "x".repeat(AT_ONCE + 1);
+    document.change(&genesis.heads(), &[Splice { at: 0, delete: 0, insert: &text }]).unwrap();
+    let refused = genesis.with(&history(&document)).unwrap_err();
+    assert_eq!(refused, Refusal::ChangeTooLong(AT_ONCE as u64 + 1));
+    assert_eq!(genesis.with_known(&history(&document)).unwrap().0.len(), text.len());
+}
+
+#[test]
 fn the_genesis_is_the_same_everywhere_and_for_ever() {
     let heads = Document::genesis().unwrap().heads();
     let shown: Vec<_> = heads.iter().map(ToString::to_string).collect();

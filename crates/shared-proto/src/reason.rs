@@ -9,6 +9,7 @@ use strum::{EnumString, IntoStaticStr};
 #[strum(serialize_all = "SCREAMING_SNAKE_CASE")]
 pub enum Reason {
     BeyondTheEnd,
+    ChangeTooLong,
     ChecksumMismatch,
     Conflict,
     ContentDamaged,

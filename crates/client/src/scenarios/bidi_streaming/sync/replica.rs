@@ -69,7 +69,7 @@ impl Replica {
 
     fn take(&mut self, response: SyncDocumentResponse) -> Result<(), Failure> {
         if !response.changes.is_empty() {
-            let taken = self.document.with(&response.changes);
+            let taken = self.document.with_known(&response.changes);
             let (document, new) = taken.map_err(|refusal| Failure::answer(refusal.to_string()))?;
             self.document = document;
             self.received += new.len() as u64;
