@@ -9,7 +9,7 @@ use std::{
     fmt,
     future::poll_fn,
     pin::Pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
     task::{Context, Poll},
     time::Duration,
 };
@@ -35,7 +35,7 @@ pub(crate) struct Bounds {
 
 impl Bounds {
     pub(crate) fn within(budget: Arc<Budget>) -> Self {
-        Self { end: End::default(), held: Held { budget, amount: Mutex::default() } }
+        Self { end: End::default(), held: Held { budget, caller: OnceLock::new(), amount: Mutex::default() } }
     }
 }
 
@@ -99,7 +99,7 @@ impl fmt::Debug for End {
     }
 }
 
-/// The bytes that a connection, or the whole server, may hold for calls.
+/// The bytes that a connection, a caller or the whole server may hold for calls.
 #[derive(Debug)]
 pub(crate) struct Budget {
     most: usize,
@@ -152,6 +152,8 @@ impl Budget {
 #[derive(Debug, Default)]
 pub(crate) struct Held {
     budget: Arc<Budget>,
+    /// That of the caller, once it is known.
+    caller: OnceLock<Arc<Budget>>,
     amount: Mutex<Amount>,
 }
 
@@ -163,6 +165,12 @@ struct Amount {
 }
 
 impl Held {
+    /// From now on, what is held counts for this caller as well.
+    pub(crate) fn count_for(&self, caller: Arc<Budget>) {
+        // A call has one caller.
+        let _ = self.caller.set(caller);
+    }
+
     /// # Errors
     ///
     /// RESOURCE_EXHAUSTED when that would be more than a budget has.
@@ -172,6 +180,9 @@ impl Held {
         let more = after.saturating_sub(OWN) - amount.bytes.saturating_sub(OWN);
         if more > 0 {
             self.budget.take(more)?;
+            if let Some(caller) = self.caller.get() {
+                caller.take(more).inspect_err(|_| self.budget.give_back(more))?;
+            }
         }
         amount.bytes = after;
         Ok(())
@@ -184,6 +195,9 @@ impl Held {
         let less = before.saturating_sub(OWN) - amount.bytes.saturating_sub(OWN);
         if less > 0 {
             self.budget.give_back(less);
+            if let Some(caller) = self.caller.get() {
+                caller.give_back(less);
+            }
         }
     }
 

@@ -21,7 +21,8 @@ use tonic_reflection::pb::v1::{ServerReflectionRequest, server_reflection_client
 
 use crate::binary;
 
-fn hash(token: &str) -> String {
+/// As the file of tokens has it.
+pub(crate) fn hash(token: &str) -> String {
     use sha2::Digest as _;
     sha2::Sha256::digest(token).iter().map(|byte| format!("{byte:02x}")).collect()
 }

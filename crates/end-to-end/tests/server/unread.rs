@@ -1,7 +1,7 @@
 //! Peers that do not read what they asked for, or stop in the middle of what they
 //! send: the limits of time hold for them, and so does the budget of memory.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{io::Write as _, net::SocketAddr, time::Duration};
 
 use bytes::Bytes;
 use grpc_wire::Mode;
@@ -15,7 +15,7 @@ use shared_proto::{
         test_service_client::TestServiceClient,
     },
 };
-use stack::{Limits, Settings};
+use stack::{Limits, Settings, Tokens};
 use test_support::{
     LONG, Server, assert_answers, channel, client_streaming, first_batch, open_calls, run, until, within,
 };
@@ -26,6 +26,8 @@ use tokio::{
 };
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
+
+use crate::auth::hash;
 
 const QUOTES: &str = "/fourmodes.v1.ServerStreamingService/WatchQuotes";
 const READINGS: &str = "/fourmodes.v1.ClientStreamingService/RecordReadings";
@@ -70,10 +72,24 @@ async fn call(
     timeout: Option<&str>,
     sent: Bytes,
 ) -> Unread {
+    call_by(None, peer, path, kind, timeout, sent).await
+}
+
+async fn call_by(
+    token: Option<&str>,
+    peer: &SendRequest<Bytes>,
+    path: &str,
+    kind: &str,
+    timeout: Option<&str>,
+    sent: Bytes,
+) -> Unread {
     let request = http::Request::post(format!("http://localhost{path}")).header("te", "trailers");
     let request = request.header("content-type", kind);
     let request =
         timeout.into_iter().fold(request, |request, timeout| request.header("grpc-timeout", timeout));
+    let request = token
+        .into_iter()
+        .fold(request, |request, token| request.header("authorization", format!("Bearer {token}")));
     let mut peer = within(peer.clone().ready()).await.unwrap();
     let (response, mut request) = peer.send_request(request.body(()).unwrap(), false).unwrap();
     request.send_data(sent, path != READINGS).unwrap();
@@ -212,6 +228,31 @@ fn responses_that_nobody_reads_have_a_budget() {
             call.ended().await.unwrap().code() == Code::Ok
         })
         .await;
+    });
+}
+
+/// However many connections it has, so that it leaves something to others.
+#[test]
+fn a_caller_has_half_of_the_budget() {
+    run(async {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        write!(file, "greedy {} all\nmodest {} all\n", hash("a"), hash("b")).unwrap();
+        let tokens = Some(Tokens::read(file.path()).unwrap());
+        let server =
+            Server::with(Settings { limits: patient(16 << 20), tokens, ..Settings::default() }.into());
+        let server = server.await;
+        let large = of_size((1 << 20) + (64 << 10));
+        let mut peers = Vec::new();
+        for (token, refused) in [("a", 7), ("a", 7), ("a", 9), ("a", 10), ("b", 7)] {
+            let peer = peer(server.address, 0).await;
+            let mut calls = Vec::new();
+            for _ in 0..10 {
+                calls.push(call_by(Some(token), &peer, UNARY, GRPC, None, large.clone()).await);
+            }
+            let held = others(calls, refused).await;
+            assert_eq!(held.len(), 10 - refused, "{token}");
+            peers.push((peer, held));
+        }
     });
 }
 

@@ -4,7 +4,11 @@
 //! who asks for it is often not who calls, and reflection is when the server was
 //! told so. The name of the caller, and never the token, is in the log.
 
-use std::{convert::Infallible, sync::Arc};
+use std::{
+    collections::HashMap,
+    convert::Infallible,
+    sync::{Arc, Mutex},
+};
 
 use http::{HeaderMap, HeaderValue, header::AUTHORIZATION};
 use tokio::sync::watch;
@@ -17,6 +21,7 @@ use super::{
     call::Call,
 };
 use crate::{
+    bounds::{Budget, lock},
     methods::Access,
     status::{mode_not_allowed, token_missing, token_unknown},
     tokens::Callers,
@@ -24,7 +29,18 @@ use crate::{
 
 pub(super) struct Auth {
     /// Unset, everyone is let in.
-    pub(super) callers: Option<watch::Receiver<Callers>>,
+    callers: Option<watch::Receiver<Callers>>,
+    /// What the server may hold for all calls of a caller, in bytes.
+    buffered: usize,
+    /// By the names of callers. A name that leaves the file of tokens stays here.
+    budgets: Mutex<HashMap<String, Arc<Budget>>>,
+}
+
+impl Auth {
+    /// A caller may take half of what the server may hold.
+    pub(super) fn new(callers: Option<watch::Receiver<Callers>>, buffered: usize) -> Self {
+        Self { callers, buffered: buffered / 2, budgets: Mutex::default() }
+    }
 }
 
 impl<S> AroundCall<S> for Auth
@@ -33,7 +49,7 @@ where
 {
     fn call(&self, call: &Arc<Call>, mut request: Request, inner: &mut S) -> ResponseFuture {
         let Some(callers) = &self.callers else { return inner.call(request) };
-        match allow(callers, call, request.headers()) {
+        match self.allow(callers, call, request.headers()) {
             Ok(()) => {
                 // Nobody further in needs it, and nobody there can log it. A probe
                 // says that there was one.
@@ -47,21 +63,37 @@ where
     }
 }
 
-fn allow(callers: &watch::Receiver<Callers>, call: &Call, headers: &HeaderMap) -> Result<(), Status> {
-    let rule = call.method.rule;
-    if rule.access == Access::Everyone {
-        return Ok(());
-    }
-    let token = bearer(headers).ok_or_else(token_missing)?;
-    let callers = callers.borrow();
-    let (name, modes) = callers.find(token).ok_or_else(token_unknown)?;
-    Span::current().record("caller", name);
-    // Methods that nobody knows are for every caller.
-    match rule.mode.or(call.mode()) {
-        Some(mode) if rule.access == Access::Mode && !modes.contains(&mode) => {
-            Err(mode_not_allowed(name, mode, modes))
+impl Auth {
+    fn allow(
+        &self,
+        callers: &watch::Receiver<Callers>,
+        call: &Call,
+        headers: &HeaderMap,
+    ) -> Result<(), Status> {
+        let rule = call.method.rule;
+        if rule.access == Access::Everyone {
+            return Ok(());
         }
-        _ => Ok(()),
+        let token = bearer(headers).ok_or_else(token_missing)?;
+        let callers = callers.borrow();
+        let (name, modes) = callers.find(token).ok_or_else(token_unknown)?;
+        Span::current().record("caller", name);
+        call.bounds.held.count_for(self.budget(name));
+        // Methods that nobody knows are for every caller.
+        match rule.mode.or(call.mode()) {
+            Some(mode) if rule.access == Access::Mode && !modes.contains(&mode) => {
+                Err(mode_not_allowed(name, mode, modes))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn budget(&self, caller: &str) -> Arc<Budget> {
+        let mut budgets = lock(&self.budgets);
+        if let Some(budget) = budgets.get(caller) {
+            return budget.clone();
+        }
+        budgets.entry(caller.to_owned()).or_insert_with(|| Arc::new(Budget::new(self.buffered))).clone()
     }
 }
 

@@ -65,7 +65,7 @@ pub(crate) fn stack<S: HttpService>(
         // A call that is too much is refused before anything is done for it.
         .layer(Shared::new(OfCall(Limits::new(limits, settings.tokens.is_some(), metrics.clone()))))
         // Nobody further in works for who may not call.
-        .layer(Shared::new(OfCall(Auth { callers: settings.tokens.as_ref().map(Tokens::callers) })))
+        .layer(Shared::new(OfCall(Auth::new(settings.tokens.as_ref().map(Tokens::callers), limits.buffered))))
         // Ends streams, on shutdown among others. Around the deadline, so that one
         // that is waited out is not cut short.
         .layer(Shared::new(OfCall(Lifetime {
