@@ -178,13 +178,24 @@ impl Report {
 }
 
 /// The first line and its length with its end. One that is too long comes in
-/// pieces: a file without line ends is no reason to fill the memory.
+/// pieces of whole characters: a file without line ends is no reason to fill the
+/// memory.
 fn first_line(bytes: &[u8]) -> Option<(&[u8], usize)> {
-    let longest = &bytes[..bytes.len().min(LONGEST_LINE)];
-    match longest.iter().position(|byte| *byte == b'\n') {
-        Some(end) => Some((bytes[..end].strip_suffix(b"\r").unwrap_or(&bytes[..end]), end + 1)),
-        None => (longest.len() == LONGEST_LINE).then_some((longest, LONGEST_LINE)),
+    // The end of a line takes two bytes at most.
+    let bytes = &bytes[..bytes.len().min(LONGEST_LINE + 2)];
+    if let Some(end) = bytes.iter().position(|byte| *byte == b'\n') {
+        let line = bytes[..end].strip_suffix(b"\r").unwrap_or(&bytes[..end]);
+        if line.len() <= LONGEST_LINE {
+            return Some((line, end + 1));
+        }
     }
+    if bytes.len() < LONGEST_LINE + 2 {
+        return None;
+    }
+    // In UTF-8 all bytes of a character but the first begin with the bits 10.
+    let begins = |at: &usize| bytes[*at] & 0xc0 != 0x80;
+    let end = (LONGEST_LINE - 3..=LONGEST_LINE).rev().find(begins).unwrap_or(LONGEST_LINE);
+    Some((&bytes[..end], end))
 }
 
 impl fmt::Display for Report {
@@ -243,13 +254,37 @@ mod tests {
 
     #[test]
     fn a_line_without_end_comes_in_pieces_and_the_end_of_a_file_ends_it() {
-        let long = vec![b'x'; 2 * LONGEST_LINE + 1];
+        let long = vec![b'x'; 2 * LONGEST_LINE + 2];
         let (lines, mut log) = told(&[&long[..10], &long[10..]], u64::MAX);
         assert_eq!(lines.iter().map(String::len).collect::<Vec<_>>(), [LONGEST_LINE; 2]);
         let event = Some(Event::Rotated(LogRotated { rest_missing: false }));
         let rotated = TailLogResponse { event, position: Some(LogPosition::default()) };
         let mut last = String::new();
         log.take(rotated, u64::MAX, |line| line.clone_into(&mut last)).unwrap();
-        assert_eq!((last.as_str(), log.lines, log.offset, log.rotations), ("x", 3, 0, 1));
+        assert_eq!((last.as_str(), log.lines, log.offset, log.rotations), ("xx", 3, 0, 1));
+    }
+
+    #[test]
+    fn a_line_of_the_longest_length_is_one_line_whatever_ends_it() {
+        for end in ["\n", "\r\n"] {
+            for (length, expected) in
+                [(LONGEST_LINE, vec![LONGEST_LINE, 6]), (LONGEST_LINE + 1, vec![LONGEST_LINE, 1, 6])]
+            {
+                let text = format!("{}{end}second{end}", "x".repeat(length));
+                for size in [1000, text.len()] {
+                    let (lines, _) = told(&text.as_bytes().chunks(size).collect::<Vec<_>>(), u64::MAX);
+                    assert_eq!(lines.iter().map(String::len).collect::<Vec<_>>(), expected, "{size}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn no_character_is_cut_in_two() {
+        for ascii in 0..4 {
+            let text = format!("{}{}\n", "x".repeat(ascii), "€".repeat(LONGEST_LINE / 2));
+            let (lines, log) = told(&[text.as_bytes()], u64::MAX);
+            assert_eq!((lines.concat() + "\n", log.bytes), (text.clone(), text.len() as u64));
+        }
     }
 }
