@@ -56,7 +56,7 @@ fn headers_that_are_too_long_are_named_whoever_refuses_them() {
     for (add, code) in [(17_000, "LIMIT_REACHED"), (150_000, "431"), (2_000_000, "attacker")] {
         file.write_all("a".repeat(add).as_bytes()).unwrap();
         let token = file.path().display();
-        client(&format!("--server {} --token-file {token} unary multiply 6 7", server.url))
+        client(&format!("--server {} --token-file {token} --deadline 60s unary multiply 6 7", server.url))
             .run()
             .failed(1, &["headers", code]);
     }
