@@ -258,9 +258,12 @@ impl Market {
 
     /// What all quotes take.
     pub async fn usage(&self) -> Result<Usage, StoreError> {
-        let Usage { bytes, .. } = Usage::of(&*self.store, QUOTES).await?;
         let streams = feed::streams(&*self.store, QUOTES).await?;
-        Ok(Usage { count: streams.iter().map(|(_, extent)| extent.last + 1 - extent.first).sum(), bytes })
+        let extents = || streams.iter().map(|(_, extent)| extent);
+        Ok(Usage {
+            count: extents().map(|extent| extent.last + 1 - extent.first).sum(),
+            bytes: extents().map(|extent| extent.bytes).sum(),
+        })
     }
 }
 
