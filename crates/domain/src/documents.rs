@@ -17,7 +17,7 @@ use shared_document::{Document, Refusal, advance};
 use tokio::sync::{Mutex as Turn, watch};
 
 use super::{
-    feed::Usage,
+    feed::{self, Usage},
     names::{self, BadName},
     store::{self, Extent, Store, StoreError, Write, Written},
 };
@@ -231,7 +231,7 @@ impl Shared {
             return Ok(Vec::new());
         }
         let is_new = turn.as_ref().is_some_and(|log| log.records == 0 && log.snapshot == 0);
-        if is_new && self.store.streams(DOCUMENT, "", self.most).await?.len() == self.most {
+        if is_new && feed::is_full(&*self.store, DOCUMENT, self.most).await? {
             return Err(DocumentError::TooManyKept(self.most));
         }
         let heads = new.iter().fold(Vec::new(), |mut heads, change| {

@@ -156,6 +156,11 @@ pub(crate) async fn streams(store: &dyn Store, kind: &str) -> Result<Vec<(String
     }
 }
 
+/// Whether there are as many streams of a kind as there may be.
+pub(crate) async fn is_full(store: &dyn Store, kind: &str, most: usize) -> Result<bool, StoreError> {
+    Ok(store.streams(kind, "", most).await?.len() == most)
+}
+
 /// How much there is of something that is kept.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Usage {

@@ -223,7 +223,7 @@ impl Rooms {
             _ => {}
         }
         let is_new = extent.first > extent.last && !self.is_open(room);
-        if is_new && self.store.streams(ROOM, "", self.most).await?.len() == self.most {
+        if is_new && feed::is_full(&*self.store, ROOM, self.most).await? {
             return Err(RoomError::TooManyKept(self.most));
         }
         let (room, taken, joined) = self.sit_down(room, name, id)?;
