@@ -53,6 +53,11 @@ pub(crate) async fn keep<T>(
     timeout(GRACE, call).await.ok()
 }
 
+/// A tenth more or less, so that those that came together do not go together.
+pub(crate) fn about(age: Duration) -> Duration {
+    age.mul_f64(0.9 + 0.2 * fastrand::f64())
+}
+
 /// When a call is due, and why.
 #[derive(Default)]
 pub(crate) struct End(Mutex<Ending>);

@@ -29,7 +29,7 @@ use tower::ServiceExt as _;
 
 use crate::{
     accept::{Admitted, Guard, Guarded, admit},
-    bounds::{Bounds, Budget, keep, lock},
+    bounds::{Bounds, Budget, about, keep, lock},
     connection::Connection,
     delivery::Delivery,
     layers::{HEAD_READ, HttpService},
@@ -90,8 +90,7 @@ impl<S: HttpService> Served<S> {
         let calls = Calls { service, info: info.clone(), budget, current: current.clone() };
         let builder = builder(&limits, current.clone());
         let mut connection = pin!(builder.serve_connection(TokioIo::new(guarded), calls));
-        // So that those that came together do not go together.
-        let age = limits.connection_age.mul_f64(0.9 + 0.2 * fastrand::f64());
+        let age = about(limits.connection_age);
         let ended = tokio::select! {
             biased;
             ended = current.keep(connection.as_mut()) => ended,

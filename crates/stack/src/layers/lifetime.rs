@@ -24,6 +24,7 @@ use super::{
     call::{Call, Motion},
 };
 use crate::{
+    bounds::about,
     metrics::Metrics,
     status::{idle_for_too_long, open_for_too_long, shutting_down},
 };
@@ -46,7 +47,7 @@ where
         }
         let Self { draining, idle, age, metrics } = self.clone();
         let (quiet, motion) = (call.method.rule.quiet, call.motion.clone());
-        let age_here = age.mul_f64(0.9 + 0.2 * fastrand::f64());
+        let age_here = about(age);
         call.bounds.end.when(async move {
             tokio::select! {
                 biased;
