@@ -32,7 +32,7 @@ use crate::auth::hash;
 const QUOTES: &str = "/fourmodes.v1.ServerStreamingService/WatchQuotes";
 const READINGS: &str = "/fourmodes.v1.ClientStreamingService/RecordReadings";
 const UNARY: &str = "/grpc.testing.TestService/UnaryCall";
-const GRPC: &str = "application/grpc";
+const GRPC: (&str, &str) = ("content-type", "application/grpc");
 const SHORT: Duration = Duration::from_millis(200);
 
 async fn with(limits: Limits) -> Server {
@@ -65,31 +65,9 @@ struct Unread {
     response: h2::client::ResponseFuture,
 }
 
-async fn call(
-    peer: &SendRequest<Bytes>,
-    path: &str,
-    kind: &str,
-    timeout: Option<&str>,
-    sent: Bytes,
-) -> Unread {
-    call_by(None, peer, path, kind, timeout, sent).await
-}
-
-async fn call_by(
-    token: Option<&str>,
-    peer: &SendRequest<Bytes>,
-    path: &str,
-    kind: &str,
-    timeout: Option<&str>,
-    sent: Bytes,
-) -> Unread {
+async fn call(peer: &SendRequest<Bytes>, path: &str, headers: &[(&str, &str)], sent: Bytes) -> Unread {
     let request = http::Request::post(format!("http://localhost{path}")).header("te", "trailers");
-    let request = request.header("content-type", kind);
-    let request =
-        timeout.into_iter().fold(request, |request, timeout| request.header("grpc-timeout", timeout));
-    let request = token
-        .into_iter()
-        .fold(request, |request, token| request.header("authorization", format!("Bearer {token}")));
+    let request = headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));
     let mut peer = within(peer.clone().ready()).await.unwrap();
     let (response, mut request) = peer.send_request(request.body(()).unwrap(), false).unwrap();
     request.send_data(sent, path != READINGS).unwrap();
@@ -121,7 +99,7 @@ fn a_call_ends_in_its_time_whether_or_not_its_peer_reads() {
         let capped = with(Limits { max_unary_deadline: SHORT, ..Limits::default() }).await;
         let default = Server::start().await;
         let quotes = || frame(&WatchQuotesRequest::default());
-        let web = "application/grpc-web+proto";
+        let web = ("content-type", "application/grpc-web+proto");
         // With a window of one byte HTTP/2 takes a whole chunk.
         for (window, kind) in [(0, GRPC), (1, GRPC), (5_000, GRPC), (0, web), (1, web)] {
             let mut calls = Vec::new();
@@ -135,11 +113,13 @@ fn a_call_ends_in_its_time_whether_or_not_its_peer_reads() {
                 (&default, UNARY, Some("200m"), of_size(1 << 20)),
             ] {
                 let peer = peer(server.address, window).await;
-                calls.push((call(&peer, path, kind, timeout, sent).await, peer));
+                let timeout = timeout.map(|timeout| ("grpc-timeout", timeout));
+                let headers: Vec<_> = [kind].into_iter().chain(timeout).collect();
+                calls.push((call(&peer, path, &headers, sent).await, peer));
             }
             for (call, _peer) in calls {
                 let reason = call.ended().await.expect_err("it came to its end").reason();
-                assert_eq!(reason, Some(h2::Reason::CANCEL), "{window} {kind}");
+                assert_eq!(reason, Some(h2::Reason::CANCEL), "{window} {kind:?}");
             }
         }
         for server in [&idle, &old, &unary, &capped, &default] {
@@ -211,7 +191,7 @@ fn responses_that_nobody_reads_have_a_budget() {
             let peer = peer(server.address, 0).await;
             let mut calls = Vec::new();
             for _ in 0..10 {
-                calls.push(call(&peer, UNARY, GRPC, None, large.clone()).await);
+                calls.push(call(&peer, UNARY, &[GRPC], large.clone()).await);
             }
             let held = others(calls, refused).await;
             assert_eq!(held.len(), 10 - refused);
@@ -224,7 +204,7 @@ fn responses_that_nobody_reads_have_a_budget() {
         }
         let reader = peer(server.address, 2 << 20).await;
         until(async || {
-            let call = call(&reader, UNARY, GRPC, None, large.clone()).await;
+            let call = call(&reader, UNARY, &[GRPC], large.clone()).await;
             call.ended().await.unwrap().code() == Code::Ok
         })
         .await;
@@ -243,11 +223,12 @@ fn a_caller_has_half_of_the_budget() {
         let server = server.await;
         let large = of_size((1 << 20) + (64 << 10));
         let mut peers = Vec::new();
-        for (token, refused) in [("a", 7), ("a", 7), ("a", 9), ("a", 10), ("b", 7)] {
+        let [a, b] = ["Bearer a", "Bearer b"];
+        for (token, refused) in [(a, 7), (a, 7), (a, 9), (a, 10), (b, 7)] {
             let peer = peer(server.address, 0).await;
             let mut calls = Vec::new();
             for _ in 0..10 {
-                calls.push(call_by(Some(token), &peer, UNARY, GRPC, None, large.clone()).await);
+                calls.push(call(&peer, UNARY, &[GRPC, ("authorization", token)], large.clone()).await);
             }
             let held = others(calls, refused).await;
             assert_eq!(held.len(), 10 - refused, "{token}");
@@ -264,7 +245,7 @@ fn requests_that_are_not_complete_have_a_budget() {
         let peer = peer(server.address, 1 << 20).await;
         let mut calls = Vec::new();
         for _ in 0..20 {
-            calls.push(call(&peer, READINGS, GRPC, None, half.clone()).await);
+            calls.push(call(&peer, READINGS, &[GRPC], half.clone()).await);
         }
         // There is room for nine of them, at most.
         let held = others(calls, 11).await;
@@ -305,7 +286,7 @@ fn a_budget_of_nothing_ends_no_small_call() {
         let peer = peer(server.address, 1 << 20).await;
         for _ in 0..10 {
             let request = frame(&MultiplyRequest { a: 6, b: 7 });
-            let multiplied = call(&peer, "/fourmodes.v1.UnaryService/Multiply", GRPC, None, request);
+            let multiplied = call(&peer, "/fourmodes.v1.UnaryService/Multiply", &[GRPC], request);
             assert_eq!(multiplied.await.ended().await.unwrap().code(), Code::Ok);
         }
     });
