@@ -139,7 +139,7 @@ impl Session {
     }
 
     /// A unary call always has a deadline.
-    pub(crate) fn unary_request<T>(&self, message: T) -> Request<T> {
+    fn unary_request<T>(&self, message: T) -> Request<T> {
         let mut request = Request::new(message);
         request.set_timeout(self.left_for_unary());
         request

@@ -13,6 +13,7 @@ use std::{
 };
 
 use grpc_wire::empty_data::{EmptyData, HEAD, PREFACE};
+use keepalive::{Gone, Watched};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     sync::{OwnedSemaphorePermit, Semaphore},
@@ -41,6 +42,8 @@ pub(crate) struct Guard {
     pub(crate) handshake: Duration,
     /// How long a peer of HTTP/1.1 may read nothing. HTTP/2 asks by pings.
     pub(crate) idle: Duration,
+    /// How long the answer to a PING may take.
+    pub(crate) keepalive_timeout: Duration,
     pub(crate) tls: Option<Acceptor>,
     pub(crate) metrics: Arc<Metrics>,
 }
@@ -96,7 +99,7 @@ pub(crate) fn admit<C>(
 
 /// A connection that is watched until it may make calls.
 pub(crate) struct Guarded<C: Connected> {
-    link: Link<Timed<C>>,
+    link: Watched<Link<Timed<C>>>,
     sifter: EmptyData,
     last_words: LastWords,
     info: Arc<Connection>,
@@ -113,7 +116,7 @@ impl<C: Connected> Drop for Guarded<C> {
     }
 }
 
-impl<C: AsyncRead + AsyncWrite + Connected + Unpin> Guarded<C> {
+impl<C: AsyncRead + AsyncWrite + Connected + Unpin + 'static> Guarded<C> {
     pub(crate) fn new(admitted: Admitted<C>, guard: &Guard) -> Self {
         let Admitted { connection, number, place, kept } = admitted;
         let tcp = connection.connect_info();
@@ -130,6 +133,10 @@ impl<C: AsyncRead + AsyncWrite + Connected + Unpin> Guarded<C> {
         let clock = Some(Clock { due, handshake: Some(guard.handshake), metrics: metrics.clone() });
         let timed = Timed { connection, clock, stuck: None, lingering: None };
         let link = Link::new(timed, guard.tls.as_ref(), info.clone());
+        let link = Watched::server(link, guard.keepalive_timeout, |link| {
+            let timed = link.inner()?;
+            (&timed.connection as &dyn Any).downcast_ref()
+        });
         Self {
             link,
             sifter: EmptyData::of_client(),
@@ -148,6 +155,18 @@ impl<C: Connected> Guarded<C> {
     /// What is known of the connection.
     pub(crate) fn info(&self) -> Arc<Connection> {
         self.info.clone()
+    }
+
+    /// Says so when the peer is gone. Above this only its kind is left of an error.
+    fn say_gone<T>(&self, passed: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        if let Poll::Ready(Err(error)) = &passed
+            && Gone::is_cause_of(error)
+        {
+            self.metrics.refused("keepalive_timeout");
+            let peer = self.info.peer.map(tracing::field::display);
+            tracing::info!(peer, limit = "keepalive_timeout", "a connection is closed");
+        }
+        passed
     }
 }
 
@@ -304,11 +323,11 @@ impl<C: AsyncRead + AsyncWrite + Connected + Unpin> AsyncRead for Guarded<C> {
         let link = &mut this.link;
         let read = this.sifter.poll_read(cx, buf, |cx, buf| Pin::new(&mut *link).poll_read(cx, buf));
         if let Opening::Complete { .. } = this.opening {
-            return read;
+            return this.say_gone(read);
         }
         this.opening.feed(&buf.filled()[before..]);
         if let Opening::Complete { is_http1 } = this.opening
-            && let Some(timed) = this.link.inner()
+            && let Some(timed) = this.link.get_mut().inner()
         {
             timed.clock = None;
             timed.stuck = is_http1.then_some((this.idle, None));
@@ -323,11 +342,12 @@ impl<C: AsyncRead + AsyncWrite + Connected + Unpin> AsyncWrite for Guarded<C> {
         if let Poll::Ready(Ok(count)) = written {
             self.last_words.wrote(&buf[..count]);
         }
-        written
+        self.say_gone(written)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.link).poll_flush(cx)
+        let flushed = Pin::new(&mut self.link).poll_flush(cx);
+        self.say_gone(flushed)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -356,7 +376,7 @@ impl<C: AsyncRead + AsyncWrite + Connected + Unpin> AsyncWrite for Guarded<C> {
                 left -= written.len();
             }
         }
-        written
+        self.say_gone(written)
     }
 }
 

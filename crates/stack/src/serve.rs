@@ -133,7 +133,7 @@ fn builder(limits: &Limits, current: Current) -> auto::Builder<Current> {
         .max_pending_accept_reset_streams(limits.streams.saturating_mul(2) as usize)
         .max_local_error_reset_streams(1024)
         .keep_alive_interval(limits.keepalive_interval)
-        .keep_alive_timeout(limits.keepalive_timeout);
+        .keep_alive_timeout(keepalive::NO_TIMEOUT);
     builder
 }
 
@@ -199,8 +199,6 @@ impl<F: Future<Output = ()> + Send + 'static> hyper::rt::Executor<F> for Current
 fn say_why(error: &(dyn Error + Send + Sync + 'static), info: &Connection, metrics: &Metrics) {
     let peer = info.peer.map(tracing::field::display);
     let limit = match error.downcast_ref::<hyper::Error>() {
-        // Of a ping there is more to say than of a head.
-        Some(error) if error.is_timeout() && error.source().is_some() => "keepalive_timeout",
         Some(error) if error.is_timeout() => "handshake_timeout",
         Some(error) if error.is_parse_too_large() => "max_headers",
         _ => return tracing::debug!(peer, error, "a connection broke"),

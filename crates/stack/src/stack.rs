@@ -257,9 +257,9 @@ impl Stack {
         let methods = Methods::new(&pool, rules, activity, of_methods);
         let routes = routes.routes().prepare();
         let service = layers::stack(&settings, methods, &metrics, draining.clone(), routes);
-        let Limits { first_byte, handshake, idle, .. } = settings.limits;
-        let acceptor = tls.as_ref().map(Tls::acceptor);
-        let guard = Guard { first_byte, handshake, idle, tls: acceptor, metrics };
+        let Limits { first_byte, handshake, idle, keepalive_timeout, .. } = settings.limits;
+        let tls_acceptor = tls.as_ref().map(Tls::acceptor);
+        let guard = Guard { first_byte, handshake, idle, keepalive_timeout, tls: tls_acceptor, metrics };
         let scraped = scraped.map(|listener| Scraped { listener, registry, guard: guard.clone() });
         let limits = settings.limits;
         let served = Served {

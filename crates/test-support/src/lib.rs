@@ -17,6 +17,7 @@ mod patience;
 mod program;
 mod proxy;
 mod server;
+mod slow;
 
 pub use address::{Reserved, deaf_address, listener};
 pub use calls::{
@@ -33,6 +34,7 @@ pub use proxy::{Proxy, Trouble, Way};
 #[cfg(unix)]
 pub use rustix::process::Signal;
 pub use server::{BlockingServer, Server};
+pub use slow::Slow;
 
 /// Takes all the room that a disk has left, until the file is removed.
 pub fn fill(disk: &std::path::Path) -> std::path::PathBuf {

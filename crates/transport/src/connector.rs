@@ -8,6 +8,7 @@ use std::{sync::Arc, time::Duration};
 use grpc_wire::limits;
 use http::Uri;
 use hyper_util::rt::TokioIo;
+use keepalive::Watched;
 use tokio::{sync::oneshot, time::timeout};
 use tonic::{Code, transport::Endpoint};
 use tonic_health::pb::{
@@ -35,7 +36,7 @@ pub struct Connector {
     pub tls: TlsFiles,
     /// After this long without a frame the server is asked whether it is there.
     pub keepalive_interval: Duration,
-    /// How long the answer to that may take.
+    /// How long the answer to that may take, once it has got to the server.
     pub keepalive_timeout: Duration,
     /// What goes along with every call.
     pub metadata: Arc<OutgoingMetadata>,
@@ -71,9 +72,9 @@ impl Connector {
             // Without these a network that swallows everything looks like a server
             // with nothing to say.
             .http2_keep_alive_interval(self.keepalive_interval)
-            .keep_alive_timeout(self.keepalive_timeout)
+            .keep_alive_timeout(keepalive::NO_TIMEOUT)
             .keep_alive_while_idle(true)
-            .connect_with_connector(once(self.tls(server)?, traffic, hear))
+            .connect_with_connector(once(self.tls(server)?, traffic, hear, self.keepalive_timeout))
             .await?;
         match timeout(FIRST_WORD, heard).await {
             Ok(Ok(Err(error))) => Err(ConnectError::from(error).into()),
@@ -91,6 +92,8 @@ impl Connector {
     }
 }
 
+type Watching = TokioIo<Watched<Stream<Counted>>>;
+
 /// Connects the first time only. Left to itself a channel whose connection ends
 /// connects again at once and without end: against a peer that accepts and
 /// hangs up, thousands of times a second.
@@ -98,11 +101,12 @@ fn once(
     tls: Option<Tls>,
     traffic: Arc<Traffic>,
     hear: oneshot::Sender<Result<(), TlsError>>,
+    keepalive_timeout: Duration,
 ) -> impl Service<
     Uri,
-    Response = TokioIo<Stream<Counted>>,
+    Response = Watching,
     Error = BoxError,
-    Future = impl Future<Output = Result<TokioIo<Stream<Counted>>, BoxError>> + Send,
+    Future = impl Future<Output = Result<Watching, BoxError>> + Send,
 > + Send
 + 'static {
     let mut unused = Some((tls, traffic, hear));
@@ -113,7 +117,8 @@ fn once(
                 return Err("the connection has ended".into());
             };
             let socket = Counted::new(dial(&server).await?, traffic);
-            Ok(TokioIo::new(Stream::open(socket, tls, hear).await?))
+            let stream = Stream::open(socket, tls, hear).await?;
+            Ok(TokioIo::new(Watched::client(stream, keepalive_timeout, |it| Some(it.get_ref().socket()))))
         }
     })
 }

@@ -48,6 +48,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Stream<S> {
         };
         Ok(Self { link, sifter: EmptyData::of_server(), heard: Some(heard) })
     }
+
+    /// What is below TLS.
+    pub(crate) fn get_ref(&self) -> &S {
+        match &self.link {
+            Link::Plain(socket) => socket,
+            Link::Tls(stream) => stream.get_ref().0,
+        }
+    }
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {

@@ -47,6 +47,10 @@ impl Counted {
         Self { socket, traffic }
     }
 
+    pub(crate) fn socket(&self) -> &TcpStream {
+        &self.socket
+    }
+
     fn written(&self, written: &Poll<io::Result<usize>>) {
         if let Poll::Ready(Ok(bytes)) = written {
             self.traffic.sent.fetch_add(*bytes as u64, Relaxed);

@@ -74,7 +74,7 @@ async fn upload(session: &Session, steps: &mut Vec<Step>) -> Result<(), Failure>
     for time in ["first", "second"] {
         let mut client = ByteStreamClient::new(session.channel());
         let query = QueryWriteStatusRequest { resource_name: name.clone() };
-        let complete = match client.query_write_status(session.unary_request(query)).await {
+        let complete = match client.query_write_status(session.request(query)).await {
             Ok(status) => status.into_inner().complete,
             Err(status) if status.code() == Code::NotFound => false,
             Err(status) => return Err(status.into()),

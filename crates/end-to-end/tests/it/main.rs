@@ -13,6 +13,7 @@ mod output;
 mod retry;
 mod server_streaming;
 mod servers;
+mod slow_path;
 mod terminal;
 mod tls;
 mod tour;

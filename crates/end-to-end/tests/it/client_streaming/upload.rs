@@ -418,3 +418,19 @@ fn a_chunk_is_counted_and_not_shown() {
     let data: Vec<_> = lines.iter().filter_map(|line| line["value"].get("data")).collect();
     assert_eq!(data, [&json!({ "bytes": 20_000 })]);
 }
+
+/// It may wait behind what an attempt before it has left on a slow path.
+#[test]
+fn the_question_how_far_an_upload_got_has_the_time_of_the_upload() {
+    let server = Server::start();
+    let place = Place::new(1, 1_000);
+    for (name, deadline) in [("one", ""), ("two", "--deadline 1h")] {
+        let upload =
+            server.client(&format!("{deadline} --output json client-streaming upload --name {name}"));
+        let lines = upload.arg(place.path("a.bin")).run().ok().json();
+        let is_query =
+            |line: &&Value| line["path"].as_str().is_some_and(|path| path.ends_with("/QueryWriteStatus"));
+        let query = lines.iter().find(is_query).unwrap();
+        assert_eq!(query["metadata"].get("grpc-timeout").is_some(), !deadline.is_empty(), "{query}");
+    }
+}

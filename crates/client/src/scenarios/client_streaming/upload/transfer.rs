@@ -91,7 +91,8 @@ impl<'a> Transfer<'a> {
     async fn query(&self) -> Result<QueryWriteStatusResponse, Failure> {
         let request = QueryWriteStatusRequest { resource_name: self.name.clone() };
         let mut client = ByteStreamClient::new(self.session.channel());
-        let status = client.query_write_status(self.session.unary_request(request)).await;
+        // It has the time of the upload: it may wait behind bytes of the last attempt.
+        let status = client.query_write_status(self.session.request(request)).await;
         match status.map_err(Failure::from) {
             Ok(status) => Ok(status.into_inner()),
             Err(failure) if failure.is_status(Code::NotFound) => {
