@@ -9,11 +9,11 @@ use std::{
 use bytes::Bytes;
 use http::StatusCode;
 use http_body::Frame;
-use http_body_util::StreamBody;
-use tonic::{Code, Status, body::Body, transport};
+use http_body_util::{BodyExt as _, StreamBody};
+use tonic::{Code, Status, TimeoutExpired, body::Body, transport};
 use tower::Service;
 
-use crate::OutgoingMetadata;
+use crate::{OutgoingMetadata, Unanswered, deadline::Deadline};
 
 /// A connection to one server. Every call says who makes it.
 #[derive(Debug, Clone)]
@@ -24,17 +24,28 @@ pub struct Channel {
 
 impl Service<http::Request<Body>> for Channel {
     type Response = http::Response<Body>;
-    type Error = transport::Error;
+    type Error = Unanswered;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        Service::poll_ready(&mut self.inner, cx)
+        Service::poll_ready(&mut self.inner, cx).map_err(Unanswered::from)
     }
 
     fn call(&mut self, mut request: http::Request<Body>) -> Self::Future {
         self.metadata.identify(&mut request);
+        let deadline = Deadline::of(request.headers());
         let response = self.inner.call(request);
-        Box::pin(async move { Ok(without_page(response.await?)) })
+        Box::pin(async move {
+            let response = response.await.map_err(|error| match deadline.has_ended(&error) {
+                true => Unanswered::TimedOut(TimeoutExpired(())),
+                false => error.into(),
+            })?;
+            let late = move |status: Status| match deadline.has_ended(&status) {
+                true => Status::from_error(Box::new(TimeoutExpired(()))),
+                false => status,
+            };
+            Ok(without_page(response).map(|body| Body::new(body.map_err(late))))
+        })
     }
 }
 

@@ -6,6 +6,7 @@ mod bidi_streaming;
 mod black_hole;
 mod client_streaming;
 mod command_line;
+mod deadline;
 mod documents;
 mod interrupted;
 mod measure;
