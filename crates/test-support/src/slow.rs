@@ -41,7 +41,7 @@ impl Slow {
         Self::to(target, Pace { byte: Duration::from_secs(1) / bytes_per_second, delay: Duration::ZERO })
     }
 
-    /// There and back in that time, also when a connection is made.
+    /// What is sent comes back in that time. A connection is there at once, though.
     pub fn round_trip(target: SocketAddr, time: Duration) -> Self {
         Self::to(target, Pace { byte: Duration::ZERO, delay: time / 2 })
     }
@@ -72,8 +72,6 @@ impl Slow {
 }
 
 async fn connect(client: TcpStream, target: SocketAddr, pace: Pace, dies: watch::Receiver<bool>) {
-    // To a client a connection is there at once, so it takes its time here.
-    sleep(2 * pace.delay).await;
     let socket = TcpSocket::new_v4().unwrap();
     socket.set_recv_buffer_size(ROOM).unwrap();
     let Ok(server) = socket.connect(target).await else { return };

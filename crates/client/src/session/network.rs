@@ -7,7 +7,7 @@ use std::{
 
 use timeline::Timeline;
 use tokio::time::timeout;
-use transport::{Channel, Connector, Servers, serves};
+use transport::{CallError, Channel, Connector, Servers, serves};
 
 use crate::{config::Config, failure::Failure};
 
@@ -17,6 +17,9 @@ pub(super) struct Network {
     pub(super) connector: Connector,
     pub(super) timeline: Timeline,
     pub(super) deadline: Option<Instant>,
+    /// By server, what the last connection or the first answer on it took: no less
+    /// than a round trip.
+    round_trips: Mutex<Vec<Duration>>,
 }
 
 /// Who is as good as others is not waited for any longer than this.
@@ -25,6 +28,9 @@ const SOON: Duration = Duration::from_secs(1);
 /// Nor is the last one that is not left out: others may be back by then.
 const LATE: Duration = Duration::from_secs(5);
 
+/// So many round trips an answer may take.
+const SOME: u32 = 3;
+
 impl Network {
     pub(super) fn new(config: &Config, timeline: &Timeline) -> Self {
         Self {
@@ -32,6 +38,7 @@ impl Network {
             connector: config.connector.clone(),
             timeline: timeline.clone(),
             deadline: config.deadline.map(|deadline| Instant::now() + deadline),
+            round_trips: Mutex::new(vec![Duration::ZERO; config.servers.len()]),
         }
     }
 
@@ -50,7 +57,7 @@ impl Network {
     }
 
     /// How long to wait for one server where there are others: so that there is
-    /// time left for those.
+    /// time left for those. No server can answer in less than a round trip.
     fn soon(&self, server: usize) -> Duration {
         const SOONEST: Duration = Duration::from_millis(50);
         let most = match lock(&self.servers).has_another(server, Instant::now()) {
@@ -58,6 +65,7 @@ impl Network {
             false => LATE,
         };
         let soon = self.left().map_or(most, |left| (left / 2).clamp(SOONEST, most));
+        let soon = soon.max(SOME * lock(&self.round_trips)[server]);
         Duration::from_millis(soon.as_millis() as u64)
     }
 
@@ -93,17 +101,29 @@ impl Network {
         let channel = match self.is_alone() {
             true => connected.await?,
             false => {
-                let ready = async {
-                    let channel = connected.await?;
-                    serves(&channel).await?;
-                    Ok(channel)
-                };
-                let soon = self.soon(server);
-                timeout(soon, ready).await.unwrap_or_else(|_| Err(Failure::not_ready(soon)))?
+                let channel = self.measured(server, connected).await?;
+                // There may be no time to ask before the call.
+                let round_trip = lock(&self.round_trips)[server];
+                if self.left().is_none_or(|left| left > SOME * round_trip) {
+                    self.measured(server, serves(&channel)).await?;
+                }
+                channel
             }
         };
         self.timeline.connected(client, &uri);
         Ok(channel)
+    }
+
+    /// Waits for what takes a round trip to a server, or a few.
+    async fn measured<T>(
+        &self,
+        server: usize,
+        answer: impl Future<Output = Result<T, CallError>>,
+    ) -> Result<T, Failure> {
+        let (soon, begun) = (self.soon(server), Instant::now());
+        let answer = timeout(soon, answer).await.map_err(|_| Failure::not_ready(soon))??;
+        lock(&self.round_trips)[server] = begun.elapsed();
+        Ok(answer)
     }
 
     /// Completes when a server that has a call does not even say how it is, and

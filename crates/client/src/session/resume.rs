@@ -6,6 +6,8 @@
 use std::{sync::atomic::Ordering::Relaxed, time::Instant};
 
 use timeline::Stage;
+use tonic::Code;
+use transport::Channel;
 
 use super::{Session, loss::Loss, network::lock};
 use crate::failure::Failure;
@@ -17,7 +19,8 @@ impl Session {
     /// Until something has come of it, any server will do; then it stays with the
     /// one that it has begun with. Gives up when nothing has come of it for as
     /// long as the user said, and at once when no server has answered at all yet:
-    /// then it is not one that went away, but none.
+    /// then it is not one that went away, but none. NOT_FOUND means that no server
+    /// has it.
     pub(crate) async fn resuming<T>(
         &self,
         call: impl AsyncFnMut() -> Result<T, Failure>,
@@ -36,6 +39,11 @@ impl Session {
         self.again(call, || true, || true).await
     }
 
+    fn move_to(&self, server: usize, channel: Channel) {
+        let mut channels = lock(&self.channels);
+        (channels.home, channels.streams) = (server, channel);
+    }
+
     async fn again<T>(
         &self,
         mut call: impl AsyncFnMut() -> Result<T, Failure>,
@@ -43,15 +51,35 @@ impl Session {
         is_worth_it: impl Fn() -> bool,
     ) -> Result<T, Failure> {
         let mut loss: Option<Loss> = None;
+        // At which servers there is not what the call is about.
+        let mut missing = vec![false; lock(&self.network.servers).count()];
         loop {
-            let mut failure = match call().await {
-                Err(failure) if failure.may_be_tried_again() => failure,
+            let ended = call().await;
+            let home = lock(&self.channels).home;
+            let mut failure = match ended {
+                Err(failure) if failure.may_be_tried_again() => {
+                    if !is_at_home() {
+                        self.eject(home, &failure);
+                    }
+                    failure
+                }
+                // Another server may have it.
+                Err(failure) if failure.is_status(Code::NotFound) && !is_at_home() => {
+                    missing[home] = true;
+                    let Some(next) = missing.iter().position(|is_missing| !is_missing) else {
+                        return Err(failure);
+                    };
+                    match self.network.connect_to(next, "client").await {
+                        Ok(channel) => {
+                            self.move_to(next, channel);
+                            continue;
+                        }
+                        Err(error) if self.network.is_final(&error, false) => return Err(error),
+                        Err(error) => error,
+                    }
+                }
                 ended => return ended,
             };
-            let home = lock(&self.channels).home;
-            if !is_at_home() {
-                self.eject(home, &failure);
-            }
             loop {
                 if self.progressed.swap(false, Relaxed) {
                     loss = None;
@@ -73,8 +101,7 @@ impl Session {
                 };
                 match reached {
                     Ok((server, channel)) => {
-                        let mut channels = lock(&self.channels);
-                        (channels.home, channels.streams) = (server, channel);
+                        self.move_to(server, channel);
                         break;
                     }
                     Err(error) if self.network.is_final(&error, at_home) => return Err(error),

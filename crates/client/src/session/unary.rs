@@ -2,18 +2,20 @@
 //!
 //! A call that changes something and has no id is never made again, nor one whose
 //! answer has begun, nor one that the server does not want again. A command goes to
-//! one server only, as the others do not know its id.
+//! one server only, as the others do not know its id. What one server has is looked
+//! for at each of them.
 //!
 //! A server that hangs costs no call its deadline where there are others: while a
 //! call waits, its server is asked for its health, and without an answer another
 //! server takes the call.
 
-use std::{sync::atomic::Ordering::Relaxed, time::Instant};
+use std::{collections::VecDeque, sync::atomic::Ordering::Relaxed, time::Instant};
 
 use shared_proto::fourmodes::v1::unary_service_client::UnaryServiceClient;
 use tokio::time::timeout;
-use tonic::{Request, Response, Status, TimeoutExpired};
+use tonic::{Code, Request, Response, Status, TimeoutExpired};
 use transport::{CallError, Channel, retry::Pushback};
+use uuid::Uuid;
 
 use super::{Session, Tap, loss::Loss, network::lock};
 use crate::failure::Failure;
@@ -22,7 +24,9 @@ use crate::failure::Failure;
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Where {
     Anywhere,
-    AtHome,
+    At(usize),
+    /// For now: others are asked as well.
+    AtFirst(usize),
 }
 
 impl Session {
@@ -50,9 +54,70 @@ impl Session {
         message: M,
         call: impl AsyncFn(UnaryServiceClient<Tap>, Request<M>) -> Result<Response<T>, Status>,
     ) -> Result<T, Failure> {
-        let answered = self.attempts(Where::AtHome, message, call).await;
+        let home = lock(&self.channels).home;
+        self.unary_at(home, message, call).await
+    }
+
+    /// Likewise at a certain server.
+    pub(crate) async fn unary_at<M: Clone, T>(
+        &self,
+        server: usize,
+        message: M,
+        call: impl AsyncFn(UnaryServiceClient<Tap>, Request<M>) -> Result<Response<T>, Status>,
+    ) -> Result<T, Failure> {
+        let answered = self.attempts(Where::At(server), message, call).await;
         self.begun.fetch_or(answered.is_ok(), Relaxed);
         answered
+    }
+
+    /// Likewise about something that one of the servers has. Each is asked until one
+    /// knows it, so NOT_FOUND means that none does. One that cannot be reached is asked
+    /// again at the end: it may be the one.
+    pub(crate) async fn unary_where_it_is<M: Clone, T>(
+        &self,
+        message: M,
+        call: impl AsyncFn(UnaryServiceClient<Tap>, Request<M>) -> Result<Response<T>, Status>,
+    ) -> Result<T, Failure> {
+        let (home, count) = (lock(&self.channels).home, lock(&self.network.servers).count());
+        let mut places: VecDeque<_> = (home..count).chain(0..home).map(Where::AtFirst).collect();
+        if count == 1 {
+            places = [Where::At(home)].into();
+        }
+        let mut missing = None;
+        while let Some(place) = places.pop_front() {
+            match (self.attempts(place, message.clone(), &call).await, place) {
+                (Err(failure), _) if failure.is_status(Code::NotFound) => missing = Some(failure),
+                (Err(failure), Where::AtFirst(server))
+                    if failure.may_be_tried_again() || failure.is_made_here() =>
+                {
+                    places.push_back(Where::At(server));
+                }
+                (answered, _) => return answered,
+            }
+        }
+        Err(missing.unwrap_or_else(|| Failure::answer("there is no server")))
+    }
+
+    /// The server for a key that the user may give again: the same one for the same
+    /// servers, in any order.
+    pub(crate) fn home_of(&self, key: &str) -> usize {
+        let servers = lock(&self.network.servers);
+        let rank =
+            |server: &usize| *blake3::hash(format!("{key} {}", servers.uri(*server)).as_bytes()).as_bytes();
+        (0..servers.count()).max_by_key(rank).unwrap_or_default()
+    }
+
+    /// A new key for the server that is reached.
+    pub(crate) fn key_at_home(&self) -> Uuid {
+        let home = lock(&self.channels).home;
+        loop {
+            let key = Uuid::new_v4();
+            let server = self.home_of(&key.to_string());
+            let servers = lock(&self.network.servers);
+            if servers.uri(server) == servers.uri(home) {
+                return key;
+            }
+        }
     }
 
     async fn attempts<M: Clone, T>(
@@ -65,7 +130,7 @@ impl Session {
         let mut loss: Option<Loss> = None;
         loop {
             let failure = match self.unary_channel(place).await {
-                Err(failure) if self.network.is_final(&failure, place == Where::AtHome) => {
+                Err(failure) if self.network.is_final(&failure, place != Where::Anywhere) => {
                     return Err(failure);
                 }
                 // Nothing was sent: that is no attempt.
@@ -91,7 +156,7 @@ impl Session {
                 }
             };
             let loss = loss.get_or_insert_with(Loss::new);
-            if loss.since.elapsed() >= self.patience {
+            if matches!(place, Where::AtFirst(_)) || loss.since.elapsed() >= self.patience {
                 return Err(failure);
             }
             let elsewhere = place == Where::Anywhere && lock(&self.network.servers).has_one(Instant::now());
@@ -112,8 +177,8 @@ impl Session {
     ) -> Result<Response<T>, Failure> {
         let hangs = async {
             match place {
-                Where::Anywhere => self.network.hangs(server, channel).await,
-                Where::AtHome => std::future::pending().await,
+                Where::Anywhere | Where::AtFirst(_) => self.network.hangs(server, channel).await,
+                Where::At(_) => std::future::pending().await,
             }
         };
         let response = tokio::select! {
@@ -158,13 +223,10 @@ impl Session {
         let existing = |server: usize| lock(&self.channels).unary[server].clone();
         let (server, channel) = match place {
             Where::Anywhere => self.network.connect_to_next(existing).await?,
-            Where::AtHome => {
-                let home = lock(&self.channels).home;
-                match existing(home) {
-                    Some(channel) => (home, channel),
-                    None => (home, self.network.connect_to(home, "client").await?),
-                }
-            }
+            Where::At(server) | Where::AtFirst(server) => match existing(server) {
+                Some(channel) => (server, channel),
+                None => (server, self.network.connect_to(server, "client").await?),
+            },
         };
         lock(&self.channels).unary[server] = Some(channel.clone());
         Ok((server, channel))

@@ -2,7 +2,6 @@
 
 use timeline::words::counted;
 use tonic::Code;
-use uuid::Uuid;
 
 use super::step::{Step, expect_code, run};
 use crate::{
@@ -53,7 +52,7 @@ async fn commands(session: &Session, steps: &mut Vec<Step>) -> Result<(), Failur
          do it twice. This one carries a request_id. The same id again makes no second task, it is answered \
          with the first one.",
     );
-    let request_id = Some(Uuid::new_v4());
+    let request_id = Some(session.key_at_home());
     let submit = |below| Submit { work: Work::Primes { below }, request_id };
     let first = submitted(session, &submit(1_000_000)).await?.id;
     let again = submitted(session, &submit(1_000_000)).await?.id;

@@ -2,10 +2,13 @@
 //! not there yet.
 
 use serde_json::Value;
-use test_support::{BlockingServer as Server, Proxy, Reserved, deaf_address, listener};
+use stack::Settings;
+use std::time::Duration;
+use test_support::{BlockingServer as Server, Certs, Proxy, Reserved, Slow, deaf_address, listener};
 use tokio::{net::TcpListener, runtime::Runtime};
 use tonic::transport::{self, server::TcpIncoming};
 use tonic_health::ServingStatus;
+use uuid::Uuid;
 
 use crate::{Called as _, client};
 
@@ -179,4 +182,94 @@ fn what_a_server_keeps_is_asked_of_that_server() {
     assert_eq!(asked("/SubmitTask").len(), 1);
     assert_eq!(asked("/SubmitTask"), asked("/WatchTask"));
     assert!(asked("/Multiply").len() > 1, "unary calls have their turns");
+}
+
+/// Submits a task that takes long, and returns its id.
+fn submitted(servers: &str, request_id: Option<Uuid>) -> String {
+    let submit = "unary submit primes --below 100000000000 --output json --server";
+    let id = request_id.map(|id| format!("--request-id {id}")).unwrap_or_default();
+    let value = client(submit).arg(servers).args(&id).run().ok().result()["value"].clone();
+    value["id"].as_str().unwrap().to_owned()
+}
+
+#[test]
+fn what_one_of_the_servers_has_is_found_there() {
+    let servers = [Server::start(), Server::start(), Server::start()];
+    let urls = servers.each_ref().map(|server| server.url.clone()).join(",");
+    for server in &servers {
+        let id = submitted(&server.url, None);
+        for _ in 0..2 {
+            client("unary task --server").arg(&urls).arg(&id).run().ok();
+            let watch = "server-streaming task --deadline 300ms --output json --server";
+            let watched = client(watch).arg(&urls).arg(&id).run();
+            assert_eq!(watched.result()["value"]["id"], id.as_str());
+        }
+        client("unary cancel --server").arg(&urls).arg(&id).run().ok();
+    }
+    let file = tempfile::NamedTempFile::new().unwrap();
+    servers[1].client("client-streaming upload --name file").arg(file.path()).run().ok();
+    let directory = tempfile::tempdir().unwrap();
+    for name in ["one", "two", "three"] {
+        let download = client("server-streaming download file -o").arg(directory.path().join(name));
+        download.arg("--server").arg(&urls).run().ok();
+    }
+    let unknown = Uuid::new_v4().to_string();
+    let cancel = client("unary cancel --server").arg(&urls).arg(&unknown);
+    cancel.run().failed(1, &["NOT_FOUND", &unknown]);
+}
+
+#[test]
+fn that_no_server_has_a_task_is_said_only_when_each_was_asked() {
+    let (one, other) = (Server::start(), Server::start());
+    let proxy = Proxy::start(one.address);
+    let id = submitted(&one.url, None);
+    proxy.set_target(None);
+    let servers = format!("{},{}", proxy.address, other.url);
+    for call in ["unary task", "unary cancel"] {
+        let call = client(&format!("{call} --reconnect 0s --deadline 3s --server"));
+        call.arg(&servers).arg(&id).run().failed(1, &["UNAVAILABLE"]);
+    }
+    let mut waiting =
+        client("unary cancel --deadline 1min --output json --server").arg(&servers).arg(&id).spawn();
+    waiting.lines().until(r#""code":"NOT_FOUND""#);
+    proxy.set_target(one.address);
+    waiting.wait().ok();
+}
+
+#[test]
+fn a_request_id_makes_one_task_whichever_of_the_servers_comes_first() {
+    let servers = [Server::start(), Server::start(), Server::start()];
+    let [a, b, c] = servers.each_ref().map(|server| server.url.clone());
+    for _ in 0..5 {
+        let id = Some(Uuid::new_v4());
+        let first = submitted(&format!("{a},{b},{c}"), id);
+        assert_eq!(submitted(&format!("{c},{a},{b}"), id), first);
+    }
+    // A new one is made for a server that is there.
+    let (dead, _sockets) = deaf_address();
+    for _ in 0..5 {
+        submitted(&format!("{dead},{a},{a}"), None);
+    }
+}
+
+#[test]
+fn servers_that_are_far_away_are_not_taken_for_dead() {
+    const ROUND_TRIP: Duration = Duration::from_millis(600);
+    let certs = Certs::new();
+    for tls in [None, Some(certs.server())] {
+        let servers =
+            [(); 3].map(|()| Server::with(Settings { tls: tls.clone(), ..Settings::default() }.into()));
+        let slow = servers.each_ref().map(|server| Slow::round_trip(server.address, ROUND_TRIP));
+        let urls = slow.each_ref().map(|slow| match tls {
+            Some(_) => slow.url.replace("http", "https"),
+            None => slow.url.clone(),
+        });
+        let mut call =
+            client("unary multiply 6 7 --deadline 2500ms --output json --server").arg(urls.join(","));
+        if tls.is_some() {
+            call = call.arg("--ca").arg(certs.path("ca.pem"));
+        }
+        let lines = call.run().ok().json();
+        assert!(of_type(&lines, "ejected").is_empty(), "{lines:?}");
+    }
 }

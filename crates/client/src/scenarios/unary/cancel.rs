@@ -21,9 +21,8 @@ impl Scenario for Cancel {
 
     async fn run(&self, session: &Session, report: &mut Report) -> Result<(), Failure> {
         let request = CancelTaskRequest { id: self.id.to_string() };
-        // At home: no other server knows the task.
         let response = session
-            .unary_at_home(request, async |mut client, request| client.cancel_task(request).await)
+            .unary_where_it_is(request, async |mut client, request| client.cancel_task(request).await)
             .await?;
         *report = Report::of(response.task)?;
         Ok(())

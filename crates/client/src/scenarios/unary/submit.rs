@@ -55,13 +55,14 @@ impl Scenario for Submit {
     type Report = Report;
 
     async fn run(&self, session: &Session, report: &mut Report) -> Result<(), Failure> {
-        report.request_id = self.request_id.unwrap_or_else(Uuid::new_v4).to_string();
+        report.request_id = self.request_id.unwrap_or_else(|| session.key_at_home()).to_string();
         let request =
             SubmitTaskRequest { request_id: report.request_id.clone(), work: Some(self.work.clone().into()) };
         report.uncertain = true;
-        // At home: no other server knows the id.
+        // Another server that does not know the id would make another task.
+        let server = session.home_of(&report.request_id);
         let submitted = session
-            .unary_at_home(request, async |mut client, request| client.submit_task(request).await)
+            .unary_at(server, request, async |mut client, request| client.submit_task(request).await)
             .await;
         report.uncertain = submitted.as_ref().is_err_and(Failure::is_lost_connection);
         report.task = Some(Task::of(submitted?.task)?);

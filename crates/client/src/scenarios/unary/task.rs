@@ -21,9 +21,8 @@ impl Scenario for Task {
 
     async fn run(&self, session: &Session, report: &mut Report) -> Result<(), Failure> {
         let request = GetTaskRequest { id: self.id.to_string() };
-        // At home: no other server knows the task.
         let response = session
-            .unary_at_home(request, async |mut client, request| client.get_task(request).await)
+            .unary_where_it_is(request, async |mut client, request| client.get_task(request).await)
             .await?;
         *report = Report::of(response.task)?;
         Ok(())
