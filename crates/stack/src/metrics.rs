@@ -20,6 +20,7 @@ pub(crate) struct Metrics {
     /// Open now.
     pub(crate) connections: Gauge,
     refused: Family<Refused, Counter>,
+    no_calls: Family<NoCall, Counter>,
 }
 
 #[derive(Debug)]
@@ -64,6 +65,11 @@ struct Refused {
     limit: &'static str,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct NoCall {
+    reason: &'static str,
+}
+
 /// In seconds: from the time of a call on one machine to that of a long stream.
 const BUCKETS: [f64; 12] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.5, 1.0, 5.0, 60.0, 600.0];
 
@@ -84,7 +90,7 @@ impl Metrics {
     /// Puts them into a registry; the names of what gRPC's dashboards do not know
     /// begin with `name`.
     pub(crate) fn register(&self, registry: &mut Registry, name: &str) {
-        let Self { methods, connections, refused } = self;
+        let Self { methods, connections, refused, no_calls } = self;
         let grpc = registry.sub_registry_with_prefix("grpc_server");
         grpc.register("started", "Calls that began", methods.started.clone());
         grpc.register("handled", "Calls that ended, by their status", methods.handled.clone());
@@ -95,6 +101,7 @@ impl Metrics {
         own.register("open_calls", "Calls that are open", methods.open.clone());
         own.register("connections", "Connections that are open", connections.clone());
         own.register("refused", "Calls and connections over a limit", refused.clone());
+        own.register("no_calls", "Requests that were refused before they were calls", no_calls.clone());
     }
 
     /// Those of the method with a path of `/service/method`.
@@ -119,6 +126,10 @@ impl Metrics {
 
     pub(crate) fn refused(&self, limit: &'static str) {
         self.refused.get_or_create(&Refused { limit }).inc();
+    }
+
+    pub(crate) fn no_call(&self, reason: &'static str) {
+        self.no_calls.get_or_create(&NoCall { reason }).inc();
     }
 }
 

@@ -110,6 +110,31 @@ fn what_is_over_a_limit_and_what_is_open_are_counted() {
     });
 }
 
+#[test]
+fn a_request_that_is_no_call_is_counted_by_its_reason() {
+    run(async {
+        let scraped = Scraped::start().await;
+        let web = "content-type: application/grpc-web";
+        for (reason, method, headers) in [
+            ("method", "GET", web.to_owned()),
+            ("content_type", "POST", "content-type: text/plain".to_owned()),
+            ("http_1_1", "POST", "content-type: application/grpc".to_owned()),
+            ("origin", "POST", format!("{web}\r\norigin: https://other.example")),
+            ("host", "POST", format!("{web}\r\norigin: http://evil.example")),
+        ] {
+            let mut peer = within(TcpStream::connect(scraped.server.address)).await.unwrap();
+            let request = format!("{method} / HTTP/1.1\r\nhost: evil.example\r\n{headers}\r\n\r\n");
+            peer.write_all(request.as_bytes()).await.unwrap();
+            within(peer.read_to_end(&mut Vec::new())).await.unwrap();
+            until(async || scraped.server.logged(&["is no call", &format!("reason={reason}")])).await;
+            let label = format!("reason=\"{reason}\"");
+            assert_eq!(scraped.figure("fourmodes_no_calls_total", &[&label]).await, 1.0, "{reason}");
+        }
+        assert_eq!(scraped.figure("fourmodes_no_calls_total", &[]).await, 5.0);
+        assert_eq!(scraped.figure("grpc_server_started_total", &[]).await, 0.0);
+    });
+}
+
 /// A million would do as little: each has the labels of all the others.
 #[test]
 fn methods_that_nobody_knows_do_not_grow_the_page() {

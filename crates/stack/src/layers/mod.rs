@@ -55,7 +55,7 @@ pub(crate) fn stack<S: HttpService>(
     ServiceBuilder::new()
         // Lets in gRPC alone, and no call of a page that may not call. Translates
         // gRPC-Web, so that everything further in sees gRPC.
-        .layer(Shared::new(Web::new(settings)))
+        .layer(Shared::new(Web::new(settings, metrics.clone())))
         // Begins the call. Outside of all that can refuse it, so that this is seen
         // as well, in the log and in the metrics. Both count the same frames, so
         // they are one layer.

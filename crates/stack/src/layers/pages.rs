@@ -13,13 +13,8 @@ use http::{
     uri::Authority,
 };
 
-use super::around::Request;
+use super::{around::Request, web::NoCall};
 use crate::connection::Connection;
-
-const OTHER_PAGE: &str = "This server takes calls from pages of its own origin only; \
-    `--grpc-web-origin ORIGIN` lets in those of another one.\n";
-const OTHER_NAME: &str = "A page has called this server by a name that is not one of its own; \
-    `--grpc-web-host NAME` adds one.\n";
 
 pub(super) struct Pages {
     /// Besides the server's own; `*` is all.
@@ -39,11 +34,11 @@ impl Pages {
         })
     }
 
-    /// Whether it may; if not, a text that says why.
-    pub(super) fn may_make(&self, request: &Request) -> Result<(), &'static str> {
+    /// Whether it may.
+    pub(super) fn may_make(&self, request: &Request) -> Result<(), NoCall> {
         let headers = request.headers();
         let by_header = || headers.get(HOST)?.to_str().ok()?.parse().ok();
-        let host: Authority = request.uri().authority().cloned().or_else(by_header).ok_or(OTHER_NAME)?;
+        let host: Authority = request.uri().authority().cloned().or_else(by_header).ok_or(NoCall::Host)?;
         let is_host =
             |origin: &str| origin.split_once("://").is_some_and(|(_, authority)| host == *authority);
         let is_let_in = match headers.get(ORIGIN) {
@@ -53,10 +48,10 @@ impl Pages {
         };
         let connection = Connection::of(request.extensions());
         match is_let_in {
-            false => Err(OTHER_PAGE),
+            false => Err(NoCall::Origin),
             // With a name that leads here for a moment (DNS rebinding) any page is of
             // the server's own origin.
-            true if !self.is_own(host.host(), connection.map(|it| &**it)) => Err(OTHER_NAME),
+            true if !self.is_own(host.host(), connection.map(|it| &**it)) => Err(NoCall::Host),
             true => Ok(()),
         }
     }

@@ -6,7 +6,7 @@
 //! [page](super::pages) only one that may call. What else comes is told what this
 //! server speaks. Over HTTP/1.1 there is gRPC-Web, a call a connection.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use http::{
     HeaderName, HeaderValue, Method, StatusCode, Version,
@@ -19,10 +19,10 @@ use tower::{Layer as _, Service as _};
 use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
 
 use super::{
-    around::{Around, HttpService, Request, Response, ResponseFuture, answer, refuse},
+    around::{Around, HttpService, Request, Response, ResponseFuture, answer},
     pages::Pages,
 };
-use crate::{connection::Connection, settings::Settings, status::http2_needed};
+use crate::{connection::Connection, metrics::Metrics, settings::Settings, status::http2_needed};
 
 const GRPC: [&str; 2] = ["application/grpc", "application/grpc+proto"];
 const GRPC_WEB: [&str; 4] = [
@@ -49,13 +49,19 @@ const REMEMBERED: Duration = Duration::from_secs(3600);
 const SPEAKS: &str = "This is a gRPC server. It speaks gRPC over HTTP/2, and gRPC-Web: POST with the \
     content-type application/grpc, application/grpc-web or application/grpc-web-text.\n";
 
+const OTHER_PAGE: &str = "This server takes calls from pages of its own origin only; \
+    `--grpc-web-origin ORIGIN` lets in those of another one.\n";
+const OTHER_NAME: &str = "A page has called this server by a name that is not one of its own; \
+    `--grpc-web-host NAME` adds one.\n";
+
 pub(super) struct Web {
     pages: Pages,
     cors: CorsLayer,
+    metrics: Arc<Metrics>,
 }
 
 impl Web {
-    pub(super) fn new(settings: &Settings) -> Self {
+    pub(super) fn new(settings: &Settings, metrics: Arc<Metrics>) -> Self {
         let Settings { grpc_web_origins: origins, grpc_web_hosts: hosts, grpc_web_headers, .. } = settings;
         let allowed = match origins {
             origins if origins.iter().any(|origin| origin == "*") => AllowOrigin::any(),
@@ -67,7 +73,7 @@ impl Web {
             .allow_headers(AllowHeaders::mirror_request())
             .expose_headers(EXPOSED.iter().chain(grpc_web_headers).cloned().collect::<Vec<_>>())
             .max_age(REMEMBERED);
-        Self { pages: Pages { origins: origins.clone(), hosts: hosts.clone() }, cors }
+        Self { pages: Pages { origins: origins.clone(), hosts: hosts.clone() }, cors, metrics }
     }
 }
 
@@ -79,22 +85,16 @@ impl<S: HttpService> Around<S> for Web {
         let is_http2 = request.version() == Version::HTTP_2;
         let of_page = Pages::make(request.headers());
         let may_make = || if of_page { self.pages.may_make(&request) } else { Ok(()) };
-        let kind = Kind::of(&request)
-            .and_then(|kind| may_make().map(|()| kind).map_err(|why| (StatusCode::FORBIDDEN, why)));
+        let kind = Kind::of(&request).and_then(|kind| may_make().map(|()| kind));
         let response = match kind {
             Ok(Kind::Grpc) if is_http2 && !of_page => return Either::Left(inner.call(request)),
-            Ok(Kind::Grpc) if !is_http2 => refuse(http2_needed()),
+            Ok(Kind::Grpc) if !is_http2 => self.refuse(&request, NoCall::Http1),
             Ok(Kind::Grpc | Kind::Preflight) => self.translate(request, inner),
             Ok(Kind::Web(content_type)) => {
                 request.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
                 self.translate(request, inner)
             }
-            Err((status, why)) => {
-                let peer = Connection::of(request.extensions()).and_then(|it| it.peer);
-                let peer = peer.map(tracing::field::display);
-                tracing::info!(peer, status = status.as_u16(), "a request was refused: {}", why.trim_end());
-                answer(text(status, why))
-            }
+            Err(no_call) => self.refuse(&request, no_call),
         };
         if is_http2 {
             return Either::Right(response);
@@ -109,6 +109,21 @@ impl<S: HttpService> Around<S> for Web {
 }
 
 impl Web {
+    fn refuse(&self, request: &Request, no_call: NoCall) -> ResponseFuture {
+        let (reason, response) = match no_call {
+            NoCall::Method => ("method", text(StatusCode::METHOD_NOT_ALLOWED, SPEAKS)),
+            NoCall::ContentType => ("content_type", text(StatusCode::UNSUPPORTED_MEDIA_TYPE, SPEAKS)),
+            NoCall::Origin => ("origin", text(StatusCode::FORBIDDEN, OTHER_PAGE)),
+            NoCall::Host => ("host", text(StatusCode::FORBIDDEN, OTHER_NAME)),
+            NoCall::Http1 => ("http_1_1", http2_needed().into_http()),
+        };
+        self.metrics.no_call(reason);
+        let peer = Connection::of(request.extensions()).and_then(|it| it.peer);
+        let peer = peer.map(tracing::field::display);
+        tracing::info!(peer, reason, status = response.status().as_u16(), "a request is no call, and is refused");
+        answer(response)
+    }
+
     fn translate(&self, request: Request, inner: &mut impl HttpService) -> ResponseFuture {
         // The one that was asked whether it is ready.
         let ready = inner.clone();
@@ -125,9 +140,20 @@ enum Kind {
     Preflight,
 }
 
+/// Why a request is refused before it is a call.
+pub(super) enum NoCall {
+    Method,
+    ContentType,
+    /// Of a page that may not call.
+    Origin,
+    /// Of a page, by a name that is none of the server's.
+    Host,
+    /// gRPC by HTTP/1.1.
+    Http1,
+}
+
 impl Kind {
-    /// For what is none of them, the status and the text to answer with.
-    fn of(request: &Request) -> Result<Self, (StatusCode, &'static str)> {
+    fn of(request: &Request) -> Result<Self, NoCall> {
         let headers = request.headers();
         match *request.method() {
             Method::POST => {}
@@ -136,7 +162,7 @@ impl Kind {
             {
                 return Ok(Self::Preflight);
             }
-            _ => return Err((StatusCode::METHOD_NOT_ALLOWED, SPEAKS)),
+            _ => return Err(NoCall::Method),
         }
         let content_type = headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
         let bare = content_type.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
@@ -144,7 +170,7 @@ impl Kind {
         match GRPC_WEB.into_iter().find(is) {
             Some(web) => Ok(Self::Web(web)),
             None if GRPC.iter().any(is) => Ok(Self::Grpc),
-            None => Err((StatusCode::UNSUPPORTED_MEDIA_TYPE, SPEAKS)),
+            None => Err(NoCall::ContentType),
         }
     }
 }
