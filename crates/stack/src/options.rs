@@ -149,8 +149,8 @@ pub struct LimitOptions {
     #[arg(long, env = "FOURMODES_MAX_CALLS", hide_env_values = true, default_value = "10000", value_name = "N", value_parser = at_least_one, global = true)]
     pub max_calls: usize,
 
-    /// How long the headers of a call may be, as HTTP/2 counts them
-    #[arg(long, env = "FOURMODES_MAX_HEADERS", hide_env_values = true, default_value = "16KiB", value_name = "SIZE", value_parser = bytes, global = true)]
+    /// How long the headers of a call may be, as HTTP/2 counts them; up to 64KiB
+    #[arg(long, env = "FOURMODES_MAX_HEADERS", hide_env_values = true, default_value = "16KiB", value_name = "SIZE", value_parser = headers, global = true)]
     pub max_headers: u32,
 
     /// How long a message of a stream may be
@@ -280,6 +280,11 @@ fn host(text: &str) -> Result<String, String> {
     (is_host || text == "*").then(|| text.to_owned()).ok_or_else(|| {
         "it has to be a name or an address without a port, such as grpc.example.com or [2001:db8::1], or *".to_owned()
     })
+}
+
+fn headers(text: &str) -> Result<u32, String> {
+    let size = bytes(text)?;
+    (size <= Limits::HEADERS).then_some(size).ok_or_else(|| "64KiB is the most".to_owned())
 }
 
 fn bytes(text: &str) -> Result<u32, String> {

@@ -80,7 +80,8 @@ pub struct Limits {
     pub streams: u32,
     /// How many calls there may be in all.
     pub calls: usize,
-    /// The headers of a call, in bytes as HTTP/2 counts them.
+    /// The headers of a call, in bytes as HTTP/2 counts them: up to
+    /// [`HEADERS`](Self::HEADERS).
     pub headers: u32,
     /// A message of a stream, in bytes.
     pub message: u32,
@@ -103,6 +104,12 @@ pub struct Limits {
     pub idle: Duration,
     /// About how old a stream may be.
     pub age: Duration,
+}
+
+impl Limits {
+    /// The most that [`headers`](Self::headers) may be. The library for HTTP takes no
+    /// path of this length, and over HTTP/1.1 it panics at 24,577 headers.
+    pub const HEADERS: u32 = 64 << 10;
 }
 
 impl Default for Limits {

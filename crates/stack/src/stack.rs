@@ -2,7 +2,7 @@
 
 use std::{io, sync::Arc};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use prometheus_client::registry::Registry;
 use prost_reflect::DescriptorPool;
 use tokio::{
@@ -80,9 +80,14 @@ impl Stack {
     ///
     /// # Errors
     ///
-    /// When a file or a descriptor set cannot be used, or nothing can listen for
-    /// those who want metrics.
+    /// When a file, a descriptor set or a limit cannot be used, or nothing can listen
+    /// for those who want metrics.
     pub async fn open(settings: Settings, descriptors: &[&'static [u8]]) -> anyhow::Result<Self> {
+        ensure!(
+            settings.limits.headers <= Limits::HEADERS,
+            "headers may have {} bytes at most",
+            Limits::HEADERS
+        );
         open_files::provide(&settings);
         let tls = settings.tls.as_ref().map(Tls::load).transpose().context("TLS cannot be used")?;
         let mut pool = DescriptorPool::new();

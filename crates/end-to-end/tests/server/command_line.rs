@@ -64,6 +64,7 @@ fn wrong_usage_ends_with_2() {
             (&[] as &[&str], "Usage: fourmodes-server"),
             (&["unary", "--listen", "nowhere"], "--listen"),
             (&["unary", "--grace", "soon"], "--grace"),
+            (&["unary", "--max-headers", "65537"], "64KiB is the most"),
             (&["duplex"], "duplex"),
         ] {
             let ended = binary(arguments).run().failed(2, &[text]);

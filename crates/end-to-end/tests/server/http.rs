@@ -279,25 +279,35 @@ fn a_call_that_takes_one_message_gets_unimplemented_for_none_and_for_two() {
 #[test]
 fn a_head_has_one_limit_and_what_is_over_it_a_status() {
     run(async {
-        let limits = Limits { headers: 8000, ..Limits::default() };
-        let servers = Servers::with(Settings { limits, ..Settings::default() }).await;
-        let [short, long, far_too_long] = [7000, 8000, 48_000].map(|length| "x".repeat(length));
-        for transport in TRANSPORTS {
-            let content_type = if transport.0 == Version::HTTP_2 { GRPC } else { WEB };
-            // Each header counts for 32 bytes more than it has.
-            for (value, times, fits) in [
-                (&*short, 1, true),
-                (&*long, 1, false),
-                (&*far_too_long, 1, false),
-                ("1", 190, true),
-                ("1", 230, false),
-            ] {
-                let mut headers = vec![("x-long", value); times];
-                headers.push(("content-type", content_type));
-                let answer = servers.ask(transport, &Ask::of(headers)).await;
-                let what = format!("{times} of {} bytes by {transport:?}: {answer:?}", value.len());
-                assert_eq!(answer.is_42(), fits, "{what}");
-                assert!(fits || answer.grpc_status().as_deref() == Some("8"), "{what}");
+        for limit in [8000, Limits::HEADERS] {
+            let limits = Limits { headers: limit, ..Limits::default() };
+            let servers = Servers::with(Settings { limits, ..Settings::default() }).await;
+            let limit = limit as usize;
+            // Of a client that does not know yet how long a frame may be, seven are taken.
+            let far_too_long = (limit * 6).min(100_000);
+            let [short, long, far_too_long] =
+                [limit * 7 / 8, limit, far_too_long].map(|length| "x".repeat(length));
+            for transport in TRANSPORTS {
+                let content_type = ("content-type", if transport.0 == Version::HTTP_2 { GRPC } else { WEB });
+                // Each header counts for 32 bytes more than it has.
+                for (value, times, fits) in [
+                    (&*short, 1, true),
+                    (&*long, 1, false),
+                    (&*far_too_long, 1, false),
+                    ("1", limit / 42, true),
+                    ("1", limit / 34, false),
+                ] {
+                    let mut headers = vec![("x-long", value); times];
+                    headers.push(content_type);
+                    let answer = servers.ask(transport, &Ask::of(headers)).await;
+                    let what = format!("{times} of {} bytes by {transport:?}: {answer:?}", value.len());
+                    assert_eq!(answer.is_42(), fits, "{what}");
+                    assert!(fits || answer.grpc_status().as_deref() == Some("8"), "{what}");
+                }
+                let path = &format!("/{}", &long[..limit - 500]);
+                let answer = servers.ask(transport, &Ask { path, ..Ask::of(vec![content_type]) }).await;
+                let what = format!("a path of {} bytes by {transport:?}: {answer:?}", path.len());
+                assert_eq!(answer.grpc_status().as_deref(), Some("12"), "{what}");
             }
         }
     });

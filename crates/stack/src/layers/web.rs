@@ -120,7 +120,12 @@ impl Web {
         self.metrics.no_call(reason);
         let peer = Connection::of(request.extensions()).and_then(|it| it.peer);
         let peer = peer.map(tracing::field::display);
-        tracing::info!(peer, reason, status = response.status().as_u16(), "a request is no call, and is refused");
+        tracing::info!(
+            peer,
+            reason,
+            status = response.status().as_u16(),
+            "a request is no call, and is refused"
+        );
         answer(response)
     }
 
