@@ -18,6 +18,7 @@ mod program;
 mod proxy;
 mod server;
 mod slow;
+pub mod wire;
 
 pub use address::{Reserved, deaf_address, listener};
 pub use calls::{

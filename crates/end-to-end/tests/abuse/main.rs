@@ -9,7 +9,6 @@
 
 mod tls;
 mod victim;
-mod wire;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -24,14 +23,16 @@ use shared_proto::{
     },
     testing::SimpleRequest,
 };
-use test_support::Certs;
+use test_support::{
+    Certs,
+    wire::{CONTINUATION, DATA, END_HEADERS, END_STREAM, HEADERS, PREFACE, Peer, RST_STREAM, call, frame},
+};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
 };
 use tonic::{Code, transport::Channel};
 use victim::{Victim, run};
-use wire::{CONTINUATION, DATA, END_HEADERS, END_STREAM, HEADERS, Peer, RST_STREAM, call, frame};
 
 const MULTIPLY: &str = "/fourmodes.v1.UnaryService/Multiply";
 
@@ -258,7 +259,7 @@ fn silent_sockets() {
 fn handshakes_byte_by_byte() {
     run(async {
         let victim = Victim::start(&["--first-byte-timeout", "1s", "--handshake-timeout", "1s"]).await;
-        victim.survives(drip(victim.address, wire::PREFACE.to_vec())).await;
+        victim.survives(drip(victim.address, PREFACE.to_vec())).await;
     });
 }
 

@@ -15,12 +15,10 @@ use test_support::{
 };
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::{TcpListener, TcpStream},
+    net::TcpStream,
 };
 use tonic::{Code, Request, Status};
 use tonic_types::StatusExt as _;
-
-use crate::binary;
 
 async fn with(limits: Limits) -> Server {
     Server::with(Settings { limits, ..Settings::default() }.into()).await
@@ -193,32 +191,6 @@ fn a_connection_that_is_old_takes_no_further_calls_and_those_it_has_go_on() {
         assert_eq!(open_calls(Mode::BidiStreaming, server.address).await, 1);
         drop((peer, response, request));
         within(connection).await.unwrap().unwrap();
-    });
-}
-
-/// HTTP/2 has limits that no status tells of.
-#[test]
-fn the_log_and_the_metrics_name_the_limit_of_http_2_that_ended_a_connection() {
-    run(async {
-        let metrics = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().to_string();
-        let server = binary(&["all", "--metrics", &metrics]).serve();
-        let socket = within(TcpStream::connect(server.address)).await.unwrap();
-        let (mut peer, connection) = within(h2::client::handshake(socket)).await.unwrap();
-        let connection = tokio::spawn(connection);
-        let call = http::Request::post("http://localhost/fourmodes.v1.BidiStreamingService/Chat");
-        let call = call.header("te", "trailers").header("content-type", "application/grpc").body(()).unwrap();
-        let (_response, mut request) = peer.send_request(call, false).unwrap();
-        for _ in 0..10_000 {
-            // Fails when the server has had enough.
-            let _ = request.send_data(bytes::Bytes::new(), false);
-        }
-        assert!(within(connection).await.unwrap().is_err());
-        until(async || server.logged(&["limit=too_many_data_frames", "a limit of HTTP/2"])).await;
-        let mut page = String::new();
-        let mut scraper = TcpStream::connect(&metrics).await.unwrap();
-        scraper.write_all(b"GET /metrics HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
-        scraper.read_to_string(&mut page).await.unwrap();
-        assert!(page.contains("refused_total{limit=\"too_many_data_frames\"} 1"), "{page}");
     });
 }
 

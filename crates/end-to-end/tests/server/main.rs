@@ -27,6 +27,8 @@ mod server_streaming;
 mod shutdown;
 #[cfg(unix)]
 mod signals;
+#[cfg(target_os = "linux")]
+mod threads;
 mod tls;
 mod tutorial;
 mod unary;

@@ -3,7 +3,11 @@
 use std::collections::BTreeMap;
 
 use shared_proto::fourmodes::v1::{MultiplyRequest, WatchQuotesRequest};
-use test_support::{RawCall, ServerProgram, run, server_streaming, unary, until, within};
+use test_support::{
+    RawCall, ServerProgram, run, server_streaming, unary, until,
+    wire::{CONTINUATION, DATA, END_HEADERS, HEADERS, Peer, RST_STREAM, call, frame},
+    within,
+};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
@@ -107,6 +111,44 @@ fn what_is_over_a_limit_and_what_is_open_are_counted() {
         assert!(scraped.figure("fourmodes_connections", &[]).await >= 3.0);
         drop(open);
         until(async || scraped.figure("fourmodes_connections", &[]).await == 0.0).await;
+    });
+}
+
+/// HTTP/2 has limits that no status tells of.
+#[test]
+fn the_log_and_the_metrics_name_each_limit_of_http_2_that_ends_a_connection() {
+    const PATH: &str = "/fourmodes.v1.UnaryService/Multiply";
+    let plain = call(PATH, &[]);
+    let on_each = |sent: &dyn Fn(u32) -> Vec<u8>| (1..).step_by(2).take(5_000).flat_map(sent).collect();
+    let open = |stream, block: &[u8]| frame(HEADERS, END_HEADERS, stream, block);
+    let reset = |stream| [open(stream, &plain), frame(RST_STREAM, 0, stream, &8_u32.to_be_bytes())].concat();
+    // A header that HTTP/2 does not have.
+    let wrong = call(PATH, &[("connection", "x")]);
+    // A field that the table of HPACK keeps, and a byte for each time that it comes again.
+    let mut unfolding = call(PATH, &[("long", &"x".repeat(4_000))]);
+    unfolding[plain.len()] = 0x40;
+    unfolding.extend([0xbe; 200]);
+    let attacks: [(_, Vec<u8>); 5] = [
+        ("too_many_resets", on_each(&reset)),
+        ("too_many_internal_resets", on_each(&|stream| open(stream, &wrong))),
+        ("too_many_data_frames", [open(1, &plain), frame(DATA, 0, 1, &[]).repeat(5_000)].concat()),
+        (
+            "too_many_continuations",
+            [frame(HEADERS, 0, 1, &plain), frame(CONTINUATION, 0, 1, &[]).repeat(100)].concat(),
+        ),
+        ("header_list_way_too_large", open(1, &unfolding)),
+    ];
+    run(async {
+        let scraped = Scraped::start().await;
+        for (limit, sent) in attacks {
+            let mut peer = Peer::connect(scraped.server.address).await.unwrap();
+            // Fails when the server has had enough.
+            let _ = peer.writer.write_all(&sent).await;
+            while within(peer.next()).await.is_some() {}
+            until(async || scraped.server.logged(&[&format!("limit={limit}"), "a limit of HTTP/2"])).await;
+            let label = format!("limit=\"{limit}\"");
+            assert_eq!(scraped.figure("fourmodes_refused_total", &[&label]).await, 1.0, "{limit}");
+        }
     });
 }
 

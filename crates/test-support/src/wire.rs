@@ -10,19 +10,27 @@ use tokio::{
     },
 };
 
-pub(crate) const DATA: u8 = 0;
-pub(crate) const HEADERS: u8 = 1;
-pub(crate) const RST_STREAM: u8 = 3;
+/// A kind of frame.
+pub const DATA: u8 = 0;
+/// A kind of frame.
+pub const HEADERS: u8 = 1;
+/// A kind of frame.
+pub const RST_STREAM: u8 = 3;
 const SETTINGS: u8 = 4;
-pub(crate) const GOAWAY: u8 = 7;
-pub(crate) const CONTINUATION: u8 = 9;
+const GOAWAY: u8 = 7;
+/// A kind of frame.
+pub const CONTINUATION: u8 = 9;
 
-pub(crate) const END_STREAM: u8 = 1;
-pub(crate) const END_HEADERS: u8 = 4;
+/// A flag of a frame.
+pub const END_STREAM: u8 = 1;
+/// A flag of a frame.
+pub const END_HEADERS: u8 = 4;
 
-pub(crate) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// What a client says first.
+pub const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-pub(crate) fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+/// A frame as it is on the wire.
+pub fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let length = (payload.len() as u32).to_be_bytes();
     let mut frame = vec![length[1], length[2], length[3], kind, flags];
     frame.extend_from_slice(&stream.to_be_bytes());
@@ -31,7 +39,7 @@ pub(crate) fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8>
 }
 
 /// The headers of a gRPC call, in HPACK without compression, and then `more`.
-pub(crate) fn call(path: &str, more: &[(&str, &str)]) -> Vec<u8> {
+pub fn call(path: &str, more: &[(&str, &str)]) -> Vec<u8> {
     // :method POST and :scheme http are in the static table.
     let mut block = vec![0x83, 0x86];
     let fields =
@@ -64,13 +72,15 @@ fn literal(block: &mut Vec<u8>, name: &str, value: &str) {
 }
 
 /// A connection that has said hello.
-pub(crate) struct Peer {
+pub struct Peer {
     reader: OwnedReadHalf,
-    pub(crate) writer: OwnedWriteHalf,
+    /// Where it writes.
+    pub writer: OwnedWriteHalf,
 }
 
 impl Peer {
-    pub(crate) async fn connect(address: SocketAddr) -> io::Result<Self> {
+    /// Connects, and says hello.
+    pub async fn connect(address: SocketAddr) -> io::Result<Self> {
         let (reader, mut writer) = TcpStream::connect(address).await?.into_split();
         writer.write_all(&[PREFACE, &frame(SETTINGS, 0, 0, &[])].concat()).await?;
         Ok(Self { reader, writer })
@@ -78,7 +88,7 @@ impl Peer {
 
     /// The next frame: its kind, its flags, its stream and its payload. `None` when
     /// the other side has closed.
-    pub(crate) async fn next(&mut self) -> Option<(u8, u8, u32, Vec<u8>)> {
+    pub async fn next(&mut self) -> Option<(u8, u8, u32, Vec<u8>)> {
         let mut head = [0; 9];
         self.reader.read_exact(&mut head).await.ok()?;
         let [a, b, c, kind, flags, stream @ ..] = head;
@@ -88,7 +98,7 @@ impl Peer {
     }
 
     /// Reads on until so many streams have ended well.
-    pub(crate) async fn until_ended(&mut self, streams: usize) {
+    pub async fn until_ended(&mut self, streams: usize) {
         let mut ended = 0;
         while ended < streams {
             let (kind, flags, stream, payload) = self.next().await.expect("the connection is closed");
@@ -98,7 +108,7 @@ impl Peer {
     }
 
     /// Sends until the other side has had enough: how often it could.
-    pub(crate) async fn send_all(mut self, mut frames: impl Iterator<Item = Vec<u8>>) -> usize {
+    pub async fn send_all(mut self, mut frames: impl Iterator<Item = Vec<u8>>) -> usize {
         let mut sent = 0;
         let ended = tokio::spawn(async move {
             let mut buffer = vec![0; 64 << 10];
