@@ -47,7 +47,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     std::fs::write(out.join("descriptors.bin"), descriptors.encode_to_vec())?;
     BYTES
         .iter()
-        .fold(tonic_prost_build::configure(), |builder, path| builder.bytes(path))
+        .fold(tonic_prost_build::configure().codec_path("crate::codec::Codec"), |builder, path| {
+            builder.bytes(path)
+        })
         .compile_fds(descriptors)?;
     Ok(())
 }

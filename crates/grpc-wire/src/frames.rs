@@ -6,8 +6,9 @@
 pub enum Part<'a> {
     /// A message of `length` bytes begins.
     Begin {
-        /// Whether the message is compressed.
-        compressed: bool,
+        /// 1 for a message that is compressed, otherwise 0. With any other flag it is
+        /// no message of gRPC.
+        flag: u8,
         /// Its length on the wire, in bytes, without the prefix.
         length: u32,
     },
@@ -51,12 +52,17 @@ impl Frames {
                 self.have = 0;
                 self.length = u32::from_be_bytes(length);
                 self.missing = self.length;
-                seen(Part::Begin { compressed: flag != 0, length: self.missing });
+                seen(Part::Begin { flag, length: self.missing });
             }
             if self.missing == 0 {
                 seen(Part::End);
             }
         }
+    }
+
+    /// Whether the last message that began is complete.
+    pub fn is_whole(&self) -> bool {
+        self.have == 0 && self.missing == 0
     }
 
     /// How many bytes are there of a message that is not complete.
@@ -101,12 +107,12 @@ mod tests {
             let mut ended = 0;
             for chunk in body.chunks(size) {
                 frames.feed(chunk, |part| match part {
-                    Part::Begin { compressed, .. } => messages.push((compressed, Vec::new())),
+                    Part::Begin { flag, .. } => messages.push((flag, Vec::new())),
                     Part::Data(data) => messages.last_mut().unwrap().1.extend_from_slice(data),
                     Part::End => ended += 1,
                 });
             }
-            let expected = [(false, b"hi".to_vec()), (false, vec![]), (true, b"abc".to_vec())];
+            let expected = [(0, b"hi".to_vec()), (0, vec![]), (1, b"abc".to_vec())];
             assert_eq!(messages, expected, "in chunks of {size}");
             assert_eq!(ended, 3, "in chunks of {size}");
         }
@@ -120,6 +126,7 @@ mod tests {
         {
             frames.begun(chunk);
             assert_eq!(frames.partial(), partial, "{chunk:?}");
+            assert!(!frames.is_whole() || *chunk == [3, 4], "{chunk:?}");
         }
     }
 

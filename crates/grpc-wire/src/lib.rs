@@ -7,6 +7,7 @@
 
 pub mod body;
 mod code;
+mod content_type;
 pub mod empty_data;
 pub mod frames;
 pub mod limits;
@@ -15,5 +16,6 @@ mod reason;
 pub mod timeout;
 
 pub use code::code_name;
+pub use content_type::is_grpc;
 pub use mode::Mode;
 pub use reason::{ERROR_DOMAIN, Reason};

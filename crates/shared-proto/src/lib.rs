@@ -2,6 +2,7 @@
 //! `proto/`, the descriptors of everything in it, the reasons of errors, and the
 //! limits that both sides keep.
 
+mod codec;
 pub mod limits;
 mod reason;
 

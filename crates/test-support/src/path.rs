@@ -82,6 +82,14 @@ pub enum Fault {
     CutIdle(Duration),
     /// A reset of what is that old.
     CutOld(Duration),
+    /// The end after so many bytes of a response, without trailers.
+    EndAfter(usize),
+    /// Likewise, with a page of HTML before it.
+    PageAfter(usize),
+    /// Nothing comes after so many bytes of a response.
+    NothingAfter(usize),
+    /// Reads no more of a request whose answer is there, and leaves its stream open.
+    KeepRequest,
     /// Refuses those that are more at once.
     RefuseStreams(usize),
     /// Has fewer of them wait.
@@ -95,8 +103,10 @@ pub enum Fault {
     GoAwayAfter(usize),
 
     // What answers.
-    /// A page of HTML instead.
-    BadGateway,
+    /// A page of HTML with this status instead.
+    Page(u16),
+    /// Nothing, for something behind it is dead.
+    Nothing,
     /// Every fifth connection leads nowhere.
     DeadInstance,
     /// UNIMPLEMENTED for paths that begin with this.
@@ -314,10 +324,18 @@ async fn call(
     match fault {
         Fault::RefuseStreams(most) if open > most => return respond.send_reset(Reason::REFUSED_STREAM),
         Fault::Delay(time) => sleep(time).await,
+        Fault::Nothing => {
+            let _ = poll_fn(|cx| respond.poll_reset(cx)).await;
+            return;
+        }
         _ => {}
     }
     if let Some(answer) = answer(fault, &head) {
-        let _ = respond.send_response(answer, true);
+        let page = if matches!(fault, Fault::Page(_)) { PAGE } else { &[] };
+        if let Ok(mut send) = respond.send_response(answer, page.is_empty()) {
+            let _ = forward(&mut send, page.into()).await;
+            let _ = send.send_data(Bytes::new(), true);
+        }
         return;
     }
     on_request(fault, &mut head.headers);
@@ -329,6 +347,9 @@ async fn call(
         Fault::CutOld(time) => timeout(time, stopped).await.unwrap_or(Err(Stop::Reset(Reason::CANCEL))),
         _ => stopped.await,
     };
+    if fault == Fault::KeepRequest {
+        return std::future::pending().await;
+    }
     match stopped {
         Ok(()) | Err(Stop::Cancelled) => {}
         Err(Stop::TooLarge) => drop(respond.send_response(status(StatusCode::PAYLOAD_TOO_LARGE), true)),
@@ -342,13 +363,20 @@ fn status(status: StatusCode) -> Response<()> {
     response
 }
 
+const PAGE: &[u8] = b"<html><body><h1>Bad Gateway</h1></body></html>";
+
 /// What the path answers by itself.
 fn answer(fault: Fault, head: &request::Parts) -> Option<Response<()>> {
     let size: usize = head.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 32).sum();
     match fault {
-        Fault::BadGateway => {
-            let mut response = status(StatusCode::BAD_GATEWAY);
-            response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/html"));
+        Fault::Page(number) => {
+            let mut response = status(StatusCode::from_u16(number).unwrap());
+            let headers = response.headers_mut();
+            headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/html"));
+            if response.status().is_redirection() {
+                let there = HeaderValue::from_static("https://elsewhere.example/");
+                response.headers_mut().insert(header::LOCATION, there);
+            }
             Some(response)
         }
         Fault::LimitHeaders(most) if size > most => Some(status(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE)),
@@ -413,8 +441,17 @@ fn on_trailers(fault: Fault, trailers: &mut HeaderMap) {
     }
 }
 
-async fn upload(body: RecvStream, mut to: SendStream<Bytes>, fault: Fault) -> Result<(), Stop> {
+async fn upload(body: RecvStream, to: SendStream<Bytes>, fault: Fault) -> Result<(), Stop> {
     let mut body = Source::of(body, fault == Fault::HoardRequest);
+    let passed = pass(&mut body, to, fault).await;
+    match fault {
+        // The end of the task would be that of the body.
+        Fault::KeepRequest => std::future::pending().await,
+        _ => passed,
+    }
+}
+
+async fn pass(body: &mut Source, mut to: SendStream<Bytes>, fault: Fault) -> Result<(), Stop> {
     let (mut total, mut held) = (0, BytesMut::new());
     while let Part::Data(data) = body.next().await? {
         total += data.len();
@@ -492,8 +529,18 @@ async fn download(
         match part {
             Ok(Part::Data(data)) => {
                 total += data.len();
-                if matches!(fault, Fault::CutAfter(most) if total > most) {
-                    return Err(Stop::Reset(Reason::CANCEL));
+                match fault {
+                    Fault::CutAfter(most) if total > most => return Err(Stop::Reset(Reason::CANCEL)),
+                    Fault::EndAfter(most) if total > most => return end(&mut send, None, fault),
+                    Fault::PageAfter(most) if total > most => {
+                        forward(&mut send, PAGE.into()).await?;
+                        return end(&mut send, None, fault);
+                    }
+                    Fault::NothingAfter(most) if total > most => {
+                        let _ = poll_fn(|cx| send.poll_reset(cx)).await;
+                        return Err(Stop::Cancelled);
+                    }
+                    _ => {}
                 }
                 forward(&mut send, data).await?;
             }

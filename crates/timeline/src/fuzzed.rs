@@ -30,7 +30,7 @@ pub fn timeline(pool: &DescriptorPool, bytes: &[u8]) {
     let metadata = HeaderMap::new();
     let (mut whole, mut messages) = (Frames::default(), Vec::new());
     whole.feed(body, |part| match part {
-        Part::Begin { compressed, .. } => messages.push((compressed, Vec::new())),
+        Part::Begin { flag, .. } => messages.push((flag != 0, Vec::new())),
         Part::Data(data) => messages.last_mut().into_iter().for_each(|(_, message)| message.extend(data)),
         Part::End => {}
     });

@@ -49,11 +49,13 @@ impl Answer {
         self.0.load(Relaxed)
     }
 
-    fn see(&self, response: &http::Response<Body>) {
-        // Any other HTTP status comes from something in between.
-        if response.status() == StatusCode::OK && !response.headers().contains_key(Status::GRPC_STATUS) {
-            self.0.store(true, Relaxed);
-        }
+    /// Whether a server answers: any other HTTP status comes from something in
+    /// between.
+    fn see(&self, response: &http::Response<Body>) -> bool {
+        let is_ended = response.headers().contains_key(Status::GRPC_STATUS);
+        let is_ok = response.status() == StatusCode::OK;
+        self.0.fetch_or(is_ok && !is_ended, Relaxed);
+        is_ok || is_ended
     }
 }
 
@@ -98,8 +100,9 @@ where
             let response = self.channel.call(request);
             return Box::pin(async move {
                 let response = response.await?;
-                timeline.note_answer();
-                answer.see(&response);
+                if answer.see(&response) {
+                    timeline.note_answer();
+                }
                 Ok(response)
             });
         }
@@ -116,7 +119,9 @@ where
         Box::pin(async move {
             match response.await {
                 Ok(response) => {
-                    answer.see(&response);
+                    if answer.see(&response) {
+                        open.call.timeline.note_answer();
+                    }
                     Ok(open.answered(response, method.map(|method| method.output())))
                 }
                 Err(error) => {
@@ -159,7 +164,6 @@ impl OpenCall {
         response: http::Response<Body>,
         output: Option<MessageDescriptor>,
     ) -> http::Response<Body> {
-        self.call.timeline.note_answer();
         let metadata = response.headers();
         // An error may come without headers of its own: "trailers only".
         match Status::from_header_map(metadata) {
@@ -202,8 +206,8 @@ impl Messages {
     fn pass(&mut self, chunk: &[u8], call: &Call) {
         let Self { from, descriptor, frames, number, compressed, bytes } = self;
         frames.feed(chunk, |part| match part {
-            Part::Begin { compressed: flag, .. } => {
-                *compressed = flag;
+            Part::Begin { flag, .. } => {
+                *compressed = flag != 0;
                 bytes.clear();
             }
             Part::Data(data) => bytes.extend_from_slice(data),

@@ -3,10 +3,16 @@
 use std::{error::Error, fmt, io, path::Path, time::Duration};
 
 use http::StatusCode;
+use prost::DecodeError;
 use tonic::{Code, Status, TimeoutExpired, transport};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
-use crate::{Connect, ConnectError, TlsError, channel::Page, connect_error::chain, retry::Pushback};
+use crate::{
+    Connect, ConnectError, TlsError,
+    answer::{NoAnswer, code_of},
+    connect_error::chain,
+    retry::Pushback,
+};
 
 /// Why a call did not end well, or was not made.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -34,6 +40,10 @@ pub enum Kind {
     Status(Code),
     /// An answer that is none of gRPC, such as the page of a proxy.
     Page(StatusCode),
+    /// An answer of gRPC that ended without a status.
+    NoStatus,
+    /// An answer with something in it that is no message, or not one of this call.
+    NoMessage,
     /// The end of the connection by GOAWAY with ENHANCE_YOUR_CALM: the server takes
     /// what this side sends for too much.
     Calm,
@@ -67,9 +77,10 @@ impl CallError {
             return Self { sources, ..ConnectError::from(error).into() };
         }
         let last = sources.last().cloned().unwrap_or_else(|| error.to_string());
-        let (kind, message) = if let Some(page) = chain(error).find_map(|error| error.downcast_ref::<Page>())
-        {
-            (Kind::Page(page.0), page.to_string())
+        let (kind, message) = if let Some(why) = chain(error).find_map(|error| error.downcast_ref()) {
+            (Kind::of(why), why.to_string())
+        } else if chain(error).any(|error| error.is::<DecodeError>()) {
+            (Kind::NoMessage, last)
         } else if chain(error).any(|error| error.is::<TimeoutExpired>()) {
             (Kind::Status(Code::DeadlineExceeded), "the deadline has passed".to_owned())
         } else if chain(error).any(is_calm) {
@@ -88,7 +99,9 @@ impl CallError {
         match self.kind {
             Kind::Connect(_) => Code::Unavailable,
             Kind::Status(code) => code,
-            Kind::Page(status) => Page(status).code(),
+            Kind::Page(status) => code_of(status),
+            Kind::NoStatus => Code::Unknown,
+            Kind::NoMessage => Code::Internal,
             Kind::Calm => Code::ResourceExhausted,
             Kind::File => Code::FailedPrecondition,
         }
@@ -112,7 +125,8 @@ impl CallError {
             Kind::Connect(Connect::Tls(TlsError::Closed)) => true,
             // The next connection would be refused for the same reason.
             Kind::Connect(Connect::Tls(_)) | Kind::File => false,
-            Kind::Connect(_) | Kind::Calm | Kind::Status(Code::Unavailable) => true,
+            Kind::Connect(_) | Kind::Calm | Kind::NoStatus | Kind::NoMessage => true,
+            Kind::Status(Code::Unavailable) => true,
             Kind::Status(Code::DeadlineExceeded) => false,
             Kind::Status(Code::Aborted) if self.retry_after().is_some() => true,
             Kind::Page(_) => self.code() == Code::Unavailable,
@@ -140,12 +154,35 @@ impl CallError {
                  cancelled calls",
                 "send a shorter token or less metadata; the log of the server may say which it was",
             )),
+            Kind::Page(status) if code_of(status) == Code::Unavailable => Some((
+                "a proxy answers, and does not reach the server behind it or limits the rate of calls",
+                "try again in a moment; look at the proxy, with `fourmodes check` for one",
+            )),
             Kind::Page(_) => Some((
                 "what answers there is no gRPC server, or a proxy that does not pass gRPC on",
                 "name a gRPC server with --server",
             )),
+            Kind::NoStatus => Some((
+                "something between cut the answer off, or drops the trailers that the status is in",
+                "try again; `fourmodes check` tells whether trailers get through",
+            )),
+            Kind::NoMessage => Some((
+                "something between, such as a proxy, wrote into the answer, or the server has another proto",
+                "look at the log of the proxy, and compare `fourmodes --version` on both sides",
+            )),
             Kind::File => Some(("the input cannot be used", "see the `--help` of this command")),
             Kind::Status(_) => None,
+        }
+    }
+}
+
+impl Kind {
+    fn of(why: &NoAnswer) -> Self {
+        match why {
+            NoAnswer::Page(page) => Self::Page(page.status),
+            NoAnswer::NoStatus => Self::NoStatus,
+            NoAnswer::NoMessage => Self::NoMessage,
+            NoAnswer::Silent(_) => Self::Status(Code::Unavailable),
         }
     }
 }
@@ -246,17 +283,6 @@ mod tests {
         for error in [TlsError::UnknownCa, TlsError::Expired, TlsError::CertificateRequired, TlsError::NoTls]
         {
             assert!(!may_pass(error), "{error:?}");
-        }
-    }
-
-    #[test]
-    fn a_page_of_a_proxy_is_lost_only_when_the_server_may_come_back() {
-        for (status, code) in [(502, Code::Unavailable), (503, Code::Unavailable), (404, Code::Unimplemented)]
-        {
-            let status = StatusCode::from_u16(status).unwrap();
-            let error = CallError::from(Status::from_error(Box::new(Page(status))));
-            assert_eq!((error.kind, error.code()), (Kind::Page(status), code));
-            assert_eq!(error.may_be_tried_again(), code == Code::Unavailable, "{status}");
         }
     }
 

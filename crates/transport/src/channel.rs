@@ -1,19 +1,23 @@
 //! What generated clients call by.
 
 use std::{
-    pin::Pin,
-    sync::Arc,
+    pin::{Pin, pin},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll},
+    time::Duration,
 };
 
-use bytes::Bytes;
-use http::StatusCode;
-use http_body::Frame;
-use http_body_util::{BodyExt as _, StreamBody};
-use tonic::{Code, Status, TimeoutExpired, body::Body, transport};
+use grpc_wire::body::{Observer, Seen, observe};
+use http_body_util::BodyExt as _;
+use tokio::time::{Instant, timeout_at};
+use tonic::{Status, TimeoutExpired, body::Body, transport};
 use tower::Service;
 
-use crate::{OutgoingMetadata, Unanswered, deadline::Deadline};
+use crate::{
+    OutgoingMetadata,
+    answer::{NoAnswer, checked},
+    deadline::Deadline,
+};
 
 /// A connection to one server. Every call says who makes it.
 #[derive(Debug, Clone)]
@@ -22,95 +26,141 @@ pub struct Channel {
     pub(crate) metadata: Arc<OutgoingMetadata>,
 }
 
+/// How long a call may stand still before it counts as lost: what is between may keep
+/// the connection alive for a server that is gone. For the extensions of a request.
+#[derive(Debug, Clone, Copy)]
+pub struct Silence {
+    /// From what was last taken of the request to the head of the answer.
+    pub head: Duration,
+    /// From there to the first frame, and from one frame to the next.
+    pub frame: Duration,
+}
+
 impl Service<http::Request<Body>> for Channel {
     type Response = http::Response<Body>;
-    type Error = Unanswered;
+    type Error = Status;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        Service::poll_ready(&mut self.inner, cx).map_err(Unanswered::from)
+        Service::poll_ready(&mut self.inner, cx).map_err(broken)
     }
 
     fn call(&mut self, mut request: http::Request<Body>) -> Self::Future {
         self.metadata.identify(&mut request);
         let deadline = Deadline::of(request.headers());
-        let response = self.inner.call(request);
+        let late = move |status: Status| match deadline.has_ended(&status) {
+            true => Status::from_error(Box::new(TimeoutExpired(()))),
+            false => status,
+        };
+        let Some(silence) = request.extensions_mut().remove::<Silence>() else {
+            let answer = self.inner.call(request);
+            return Box::pin(async move {
+                let answer = answer.await.map_err(|error| late(broken(error)))?;
+                Ok(checked(answer, None).map(|body| Body::new(body.map_err(late))))
+            });
+        };
+        let taken = Taken(Arc::new(Mutex::new(Instant::now())));
+        let answer = self.inner.call(request.map(|body| observe(body, taken.clone())));
         Box::pin(async move {
-            let response = response.await.map_err(|error| match deadline.has_ended(&error) {
-                true => Unanswered::TimedOut(TimeoutExpired(())),
-                false => error.into(),
-            })?;
-            let late = move |status: Status| match deadline.has_ended(&status) {
-                true => Status::from_error(Box::new(TimeoutExpired(()))),
-                false => status,
+            let mut answer = pin!(answer);
+            let answer = loop {
+                let last = *lock(&taken.0);
+                match timeout_at(last + silence.head, &mut answer).await {
+                    Ok(answer) => break answer.map_err(|error| late(broken(error)))?,
+                    Err(_) if *lock(&taken.0) > last => {}
+                    Err(_) => return Err(NoAnswer::Silent(silence.head).into()),
+                }
             };
-            Ok(without_page(response).map(|body| Body::new(body.map_err(late))))
+            Ok(checked(answer, Some(silence.frame)).map(|body| Body::new(body.map_err(late))))
         })
     }
 }
 
-/// An answer that is none of gRPC, such as the page of a proxy.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the answer is not gRPC, but HTTP {0}")]
-pub(crate) struct Page(pub(crate) StatusCode);
+fn broken(error: transport::Error) -> Status {
+    Status::from_error(Box::new(error))
+}
 
-impl Page {
-    /// What the status of HTTP means for a call, as gRPC's
-    /// `http-grpc-status-mapping.md` has it.
-    pub(crate) fn code(self) -> Code {
-        match self.0 {
-            StatusCode::BAD_REQUEST => Code::Internal,
-            StatusCode::UNAUTHORIZED => Code::Unauthenticated,
-            StatusCode::FORBIDDEN => Code::PermissionDenied,
-            StatusCode::NOT_FOUND => Code::Unimplemented,
-            StatusCode::TOO_MANY_REQUESTS
-            | StatusCode::BAD_GATEWAY
-            | StatusCode::SERVICE_UNAVAILABLE
-            | StatusCode::GATEWAY_TIMEOUT => Code::Unavailable,
-            _ => Code::Unknown,
-        }
+/// When something was last taken of a request.
+#[derive(Clone)]
+struct Taken(Arc<Mutex<Instant>>);
+
+impl Observer for Taken {
+    fn see(&mut self, _: Seen<'_>, _: &Body) {
+        *lock(&self.0) = Instant::now();
     }
 }
 
-/// Puts an error in the place of a page: tonic would read it as messages, and say
-/// that they are malformed.
-fn without_page(response: http::Response<Body>) -> http::Response<Body> {
-    let status = response.status();
-    if status == StatusCode::OK || response.headers().contains_key(Status::GRPC_STATUS) {
-        return response;
-    }
-    let page: Result<Frame<Bytes>, _> = Err(Status::from_error(Box::new(Page(status))));
-    response.map(|_| Body::new(StreamBody::new(tokio_stream::once(page))))
+fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
+    of.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
 mod tests {
-    use http_body_util::BodyExt as _;
-    use tokio_stream::once;
+    use std::convert::Infallible;
+
+    use bytes::Bytes;
+    use http_body::Frame;
+    use http_body_util::StreamBody;
+    use hyper_util::rt::TokioIo;
+    use tokio::{io::DuplexStream, time::sleep};
+    use tonic::{Code, transport::Endpoint};
+    use tower::{ServiceExt as _, service_fn};
 
     use super::*;
-    use crate::{CallError, Kind};
+    use crate::CallError;
 
-    /// What a client reads in an answer with this status of HTTP.
-    async fn read(status: StatusCode, grpc_status: Option<&str>) -> Result<Bytes, CallError> {
-        let page: Result<Frame<Bytes>, Status> = Ok(Frame::data(Bytes::from_static(b"<html>")));
-        let mut response = http::Response::new(Body::new(StreamBody::new(once(page))));
-        *response.status_mut() = status;
-        if let Some(grpc_status) = grpc_status {
-            response.headers_mut().insert(Status::GRPC_STATUS, grpc_status.parse().unwrap());
+    const SILENCE: Silence = Silence { head: Duration::from_secs(15), frame: Duration::from_secs(60) };
+    const PIECE: Duration = Duration::from_secs(10);
+
+    /// A server that is there and answers no call, after it has read what is sent.
+    async fn reads_and_says_nothing(client: DuplexStream) {
+        let mut connection = h2::server::handshake(client).await.unwrap();
+        while let Some(Ok((request, respond))) = connection.accept().await {
+            tokio::spawn(async move {
+                let mut body = request.into_body();
+                while let Some(Ok(data)) = body.data().await {
+                    body.flow_control().release_capacity(data.len()).unwrap();
+                }
+                std::future::pending::<()>().await;
+                drop(respond);
+            });
         }
-        let collected = without_page(response).into_body().collect().await;
-        collected.map(http_body_util::Collected::to_bytes).map_err(CallError::from)
     }
 
-    #[tokio::test]
-    async fn a_page_is_known_by_its_status_whatever_is_in_it() {
-        let error = read(StatusCode::BAD_GATEWAY, None).await.unwrap_err();
-        assert_eq!((error.kind, error.code()), (Kind::Page(StatusCode::BAD_GATEWAY), Code::Unavailable));
-        assert_eq!(error.message, "the answer is not gRPC, but HTTP 502 Bad Gateway");
+    /// How long it takes until a call is lost that takes so many pieces to be sent.
+    async fn lost_after(pieces: usize) -> Duration {
+        let (near, far) = tokio::io::duplex(1 << 20);
+        tokio::spawn(reads_and_says_nothing(far));
+        let mut near = Some(TokioIo::new(near));
+        let connect = service_fn(move |_| std::future::ready(Ok::<_, Infallible>(near.take().unwrap())));
+        let inner = Endpoint::from_static("http://there").connect_with_connector(connect).await.unwrap();
+        let metadata = Arc::new(OutgoingMetadata::new(None, None, None).unwrap());
+        let channel = Channel { inner, metadata };
+
+        let body = Body::new(StreamBody::new(sent(pieces)));
+        let mut request = http::Request::post("http://there/a.B/C").body(body).unwrap();
+        request.extensions_mut().insert(SILENCE);
+        let begun = Instant::now();
+        let error = CallError::from(channel.oneshot(request).await.map(|_| ()).unwrap_err());
+        assert_eq!((error.code(), error.message.as_str()), (Code::Unavailable, "nothing has come for 15s"));
         assert!(error.may_be_tried_again());
-        // These are answers of gRPC.
-        assert!(read(StatusCode::OK, None).await.is_ok());
-        assert!(read(StatusCode::BAD_GATEWAY, Some("14")).await.is_ok());
+        begun.elapsed()
+    }
+
+    fn sent(pieces: usize) -> impl tokio_stream::Stream<Item = Result<Frame<Bytes>, Status>> {
+        let (put, taken) = tokio::sync::mpsc::channel(1);
+        tokio::spawn(async move {
+            for _ in 0..pieces {
+                sleep(PIECE).await;
+                put.send(Ok(Frame::data(Bytes::from_static(b"piece")))).await.unwrap();
+            }
+        });
+        tokio_stream::wrappers::ReceiverStream::new(taken)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_call_is_lost_when_nothing_has_passed_for_a_while_and_there_is_no_answer() {
+        assert_eq!(lost_after(0).await.as_secs(), 15);
+        assert_eq!(lost_after(4).await.as_secs(), 4 * 10 + 15);
     }
 }

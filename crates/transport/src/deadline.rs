@@ -7,24 +7,12 @@ use std::{error::Error, time::Instant};
 
 use grpc_wire::timeout;
 use http::HeaderMap;
-use tonic::{TimeoutExpired, transport};
 
 use crate::connect_error::chain;
 
 /// When the call is to end, by its headers.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Deadline(Option<Instant>);
-
-/// A call that has no answer.
-#[derive(Debug, thiserror::Error)]
-pub enum Unanswered {
-    /// What the transport has against it.
-    #[error(transparent)]
-    Transport(#[from] transport::Error),
-    /// Its deadline has passed.
-    #[error("{0}")]
-    TimedOut(#[source] TimeoutExpired),
-}
 
 impl Deadline {
     /// Of a call that begins now.

@@ -8,6 +8,7 @@
 //! [`Servers`] and [`retry`] are the rules for a client that has several servers, or
 //! makes a call again. They are plain values: no clock, no network.
 
+mod answer;
 mod call_error;
 mod channel;
 mod connect_error;
@@ -21,11 +22,11 @@ mod stream;
 mod tls;
 mod traffic;
 
+pub use answer::Page;
 pub use call_error::{CallError, Kind, explain};
-pub use channel::Channel;
+pub use channel::{Channel, Silence};
 pub use connect_error::{Connect, ConnectError, TlsError};
 pub use connector::{Connector, USER_AGENT, serves};
-pub use deadline::Unanswered;
 pub use dial::{dial, is_tls, resolve};
 pub use metadata::{Abort, Delay, OutgoingMetadata};
 pub use servers::Servers;

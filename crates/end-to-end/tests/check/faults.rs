@@ -16,7 +16,7 @@ type Row = (Fault, &'static str, &'static [&'static str], &'static [&'static str
 
 const TABLE: &[Row] = &[
     (Fault::Http1, "connect", &["http2"], &[]),
-    (Fault::BadGateway, "connect", &["call"], &[]),
+    (Fault::Page(502), "connect", &["call"], &[]),
     (Fault::Http1Upstream, "connect", &["call"], &[]),
     (Fault::Delay(Duration::from_millis(300)), "connect", &[], &["round-trip"]),
     (Fault::DropTrailers, "modes", &["unary", "server-streaming"], &[]),

@@ -1,6 +1,7 @@
 //! Both programs as their users run them.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "in a test a panic is the report")]
 
+mod answers;
 mod bad_input;
 mod bidi_streaming;
 mod black_hole;

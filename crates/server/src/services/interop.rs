@@ -315,8 +315,8 @@ impl Observer for Requests {
         if let Seen::Data(data) = seen {
             let mut arrived = self.messages.arrived.lock().unwrap_or_else(PoisonError::into_inner);
             self.frames.feed(data, |part| {
-                if let Part::Begin { compressed, .. } = part {
-                    arrived.push_back(compressed);
+                if let Part::Begin { flag, .. } = part {
+                    arrived.push_back(flag != 0);
                 }
             });
         }
