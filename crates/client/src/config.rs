@@ -10,6 +10,10 @@ use crate::options::{Options, Output, ServerOptions, TlsOptions};
 /// What a unary call may take when the user says nothing.
 pub(crate) const UNARY_DEADLINE: Duration = Duration::from_secs(5);
 
+/// What a slow path may make of the last bytes of an upload, and a slow disk of their
+/// answer.
+const STANDSTILL: Duration = Duration::from_secs(60);
+
 /// What the options say, validated.
 #[derive(Debug)]
 pub(crate) struct Config {
@@ -21,6 +25,8 @@ pub(crate) struct Config {
     pub(crate) deadline: Option<Duration>,
     /// How long to try to come back when a connection is lost.
     pub(crate) reconnect: Duration,
+    /// How long a stream may stand still on which the server promises no heartbeat.
+    pub(crate) standstill: Duration,
     /// How often a unary call is made, from 1.
     pub(crate) max_attempts: u32,
     /// Whether to wait for a server that is not there yet.
@@ -66,6 +72,7 @@ impl Config {
             diagram: output.diagram,
             deadline: server.deadline,
             reconnect: retry.reconnect,
+            standstill: STANDSTILL,
             max_attempts: retry.max_attempts,
             wait_for_ready: retry.wait_for_ready,
             quiet: output.quiet,

@@ -150,13 +150,6 @@ impl Failure {
         Self::status(Code::DeadlineExceeded, format!("not done after {deadline}"))
     }
 
-    /// A stream on which there should have been something by now.
-    pub(crate) fn silent(silence: Duration) -> Self {
-        let silence = humantime::format_duration(silence);
-        let message = format!("the server has been silent for {silence}, without a heartbeat");
-        Self::status(Code::Unavailable, message)
-    }
-
     /// A server among several that has not said in time that it serves.
     pub(crate) fn not_ready(time: Duration) -> Self {
         let message = format!("not ready after {}", humantime::format_duration(time));

@@ -22,9 +22,10 @@ use std::{
 };
 
 use indicatif::ProgressBar;
+use shared_proto::limits::MONITORING_HEARTBEAT;
 use timeline::Timeline;
 use tonic::Request;
-use transport::{Channel, retry::Throttle};
+use transport::{Channel, Silence, retry::Throttle};
 
 use self::{
     loss::Loss,
@@ -44,6 +45,10 @@ pub(crate) struct Session {
     throttle: Mutex<Throttle>,
     /// How long to try to come back.
     patience: Duration,
+    /// How long a stream without heartbeats may stand still.
+    standstill: Duration,
+    /// Whether to wait for a server that has not answered yet.
+    waits: bool,
     /// How often a unary call is made.
     max_attempts: u32,
     /// Whether a call has got further since this was last asked.
@@ -91,6 +96,8 @@ impl Session {
             channels: Mutex::new(Channels { home, streams, streamed: false, unary }),
             throttle: Mutex::default(),
             patience: config.reconnect,
+            standstill: config.standstill,
+            waits: config.wait_for_ready,
             max_attempts: config.max_attempts,
             progressed: AtomicBool::new(false),
             begun: AtomicBool::new(false),
@@ -128,13 +135,21 @@ impl Session {
         Tap::new(channel, self.network.timeline.clone(), metadata, client, server)
     }
 
-    /// Tells the server how much time is left: it stops working when nobody
-    /// waits any more.
-    pub(crate) fn request<T>(&self, message: T) -> Request<T> {
+    /// A request of a stream. Tells the server how much time is left: it stops
+    /// working when nobody waits any more.
+    ///
+    /// A stream that stands still is as lost as its connection, which something in
+    /// between may keep open for a server that is gone. A server that promises a
+    /// heartbeat says something at once, and then at least so often.
+    pub(crate) fn request<T>(&self, message: T, heartbeat: Option<Duration>) -> Request<T> {
         let mut request = Request::new(message);
         if let Some(left) = self.network.left() {
             request.set_timeout(left);
         }
+        request.extensions_mut().insert(match heartbeat {
+            Some(heartbeat) => Silence { head: 3 * MONITORING_HEARTBEAT, frame: 3 * heartbeat },
+            None => Silence { head: self.standstill, frame: self.standstill },
+        });
         request
     }
 

@@ -6,7 +6,6 @@
 
 pub(crate) mod bidi_streaming;
 pub(crate) mod client_streaming;
-pub(crate) mod heartbeats;
 pub(crate) mod options;
 pub(crate) mod server_streaming;
 pub(crate) mod task;

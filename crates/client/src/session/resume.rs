@@ -19,13 +19,14 @@ impl Session {
     /// Until something has come of it, any server will do; then it stays with the
     /// one that it has begun with. Gives up when nothing has come of it for as
     /// long as the user said, and at once when no server has answered at all yet:
-    /// then it is not one that went away, but none. NOT_FOUND means that no server
-    /// has it.
+    /// then it is not one that went away, but none, unless the user waits for it.
+    /// What a proxy says in its place is no answer of a server. NOT_FOUND means that
+    /// no server has it.
     pub(crate) async fn resuming<T>(
         &self,
         call: impl AsyncFnMut() -> Result<T, Failure>,
     ) -> Result<T, Failure> {
-        let is_worth_it = || self.network.timeline.stage() == Stage::UnderWay;
+        let is_worth_it = || self.waits || self.network.timeline.stage() == Stage::UnderWay;
         self.again(call, || self.begun.load(Relaxed), is_worth_it).await
     }
 

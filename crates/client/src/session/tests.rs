@@ -15,7 +15,7 @@ use http_body::Frame;
 use http_body_util::StreamBody;
 use shared_proto::{
     bytestream::{ReadRequest, byte_stream_client::ByteStreamClient},
-    fourmodes::v1::MultiplyRequest,
+    fourmodes::v1::{MultiplyRequest, unary_service_client::UnaryServiceClient},
 };
 use tokio::{
     net::TcpListener,
@@ -155,11 +155,18 @@ async fn session(servers: &[&Server]) -> Session {
 }
 
 async fn session_for(deadline: &str, servers: &[&Server]) -> Session {
+    open(&config_for(deadline, servers)).await
+}
+
+fn config_for(deadline: &str, servers: &[&Server]) -> Config {
     let servers: Vec<_> = servers.iter().map(|server| server.address.to_string()).collect();
     let arguments = format!("fourmodes -q --deadline {deadline} --server {} unary status", servers.join(","));
     let cli = Cli::read(arguments.split(' ')).unwrap();
-    let config = Config::of_calls(cli.options).unwrap();
-    Session::open(&config, &show::timeline(&config, config.quiet).unwrap()).await.unwrap()
+    Config::of_calls(cli.options).unwrap()
+}
+
+async fn open(config: &Config) -> Session {
+    Session::open(config, &show::timeline(config, config.quiet).unwrap()).await.unwrap()
 }
 
 async fn multiply(session: &Session) -> Result<i64, Failure> {
@@ -322,22 +329,35 @@ async fn streams_that_nobody_reads_hold_up_no_unary_call() {
     for _ in 0..32 {
         let request = ReadRequest { resource_name: "files/file".to_owned(), read_offset: 0, read_limit: 0 };
         let mut client = ByteStreamClient::new(session.channel());
-        unread.push(client.read(session.request(request)).await.unwrap().into_inner());
+        unread.push(client.read(session.request(request, None)).await.unwrap().into_inner());
     }
     for _ in 0..200 {
         assert_eq!(multiply(&session).await.ok(), Some(42));
     }
 }
 
+fn begun_and_no_more() -> http::Response<Body> {
+    let answer = http::Response::builder().header("content-type", "application/grpc");
+    let body = StreamBody::new(tokio_stream::pending::<Result<Frame<Bytes>, Status>>());
+    answer.body(Body::new(body)).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_without_heartbeats_that_stands_still_is_lost_too() {
+    let (server, _) = Server::answering(begun_and_no_more, None);
+    let mut config = config_for("1min", &[&server]);
+    config.standstill = Duration::from_millis(200);
+    let session = open(&config).await;
+    let mut client = UnaryServiceClient::new(session.channel());
+    let request = session.request(MultiplyRequest { a: 6, b: 7 }, None);
+    let failure = Failure::from(client.multiply(request).await.unwrap_err());
+    assert!(failure.may_be_tried_again(), "{failure:?}");
+    assert_eq!(failure.message(), "nothing has come for 200ms");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_answer_that_begins_and_does_not_come_is_given_up_and_its_server_left_out() {
-    let answer = || {
-        let answer = http::Response::builder().header("content-type", "application/grpc");
-        answer
-            .body(Body::new(StreamBody::new(tokio_stream::pending::<Result<Frame<Bytes>, Status>>())))
-            .unwrap()
-    };
-    let (server, _) = Server::answering(answer, None);
+    let (server, _) = Server::answering(begun_and_no_more, None);
     let session = session_for("500ms", &[&server]).await;
     let before = Instant::now();
     assert!(multiply(&session).await.unwrap_err().is_status(Code::DeadlineExceeded));

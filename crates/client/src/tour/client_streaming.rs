@@ -45,7 +45,7 @@ pub(super) async fn demonstrate(session: &Session, steps: &mut Vec<Step>) -> Res
             readings: vec![Reading { time: Some(SystemTime::now().into()), value, line }],
         });
     let mut client = ClientStreamingServiceClient::new(session.channel());
-    let requests = session.request(tokio_stream::iter(requests.collect::<Vec<_>>()));
+    let requests = session.request(tokio_stream::iter(requests.collect::<Vec<_>>()), None);
     let mut answer = Answer::default();
     answer.add(client.record_readings(requests).await?.into_inner());
     steps.push(Step::new(
@@ -74,7 +74,7 @@ async fn upload(session: &Session, steps: &mut Vec<Step>) -> Result<(), Failure>
     for time in ["first", "second"] {
         let mut client = ByteStreamClient::new(session.channel());
         let query = QueryWriteStatusRequest { resource_name: name.clone() };
-        let complete = match client.query_write_status(session.request(query)).await {
+        let complete = match client.query_write_status(session.request(query, None)).await {
             Ok(status) => status.into_inner().complete,
             Err(status) if status.code() == Code::NotFound => false,
             Err(status) => return Err(status.into()),
@@ -94,7 +94,7 @@ async fn upload(session: &Session, steps: &mut Vec<Step>) -> Result<(), Failure>
             data: content.slice(offset..content.len().min(offset + CHUNK)),
         });
         let requests = tokio_stream::iter(requests.collect::<Vec<_>>());
-        let response = client.write(session.request(requests)).await?.into_inner();
+        let response = client.write(session.request(requests, None)).await?.into_inner();
         if u64::try_from(response.committed_size) != Ok(size) {
             return Err(Failure::answer(format!("{} of {size} bytes committed", response.committed_size)));
         }

@@ -32,7 +32,7 @@ pub(super) async fn upload(session: &Session) -> Result<(), Failure> {
     let (data, hash) = content();
     let resource_name = upload_name(&hash, data.len() as u64, None);
     let whole = WriteRequest { resource_name, data, finish_write: true, ..WriteRequest::default() };
-    let request = session.request(tokio_stream::once(whole));
+    let request = session.request(tokio_stream::once(whole), None);
     let written = ByteStreamClient::new(session.channel()).write(request).await;
     unless_refused(written.map_err(Failure::from))
 }

@@ -8,6 +8,7 @@ use shared_proto::{
         GetStatusRequest, Mode, WatchQuotesRequest,
         server_streaming_service_client::ServerStreamingServiceClient,
     },
+    limits::MONITORING_HEARTBEAT,
 };
 use timeline::words::counted;
 use tonic::Code;
@@ -70,7 +71,8 @@ async fn cancel(session: &Session, steps: &mut Vec<Step>) -> Result<(), Failure>
     let before = open_calls(session).await?;
     let mut client = ServerStreamingServiceClient::new(session.channel());
     let endless = WatchQuotesRequest { symbols: vec!["ACME".to_owned()], ..WatchQuotesRequest::default() };
-    let mut quotes = client.watch_quotes(session.request(endless)).await?.into_inner();
+    let endless = session.request(endless, Some(MONITORING_HEARTBEAT));
+    let mut quotes = client.watch_quotes(endless).await?.into_inner();
     let mut seen = 0;
     while seen < ENOUGH && quotes.message().await?.is_some() {
         seen += 1;

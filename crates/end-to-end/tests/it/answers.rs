@@ -1,9 +1,12 @@
 //! Answers that are not those of the server, or not all of them: what a proxy says when
 //! it does not reach its server, and what it does to an answer that has begun.
 
-use std::fs;
+use std::{
+    fs, thread,
+    time::{Duration, Instant},
+};
 
-use test_support::{BlockingServer as Server, Fault, Path};
+use test_support::{BlockingServer as Server, Fault, LONG, Path};
 
 use crate::client;
 
@@ -67,4 +70,57 @@ fn a_unary_call_with_an_answer_that_was_cut_off_is_not_made_again() {
         let ended = client(&format!("unary multiply 6 7 --server {}", path.url)).run().failed(1, &[said]);
         assert!(!ended.stdout.contains("reconnect"), "{}", ended.stdout);
     }
+}
+
+#[test]
+fn a_proxy_whose_server_is_not_there_yet_is_waited_for_only_if_that_is_asked_for() {
+    let server = Server::start();
+    let path = Path::to(&server, Fault::Page(502));
+    for (options, attempts) in [("", false), ("--wait-for-ready --reconnect 1s", true)] {
+        let call = format!("server-streaming quotes {options} --output json --server {}", path.url);
+        let ended = client(&call).run().failed(1, &["UNAVAILABLE", "HTTP 502"]);
+        assert_eq!(ended.json().iter().any(|line| line["type"] == "reconnect"), attempts, "{}", ended.stdout);
+    }
+}
+
+/// What is between answers SETTINGS and PING by itself.
+#[test]
+fn every_stream_notices_that_there_is_nobody_behind_what_answers() {
+    const PROMISED: Duration = Duration::from_secs(15);
+    let logs = tempfile::tempdir().unwrap();
+    fs::write(logs.path().join("a.log"), "a line\n").unwrap();
+    let config = server::config::Config {
+        log_root: Some(logs.path().to_owned()),
+        ..server::config::Config::default()
+    };
+    let server = Server::with(config);
+    let submitted = client("unary submit primes --below 1000000000 --quiet --output json");
+    let submitted = submitted.env("FOURMODES_SERVER", &server.url).run().ok().result()["value"].clone();
+    let task = format!("server-streaming task {}", submitted["id"].as_str().unwrap());
+    let document = logs.path().join("a.txt");
+    let sync = format!("bidi-streaming sync {}", document.display());
+    let nobody = Path::to(&server, Fault::Nothing);
+    let nobody_then = Path::to(&server, Fault::NothingAfter(0));
+    let head = [
+        "server-streaming quotes",
+        "server-streaming system",
+        "server-streaming log a.log",
+        &task,
+        "bidi-streaming chat --room r --name ana",
+        &sync,
+    ];
+    let frame = &head[..4];
+    thread::scope(|scope| {
+        let each =
+            head.iter().map(|call| (&nobody, call)).chain(frame.iter().map(|call| (&nobody_then, call)));
+        for (path, call) in each {
+            scope.spawn(move || {
+                let begun = Instant::now();
+                let call = format!("{call} --reconnect 0s --keepalive-interval 1s --server {}", path.url);
+                client(&call).run().failed(1, &["UNAVAILABLE: nothing has come for 15s"]);
+                let took = begun.elapsed();
+                assert!((PROMISED..PROMISED + LONG).contains(&took), "{call}: {took:?}");
+            });
+        }
+    });
 }

@@ -6,19 +6,18 @@ use std::fmt;
 use clap::Args;
 use indicatif::HumanBytes;
 use serde::Serialize;
-use shared_proto::fourmodes::v1::{
-    LogEdge, LogPosition, TailLogRequest, TailLogResponse,
-    server_streaming_service_client::ServerStreamingServiceClient, tail_log_request::Start,
-    tail_log_response::Event,
+use shared_proto::{
+    fourmodes::v1::{
+        LogEdge, LogPosition, TailLogRequest, TailLogResponse,
+        server_streaming_service_client::ServerStreamingServiceClient, tail_log_request::Start,
+        tail_log_response::Event,
+    },
+    limits::MONITORING_HEARTBEAT,
 };
 use timeline::words::{counted, printable};
 
 use crate::{
-    failure::Failure,
-    lines::LONGEST_LINE,
-    scenario::Scenario,
-    scenarios::{heartbeats::next, options::Count},
-    session::Session,
+    failure::Failure, lines::LONGEST_LINE, scenario::Scenario, scenarios::options::Count, session::Session,
 };
 
 /// Follow a log file on the server, like `tail -F`
@@ -105,10 +104,11 @@ impl Scenario for Log {
             report.reconnects = calls;
             calls += 1;
             let mut client = ServerStreamingServiceClient::new(session.channel());
-            let request = session.request(TailLogRequest { file: self.file.clone(), start: place.clone() });
+            let request = TailLogRequest { file: self.file.clone(), start: place.clone() };
+            let request = session.request(request, Some(MONITORING_HEARTBEAT));
             let mut responses = client.tail_log(request).await?.into_inner();
             while report.lines < most {
-                let Some(response) = next(&mut responses).await? else {
+                let Some(response) = responses.message().await? else {
                     return Err(Failure::answer("the stream ended, as a log never does"));
                 };
                 session.progressed();

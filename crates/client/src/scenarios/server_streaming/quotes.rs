@@ -6,19 +6,19 @@ use clap::{Args, ValueEnum};
 use indicatif::HumanCount;
 use prost_types::Timestamp;
 use serde::{Serialize, Serializer};
-use shared_proto::fourmodes::v1::{
-    self as pb, Quote, WatchQuotesRequest, server_streaming_service_client::ServerStreamingServiceClient,
-    watch_quotes_response::Event,
+use shared_proto::{
+    fourmodes::v1::{
+        self as pb, Quote, WatchQuotesRequest, server_streaming_service_client::ServerStreamingServiceClient,
+        watch_quotes_response::Event,
+    },
+    limits::MONITORING_HEARTBEAT,
 };
 use timeline::words::{counted, printable};
 
 use crate::{
     failure::Failure,
     scenario::Scenario,
-    scenarios::{
-        heartbeats::next,
-        options::{Count, Interval},
-    },
+    scenarios::options::{Count, Interval},
     session::Session,
     values::trimmed,
 };
@@ -96,9 +96,9 @@ impl Scenario for Quotes {
                 // Only the end was lost.
                 let Some(left) = self.count.left_after(report.count) else { return Ok(()) };
                 let mut client = ServerStreamingServiceClient::new(session.channel());
-                let request = session.request(self.request(left, report)?);
+                let request = session.request(self.request(left, report)?, Some(MONITORING_HEARTBEAT));
                 let mut events = client.watch_quotes(request).await?.into_inner();
-                while let Some(response) = next(&mut events).await? {
+                while let Some(response) = events.message().await? {
                     match response.event {
                         Some(Event::Quote(quote)) => report.add(quote, self.delivery),
                         Some(Event::Heartbeat(_)) => {}

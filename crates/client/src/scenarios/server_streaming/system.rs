@@ -6,18 +6,19 @@ use std::fmt;
 use clap::Args;
 use indicatif::HumanBytes;
 use serde::Serialize;
-use shared_proto::fourmodes::v1::{
-    WatchSystemRequest, WatchSystemResponse, server_streaming_service_client::ServerStreamingServiceClient,
+use shared_proto::{
+    fourmodes::v1::{
+        WatchSystemRequest, WatchSystemResponse,
+        server_streaming_service_client::ServerStreamingServiceClient,
+    },
+    limits::MONITORING_HEARTBEAT,
 };
 use timeline::words::counted;
 
 use crate::{
     failure::Failure,
     scenario::Scenario,
-    scenarios::{
-        heartbeats,
-        options::{Count, Interval},
-    },
+    scenarios::options::{Count, Interval},
     session::Session,
 };
 
@@ -64,9 +65,10 @@ impl Scenario for System {
                 // Only the end was lost.
                 let Some(count) = self.count.left_after(report.count) else { return Ok(()) };
                 let request = WatchSystemRequest { interval: self.interval.wire()?, count };
+                let request = session.request(request, Some(MONITORING_HEARTBEAT));
                 let mut client = ServerStreamingServiceClient::new(session.channel());
-                let mut samples = client.watch_system(session.request(request)).await?.into_inner();
-                while let Some(response) = heartbeats::next(&mut samples).await? {
+                let mut samples = client.watch_system(request).await?.into_inner();
+                while let Some(response) = samples.message().await? {
                     session.progressed();
                     if response.heartbeat.is_some() {
                         continue;

@@ -8,19 +8,18 @@ use std::{
 use clap::Args;
 use indicatif::{ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
-use shared_proto::fourmodes::v1::{
-    WatchTaskRequest, server_streaming_service_client::ServerStreamingServiceClient,
-    watch_task_response::Event,
+use shared_proto::{
+    fourmodes::v1::{
+        WatchTaskRequest, server_streaming_service_client::ServerStreamingServiceClient,
+        watch_task_response::Event,
+    },
+    limits::MONITORING_HEARTBEAT,
 };
 use timeline::words::counted;
 use uuid::Uuid;
 
 use crate::{
-    failure::Failure,
-    scenario::Scenario,
-    scenarios::{heartbeats::next, task::Task as State},
-    session::Session,
-    values::uuid,
+    failure::Failure, scenario::Scenario, scenarios::task::Task as State, session::Session, values::uuid,
 };
 
 /// Watch a task until it has ended
@@ -63,9 +62,10 @@ impl Scenario for Task {
 impl Task {
     async fn watch(&self, session: &Session, report: &mut Report) -> Result<(), Failure> {
         let mut client = ServerStreamingServiceClient::new(session.channel());
-        let request = session.request(WatchTaskRequest { id: self.id.to_string() });
+        let request = WatchTaskRequest { id: self.id.to_string() };
+        let request = session.request(request, Some(MONITORING_HEARTBEAT));
         let mut pushes = client.watch_task(request).await?.into_inner();
-        while let Some(push) = next(&mut pushes).await? {
+        while let Some(push) = pushes.message().await? {
             session.progressed();
             match push.event {
                 Some(Event::Task(task)) => {

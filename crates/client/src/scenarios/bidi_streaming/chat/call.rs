@@ -1,8 +1,11 @@
 //! A call of a room.
 
-use shared_proto::fourmodes::v1::{
-    ChatRequest, ChatResponse, JoinRoom, PostText, bidi_streaming_service_client::BidiStreamingServiceClient,
-    chat_request::Action, join_room,
+use shared_proto::{
+    fourmodes::v1::{
+        ChatRequest, ChatResponse, JoinRoom, PostText,
+        bidi_streaming_service_client::BidiStreamingServiceClient, chat_request::Action, join_room,
+    },
+    limits::CONVERSATION_HEARTBEAT,
 };
 use tokio_stream::{Stream, StreamExt as _, once};
 use tonic::Streaming;
@@ -31,7 +34,8 @@ pub(crate) async fn call(
 ) -> Result<Streaming<ChatResponse>, Failure> {
     let requests = once(join).chain(actions).map(|action| ChatRequest { action: Some(action) });
     let mut client = BidiStreamingServiceClient::new(channel);
-    Ok(client.chat(session.request(requests)).await?.into_inner())
+    let request = session.request(requests, Some(CONVERSATION_HEARTBEAT));
+    Ok(client.chat(request).await?.into_inner())
 }
 
 pub(crate) fn join(room: &str, name: &str, id: Uuid, since: Since) -> Action {

@@ -1,9 +1,12 @@
 //! This side's copy of a document, and what is known of the server's.
 
 use shared_document::{Document, Head};
-use shared_proto::fourmodes::v1::{
-    DocumentChanges, OpenDocument, SyncDocumentRequest, SyncDocumentResponse,
-    bidi_streaming_service_client::BidiStreamingServiceClient, sync_document_request::Action,
+use shared_proto::{
+    fourmodes::v1::{
+        DocumentChanges, OpenDocument, SyncDocumentRequest, SyncDocumentResponse,
+        bidi_streaming_service_client::BidiStreamingServiceClient, sync_document_request::Action,
+    },
+    limits::CONVERSATION_HEARTBEAT,
 };
 use tokio::sync::mpsc;
 use tokio_stream::{StreamExt as _, once, wrappers::ReceiverStream};
@@ -55,7 +58,8 @@ impl Replica {
         let requests_of = once(open).chain(ReceiverStream::new(actions));
         let requests_of = requests_of.map(|action| SyncDocumentRequest { action: Some(action) });
         let mut client = BidiStreamingServiceClient::new(channel);
-        let responses = client.sync_document(session.request(requests_of)).await?.into_inner();
+        let request = session.request(requests_of, Some(CONVERSATION_HEARTBEAT));
+        let responses = client.sync_document(request).await?.into_inner();
         Ok(Call { requests, responses })
     }
 

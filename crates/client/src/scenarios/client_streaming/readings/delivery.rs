@@ -76,7 +76,8 @@ impl Delivery {
     pub(super) async fn call(&mut self, session: &Session) -> Result<RecordReadingsResponse, Failure> {
         let (requests, receiver) = mpsc::channel(AHEAD);
         let mut client = ClientStreamingServiceClient::new(session.channel());
-        let response = client.record_readings(session.request(ReceiverStream::new(receiver)));
+        let request = session.request(ReceiverStream::new(receiver), None);
+        let response = client.record_readings(request);
         tokio::select! {
             biased;
             response = response => Ok(response?.into_inner()),

@@ -92,7 +92,7 @@ impl<'a> Transfer<'a> {
         let request = QueryWriteStatusRequest { resource_name: self.name.clone() };
         let mut client = ByteStreamClient::new(self.session.channel());
         // It has the time of the upload: it may wait behind bytes of the last attempt.
-        let status = client.query_write_status(self.session.request(request)).await;
+        let status = client.query_write_status(self.session.request(request, None)).await;
         match status.map_err(Failure::from) {
             Ok(status) => Ok(status.into_inner()),
             Err(failure) if failure.is_status(Code::NotFound) => {
@@ -111,7 +111,7 @@ impl<'a> Transfer<'a> {
             biased;
             // As with readings: the stream does not end, the call is dropped.
             Ok(failure) = failure => return Err(failure),
-            response = client.write(self.session.request(requests)) => response?.into_inner(),
+            response = client.write(self.session.request(requests, None)) => response?.into_inner(),
         };
         if u64::try_from(response.committed_size) != Ok(self.size) {
             let (committed, size) = (response.committed_size, self.size);

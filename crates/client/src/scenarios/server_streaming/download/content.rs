@@ -26,7 +26,7 @@ pub(crate) async fn read(
     let request =
         ReadRequest { resource_name: resource.to_owned(), read_offset: offset as i64, read_limit: 0 };
     let mut client = ByteStreamClient::new(session.channel());
-    let response = client.read(session.request(request)).await?;
+    let response = client.read(session.request(request, None)).await?;
     Ok((Content::of(response.metadata())?, response.into_inner()))
 }
 
