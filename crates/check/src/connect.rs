@@ -178,7 +178,7 @@ fn lost_call(path: &Path, dialect: Dialect, lost: WireError) -> Checked {
     });
     if is_refused
         || lost.needs_http2()
-        || matches!(lost, WireError::Silent(_) | WireError::Http { .. } | WireError::Unconnected(..))
+        || matches!(lost, WireError::Silent(_) | WireError::Http(_) | WireError::Unconnected(..))
     {
         return Err(lost.into());
     }

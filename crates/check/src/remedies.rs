@@ -48,6 +48,29 @@ pub(crate) const UPSTREAM: &str = "look whether the proxy reaches the server, an
     in nginx, `http2_protocol_options` on the cluster in Envoy, `proto h2` on the `server` line in HAProxy, an \
     `h2c://` upstream in Caddy, protocol version GRPC of the target group in AWS ALB";
 
+/// What limits the rate of calls, by its settings.
+macro_rules! rate {
+    () => {
+        "raise what limits the rate of calls: `limit_req` and `limit_conn` in nginx, \
+         `envoy.filters.http.local_ratelimit` in Envoy, a `deny` by a stick table in HAProxy, the rate rules of AWS WAF"
+    };
+}
+
+pub(crate) const RATE: &str = rate!();
+
+pub(crate) const UPSTREAM_OR_RATE: &str = concat!(
+    "look whether the proxy reaches the server, and by HTTP/2 (`grpc_pass grpc://…` in nginx, `proto h2` on the \
+     `server` line in HAProxy, an `h2c://` upstream in Caddy); or ",
+    rate!()
+);
+
+pub(crate) const CREDENTIALS: &str = "give the proxy what it asks for (FOURMODES_TOKEN goes along as a bearer token), \
+    or have it let gRPC pass without: `auth_basic off` in nginx, no `http-request auth` in HAProxy, no `basic_auth` in \
+    Caddy";
+
+pub(crate) const REDIRECT: &str = "name the address that it redirects to, or let gRPC pass there: no `return 301` \
+    before `grpc_pass` in nginx, no `http-request redirect` in HAProxy, no `redir` in Caddy";
+
 pub(crate) const TRAILERS: &str = "pass trailers on, which takes HTTP/2 on every hop: `grpc_pass` instead of \
     `proxy_pass` in nginx, `http2_protocol_options` on the cluster in Envoy, `proto h2` on the `server` line in \
     HAProxy, an `h2c://` upstream in Caddy, protocol version GRPC of the target group in AWS ALB";

@@ -17,7 +17,7 @@ use h2::{
     Ping, PingPong, RecvStream, SendStream,
     client::{Builder, ResponseFuture, SendRequest},
 };
-use http::{HeaderMap, HeaderValue, Request, StatusCode, Uri, header};
+use http::{HeaderMap, HeaderValue, Request, Uri, header};
 use prost::Message;
 use tokio::{
     net::TcpStream,
@@ -26,7 +26,7 @@ use tokio::{
 };
 use tokio_util::task::AbortOnDropHandle;
 use tonic::{Code, Status};
-use transport::{CallError, ConnectError, OutgoingMetadata, Stream, Tls, USER_AGENT};
+use transport::{CallError, ConnectError, OutgoingMetadata, Page, Stream, Tls, USER_AGENT};
 
 use crate::wire_error::WireError;
 
@@ -112,10 +112,14 @@ impl Wire {
         Ok(Call {
             begun,
             send,
-            response: Some(response),
-            body: None,
-            head: HeaderMap::new(),
-            buffer: BytesMut::new(),
+            answer: Answer {
+                response: Some(response),
+                body: None,
+                head: HeaderMap::new(),
+                buffer: BytesMut::new(),
+                unread: 0,
+                lost: None,
+            },
             messages: PhantomData,
         })
     }
@@ -135,7 +139,7 @@ impl Wire {
             return Err(WireError::Status(Box::new(status)));
         }
         let message = message.ok_or_else(|| WireError::Malformed("OK without a response".to_owned()))?;
-        Ok(Unary { message, head: call.head, trailers })
+        Ok(Unary { message, head: call.answer.head, trailers })
     }
 }
 
@@ -150,16 +154,63 @@ pub(crate) struct Unary<R> {
 pub(crate) struct Call<Q, R> {
     pub(crate) begun: Instant,
     send: SendStream<Bytes>,
+    answer: Answer,
+    messages: PhantomData<fn(Q) -> R>,
+}
+
+/// What has come back.
+struct Answer {
     response: Option<ResponseFuture>,
     body: Option<RecvStream>,
     head: HeaderMap,
     buffer: BytesMut,
-    messages: PhantomData<fn(Q) -> R>,
+    /// How much of the buffer still counts against the window.
+    unread: usize,
+    /// Why there is no more.
+    lost: Option<WireError>,
+}
+
+/// Each may be cancelled and called again.
+impl Answer {
+    async fn head(&mut self) -> Result<&HeaderMap, WireError> {
+        if let Some(response) = &mut self.response {
+            let response = response.await;
+            self.response = None;
+            let (head, body) = response?.into_parts();
+            self.lost = Page::of(head.status, &head.headers).map(WireError::Http);
+            (self.head, self.body) = (head.headers, Some(body));
+        }
+        self.lost.clone().map_or(Ok(&self.head), Err)
+    }
+
+    /// Waits for data. Whether there was some: the trailers may be there otherwise.
+    async fn more(&mut self) -> Result<bool, WireError> {
+        self.head().await?;
+        let Some(body) = &mut self.body else { return Ok(false) };
+        let Some(data) = body.data().await else { return Ok(false) };
+        let data = data?;
+        self.unread += data.len();
+        self.buffer.extend_from_slice(&data);
+        Ok(true)
+    }
+
+    /// Waits for all of it, as far as the window allows it.
+    async fn whole(&mut self) -> Result<(), WireError> {
+        while self.more().await? {}
+        Ok(())
+    }
+
+    fn release(&mut self) -> Result<(), WireError> {
+        match &mut self.body {
+            Some(body) => Ok(body.flow_control().release_capacity(std::mem::take(&mut self.unread))?),
+            None => Ok(()),
+        }
+    }
 }
 
 impl<Q: Message, R: Message + Default> Call<Q, R> {
     /// Returns when all of it was given to the connection, as far as the windows
-    /// allow it.
+    /// allow it, or when the answer is there: whoever has answered may read no more.
     pub(crate) async fn send(&mut self, message: &Q) -> Result<(), WireError> {
         let mut frame = BytesMut::with_capacity(5 + message.encoded_len());
         frame.put_u8(0);
@@ -168,14 +219,19 @@ impl<Q: Message, R: Message + Default> Call<Q, R> {
         let mut frame = frame.freeze();
         while frame.has_remaining() {
             self.send.reserve_capacity(frame.len());
-            match future::poll_fn(|cx| self.send.poll_capacity(cx)).await {
-                Some(Ok(capacity)) => {
-                    let part = frame.split_to(capacity.min(frame.len()));
-                    self.send.send_data(part, false)?;
+            let capacity = tokio::select! {
+                biased;
+                capacity = future::poll_fn(|cx| self.send.poll_capacity(cx)) => capacity.transpose()?,
+                whole = self.answer.whole() => {
+                    whole?;
+                    None
                 }
-                Some(Err(error)) => return Err(error.into()),
-                None => return Err(WireError::Broken("the stream takes nothing more".to_owned())),
-            }
+            };
+            let Some(capacity) = capacity else {
+                return Err(WireError::Broken("the stream takes nothing more".to_owned()));
+            };
+            let part = frame.split_to(capacity.min(frame.len()));
+            self.send.send_data(part, false)?;
         }
         Ok(())
     }
@@ -188,48 +244,32 @@ impl<Q: Message, R: Message + Default> Call<Q, R> {
 impl<Q, R: Message + Default> Call<Q, R> {
     /// The head of the response.
     pub(crate) async fn head(&mut self) -> Result<&HeaderMap, WireError> {
-        if let Some(response) = &mut self.response {
-            let (head, body) = response.await?.into_parts();
-            self.response = None;
-            let content_type = head.headers.get(header::CONTENT_TYPE);
-            let content_type = String::from_utf8_lossy(content_type.map_or(b"", HeaderValue::as_bytes));
-            // A status counts, whatever came with it.
-            let is_grpc = content_type.starts_with("application/grpc") && head.status == StatusCode::OK;
-            if !is_grpc && !head.headers.contains_key(Status::GRPC_STATUS) {
-                return Err(WireError::Http { status: head.status, content_type: content_type.into_owned() });
-            }
-            self.head = head.headers;
-            self.body = Some(body);
-        }
-        Ok(&self.head)
+        self.answer.head().await
     }
 
     /// The next message; none when there is no more.
     pub(crate) async fn next(&mut self) -> Result<Option<R>, WireError> {
-        self.head().await?;
-        let Some(body) = &mut self.body else { return Ok(None) };
         loop {
-            if let [flag, a, b, c, d, rest @ ..] = &self.buffer[..] {
+            self.answer.release()?;
+            let buffer = &mut self.answer.buffer;
+            if let [flag, a, b, c, d, rest @ ..] = &buffer[..] {
                 let length = u32::from_be_bytes([*a, *b, *c, *d]) as usize;
                 if *flag != 0 || length > LONGEST {
                     return Err(WireError::Malformed("what came is no message of gRPC".to_owned()));
                 }
                 if rest.len() >= length {
-                    self.buffer.advance(5);
-                    let message = self.buffer.split_to(length).freeze();
+                    buffer.advance(5);
+                    let message = buffer.split_to(length).freeze();
                     let message =
                         R::decode(message).map_err(|error| WireError::Malformed(error.to_string()))?;
                     return Ok(Some(message));
                 }
             }
-            match body.data().await {
-                Some(data) => {
-                    let data = data?;
-                    body.flow_control().release_capacity(data.len())?;
-                    self.buffer.extend_from_slice(&data);
-                }
-                None if self.buffer.is_empty() => return Ok(None),
-                None => return Err(WireError::Malformed("it ended within a message".to_owned())),
+            if !self.answer.more().await? {
+                return match self.answer.buffer.is_empty() {
+                    true => Ok(None),
+                    false => Err(WireError::Malformed("it ended within a message".to_owned())),
+                };
             }
         }
     }
@@ -237,10 +277,10 @@ impl<Q, R: Message + Default> Call<Q, R> {
     /// The status with all of the trailers, whatever was not read before it.
     pub(crate) async fn end(&mut self) -> Result<(Status, HeaderMap), WireError> {
         while self.next().await?.is_some() {}
-        if let Some(status) = Status::from_header_map(&self.head) {
-            return Ok((status, self.head.clone()));
+        if let Some(status) = Status::from_header_map(&self.answer.head) {
+            return Ok((status, self.answer.head.clone()));
         }
-        let trailers = match &mut self.body {
+        let trailers = match &mut self.answer.body {
             Some(body) => body.trailers().await?.unwrap_or_default(),
             None => HeaderMap::new(),
         };
@@ -259,7 +299,7 @@ impl<Q, R: Message + Default> Call<Q, R> {
 
     /// Whether the status came in the head, with nothing else.
     pub(crate) fn is_trailers_only(&self) -> bool {
-        self.head.contains_key(Status::GRPC_STATUS)
+        self.answer.head.contains_key(Status::GRPC_STATUS)
     }
 }
 

@@ -6,7 +6,7 @@ use h2::Reason;
 use http::StatusCode;
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
-use transport::CallError;
+use transport::{CallError, Page};
 
 use crate::remedies;
 
@@ -22,7 +22,7 @@ pub(crate) enum WireError {
     /// The connection ended without a word, or what came was no HTTP/2.
     Broken(String),
     /// An answer that is none of gRPC.
-    Http { status: StatusCode, content_type: String },
+    Http(Page),
     /// It ended without `grpc-status`.
     NoStatus,
     /// What came cannot be read.
@@ -48,13 +48,26 @@ impl WireError {
             Self::GoAway(_) | Self::Broken(_) => {
                 ("something on the path ended the connection", remedies::RESET)
             }
-            Self::Http { status, .. } => match *status {
+            Self::Http(page) => match page.status {
                 StatusCode::PAYLOAD_TOO_LARGE => ("a proxy limits the size of a request", remedies::BODY),
                 StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE | StatusCode::BAD_REQUEST => {
                     ("a proxy does not take the head of the request", remedies::HEADERS)
                 }
-                StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE => {
+                StatusCode::BAD_GATEWAY => {
                     ("a proxy does not reach the server, or not by HTTP/2", remedies::UPSTREAM)
+                }
+                StatusCode::SERVICE_UNAVAILABLE => (
+                    "a proxy does not reach the server, or limits the rate of calls",
+                    remedies::UPSTREAM_OR_RATE,
+                ),
+                StatusCode::TOO_MANY_REQUESTS => {
+                    ("something on the path limits the rate of calls", remedies::RATE)
+                }
+                StatusCode::UNAUTHORIZED | StatusCode::PROXY_AUTHENTICATION_REQUIRED => {
+                    ("a proxy wants credentials before it passes a call on", remedies::CREDENTIALS)
+                }
+                status if status.is_redirection() => {
+                    ("what answers redirects the call, which no gRPC client follows", remedies::REDIRECT)
                 }
                 StatusCode::REQUEST_TIMEOUT => {
                     ("a proxy waits for the end of the request before it passes it on", remedies::BUFFERING)
@@ -116,8 +129,7 @@ impl fmt::Display for WireError {
             Self::Reset(reason) => write!(f, "reset with {}", reason_name(*reason)),
             Self::GoAway(reason) => write!(f, "the connection ended with GOAWAY {}", reason_name(*reason)),
             Self::Broken(what) => write!(f, "the connection was lost: {what}"),
-            Self::Http { status, content_type } if content_type.is_empty() => write!(f, "HTTP {status}"),
-            Self::Http { status, content_type } => write!(f, "HTTP {status} with {content_type}"),
+            Self::Http(page) => page.fmt(f),
             Self::NoStatus => f.write_str("ended without a grpc-status"),
             Self::Malformed(what) => f.write_str(what),
             Self::Status(status) if status.message().is_empty() => {

@@ -207,6 +207,36 @@ fn http1_to_the_server_is_told_by_name() {
 }
 
 #[test]
+fn a_page_in_the_place_of_an_answer_is_told_with_what_to_change() {
+    let server = Server::start();
+    for (status, figure, cause, remedy) in [
+        (200, "HTTP 200 OK with text/html", "no gRPC server", "`grpc_pass"),
+        (301, "HTTP 301 Moved Permanently to https://elsewhere.example/", "redirects", "`return 301`"),
+        (401, "HTTP 401 Unauthorized with text/html", "credentials", "`auth_basic off`"),
+        (429, "HTTP 429 Too Many Requests with text/html", "limits the rate", "`limit_req`"),
+        (502, "HTTP 502 Bad Gateway with text/html", "does not reach the server", "`grpc_pass"),
+        (503, "HTTP 503 Service Unavailable with text/html", "or limits the rate", "`limit_req`"),
+    ] {
+        let path = Path::to(&server, Fault::Page(status));
+        let call = &outcomes(check(&path.url, "--only connect"))["connect/call"];
+        let text = |field: &str| call[field].as_str().unwrap().to_owned();
+        assert_eq!((text("outcome").as_str(), text("figure").as_str()), ("fail", figure), "{call}");
+        assert!(text("cause").contains(cause) && text("remedy").contains(remedy), "{call}");
+    }
+}
+
+/// It may, and so the client has to hear the answer while it waits to send the rest.
+#[test]
+fn a_path_that_reads_no_more_of_a_request_that_is_answered_passes() {
+    let server = Server::start();
+    let path = Path::to(&server, Fault::KeepRequest);
+    let found = outcomes(check(&path.url, "--only modes,status,flow"));
+    assert_eq!(with(&found, "fail"), Vec::<String>::new(), "{found:#?}");
+    let refused = found["flow/16-mib-up"]["figure"].as_str().unwrap();
+    assert!(refused.starts_with("16 MiB refused: the server takes 4 MiB"), "{refused}");
+}
+
+#[test]
 fn a_balancer_of_connections_is_told_from_one_of_calls() {
     let servers = [Server::start(), Server::start()];
     let path = Path::to_each(&[&servers[0], &servers[1]], Fault::None);

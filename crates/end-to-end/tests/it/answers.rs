@@ -124,3 +124,25 @@ fn every_stream_notices_that_there_is_nobody_behind_what_answers() {
         }
     });
 }
+
+#[test]
+fn an_answer_that_comes_early_is_seen_while_nothing_more_can_be_sent() {
+    let server = Server::start();
+    let path = Path::to(&server, Fault::KeepRequest);
+    let directory = tempfile::tempdir().unwrap();
+    let (large, many) = (directory.path().join("large"), directory.path().join("many.csv"));
+    fs::write(&large, vec![1; 16 << 20]).unwrap();
+    let rows: String = (0..400_000).map(|row| format!("device,{row},1\n")).collect();
+    fs::write(&many, format!("device,time,value\n{rows}")).unwrap();
+    for (call, file, said) in [
+        ("client-streaming upload --name a/b", &large, "INVALID_ARGUMENT"),
+        ("client-streaming readings --producer", &many, "INVALID_ARGUMENT"),
+    ] {
+        let mut program = client(call);
+        if call.ends_with("--producer") {
+            program = program.arg("x".repeat(1000));
+        }
+        let ended = program.arg(file).env("FOURMODES_SERVER", &path.url).args("--deadline 20s").run();
+        ended.failed(1, &[said]);
+    }
+}
