@@ -7,11 +7,12 @@ use std::{
 
 use grpc_wire::{Mode, limits};
 use serde_json::{Value, json};
+use shared_proto::bytestream::{QueryWriteStatusRequest, byte_stream_client::ByteStreamClient};
 use stack::{Limits, Settings};
 use tempfile::TempDir;
-use test_support::{BlockingServer as Server, Program, Slow, eventually};
+use test_support::{BlockingServer as Server, Killable, Program, Running, Slow, eventually, run, until};
 
-use crate::client;
+use crate::{client, server};
 
 const INTERVAL: Duration = Duration::from_millis(500);
 const TIMEOUT: Duration = Duration::from_secs(1);
@@ -115,4 +116,49 @@ fn a_path_that_dies_while_nothing_passes_is_found_soon() {
     let (server, slow) = slow();
     let chat = "bidi-streaming chat --room r --name ana";
     noticed(&server, &slow, Mode::BidiStreaming, chat, r#""joined""#);
+}
+
+#[test]
+fn on_a_path_of_1_mbit_all_go_on_after_a_kill() {
+    let state = tempfile::tempdir().unwrap();
+    let server = Killable::start(server("all").env("FOURMODES_DATA_DIR", state.path()));
+    let slow = Slow::rate(server.url.trim_start_matches("http://").parse().unwrap(), RATE);
+    let (_directory, upload) = file(SIZE);
+    let calls = [
+        "server-streaming quotes --count 60 --interval 50ms",
+        "bidi-streaming chat --room r --name ana --after-sequence 0",
+        &upload,
+    ];
+    let mut running =
+        calls.map(|call| client(&format!("--server {} --output json {call}", slow.url)).spawn());
+    let lines = running.each_mut().map(Running::lines);
+    running[1].say("before");
+    lines[0].until(r#""sequence""#);
+    lines[1].until(r#""accepted""#);
+    let first: Value = serde_json::from_str(&lines[2].until(r#""resource_name""#)).unwrap();
+    let name = first["value"]["resource_name"].as_str().unwrap();
+    run(async {
+        let mut client = ByteStreamClient::connect(server.url.clone()).await.unwrap();
+        let query = QueryWriteStatusRequest { resource_name: name.to_owned() };
+        until(async || {
+            let status = client.query_write_status(query.clone()).await;
+            status.is_ok_and(|status| status.into_inner().committed_size > 0)
+        })
+        .await;
+    });
+    server.restart();
+    lines.iter().for_each(|lines| drop(lines.until(r#""type":"reconnect""#)));
+    running[1].say("after");
+    running[1].half_close();
+    let [quotes, chat, upload] = lines.map(|lines| {
+        let result: Value = serde_json::from_str(&lines.until(r#""type":"result""#)).unwrap();
+        assert_eq!(result["ok"], true, "{result}");
+        result["value"].clone()
+    });
+    assert_eq!(quotes["count"], 60, "{quotes}");
+    assert_eq!((&chat["posted"], &chat["unaccepted"]), (&json!(2), &json!(0)), "{chat}");
+    for value in [quotes, chat] {
+        assert_eq!((&value["gaps"], &value["duplicates"]), (&json!(0), &json!(0)), "{value}");
+    }
+    assert_ne!(upload["resumed_from"], json!([]), "{upload}");
 }
