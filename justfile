@@ -143,7 +143,7 @@ lint: comparison-lock
 
 # All that CI runs.
 [group("develop")]
-ci: lint deny test simulate demo compare-smoke interop proxies
+ci: lint deny test simulate demo compare-smoke interop proxies restarts
 
 # Build both binaries: target/debug/fourmodes-server and target/debug/fourmodes.
 [group("more")]
@@ -206,6 +206,12 @@ interop: build
 [group("more")]
 proxies *cases: build
     python3 interop/proxies/run.py {{ cases }}
+
+# The server is killed behind nginx, HAProxy, Apache and a proxy in Go while clients work: `just restarts`, `just restarts --kills 10 apache`; needs Go.
+[group("more")]
+[positional-arguments]
+restarts *options: build
+    python3 interop/proxies/restarts.py "$@"
 
 # docs/proxies.md, from what `just proxies` has found.
 [group("more")]
