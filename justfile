@@ -179,7 +179,7 @@ fuzz seconds *targets:
     # The versions that the tests have.
     [ fuzz/Cargo.lock -nt Cargo.lock ] || cp Cargo.lock fuzz/
     shift
-    for target in ${@:-requests responses readings uploads document}; do
+    for target in ${@:-requests responses readings uploads document net_rpc}; do
         mkdir -p "fuzz/corpus/$target"
         cargo fuzz run --sanitizer none "$target" "fuzz/corpus/$target" "fuzz/seeds/$target" -- \
             -max_total_time={{ seconds }} -timeout=20 -print_final_stats=1
@@ -197,10 +197,12 @@ deny: comparison-lock
 advisories:
     cargo deny --locked check advisories
 
-# Clients and a server in other languages: Python (grpcio) and JavaScript (grpc-js, connect-web); needs Python 3 and npm.
+# Clients and servers in other languages: Python (grpcio), JavaScript (grpc-js, connect-web), Go (net/rpc); needs Python 3, npm and Go.
 [group("more")]
 interop: build
     bash interop/run.sh
+    cargo build --quiet --workspace --example math
+    bash interop/go/run.sh
 
 # `fourmodes check` through nginx, HAProxy, nghttpx and Caddy, well and badly configured: `just proxies`, `just proxies nginx/good`.
 [group("more")]
