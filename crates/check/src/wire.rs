@@ -255,7 +255,9 @@ impl<Q, R: Message + Default> Call<Q, R> {
             if let [flag, a, b, c, d, rest @ ..] = &buffer[..] {
                 let length = u32::from_be_bytes([*a, *b, *c, *d]) as usize;
                 if *flag != 0 || length > LONGEST {
-                    return Err(WireError::Malformed("what came is no message of gRPC".to_owned()));
+                    return Err(WireError::Malformed(
+                        "the answer has bytes in it that are not a gRPC message".to_owned(),
+                    ));
                 }
                 if rest.len() >= length {
                     buffer.advance(5);

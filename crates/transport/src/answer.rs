@@ -61,7 +61,7 @@ pub(crate) enum NoAnswer {
     Page(Page),
     #[error("the answer ended without a status")]
     NoStatus,
-    #[error("the answer went on with what is no message of gRPC")]
+    #[error("the answer has bytes in it that are not a gRPC message")]
     NoMessage,
     #[error("nothing has come for {}", humantime::format_duration(*.0))]
     Silent(Duration),
