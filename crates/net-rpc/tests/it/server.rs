@@ -92,9 +92,10 @@ async fn json_is_read_as_go_reads_it() {
         (r#"{"method":"M","params":[{"A":6,"B":7}]}"#, r#"{"id":null,"result":42,"error":null}"#),
         // Absent fields are zero, names are in any case, and further members and parameters are ignored.
         (
-            r#" {"params":[{"a":6,"C":1},2],"id":1,"method":"M","x":"}"}"#,
-            r#"{"id":1,"result":0,"error":null}"#,
+            r#" {"params":[{"a":6,"B":7,"C":1},2],"id":1,"method":"M","x":"}"}"#,
+            r#"{"id":1,"result":42,"error":null}"#,
         ),
+        (r#"{"method":"M","params":[{"A":6}],"id":1}"#, r#"{"id":1,"result":0,"error":null}"#),
         (r#"{"method":"M","params":[],"id":1}"#, r#"{"id":1,"result":0,"error":null}"#),
         (r#"{"method":"M","params":[{"A":null}],"id":1}"#, r#"{"id":1,"result":0,"error":null}"#),
         (
