@@ -65,14 +65,14 @@ pub struct Call<'a> {
     pub elapsed: Duration,
 }
 
-/// Why a connection ended, other than by the client's end or the shutdown.
+/// Why a connection ended, of a server or a client, other than by the client's end or the shutdown.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectionError {
     /// The stream broke.
     #[error(transparent)]
     Io(#[from] std::io::Error),
-    /// The client sent what is no message.
-    #[error("rpc: server cannot decode request: {0}")]
+    /// The other end sent what is no message.
+    #[error(transparent)]
     Codec(#[from] CodecError),
     /// The client sent an HTTP request that is not `CONNECT /_goRPC_`.
     #[error("the HTTP request {0:?} is not CONNECT {path}", path = http::PATH)]

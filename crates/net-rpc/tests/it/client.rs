@@ -85,7 +85,7 @@ async fn odd_answers_are_taken_as_in_go() {
     assert_eq!(answered(r#"{"id":9,"result":1,"error":null} {"id":0,"result":42}"#).await.unwrap(), 42);
     for (answer, text) in [
         (r#"{"id":0,"result":null,"error":""}"#, "unspecified error"),
-        (r#"{"id":0,"result":null,"error":null}"#, "rpc: server cannot decode request: invalid error null"),
+        (r#"{"id":0,"result":null,"error":null}"#, "invalid error null"),
         (
             r#"{"id":0,"result":"x","error":null}"#,
             "reading body json: cannot unmarshal string into Go value of type int",
