@@ -1,6 +1,12 @@
 //! What the client may rely on.
 
-use std::{fs, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    fs,
+    io::{self, IsTerminal as _},
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
 
 use http::Uri;
 use transport::{Connector, Identity, OutgoingMetadata, TlsFiles, is_tls};
@@ -77,6 +83,12 @@ impl Config {
             wait_for_ready: retry.wait_for_ready,
             quiet: output.quiet,
         })
+    }
+
+    /// Whether stdout is a file or a program that wants what a scenario is about, as it
+    /// is. A terminal never gets the bytes of a peer.
+    pub(crate) fn is_bare(&self) -> bool {
+        self.quiet && self.output == Output::Text && !io::stdout().is_terminal()
     }
 
     /// The one server of a command that has no use for several.

@@ -27,6 +27,11 @@ pub(crate) trait Scenario {
         false
     }
 
+    /// Whether stdout is for what the scenario hands on, and for nothing else.
+    fn takes_stdout(&self, _: &Config) -> bool {
+        false
+    }
+
     async fn run(&self, session: &Session, report: &mut Self::Report) -> Result<(), Failure>;
 }
 
@@ -60,7 +65,8 @@ impl Run<'_> {
     /// Runs a scenario until it is done, the time is over, nobody watches any
     /// more or the user has had enough. What it has reported by then counts.
     pub(crate) async fn scenario(&self, name: &'static str, scenario: &impl Scenario) -> ExitCode {
-        let timeline = match show::timeline(self.config, self.config.quiet || scenario.is_plain()) {
+        let quiet = self.config.quiet || scenario.is_plain();
+        let timeline = match show::timeline(self.config, quiet, scenario.takes_stdout(self.config)) {
             Ok(timeline) => timeline,
             Err(failure) => return failure.report(&self.tried(name)),
         };

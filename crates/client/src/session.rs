@@ -55,6 +55,7 @@ pub(crate) struct Session {
     progressed: AtomicBool,
     /// Whether a server has something of this run.
     begun: AtomicBool,
+    is_bare: bool,
 }
 
 struct Channels {
@@ -101,6 +102,7 @@ impl Session {
             max_attempts: config.max_attempts,
             progressed: AtomicBool::new(false),
             begun: AtomicBool::new(false),
+            is_bare: config.is_bare(),
         })
     }
 
@@ -172,6 +174,11 @@ impl Session {
     /// Tells a line of what the user asked for, where that comes bit by bit.
     pub(crate) fn line(&self, text: &str) {
         self.network.timeline.line(text);
+    }
+
+    /// As [`Config::is_bare`].
+    pub(crate) fn is_bare(&self) -> bool {
+        self.is_bare
     }
 
     /// A bar for long work, drawn on stderr when that is a terminal.

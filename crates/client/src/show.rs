@@ -10,17 +10,18 @@ use timeline::{Json, Mermaid, Renderer, Text, Timeline};
 
 use crate::{config::Config, failure::Failure, options::Output, prompt};
 
-/// With `quiet` only what the user asked for is shown.
+/// With `quiet` only what the user asked for is shown; on stderr when stdout is for
+/// something else.
 ///
 /// # Errors
 ///
 /// When the file for the diagram cannot be created.
-pub(crate) fn timeline(config: &Config, quiet: bool) -> Result<Timeline, Failure> {
+pub(crate) fn timeline(config: &Config, quiet: bool, on_stderr: bool) -> Result<Timeline, Failure> {
     let progress = ProgressBar::hidden();
-    let stdout = AboveAll { progress: progress.clone() };
+    let out = AboveAll { progress: progress.clone(), on_stderr };
     let mut renderers: Vec<Box<dyn Renderer>> = vec![match config.output {
-        Output::Text => Box::new(Text::to_stdout(stdout, quiet)),
-        Output::Json | Output::Junit => Box::new(Json::new(stdout, quiet)),
+        Output::Text => Box::new(Text::to_stdout(out, quiet)),
+        Output::Json | Output::Junit => Box::new(Json::new(out, quiet)),
     }];
     if let Some(path) = &config.diagram {
         let file = File::create(path)
@@ -33,15 +34,29 @@ pub(crate) fn timeline(config: &Config, quiet: bool) -> Result<Timeline, Failure
     Ok(Timeline::new(renderers, pool, transport::explain, progress))
 }
 
-/// stdout, which may be on the terminal that the progress bar is drawn on, or a line
+/// Hands on to stdout what a scenario is about. Blocks.
+///
+/// # Errors
+///
+/// When stdout takes no more.
+pub(crate) fn hand_on(bytes: &[u8]) -> Result<(), Failure> {
+    let mut stdout = io::stdout().lock();
+    stdout.write_all(bytes).and_then(|()| stdout.flush()).map_err(|error| Failure::unwritten(&error))
+}
+
+/// stdout or stderr, which may be on the terminal that the progress bar is drawn on, or a line
 /// is edited on.
 struct AboveAll {
     progress: ProgressBar,
+    on_stderr: bool,
 }
 
 impl Write for AboveAll {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.progress.suspend(|| prompt::write_above(bytes))
+        self.progress.suspend(|| match self.on_stderr {
+            true => io::stderr().write(bytes),
+            false => prompt::write_above(bytes),
+        })
     }
 
     fn flush(&mut self) -> io::Result<()> {

@@ -166,7 +166,7 @@ fn config_for(deadline: &str, servers: &[&Server]) -> Config {
 }
 
 async fn open(config: &Config) -> Session {
-    Session::open(config, &show::timeline(config, config.quiet).unwrap()).await.unwrap()
+    Session::open(config, &show::timeline(config, config.quiet, false).unwrap()).await.unwrap()
 }
 
 async fn multiply(session: &Session) -> Result<i64, Failure> {

@@ -15,7 +15,7 @@ async fn session() -> Session {
     tokio::spawn(server::serve(listener, config, std::future::pending()));
     let cli = Cli::read(["fourmodes", "-q", "--server", &address, "tour"]).unwrap();
     let config = Config::of_calls(cli.options).unwrap();
-    Session::open(&config, &show::timeline(&config, config.quiet).unwrap()).await.unwrap()
+    Session::open(&config, &show::timeline(&config, config.quiet, false).unwrap()).await.unwrap()
 }
 
 /// One that is not has to say why, in its file.

@@ -4,9 +4,11 @@
 
 pub(crate) mod content;
 mod part;
+mod sink;
 
 use std::{
-    fmt, fs, io,
+    fmt, fs,
+    io::{self, IsTerminal as _},
     path::{Path, PathBuf},
     time::Instant,
 };
@@ -21,17 +23,17 @@ use tonic::Streaming;
 
 use self::{
     content::{Content, read},
-    part::Part,
+    sink::{STDOUT, Sink},
 };
-use crate::{bar, failure::Failure, scenario::Scenario, session::Session};
+use crate::{bar, config::Config, failure::Failure, scenario::Scenario, session::Session};
 
 /// Download a file; the same command again goes on where it was
 #[derive(Debug, Args)]
 pub(crate) struct Download {
     /// What it was uploaded as, or blobs/BLAKE3/SIZE for certain content
     name: String,
-    /// Where to write it [default: its name, here]. Until it is whole and
-    /// has its checksum, it is in a file that ends in .part
+    /// Where to write it, - for stdout [default: its name, here]. Until it is
+    /// whole and has its checksum, it is in a file that ends in .part
     #[arg(long, short, value_name = "FILE")]
     output_file: Option<PathBuf>,
     /// Replace a file that is there
@@ -63,6 +65,10 @@ impl Scenario for Download {
         self.output().map(drop)
     }
 
+    fn takes_stdout(&self, _: &Config) -> bool {
+        self.output_file.as_deref() == Some(Path::new(STDOUT))
+    }
+
     async fn run(&self, session: &Session, report: &mut Report) -> Result<(), Failure> {
         report.name = self.resource();
         let output = self.output()?;
@@ -91,9 +97,14 @@ impl Download {
             let error = io::Error::new(kind, reason);
             Err(Failure::output(&output.display().to_string(), &error))
         };
-        if output == Path::new("-") {
-            let reason = "stdout has the result; write ./- for a file of that name";
-            return unwritable(io::ErrorKind::InvalidInput, reason);
+        if output == Path::new(STDOUT) {
+            return match io::stdout().is_terminal() {
+                true => unwritable(
+                    io::ErrorKind::InvalidInput,
+                    "stdout is a terminal; lead it to a file or a program",
+                ),
+                false => Ok(output),
+            };
         }
         // A link stays one: what it leads to is replaced.
         let place = match fs::symlink_metadata(&output) {
@@ -121,13 +132,13 @@ impl Download {
         report.resource_name = content.to_string();
         (report.size, report.blake3) = (size, hash.to_string());
         let place = output.clone();
-        let mut part = Some(blocking(move || Part::open(&place, &hash, size)).await?);
+        let mut part = Some(blocking(move || Sink::open(&place, &hash, size)).await?);
 
         bar::of_bytes(session.progress(), size, "the server");
         let mut first = Some(first);
         session
             .resuming(async || {
-                let length = part.as_ref().map_or(0, Part::length);
+                let length = part.as_ref().map_or(0, Sink::length);
                 let (_, chunks) = match first.take() {
                     Some(chunks) if length == 0 => (content, chunks),
                     _ => read(session, &content.to_string(), length).await?,
@@ -156,13 +167,14 @@ fn default_output(resource: &str) -> Option<PathBuf> {
     let harmless = |name: &&str| {
         !matches!(*name, "" | "." | "..") && !name.contains(['/', '\\', ':']) && !name.contains(is_unseen)
     };
-    name.filter(harmless).map(PathBuf::from)
+    // A name that stands for stdout is one here, too.
+    name.filter(harmless).map(|name| if name == STDOUT { Path::new(".").join(name) } else { name.into() })
 }
 
 async fn receive(
     session: &Session,
     mut chunks: Streaming<ReadResponse>,
-    part: &mut Option<Part>,
+    part: &mut Option<Sink>,
     content: Content,
     report: &mut Report,
 ) -> Result<(), Failure> {
@@ -177,7 +189,7 @@ async fn receive(
         session.progressed();
         *part = Some(written);
     }
-    match part.as_ref().map_or(0, Part::length) {
+    match part.as_ref().map_or(0, Sink::length) {
         length if length == content.size => Ok(()),
         length => Err(Failure::answer(format!("the answer ended after {length} of {} bytes", content.size))),
     }
@@ -194,7 +206,8 @@ impl fmt::Display for Report {
         if !self.done {
             return Ok(());
         }
-        let (output, size) = (printable(&self.output), HumanBytes(self.size));
+        let output = printable(if self.output == STDOUT { "stdout" } else { &self.output });
+        let size = HumanBytes(self.size);
         write!(f, "{output}: {size} in {:.1} s", self.seconds)?;
         if self.seconds > 0.0 {
             write!(f, " ({}/s)", HumanBytes((self.bytes_received as f64 / self.seconds) as u64))?;
@@ -215,6 +228,7 @@ mod tests {
         let place = |resource| default_output(resource).map(|path| path.display().to_string());
         assert_eq!(place("files/report.pdf").as_deref(), Some("report.pdf"));
         assert_eq!(place("blobs/abc/7").as_deref(), Some("abc"));
+        assert_eq!(place("files/-").as_deref(), Some("./-"));
         for hostile in
             ["files/", "files/..", "files/.", "files/a/b", "files//etc/passwd", "files/a\\b", "blobs//1"]
         {

@@ -1,7 +1,7 @@
 //! A log on the server, line by line, over whatever happens to it and to the
 //! connection.
 
-use std::fmt;
+use std::{borrow::Cow, fmt};
 
 use clap::Args;
 use indicatif::HumanBytes;
@@ -17,12 +17,14 @@ use shared_proto::{
 use timeline::words::{counted, printable};
 
 use crate::{
-    failure::Failure, lines::LONGEST_LINE, scenario::Scenario, scenarios::options::Count, session::Session,
+    config::Config, failure::Failure, lines::LONGEST_LINE, scenario::Scenario, scenarios::options::Count,
+    session::Session, show,
 };
 
 /// Follow a log file on the server, like `tail -F`
 ///
-/// With --quiet the lines themselves go to stdout, as they come.
+/// With --quiet the lines themselves go to stdout, as they come, and nothing
+/// else: byte by byte, unless it is a terminal.
 #[derive(Debug, Args)]
 #[command(mut_arg("count", |count| count.default_value("0").help(COUNT)))]
 pub(crate) struct Log {
@@ -88,6 +90,10 @@ pub(crate) struct Report {
 impl Scenario for Log {
     type Report = Report;
 
+    fn takes_stdout(&self, config: &Config) -> bool {
+        config.is_bare()
+    }
+
     const NOT_DEMONSTRATED: Option<&'static str> =
         Some("a server shows logs only where it was started with --log-root, and only those that are there");
 
@@ -112,7 +118,13 @@ impl Scenario for Log {
                     return Err(Failure::answer("the stream ended, as a log never does"));
                 };
                 session.progressed();
-                let position = report.take(response, most, |line| session.line(line))?;
+                let mut bare = Vec::new();
+                let position = report.take(response, most, |line| match session.is_bare() {
+                    true => bare.extend_from_slice(line),
+                    false => session.line(&text(line)),
+                })?;
+                let handed = tokio::task::spawn_blocking(move || show::hand_on(&bare)).await;
+                handed.map_err(|error| Failure::cut_short(&error))??;
                 place = Some(Start::Position(position));
             }
             Ok(())
@@ -122,13 +134,13 @@ impl Scenario for Log {
 }
 
 impl Report {
-    /// Tells each line that is whole by now, until there are `most` of them, and
-    /// returns where the stream stands.
+    /// Tells each line that is whole by now, with its end, until there are `most` of
+    /// them, and returns where the stream stands.
     fn take(
         &mut self,
         TailLogResponse { event, position }: TailLogResponse,
         most: u64,
-        mut tell: impl FnMut(&str),
+        mut tell: impl FnMut(&[u8]),
     ) -> Result<LogPosition, Failure> {
         let position = position.ok_or_else(|| Failure::answer("a response without a position"))?;
         match event {
@@ -153,12 +165,12 @@ impl Report {
         Ok(position)
     }
 
-    fn tell_lines(&mut self, most: u64, mut tell: impl FnMut(&str)) {
+    fn tell_lines(&mut self, most: u64, mut tell: impl FnMut(&[u8])) {
         let mut told = 0;
         while self.lines < most
-            && let Some((line, length)) = first_line(&self.rest[told..])
+            && let Some(length) = first_line(&self.rest[told..])
         {
-            tell(&String::from_utf8_lossy(line));
+            tell(&self.rest[told..told + length]);
             told += length;
             self.lines += 1;
         }
@@ -167,26 +179,32 @@ impl Report {
     }
 
     /// A file that is over ends its last line, too.
-    fn tell_rest(&mut self, tell: &mut impl FnMut(&str)) {
+    fn tell_rest(&mut self, tell: &mut impl FnMut(&[u8])) {
         if !self.rest.is_empty() {
-            tell(&String::from_utf8_lossy(&self.rest));
             self.lines += 1;
             self.bytes += self.rest.len() as u64;
+            self.rest.push(b'\n');
+            tell(&self.rest);
             self.rest.clear();
         }
     }
 }
 
-/// The first line and its length with its end. One that is too long comes in
-/// pieces of whole characters: a file without line ends is no reason to fill the
-/// memory.
-fn first_line(bytes: &[u8]) -> Option<(&[u8], usize)> {
+/// A line without its end.
+fn text(line: &[u8]) -> Cow<'_, str> {
+    let line = line.strip_suffix(b"\n").map_or(line, |line| line.strip_suffix(b"\r").unwrap_or(line));
+    String::from_utf8_lossy(line)
+}
+
+/// The length of the first line with its end. One that is too long comes in pieces
+/// of whole characters: a file without line ends is no reason to fill the memory.
+fn first_line(bytes: &[u8]) -> Option<usize> {
     // The end of a line takes two bytes at most.
     let bytes = &bytes[..bytes.len().min(LONGEST_LINE + 2)];
     if let Some(end) = bytes.iter().position(|byte| *byte == b'\n') {
         let line = bytes[..end].strip_suffix(b"\r").unwrap_or(&bytes[..end]);
         if line.len() <= LONGEST_LINE {
-            return Some((line, end + 1));
+            return Some(end + 1);
         }
     }
     if bytes.len() < LONGEST_LINE + 2 {
@@ -195,7 +213,7 @@ fn first_line(bytes: &[u8]) -> Option<(&[u8], usize)> {
     // In UTF-8 all bytes of a character but the first begin with the bits 10.
     let begins = |at: &usize| bytes[*at] & 0xc0 != 0x80;
     let end = (LONGEST_LINE - 3..=LONGEST_LINE).rev().find(begins).unwrap_or(LONGEST_LINE);
-    Some((&bytes[..end], end))
+    Some(end)
 }
 
 impl fmt::Display for Report {
@@ -231,7 +249,8 @@ mod tests {
             offset += chunk.len() as u64;
             let event = Some(Event::Chunk(LogChunk { data: chunk.to_vec() }));
             let position = Some(LogPosition { offset, ..LogPosition::default() });
-            log.take(TailLogResponse { event, position }, most, |line| lines.push(line.to_owned())).unwrap();
+            log.take(TailLogResponse { event, position }, most, |line| lines.push(text(line).into_owned()))
+                .unwrap();
         }
         (lines, log)
     }
@@ -260,7 +279,7 @@ mod tests {
         let event = Some(Event::Rotated(LogRotated { rest_missing: false }));
         let rotated = TailLogResponse { event, position: Some(LogPosition::default()) };
         let mut last = String::new();
-        log.take(rotated, u64::MAX, |line| line.clone_into(&mut last)).unwrap();
+        log.take(rotated, u64::MAX, |line| last = text(line).into_owned()).unwrap();
         assert_eq!((last.as_str(), log.lines, log.offset, log.rotations), ("xx", 3, 0, 1));
     }
 

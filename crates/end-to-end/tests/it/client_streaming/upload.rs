@@ -148,10 +148,29 @@ fn a_download_replaces_a_file_and_nothing_else() {
     place.download(&server.url, "a.bin").arg("--force").run().ok();
     assert!(place.path("copy").is_symlink());
     assert!(fs::read(place.path("real")).unwrap() == place.content);
+}
 
-    let dash = server.client("server-streaming download -o - a.bin").current_dir(place.directory.path());
-    dash.run().failed(1, &["OUTPUT", "./-"]);
-    assert!(!place.path("-").exists());
+#[test]
+fn a_download_goes_to_stdout_and_all_else_to_stderr() {
+    let server = Server::start();
+    let (proxy, url) = proxied(&server.url);
+    let place = Place::new(1, 3 * MIB);
+    place.upload(&server.url).arg("--name=-").run().ok();
+    for (options, said) in [("-q", "stdout: 3.00 MiB in"), ("", "HEADERS"), ("--output json", r#""ok":true"#)]
+    {
+        let download = client(&format!("{options} --server {url} server-streaming download -o - -- -"));
+        let stdout = fs::File::create(place.path("copy")).unwrap();
+        let running = download.current_dir(place.directory.path()).stdout(stdout).spawn();
+        // It goes on behind what is out already.
+        eventually(|| fs::metadata(place.path("copy")).unwrap().len() > 0, "nothing is out");
+        proxy.cut();
+        let ended = { running }.wait();
+        assert!(ended.code == Some(0) && ended.stderr.contains(said), "{ended:?}");
+        place.has_the_same();
+    }
+    let download = client(&format!("-q --server {url} server-streaming download -- -"));
+    download.current_dir(place.directory.path()).run().ok();
+    assert_eq!(fs::read(place.path("-")).unwrap(), place.content);
 }
 
 #[test]

@@ -28,14 +28,16 @@ fn result(lines: &Lines) -> Value {
 }
 
 #[test]
-fn a_quiet_log_is_its_lines_and_a_summary() {
+fn a_quiet_log_is_its_lines() {
     let directory = tempfile::tempdir().unwrap();
-    append(&directory.path().join("app.log"), "one\ttab\ntwo \u{1b}[2J\nthree\nfour");
+    let log = directory.path().join("app.log");
+    append(&log, "one\ttab\ntwo \u{1b}[2J\nthree\nfour");
     let server = server(directory.path());
-    let log =
-        |arguments: &str| server.client(&format!("server-streaming log app.log {arguments}")).run().ok();
-    let text = log("--from start --count 2 -q").stdout;
-    assert_eq!(text, "one\ttab\ntwo \\u{1b}[2J\n2 lines of app.log, 17 B, up to offset 17\n");
+    let client = |arguments: &str| server.client(&format!("server-streaming log app.log {arguments}"));
+    let log = |arguments: &str| client(arguments).run().ok();
+    let quiet = client("--from start --count 2 -q").run();
+    assert_eq!(quiet.stdout, "one\ttab\ntwo \u{1b}[2J\n");
+    assert!(quiet.stderr.contains("2 lines of app.log, 17 B, up to offset 17\n"), "{}", quiet.stderr);
     // Which is where one can go on.
     let json = log("--from 17 --count 1 -q --output json");
     assert_eq!(json.json()[0]["text"], "three");
@@ -44,6 +46,19 @@ fn a_quiet_log_is_its_lines_and_a_summary() {
     let text = log("--from start --count 1").stdout;
     assert!(text.contains(r#"chunk {data: "one\ttab\n"#), "{text}");
     assert!(!text.contains('\u{1b}') && !text.contains("\none\ttab"), "{text}");
+}
+
+/// Not UTF-8, and with line ends of more than one kind.
+#[test]
+fn a_quiet_log_is_the_bytes_of_the_file() {
+    let directory = tempfile::tempdir().unwrap();
+    let bytes = b"caf\xe9 \xff\xfe\r\n\x00\n\r\nlast\n";
+    fs::write(directory.path().join("log"), bytes).unwrap();
+    let server = server(directory.path());
+    let copy = directory.path().join("copy");
+    let quiet = server.client("server-streaming log log --from start --count 4 -q");
+    let ended = quiet.stdout(File::create(&copy).unwrap()).run();
+    assert_eq!((ended.code, fs::read(copy).unwrap().as_slice()), (Some(0), &bytes[..]));
 }
 
 #[test]
