@@ -14,7 +14,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 pub use shared_document::Head;
 use shared_document::{Document, Refusal, advance};
-use tokio::sync::{Mutex as Turn, watch};
+use tokio::sync::{Mutex as Turn, OwnedSemaphorePermit, Semaphore, watch};
 
 use super::{
     feed::{self, Usage},
@@ -24,6 +24,9 @@ use super::{
 
 const MAX_DOCUMENTS: usize = 64;
 const MAX_PEERS: usize = 256;
+/// Of all documents that are open: as many as four long histories have. Each takes
+/// some 50 bytes of memory.
+const MAX_OPERATIONS: usize = 16 << 20;
 /// In bytes, unless a single change has more.
 const UPDATE: usize = 1 << 20;
 /// A document with so many records, or so many bytes in them more than in the
@@ -48,6 +51,8 @@ pub enum DocumentError {
     Occupied(String),
     #[error("{MAX_DOCUMENTS} documents are open already; come back later")]
     TooManyDocuments,
+    #[error("the documents that are open remember as many edits as all may together; come back later")]
+    TooManyOperations,
     #[error("document {0:?} is open in {MAX_PEERS} places already; come back later")]
     TooManyPeers(String),
     #[error(transparent)]
@@ -70,6 +75,15 @@ pub struct Documents {
     most: usize,
     /// A document is alive as long as a peer has it, or a commit is under way.
     open: Mutex<HashMap<String, Weak<Shared>>>,
+    budget: Budget,
+}
+
+/// What open documents may take in memory.
+#[derive(Debug, Clone)]
+struct Budget {
+    operations: Arc<Semaphore>,
+    /// What a document takes is known when it is loaded: so that is one at a time.
+    loading: Arc<Turn<()>>,
 }
 
 #[derive(Debug)]
@@ -81,6 +95,9 @@ struct Shared {
     latest: watch::Sender<Arc<Document>>,
     /// Whoever has the turn may append. `None` when it has to be read first.
     log: Turn<Option<Log>>,
+    budget: Budget,
+    /// The operations of `latest`, out of the budget.
+    held: Mutex<Option<OwnedSemaphorePermit>>,
 }
 
 /// What is on the disk after the last snapshot.
@@ -115,7 +132,8 @@ pub struct Update {
 impl Documents {
     /// Up to `most` documents, which are kept in `store`.
     pub fn new(store: Arc<dyn Store>, most: usize) -> Self {
-        Self { store, most, open: Mutex::default() }
+        let budget = Budget { operations: Arc::new(Semaphore::new(MAX_OPERATIONS)), loading: Arc::default() };
+        Self { store, most, open: Mutex::default(), budget }
     }
 
     /// Removes a document that nobody has open, with all its history. One that is
@@ -172,6 +190,8 @@ impl Documents {
             most: self.most,
             latest: watch::Sender::new(Arc::new(Document::genesis().map_err(damaged)?)),
             log: Turn::default(),
+            budget: self.budget.clone(),
+            held: Mutex::default(),
         });
         open.insert(name.to_owned(), Arc::downgrade(&shared));
         Ok(shared)
@@ -234,6 +254,7 @@ impl Shared {
         if is_new && feed::is_full(&*self.store, DOCUMENT, self.most).await? {
             return Err(DocumentError::TooManyKept(self.most));
         }
+        self.hold(&document)?;
         let heads = new.iter().fold(Vec::new(), |mut heads, change| {
             advance(&mut heads, change);
             heads
@@ -287,6 +308,7 @@ impl Shared {
         if turn.is_some() {
             return Ok(());
         }
+        let _loading = self.budget.loading.lock().await;
         let extent = self.store.extent(&self.stream()).await?;
         let mut document = Document::genesis().map_err(damaged)?;
         let mut log = Log { last: extent.first - 1, ..Log::default() };
@@ -311,8 +333,23 @@ impl Shared {
             }
             document = computed(move || with_all(document, &changes)).await?.map_err(damaged)?;
         }
+        self.hold(&document)?;
         self.latest.send_replace(Arc::new(document));
         *turn = Some(log);
+        Ok(())
+    }
+
+    /// Takes what the document needs out of the budget, as long as it is open.
+    fn hold(&self, document: &Document) -> Result<(), DocumentError> {
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        let has = held.as_ref().map_or(0, |held| held.num_permits() as u64);
+        let more = u32::try_from(document.operations().saturating_sub(has)).unwrap_or(u32::MAX);
+        let more = self.budget.operations.clone().try_acquire_many_owned(more);
+        let more = more.map_err(|_| DocumentError::TooManyOperations)?;
+        match held.as_mut() {
+            Some(held) => held.merge(more),
+            None => *held = Some(more),
+        }
         Ok(())
     }
 }

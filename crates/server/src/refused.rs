@@ -122,7 +122,9 @@ impl From<DocumentError> for Refused {
                 return Self(limit_reached(message, "max_documents", limit as u64));
             }
             DocumentError::Occupied(_) => (Code::FailedPrecondition, Reason::InUse),
-            DocumentError::TooManyDocuments => (Code::ResourceExhausted, Reason::TooManyDocuments),
+            DocumentError::TooManyDocuments | DocumentError::TooManyOperations => {
+                (Code::ResourceExhausted, Reason::TooManyDocuments)
+            }
             DocumentError::TooManyPeers(_) => (Code::ResourceExhausted, Reason::TooManyPeers),
             DocumentError::Refused(refusal) => match refusal {
                 Refusal::Malformed(..) | Refusal::Unfit(_) => (Code::InvalidArgument, Reason::NotAText),

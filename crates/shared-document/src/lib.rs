@@ -351,6 +351,11 @@ impl Document {
         Ok((with, new))
     }
 
+    /// How many operations its history has. They are what it takes memory for.
+    pub fn operations(&self) -> u64 {
+        self.doc.stats().num_ops
+    }
+
     fn max_op_of(&self, head: &Head, new: &New) -> u64 {
         match new.get(head) {
             Some(change) => change.max_op(),

@@ -303,3 +303,25 @@ async fn there_are_not_more_documents_than_are_allowed_nor_more_peers_of_one() {
     drop(open.pop());
     documents.open("0", Vec::new()).await.unwrap();
 }
+
+#[tokio::test]
+async fn open_documents_remember_no_more_together_than_is_allowed() {
+    let (_, mut documents) = failing();
+    documents.budget.operations = Arc::new(Semaphore::new(1_000));
+    let mut ana = Editor::open(&documents).await;
+    ana.writes(&"a".repeat(600)).await.unwrap();
+    let mut other = documents.open("other", Vec::new()).await.unwrap();
+    let mut ben = Document::genesis().unwrap();
+    let genesis = ben.heads();
+    ben.edit(&genesis, &"b".repeat(600)).unwrap();
+    assert_eq!(other.offer(raw(&ben, &genesis)).await.unwrap_err(), DocumentError::TooManyOperations);
+    // Neither is the worse for it.
+    ana.writes(&"c".repeat(600)).await.unwrap_err();
+    ana.peer.offer(vec![]).await.unwrap();
+    drop(ana);
+    other.offer(raw(&ben, &genesis)).await.unwrap();
+    // It has to be loaded, for which there is no place either.
+    assert_eq!(documents.open("notes", Vec::new()).await.unwrap_err(), DocumentError::TooManyOperations);
+    drop(other);
+    documents.open("notes", Vec::new()).await.unwrap();
+}
