@@ -173,11 +173,12 @@ fn a_difference_is_where_the_editor_made_it() {
 #[test]
 fn limits_are_kept_and_said() {
     let genesis = Document::genesis().unwrap();
-    let full = written(&"x".repeat(TEXT_BYTES));
+    // Of few characters, by which time and memory count.
+    let full = written(&"🦀".repeat(TEXT_BYTES / 4));
     let full = genesis.with(&history(&full)).unwrap().0;
     let more = history(&written("é"));
     assert_eq!(full.with(&more).unwrap_err(), Refusal::TextTooLong(TEXT_BYTES + 2));
-    let long = "x".repeat(TEXT_BYTES + 1);
+    let long = format!("{}x", "🦀".repeat(TEXT_BYTES / 4));
     assert_eq!(genesis.with(&history(&written(&long))).unwrap_err(), Refusal::TextTooLong(TEXT_BYTES + 1));
 
     // Each from an editor who has seen none of the others.

@@ -492,7 +492,7 @@ fn a_reader_that_stalls_and_a_handler_that_stalls() {
     run(async {
         let victim = Victim::start(&["--allow-faults"]).await;
         let address = victim.address;
-        let seconds = at_length().unwrap_or(Duration::from_secs(4));
+        let seconds = at_length().unwrap_or(Duration::from_secs(2));
         // Before and after, so that what else the machine begins or ends to do in
         // the meantime is not taken for the effect.
         let before = victim.latency(2_000, seconds).await;

@@ -17,7 +17,7 @@ struct Watcher {
 
 pub(crate) fn workers(server: &Server) -> Vec<Box<dyn Worker>> {
     let watcher = |symbols: &str| {
-        let arguments = format!("server-streaming quotes --count 0 --interval 1ms {symbols}");
+        let arguments = format!("server-streaming quotes --count 0 --interval 5ms {symbols}");
         let client = Client::start(server.address.client(&arguments), Seen::see);
         Box::new(Watcher { client, all: symbols.is_empty() }) as Box<dyn Worker>
     };
