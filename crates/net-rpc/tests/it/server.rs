@@ -311,7 +311,7 @@ async fn a_call_that_does_not_end_is_dropped_when_the_drain_is_over() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_hundred_thousand_calls_are_pipelined() {
+async fn thousands_of_calls_are_pipelined() {
     let server = Server::start(ServerLimits::default()).await;
     for (transport, callers) in [(Transport::Tcp, 1_000), (Transport::Json, 100)] {
         let client = server.client(transport).await;
@@ -319,7 +319,7 @@ async fn a_hundred_thousand_calls_are_pipelined() {
         for caller in 0..callers {
             let client = client.clone();
             all.spawn(async move {
-                for n in 0..100 {
+                for n in 0..20 {
                     assert_eq!(multiply(&client, caller, n).await.unwrap(), caller * n);
                 }
             });
