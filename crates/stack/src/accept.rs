@@ -230,6 +230,7 @@ impl<C> Timed<C> {
                 };
                 clock.metrics.refused(limit);
                 tracing::debug!("{what}: the connection is closed");
+                self.hang_up();
                 Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, what)))
             }
             _ => done,
@@ -244,7 +245,13 @@ impl<C> Timed<C> {
             return written;
         }
         ready!(since.get_or_insert_with(|| Box::pin(sleep(*limit))).as_mut().poll(cx));
+        self.hang_up();
         Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "nobody reads")))
+    }
+
+    /// Does not wait for the end of a peer that has heard nothing, or reads nothing.
+    fn hang_up(&mut self) {
+        self.lingering = Some((Box::pin(sleep(Duration::ZERO)), 0));
     }
 }
 
