@@ -6,30 +6,27 @@
 //! No byte is delivered twice, and none is left out in silence. Files are opened
 //! below the directory and nowhere else.
 
+mod reading;
+
 use std::{
-    fs,
-    io::{self, Read as _, Seek as _, SeekFrom},
+    fs, io,
     path::{Component, Path, PathBuf},
     sync::Arc,
-    time::{Duration, SystemTime},
+    time::Duration,
 };
 
 use bytes::Bytes;
 use cap_std::{
     ambient_authority,
-    fs::{Dir, DirEntry, File, Metadata, OpenOptions},
+    fs::{Dir, DirEntry, Metadata, OpenOptions},
 };
 
+use self::reading::{Opened, Reading};
 use super::open_files::{self, OpenFiles, TooManyOpenFiles};
 
 /// How long to wait before looking again for what was not there.
 pub const POLL: Duration = Duration::from_millis(150);
 
-/// The largest chunk, in bytes.
-const CHUNK: usize = 64 << 10;
-/// How many bytes before a position are compared to find out whether the file is
-/// still the one that they were read from.
-const OVERLAP: usize = 64;
 /// Of a path, in bytes.
 const LONGEST_PATH: usize = 1_024;
 /// How many files of a directory are looked at for one that was renamed.
@@ -53,6 +50,8 @@ pub enum Start {
     Beginning,
     /// With what comes from now on.
     End,
+    /// With so many of the last lines, as far as they are in the last MiB.
+    LastLines(u32),
     /// With this byte, counted from 0.
     Offset(u64),
     /// Where a follower before this one was.
@@ -129,25 +128,6 @@ enum Place {
     Gone(Position),
 }
 
-/// A place in a file that is open.
-#[derive(Debug)]
-struct Reading {
-    file: File,
-    id: FileId,
-    offset: u64,
-    /// The last bytes before the offset.
-    before: Vec<u8>,
-    /// What has the name of the file now, when that is another one.
-    successor: Option<Opened>,
-}
-
-#[derive(Debug)]
-struct Opened {
-    file: File,
-    id: FileId,
-    size: u64,
-}
-
 impl Logs {
     /// Opens the directory in which the logs are. Each that is followed has a place
     /// among the open `files`.
@@ -169,10 +149,11 @@ impl Logs {
         let open = self.files.place()?;
         let (place, event) = match start {
             Start::Beginning => self.begin(path, |_| Ok(0))?,
-            Start::End => self.begin(path, Ok)?,
-            Start::Offset(offset) => self.begin(path, |size| match offset <= size {
+            Start::End => self.begin(path, |file| Ok(file.size))?,
+            Start::LastLines(lines) => self.begin(path, |file| file.last_lines(lines))?,
+            Start::Offset(offset) => self.begin(path, |file| match offset <= file.size {
                 true => Ok(offset),
-                false => Err(LogError::BeyondTheEnd { offset, size }),
+                false => Err(LogError::BeyondTheEnd { offset, size: file.size }),
             })?,
             Start::Position(position) => match self.resume(path, &position)? {
                 Some((reading, event)) => (Place::In(reading), Some(event)),
@@ -185,11 +166,11 @@ impl Logs {
     fn begin(
         &self,
         path: &str,
-        offset: impl FnOnce(u64) -> Result<u64, LogError>,
+        offset: impl FnOnce(&mut Opened) -> Result<u64, LogError>,
     ) -> Result<(Place, Option<Event>), LogError> {
-        let opened = self.open_file(path)?;
-        let size = opened.size;
-        let reading = Reading::at(opened, offset(size)?)?;
+        let mut opened = self.open_file(path)?;
+        let (offset, size) = (offset(&mut opened)?, opened.size);
+        let reading = Reading::at(opened, offset)?;
         Ok((Place::In(reading), Some(Event::Opened { size })))
     }
 
@@ -361,63 +342,6 @@ impl Follower {
                 return Ok(None);
             }
         }
-    }
-}
-
-impl Reading {
-    fn at(Opened { mut file, id, .. }: Opened, offset: u64) -> Result<Self, LogError> {
-        let overlap = usize::try_from(offset).unwrap_or(OVERLAP).min(OVERLAP);
-        let before = read_at(&mut file, offset - overlap as u64, overlap)?;
-        Ok(Self { file, id, offset, before, successor: None })
-    }
-
-    fn position(&self) -> Position {
-        let [a, b, c, d, e, f, g, h, ..] = *blake3::hash(&self.before).as_bytes();
-        let check = u64::from_le_bytes([a, b, c, d, e, f, g, h]);
-        Position { file: self.id.clone(), offset: self.offset, check }
-    }
-
-    fn read(&mut self) -> Result<Option<Event>, LogError> {
-        let overlap = self.before.len();
-        let read = read_at(&mut self.file, self.offset - overlap as u64, overlap + CHUNK)?;
-        if !read.starts_with(&self.before) {
-            return Ok(Some(self.begin_anew()));
-        }
-        if read.len() == overlap {
-            return Ok(None);
-        }
-        self.before = read[read.len().saturating_sub(OVERLAP)..].to_vec();
-        self.offset += (read.len() - overlap) as u64;
-        Ok(Some(Event::Chunk(Bytes::from(read).slice(overlap..))))
-    }
-
-    fn begin_anew(&mut self) -> Event {
-        self.offset = 0;
-        self.before.clear();
-        Event::Truncated
-    }
-}
-
-/// Fewer than `most` bytes only at the end of the file.
-fn read_at(file: &mut File, offset: u64, most: usize) -> Result<Vec<u8>, LogError> {
-    let mut bytes = Vec::new();
-    file.seek(SeekFrom::Start(offset)).map_err(LogError::Unreadable)?;
-    file.take(most as u64).read_to_end(&mut bytes).map_err(LogError::Unreadable)?;
-    Ok(bytes)
-}
-
-impl FileId {
-    fn of(metadata: &Metadata) -> Self {
-        let born = metadata.created().ok().map(cap_std::time::SystemTime::into_std);
-        let born = born.and_then(|born| born.duration_since(SystemTime::UNIX_EPOCH).ok());
-        let born = born.unwrap_or_default().as_nanos();
-        #[cfg(unix)]
-        {
-            use cap_std::fs::MetadataExt as _;
-            Self(format!("{:x}-{:x}-{born:x}", metadata.dev(), metadata.ino()))
-        }
-        #[cfg(not(unix))]
-        Self(format!("{born:x}"))
     }
 }
 

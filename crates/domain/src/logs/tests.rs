@@ -6,12 +6,16 @@ use std::{
     path::PathBuf,
     process::Command,
     sync::atomic::{AtomicU64, Ordering::SeqCst},
+    time::SystemTime,
 };
 
 use proptest::prelude::*;
 use tempfile::TempDir;
 
-use super::*;
+use super::{
+    reading::{CHUNK, TAIL},
+    *,
+};
 
 /// A directory with logs, and another one next to it.
 struct Place {
@@ -97,6 +101,33 @@ fn a_follower_begins_where_it_was_told() {
     let beyond = place.logs.follow("log", Start::Offset(9)).unwrap_err();
     assert_eq!(beyond.to_string(), "offset 9 is beyond the end: the file has 8 bytes");
     place.logs.follow("log", Start::Offset(8)).unwrap();
+}
+
+#[test]
+fn a_follower_begins_so_many_lines_before_the_end() {
+    let begins_at = |text: &str, lines| {
+        let place = Place::new();
+        place.write("log", text);
+        place.follow(Start::LastLines(lines)).0.position().offset
+    };
+    for (text, lines, at) in [
+        ("", 10, 0),
+        ("one\ntwo\n", 0, 8),
+        ("one\ntwo\n", 1, 4),
+        ("one\ntwo\n", 2, 0),
+        ("one\ntwo\n", 3, 0),
+        // A line without an end is one as well, and so is an empty one.
+        ("one\ntwo", 1, 4),
+        ("one\n\n", 1, 4),
+        ("\n\n", 2, 0),
+    ] {
+        assert_eq!(begins_at(text, lines), at, "{text:?}, {lines}");
+    }
+    let short = "line\n".repeat(TAIL as usize);
+    assert_eq!(begins_at(&short, u32::MAX), 4 * TAIL + 1, "with a whole line");
+    assert_eq!(begins_at(&short, 10), 5 * TAIL - 50);
+    let long = "x".repeat(2 * TAIL as usize);
+    assert_eq!(begins_at(&long, 1), TAIL, "in the line that is longer");
 }
 
 #[test]

@@ -30,15 +30,12 @@ use crate::{
 pub(crate) struct Log {
     /// Path below the server's --log-root
     file: String,
-    /// Where to begin: end, start, or a number of bytes to skip
-    #[arg(
-        long,
-        default_value = "end",
-        value_name = "PLACE",
-        value_parser = place,
-        allow_negative_numbers = true
-    )]
-    from: Place,
+    /// How many of its last lines to begin with
+    #[arg(short = 'n', long, value_name = "N", default_value_t = 10, conflicts_with = "from")]
+    lines: u32,
+    /// Where to begin instead: end, start, or a number of bytes to skip
+    #[arg(long, value_name = "PLACE", value_parser = place, allow_negative_numbers = true)]
+    from: Option<Place>,
     #[command(flatten)]
     count: Count,
 }
@@ -101,9 +98,10 @@ impl Scenario for Log {
         self.file.clone_into(&mut report.file);
         let most = if self.count.count == 0 { u64::MAX } else { self.count.count };
         let mut place = Some(match self.from {
-            Place::End => Start::Edge(LogEdge::End.into()),
-            Place::Start => Start::Edge(LogEdge::Start.into()),
-            Place::Offset(offset) => Start::Offset(offset),
+            None => Start::LastLines(self.lines),
+            Some(Place::End) => Start::Edge(LogEdge::End.into()),
+            Some(Place::Start) => Start::Edge(LogEdge::Start.into()),
+            Some(Place::Offset(offset)) => Start::Offset(offset),
         });
         let mut calls = 0;
         let followed = session.resuming(async || {

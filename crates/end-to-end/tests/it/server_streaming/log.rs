@@ -42,6 +42,9 @@ fn a_quiet_log_is_its_lines() {
     let json = log("--from 17 --count 1 -q --output json");
     assert_eq!(json.json()[0]["text"], "three");
     assert_eq!(json.result()["value"]["offset"], 23);
+    // Without a place it begins with the last lines, as `tail -F` does.
+    assert_eq!(client("--count 2 -n 3 -q").run().stdout, "two \u{1b}[2J\nthree\n");
+    assert_eq!(client("--count 3 -q").run().stdout, "one\ttab\ntwo \u{1b}[2J\nthree\n");
     // What is not quiet has the bytes in its messages.
     let text = log("--from start --count 1").stdout;
     assert!(text.contains(r#"chunk {data: "one\ttab\n"#), "{text}");
@@ -67,7 +70,7 @@ fn a_log_is_followed_as_it_grows_through_rotation_and_truncation() {
     let path = directory.path().join("app.log");
     append(&path, "before\n");
     let server = server(directory.path());
-    let mut client = server.client("server-streaming log app.log --count 4 --output json").spawn();
+    let mut client = server.client("server-streaming log app.log -n 0 --count 4 --output json").spawn();
     let lines = client.lines();
     lines.until("opened");
     append(&path, "one\n");

@@ -68,6 +68,7 @@ fn start_of(wire: Option<WireStart>) -> Result<Start, Status> {
     match wire {
         None => Ok(Start::End),
         Some(WireStart::Offset(offset)) => Ok(Start::Offset(offset)),
+        Some(WireStart::LastLines(lines)) => Ok(Start::LastLines(lines)),
         Some(WireStart::Edge(edge)) => match LogEdge::try_from(edge) {
             Ok(LogEdge::Start) => Ok(Start::Beginning),
             Ok(LogEdge::End) => Ok(Start::End),
