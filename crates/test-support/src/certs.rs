@@ -105,6 +105,7 @@ impl Certs {
         client: TlsConnector,
     ) -> std::io::Result<TlsStream<TcpStream>> {
         let socket = within(TcpStream::connect(address)).await?;
+        socket.set_nodelay(true)?;
         within(client.connect(ServerName::try_from("localhost").unwrap(), socket)).await
     }
 

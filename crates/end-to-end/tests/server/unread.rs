@@ -100,9 +100,9 @@ fn a_call_ends_in_its_time_whether_or_not_its_peer_reads() {
         let default = Server::start().await;
         let quotes = || frame(&WatchQuotesRequest::default());
         let web = ("content-type", "application/grpc-web+proto");
+        let mut calls = Vec::new();
         // With a window of one byte HTTP/2 takes a whole chunk.
         for (window, kind) in [(0, GRPC), (1, GRPC), (5_000, GRPC), (0, web), (1, web)] {
-            let mut calls = Vec::new();
             for (server, path, timeout, sent) in [
                 (&idle, QUOTES, None, quotes()),
                 (&old, QUOTES, None, quotes()),
@@ -115,12 +115,13 @@ fn a_call_ends_in_its_time_whether_or_not_its_peer_reads() {
                 let peer = peer(server.address, window).await;
                 let timeout = timeout.map(|timeout| ("grpc-timeout", timeout));
                 let headers: Vec<_> = [kind].into_iter().chain(timeout).collect();
-                calls.push((call(&peer, path, &headers, sent).await, peer));
+                let call = call(&peer, path, &headers, sent).await;
+                calls.push((call, peer, format!("{path} {window} {kind:?}")));
             }
-            for (call, _peer) in calls {
-                let reason = call.ended().await.expect_err("it came to its end").reason();
-                assert_eq!(reason, Some(h2::Reason::CANCEL), "{window} {kind:?}");
-            }
+        }
+        for (call, _peer, name) in calls {
+            let reason = call.ended().await.expect_err("it came to its end").reason();
+            assert_eq!(reason, Some(h2::Reason::CANCEL), "{name}");
         }
         for server in [&idle, &old, &unary, &capped, &default] {
             until(async || open_calls(Mode::ServerStreaming, server.address).await == 0).await;

@@ -173,7 +173,7 @@ fn whoever_wants_it_once_is_told_what_is_no_text() {
 fn texts_that_are_too_long_together_are_said_and_can_be_shortened() {
     let (server, files) = (Server::start(), Files::new());
     // Of few characters, by which time and memory count.
-    let long = |crowd: &str| format!("{}\n", crowd.repeat(50)).repeat(3_000);
+    let long = |crowd: &str| format!("{}\n", crowd.repeat(50)).repeat(2_700);
     fs::write(&files.ana, "").unwrap();
     once(&server.url, &files.ana);
     once(&server.url, &files.ben);
