@@ -90,14 +90,14 @@ impl Victim {
     /// over a time with so many of them a second.
     pub(crate) async fn latency(&self, rate: u32, time: Duration) -> Duration {
         let interval = Duration::from_secs(1) / rate;
-        let count = (time.as_secs_f64() * f64::from(rate)) as u64;
         let request =
-            WatchQuotesRequest { count, interval: interval.try_into().ok(), ..WatchQuotesRequest::default() };
+            WatchQuotesRequest { interval: interval.try_into().ok(), ..WatchQuotesRequest::default() };
         let mut client = ServerStreamingServiceClient::new(self.channel.clone());
         let mut quotes = client.watch_quotes(request).await.unwrap().into_inner();
         let mut took = Vec::new();
-        while let Some(response) = quotes.message().await.unwrap() {
-            if let Some(Event::Quote(quote)) = response.event {
+        let over = tokio::time::Instant::now() + time;
+        while let Ok(response) = tokio::time::timeout_at(over, quotes.message()).await {
+            if let Some(Event::Quote(quote)) = response.unwrap().expect("it has no end").event {
                 let made = SystemTime::try_from(quote.time.unwrap()).unwrap();
                 took.push(made.elapsed().unwrap_or_default());
             }
