@@ -121,8 +121,10 @@ impl Scenario for Log {
                     true => bare.extend_from_slice(line),
                     false => session.line(&text(line)),
                 })?;
-                let handed = tokio::task::spawn_blocking(move || show::hand_on(&bare)).await;
-                handed.map_err(|error| Failure::cut_short(&error))??;
+                if !bare.is_empty() {
+                    let handed = tokio::task::spawn_blocking(move || show::hand_on(&bare)).await;
+                    handed.map_err(|error| Failure::cut_short(&error))??;
+                }
                 place = Some(Start::Position(position));
             }
             Ok(())
