@@ -97,7 +97,7 @@ struct Shared {
     log: Turn<Option<Log>>,
     budget: Budget,
     /// The operations of `latest`, out of the budget.
-    held: Mutex<Option<OwnedSemaphorePermit>>,
+    held: Mutex<OwnedSemaphorePermit>,
 }
 
 /// What is on the disk after the last snapshot.
@@ -191,7 +191,7 @@ impl Documents {
             latest: watch::Sender::new(Arc::new(Document::genesis().map_err(damaged)?)),
             log: Turn::default(),
             budget: self.budget.clone(),
-            held: Mutex::default(),
+            held: Mutex::new(self.budget.take(0)?),
         });
         open.insert(name.to_owned(), Arc::downgrade(&shared));
         Ok(shared)
@@ -342,15 +342,17 @@ impl Shared {
     /// Takes what the document needs out of the budget, as long as it is open.
     fn hold(&self, document: &Document) -> Result<(), DocumentError> {
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        let has = held.as_ref().map_or(0, |held| held.num_permits() as u64);
-        let more = u32::try_from(document.operations().saturating_sub(has)).unwrap_or(u32::MAX);
-        let more = self.budget.operations.clone().try_acquire_many_owned(more);
-        let more = more.map_err(|_| DocumentError::TooManyOperations)?;
-        match held.as_mut() {
-            Some(held) => held.merge(more),
-            None => *held = Some(more),
-        }
+        let more = document.operations().saturating_sub(held.num_permits() as u64);
+        held.merge(self.budget.take(more)?);
         Ok(())
+    }
+}
+
+impl Budget {
+    fn take(&self, operations: u64) -> Result<OwnedSemaphorePermit, DocumentError> {
+        let operations = u32::try_from(operations).unwrap_or(u32::MAX);
+        let taken = self.operations.clone().try_acquire_many_owned(operations);
+        taken.map_err(|_| DocumentError::TooManyOperations)
     }
 }
 
