@@ -144,13 +144,29 @@ pub async fn serves(channel: &Channel) -> Result<(), CallError> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use tokio::{
         io::{AsyncReadExt as _, AsyncWriteExt as _},
         net::{TcpListener, TcpStream},
     };
 
     use super::*;
+
+    /// Connected to a server that a test plays.
+    pub(crate) async fn connected<F: Future<Output = ()> + Send + 'static>(
+        serve: impl FnOnce(TcpStream) -> F + Send + 'static,
+    ) -> Channel {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let server = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
+        tokio::spawn(async move { serve(listener.accept().await.unwrap().0).await });
+        let connector = Connector {
+            tls: TlsFiles::default(),
+            keepalive_interval: limits::KEEPALIVE_INTERVAL,
+            keepalive_timeout: limits::KEEPALIVE_TIMEOUT,
+            metadata: Arc::new(OutgoingMetadata::new(None, None, None).unwrap()),
+        };
+        connector.connect(&server).await.unwrap()
+    }
 
     fn frame(kind: u8, flags: u8, stream: [u8; 4], payload: &[u8]) -> Vec<u8> {
         [&[0, 0, payload.len() as u8, kind, flags], &stream[..], payload].concat()
@@ -194,16 +210,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_empty_frame_with_each_answer_ends_no_connection() {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let server = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
-        tokio::spawn(async move { answer(listener.accept().await.unwrap().0).await });
-        let connector = Connector {
-            tls: TlsFiles::default(),
-            keepalive_interval: limits::KEEPALIVE_INTERVAL,
-            keepalive_timeout: limits::KEEPALIVE_TIMEOUT,
-            metadata: Arc::new(OutgoingMetadata::new(None, None, None).unwrap()),
-        };
-        let channel = connector.connect(&server).await.unwrap();
+        let channel = connected(answer).await;
         for _ in 0..1_000 {
             serves(&channel).await.unwrap();
         }

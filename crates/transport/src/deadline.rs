@@ -31,15 +31,14 @@ impl Deadline {
 
 #[cfg(test)]
 mod tests {
-    use std::{sync::Arc, time::Duration};
+    use std::time::Duration;
 
-    use grpc_wire::limits;
     use h2::Reason;
-    use tokio::net::{TcpListener, TcpStream};
+    use tokio::net::TcpStream;
     use tonic::{Code, Request};
     use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 
-    use crate::{CallError, Connector, OutgoingMetadata, TlsFiles};
+    use crate::{CallError, connector::tests::connected};
 
     /// After this a server resets each call.
     const WHILE: Duration = Duration::from_millis(40);
@@ -62,16 +61,7 @@ mod tests {
 
     /// How calls with this deadline, if any, end: a unary one and a stream.
     async fn ends(deadline: Option<Duration>, answers: bool) -> [Code; 2] {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let server = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
-        tokio::spawn(async move { serve(listener.accept().await.unwrap().0, answers).await });
-        let connector = Connector {
-            tls: TlsFiles::default(),
-            keepalive_interval: limits::KEEPALIVE_INTERVAL,
-            keepalive_timeout: limits::KEEPALIVE_TIMEOUT,
-            metadata: Arc::new(OutgoingMetadata::new(None, None, None).unwrap()),
-        };
-        let mut client = HealthClient::new(connector.connect(&server).await.unwrap());
+        let mut client = HealthClient::new(connected(move |client| serve(client, answers)).await);
         let request = || {
             let mut request = Request::new(HealthCheckRequest::default());
             deadline.into_iter().for_each(|deadline| request.set_timeout(deadline));
