@@ -179,7 +179,7 @@ fuzz seconds *targets:
     # The versions that the tests have.
     [ fuzz/Cargo.lock -nt Cargo.lock ] || cp Cargo.lock fuzz/
     shift
-    for target in ${@:-requests responses readings uploads document net_rpc}; do
+    for target in ${@:-requests responses readings uploads document net_rpc schema}; do
         mkdir -p "fuzz/corpus/$target"
         cargo fuzz run --sanitizer none "$target" "fuzz/corpus/$target" "fuzz/seeds/$target" -- \
             -max_total_time={{ seconds }} -timeout=20 -print_final_stats=1

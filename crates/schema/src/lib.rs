@@ -1,0 +1,159 @@
+//! Protobuf schemas at run time, for calls to services that were not there when this
+//! program was built.
+//!
+//! A [`Schema`] comes from a server's [`Reflection`], from [sources](Schema::compile) or
+//! from a [descriptor set](Schema::read). It finds methods, shows itself as
+//! [proto text](Schema::text) and makes [templates](template::template). [`json`] turns
+//! JSON into messages and back.
+//!
+//! A peer chooses its descriptors. Whatever it sends is an error or a schema, and never a
+//! panic.
+
+mod edition;
+mod file;
+pub mod json;
+mod pool;
+mod reflection;
+mod source;
+pub mod template;
+mod text;
+
+use std::{collections::HashMap, path::PathBuf};
+
+use grpc_wire::Mode;
+use prost::DecodeError;
+use prost_reflect::{DescriptorPool, MethodDescriptor, ServiceDescriptor};
+use prost_types::SourceCodeInfo;
+
+pub use crate::reflection::{Reflection, ReflectionError};
+
+/// What services there are, and what is in their messages.
+#[derive(Debug, Clone)]
+pub struct Schema {
+    pool: DescriptorPool,
+    /// By the name of the file.
+    comments: HashMap<String, SourceCodeInfo>,
+    /// The files that were asked for, without what they import.
+    own: Vec<String>,
+}
+
+/// Why there is no schema.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A file cannot be read.
+    #[error("{}: {error}", file.display())]
+    Unreadable {
+        /// Which one.
+        file: PathBuf,
+        /// Why.
+        error: std::io::Error,
+    },
+    /// A source does not compile. The text begins with `file:line:column`, where known.
+    #[error("{0}")]
+    Source(String),
+    /// A source is in an edition, which the compiler here does not know.
+    #[error("{0}")]
+    SourceInEdition(String),
+    /// Bytes are no descriptors.
+    #[error("this is no descriptor set: {0}")]
+    NotDescriptors(DecodeError),
+    /// Descriptors contradict themselves.
+    #[error("the descriptors of {file} are wrong: {reason}")]
+    Invalid {
+        /// Which file.
+        file: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// Descriptors do not fit each other.
+    #[error("the descriptors do not fit together: {0}")]
+    Unfit(String),
+    /// A name that nothing has.
+    #[error(transparent)]
+    Unknown(#[from] Unknown),
+}
+
+/// A name that nothing has.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("there is no {what} {name:?}{}", suggestion(.nearest))]
+pub struct Unknown {
+    /// What it would be.
+    pub what: &'static str,
+    /// The name.
+    pub name: String,
+    /// Names that are there and look like it, the nearest first.
+    pub nearest: Vec<String>,
+}
+
+impl Unknown {
+    /// With the nearest of those names that are there.
+    pub fn among(what: &'static str, name: &str, there: impl IntoIterator<Item = String>) -> Self {
+        const FAR: f64 = 0.6;
+        const FEW: usize = 3;
+        let last = |name: &str| name.rsplit(['.', '/']).next().unwrap_or_default().to_lowercase();
+        let alike =
+            |a: &str, b: &str| strsim::jaro_winkler(a, b).max(strsim::normalized_damerau_levenshtein(a, b));
+        let mut near: Vec<_> = there
+            .into_iter()
+            .map(|there| {
+                let whole = alike(&name.to_lowercase(), &there.to_lowercase());
+                (whole.max(alike(&last(name), &last(&there))), there)
+            })
+            .filter(|(likeness, _)| *likeness >= FAR)
+            .collect();
+        near.sort_by(|(a, _), (b, _)| b.total_cmp(a));
+        let nearest = near.into_iter().take(FEW).map(|(_, candidate)| candidate).collect();
+        Self { what, name: name.to_owned(), nearest }
+    }
+}
+
+fn suggestion(nearest: &[String]) -> String {
+    match nearest {
+        [] => String::new(),
+        nearest => format!("; near to it: {}", nearest.join(", ")),
+    }
+}
+
+/// The mode of a method.
+pub fn mode_of(method: &MethodDescriptor) -> Mode {
+    Mode::of(method.is_client_streaming(), method.is_server_streaming())
+}
+
+/// The path of a method in a request.
+pub fn path_of(method: &MethodDescriptor) -> String {
+    format!("/{}/{}", method.parent_service().full_name(), method.name())
+}
+
+impl Schema {
+    /// The descriptors.
+    pub fn pool(&self) -> &DescriptorPool {
+        &self.pool
+    }
+
+    /// The services in what was asked for.
+    pub fn services(&self) -> impl Iterator<Item = ServiceDescriptor> {
+        let is_own =
+            |service: &ServiceDescriptor| self.own.iter().any(|own| own == service.parent_file().name());
+        self.pool.services().filter(is_own)
+    }
+
+    /// # Errors
+    ///
+    /// When there is none of that name.
+    pub fn service(&self, name: &str) -> Result<ServiceDescriptor, Unknown> {
+        self.pool.get_service_by_name(name).ok_or_else(|| {
+            Unknown::among("service", name, self.services().map(|service| service.full_name().to_owned()))
+        })
+    }
+
+    /// # Errors
+    ///
+    /// When there is none of that name.
+    pub fn method(&self, service: &str, method: &str) -> Result<MethodDescriptor, Unknown> {
+        let service = self.service(service)?;
+        service.methods().find(|candidate| candidate.name() == method).ok_or_else(|| {
+            let names = service.methods().map(|method| method.name().to_owned());
+            Unknown::among("method", method, names)
+        })
+    }
+}
