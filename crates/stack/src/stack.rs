@@ -8,6 +8,7 @@ use prost_reflect::DescriptorPool;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpListener,
+    task::JoinSet,
 };
 use tokio_stream::Stream;
 use tokio_util::sync::CancellationToken;
@@ -71,6 +72,7 @@ pub struct Stack {
     /// Where those ask who want metrics.
     scraped: Option<TcpListener>,
     draining: CancellationToken,
+    alongside: JoinSet<()>,
 }
 
 impl Stack {
@@ -125,6 +127,7 @@ impl Stack {
             metrics: Arc::new(metrics),
             scraped,
             draining: CancellationToken::new(),
+            alongside: JoinSet::new(),
         })
     }
 
@@ -174,6 +177,13 @@ impl Stack {
     /// it does not shut down the server.
     pub fn draining(&self) -> CancellationToken {
         self.draining.child_token()
+    }
+
+    /// Begins work that is not gRPC, such as another protocol on a port of its own. It
+    /// has to end by itself after [`draining`](Self::draining): shutdown waits for it
+    /// as for an open call.
+    pub fn alongside(&mut self, work: impl Future<Output = ()> + Send + 'static) {
+        self.alongside.spawn(work);
     }
 
     /// Serves on `listener`, with as many threads as [`Settings::workers`] says,
@@ -247,6 +257,7 @@ impl Stack {
             metrics,
             scraped,
             draining,
+            alongside,
         } = self;
         for name in &shown {
             // Its calls would have no mode, and so neither a deadline nor an end.
@@ -275,7 +286,7 @@ impl Stack {
             budget: Arc::new(Budget::new(limits.buffered)),
             farewell: limits.age,
         };
-        Ok((served, Life { settings, health, tls, scraped, draining }))
+        Ok((served, Life { settings, health, tls, scraped, draining, alongside }))
     }
 }
 
@@ -286,6 +297,7 @@ struct Life {
     tls: Option<Tls>,
     scraped: Option<Scraped>,
     draining: CancellationToken,
+    alongside: JoinSet<()>,
 }
 
 struct Scraped {
@@ -300,7 +312,12 @@ impl Life {
         serving: impl Future<Output = anyhow::Result<()>>,
         shutdown: impl Future<Output = ()>,
     ) -> anyhow::Result<()> {
-        let Self { settings, health, tls, scraped, draining } = self;
+        let Self { settings, health, tls, scraped, draining, mut alongside } = self;
+        let serving = async {
+            let served = serving.await;
+            while alongside.join_next().await.is_some() {}
+            served
+        };
         let shutdown = async {
             shutdown.await;
             tracing::info!(grace = ?settings.grace, "shutting down: streams end, unary calls finish");
