@@ -23,17 +23,17 @@ use crate::config::{Config, Data, Retention, UploadLimits};
 #[derive(Debug, Parser)]
 #[command(name = "fourmodes-server", bin_name = "fourmodes-server", version = env!("VERSION_AND_COMMIT"), about, max_term_width = 100, after_help = EXIT_CODES)]
 pub struct Cli {
-    /// Address and port to listen on; port 0 takes any free port
+    /// Address and port to listen on; port 0 takes any free port [default:
+    /// 127.0.0.1:50051, or 127.0.0.1:1234 for net-rpc]
     #[arg(
         long,
         env = "FOURMODES_LISTEN",
         hide_env_values = true,
-        default_value = "127.0.0.1:50051",
         value_name = "ADDRESS",
         value_parser = listen_address,
         global = true
     )]
-    pub listen: SocketAddr,
+    pub listen: Option<SocketAddr>,
 
     /// Where the state is kept, a directory that is this server's own;
     /// `:memory:` forgets everything at the end [default: fourmodes in the
@@ -96,6 +96,9 @@ pub enum Command {
     /// Serve.
     #[command(flatten)]
     Serve(Modes),
+    /// Serve Go's net/rpc instead of gRPC: MathService.Multiply, with gob over TCP
+    /// or HTTP, or with JSON
+    NetRpc,
     /// Make a CA for development, and certificates of it for a server and a client
     Certs {
         /// Where to put them
@@ -177,7 +180,12 @@ pub enum Modes {
     /// Many requests, many responses
     BidiStreaming,
     /// All four
-    All,
+    All {
+        /// Serve Go's net/rpc as well, at this address, such as 127.0.0.1:1234. It has
+        /// neither TLS nor tokens [default: off]
+        #[arg(long, env = "FOURMODES_NET_RPC", hide_env_values = true, value_name = "ADDRESS", value_parser = listen_address)]
+        net_rpc: Option<SocketAddr>,
+    },
 }
 
 const EXIT_CODES: &str = "Exit status:
@@ -208,7 +216,7 @@ impl Config {
             open_files: state.max_open_files,
             retention: Retention { age: state.retention_age, bytes: state.retention_size },
             stack: cli.stack.settings()?,
-            listen: cli.listen,
+            listen: cli.listen.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 50051))),
             quotes_seed: cli.quotes_seed,
             data: data(cli.data_dir)?,
             log_root: cli.log_root,
@@ -217,7 +225,11 @@ impl Config {
                 Modes::ServerStreaming => vec![Mode::ServerStreaming],
                 Modes::ClientStreaming => vec![Mode::ClientStreaming],
                 Modes::BidiStreaming => vec![Mode::BidiStreaming],
-                Modes::All => Mode::ALL.to_vec(),
+                Modes::All { .. } => Mode::ALL.to_vec(),
+            },
+            net_rpc: match modes {
+                Modes::All { net_rpc } => net_rpc,
+                _ => None,
             },
             ..Self::default()
         })
@@ -230,6 +242,9 @@ pub enum Unusable {
     /// The platform does not say where programs keep their state.
     #[error("there is no home directory to keep the state in; choose a place with --data-dir, or :memory:")]
     NoHome,
+    /// Options of gRPC that would promise what net/rpc lacks.
+    #[error("net/rpc has neither TLS nor tokens; leave out --tls-cert, --client-ca and --tokens-file")]
+    NetRpcInTheClear,
 }
 
 fn data(directory: Option<PathBuf>) -> Result<Data, Unusable> {

@@ -32,6 +32,8 @@ pub struct Config {
     pub documents: usize,
     /// How many files may be open for calls at a time.
     pub open_files: usize,
+    /// Where Go's net/rpc is served as well; nowhere, when unset.
+    pub net_rpc: Option<SocketAddr>,
     /// The modes to serve; the others answer UNIMPLEMENTED and say so.
     pub modes: Vec<Mode>,
 }
@@ -61,6 +63,7 @@ impl Default for Config {
             rooms: 10_000,
             documents: 1_000,
             open_files: 512,
+            net_rpc: None,
             modes: Mode::ALL.to_vec(),
         }
     }

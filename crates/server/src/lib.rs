@@ -7,6 +7,7 @@ pub mod certs;
 pub mod cli;
 pub mod config;
 mod modes;
+mod net_rpc;
 mod program;
 mod refused;
 mod serve;

@@ -1,17 +1,23 @@
 //! The program: parse, tracing, run, exit code.
 
-use std::{io::Write as _, process::ExitCode};
+use std::{
+    io::{self, Write as _},
+    net::SocketAddr,
+    process::ExitCode,
+};
 
 use anyhow::Context as _;
 use clap::CommandFactory as _;
-use tokio::{net::TcpListener, runtime::Builder};
+use stack::Stack;
+use tokio::{net::TcpStream, runtime::Builder};
 use tracing_subscriber::filter::LevelFilter;
 
 use crate::{
     certs::Request,
     cli::{Cli, Command, HINT, Unusable},
     config::Config,
-    serve::Ready,
+    net_rpc,
+    serve::{Ready, listen},
 };
 
 /// All that the `fourmodes-server` program does, by the arguments of this process.
@@ -26,7 +32,7 @@ pub fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             // Not by way of the log, which may be off.
-            let _ = writeln!(std::io::stderr(), "error: {error:#}");
+            let _ = writeln!(io::stderr(), "error: {error:#}");
             if error.is::<Unusable>() || error.is::<stack::Unusable>() {
                 ExitCode::from(2)
             } else {
@@ -39,21 +45,17 @@ pub fn main() -> ExitCode {
 async fn run(cli: Cli) -> anyhow::Result<()> {
     let modes = match &cli.command {
         Command::Serve(modes) => *modes,
+        Command::NetRpc => return serve_net_rpc(cli).await,
         Command::Certs { dir, names, force } => {
             let made = Request::for_a_year(names.clone()).make(dir, *force)?;
-            return std::io::stdout().write_all(made.as_bytes()).context("the output cannot be written");
+            return io::stdout().write_all(made.as_bytes()).context("the output cannot be written");
         }
         Command::Describe(describe) => {
             return describe.write(Cli::command(), HINT).context("the output cannot be written");
         }
     };
     let config = Config::new(cli, modes)?;
-    let listener = TcpListener::bind(config.listen).await.with_context(|| {
-        format!(
-            "cannot listen on {}; choose another address with --listen, port 0 for any free one",
-            config.listen
-        )
-    })?;
+    let listener = listen(config.listen, "--listen").await?;
     if !config.listen.ip().is_loopback() && config.stack.tokens.is_none() && config.stack.tls.is_none() {
         tracing::warn!(
             "everyone who can reach {} may call, and read what passes: see --tokens-file, --tls-cert and --client-ca",
@@ -62,12 +64,31 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
     }
     // First the handlers: whoever has read the address may send a signal.
     let shutdown = stack::shutdown_signal().context("the handlers for signals cannot be installed")?;
-    // Whoever started this process reads the address from here: nothing else
-    // goes to stdout, and a reader that has gone away is no reason to stop.
     let address = listener.local_addr().context("the listener has no address")?;
     let scheme = if config.stack.tls.is_some() { "https" } else { "http" };
     let ready = Ready::open(config).await?;
-    let mut stdout = std::io::stdout();
-    let _ = writeln!(stdout, "listening on {scheme}://{address}").and_then(|()| stdout.flush());
+    announce(scheme, address);
     ready.serve(listener, shutdown).await
+}
+
+/// Serves net/rpc and no gRPC.
+async fn serve_net_rpc(cli: Cli) -> anyhow::Result<()> {
+    let settings = cli.stack.settings()?;
+    if settings.tls.is_some() || settings.tokens.is_some() {
+        return Err(Unusable::NetRpcInTheClear.into());
+    }
+    let listener = listen(cli.listen.unwrap_or(net_rpc::ADDRESS), "--listen").await?;
+    let shutdown = stack::shutdown_signal().context("the handlers for signals cannot be installed")?;
+    let address = listener.local_addr().context("the listener has no address")?;
+    let mut stack = Stack::open(settings.clone(), &[]).await?;
+    net_rpc::add(&mut stack, listener, &settings)?;
+    announce("tcp", address);
+    stack.serve_connections(tokio_stream::pending::<io::Result<TcpStream>>(), shutdown).await
+}
+
+/// Whoever started this process reads the address from here: nothing else goes to
+/// stdout, and a reader that has gone away is no reason to stop.
+fn announce(scheme: &str, address: SocketAddr) {
+    let mut stdout = io::stdout();
+    let _ = writeln!(stdout, "listening on {scheme}://{address}").and_then(|()| stdout.flush());
 }

@@ -1,8 +1,9 @@
 //! The server as a function: everything it needs comes in as an argument, so a
 //! test runs it like `main` does.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
+use anyhow::Context as _;
 use domain::store::Store;
 use grpc_wire::Mode;
 use http::HeaderName;
@@ -19,7 +20,7 @@ use tonic::transport::server::Connected;
 
 use crate::{
     config::Config,
-    services,
+    net_rpc, services,
     store::{State, Timed},
 };
 
@@ -38,6 +39,14 @@ pub async fn serve(
     shutdown: impl Future<Output = ()>,
 ) -> anyhow::Result<()> {
     Ready::open(config).await?.serve(listener, shutdown).await
+}
+
+/// Listens on the address of an option.
+pub(crate) async fn listen(address: SocketAddr, option: &str) -> anyhow::Result<TcpListener> {
+    let listening = TcpListener::bind(address).await;
+    listening.with_context(|| {
+        format!("cannot listen on {address}; choose another address with {option}, port 0 for any free one")
+    })
 }
 
 /// A server that may begin: its files were read and its state is open.
@@ -72,6 +81,10 @@ impl Ready {
         let stop_tasks = stack.draining();
         let stopped = stop_tasks.clone().drop_guard();
         services::add(&mut stack, &config, &state, stop_tasks.clone()).await?;
+        if let Some(address) = config.net_rpc {
+            let listener = listen(address, "--net-rpc").await?;
+            net_rpc::add(&mut stack, listener, &config.stack)?;
+        }
         let following = follow(state.store.clone(), state.failed.clone(), stack.health());
         tokio::spawn(stop_tasks.run_until_cancelled_owned(following));
         let Config { modes, stack: Settings { workers, .. }, .. } = config;

@@ -21,6 +21,7 @@ mod limits;
 mod measure;
 mod metrics;
 mod modes;
+mod net_rpc;
 mod probe;
 mod reflection;
 mod server_streaming;
