@@ -8,7 +8,7 @@ use clap::{
 use shared_process::Describe;
 
 use crate::{
-    commands::{check::Check, measure::Measure},
+    commands::{check::Check, measure::Measure, net_rpc::NetRpc},
     options::Options,
     scenarios::{BidiStreaming, ClientStreaming, ServerStreaming, Unary},
 };
@@ -88,6 +88,7 @@ pub(crate) enum Command {
     Check(Check),
     #[command(visible_alias = "bench")]
     Measure(Measure),
+    NetRpc(NetRpc),
     #[command(flatten)]
     Describe(Describe),
 }

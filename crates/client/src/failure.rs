@@ -37,6 +37,13 @@ pub(crate) enum Cause {
     Input(String),
     /// stdout, the diagram or a file.
     Output(String, io::ErrorKind),
+    /// What a protocol says that has no statuses.
+    Other {
+        code: &'static str,
+        message: String,
+        cause: &'static str,
+        next: &'static str,
+    },
     /// What any process needs.
     System(String),
     Interrupted,
@@ -97,6 +104,7 @@ impl Failure {
         match &self.cause {
             Cause::Call(call) => &call.message,
             Cause::Answer(message)
+            | Cause::Other { message, .. }
             | Cause::Input(message)
             | Cause::Output(message, _)
             | Cause::System(message) => message,
@@ -141,6 +149,16 @@ impl Failure {
         Self::new(Cause::System(format!("threads cannot be started: {error}")))
     }
 
+    /// A code, what came back, the likely cause, and the next step.
+    pub(crate) fn other(
+        code: &'static str,
+        message: String,
+        cause: &'static str,
+        next: &'static str,
+    ) -> Self {
+        Self::new(Cause::Other { code, message, cause, next })
+    }
+
     pub(crate) fn answer(message: impl Into<String>) -> Self {
         Self::new(Cause::Answer(message.into()))
     }
@@ -170,7 +188,11 @@ impl Failure {
         match &self.cause {
             Cause::Input(_) => 3,
             Cause::Call(call) if call.kind == Kind::File => 3,
-            Cause::Call(_) | Cause::Answer(_) | Cause::Output(..) | Cause::System(_) => 1,
+            Cause::Call(_)
+            | Cause::Answer(_)
+            | Cause::Other { .. }
+            | Cause::Output(..)
+            | Cause::System(_) => 1,
             Cause::Interrupted => 130,
             Cause::ReaderGone => 141,
         }
@@ -182,6 +204,7 @@ impl Failure {
             Cause::Call(call) if call.kind == Kind::File => "INPUT",
             Cause::Call(call) => code_name(call.code()),
             Cause::Answer(_) => "UNEXPECTED_ANSWER",
+            Cause::Other { code, .. } => code,
             Cause::Input(_) => "INPUT",
             Cause::Output(..) => "OUTPUT",
             Cause::System(_) => "SYSTEM",
@@ -197,6 +220,7 @@ impl Failure {
                 "the server speaks another version of the proto",
                 "compare `fourmodes --version` on both sides",
             ),
+            Cause::Other { cause, next, .. } => (cause, next),
             Cause::Input(_) => ("the input cannot be used", "see the `--help` of this command"),
             Cause::Output(_, io::ErrorKind::AlreadyExists) => (
                 "a file of that name is there, and nothing is replaced that nobody asked to",

@@ -27,6 +27,7 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::Tour => tour(options).await,
         Command::Check(check) => check.run(options).await,
         Command::Measure(measure) => measure.run(options).await,
+        Command::NetRpc(net_rpc) => net_rpc.run(options).await,
         Command::Describe(describe) => Ok(described(&describe)),
     };
     ended.unwrap_or_else(|wrong| Cli::command().error(ErrorKind::ValueValidation, wrong).exit())

@@ -64,13 +64,28 @@ struct Outcome {
 impl Run<'_> {
     /// Runs a scenario until it is done, the time is over, nobody watches any
     /// more or the user has had enough. What it has reported by then counts.
-    pub(crate) async fn scenario(&self, name: &'static str, scenario: &impl Scenario) -> ExitCode {
+    pub(crate) async fn scenario<S: Scenario>(&self, name: &'static str, scenario: &S) -> ExitCode {
         let quiet = self.config.quiet || scenario.is_plain();
         let timeline = match show::timeline(self.config, quiet, scenario.takes_stdout(self.config)) {
             Ok(timeline) => timeline,
             Err(failure) => return failure.report(&self.tried(name)),
         };
-        let outcome = self.outcome(name, scenario, &timeline).await;
+        let calls = async |timeline: &Timeline, report: &mut Option<S::Report>| {
+            scenario.check()?;
+            let session = Session::open(self.config, timeline).await?;
+            scenario.run(&session, report.insert(S::Report::default())).await
+        };
+        self.shown(name, &timeline, calls).await
+    }
+
+    /// Likewise calls that need no session.
+    pub(crate) async fn shown<R: Serialize + Display>(
+        &self,
+        name: &'static str,
+        timeline: &Timeline,
+        calls: impl AsyncFnOnce(&Timeline, &mut Option<R>) -> Result<(), Failure>,
+    ) -> ExitCode {
+        let outcome = self.outcome(name, timeline, calls).await;
         timeline.finish(&outcome.shown);
         let unwritten = || timeline.error().map(|error| Failure::unwritten(&error));
         match outcome.failure.or_else(unwritten) {
@@ -79,27 +94,26 @@ impl Run<'_> {
         }
     }
 
-    async fn outcome<S: Scenario>(&self, name: &'static str, scenario: &S, timeline: &Timeline) -> Outcome {
-        let stop = match scenario.check().and_then(|()| stop(self.config.deadline)) {
+    async fn outcome<R: Serialize + Display>(
+        &self,
+        name: &'static str,
+        timeline: &Timeline,
+        calls: impl AsyncFnOnce(&Timeline, &mut Option<R>) -> Result<(), Failure>,
+    ) -> Outcome {
+        let stop = match stop(self.config.deadline) {
             Ok(stop) => stop,
-            Err(failure) => return self.ended(name, None::<&S::Report>, Err(failure)),
+            Err(failure) => return self.ended(name, None::<&R>, Err(failure)),
         };
-        let mut report = S::Report::default();
-        let mut opened = false;
-        let running = async {
-            let session = Session::open(self.config, timeline).await?;
-            opened = true;
-            scenario.run(&session, &mut report).await
-        };
+        let mut report = None;
         let ended = tokio::select! {
             biased;
             failure = stop => Err(failure),
             () = timeline.broken() => Ok(()),
-            ended = running => ended,
+            ended = calls(timeline, &mut report) => ended,
         };
         let ended =
             ended.map_err(|failure| Failure { stage: timeline.stage(), ..failure }.after(timeline.lost()));
-        self.ended(name, opened.then_some(&report), ended)
+        self.ended(name, report.as_ref(), ended)
     }
 
     /// Without a report of what did not get to its scenario.

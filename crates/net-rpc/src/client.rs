@@ -34,7 +34,7 @@ impl Default for ClientLimits {
 }
 
 /// A request or a response that has passed.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub struct Passed<'a> {
     /// From the server.
     pub received: bool,
@@ -48,6 +48,15 @@ pub struct Passed<'a> {
     pub error: Option<&'a str>,
     /// All its bytes, with the types described on its way.
     pub bytes: &'a [u8],
+    body: Option<(&'a mut Incoming, &'a Message)>,
+}
+
+impl Passed<'_> {
+    /// The reply. `None`: it is a request or an error, or the reply is of another type.
+    pub fn reply<R: DeserializeOwned>(&mut self) -> Option<R> {
+        let (incoming, message) = self.body.as_mut()?;
+        incoming.decode(message, &Type::of::<R>().ok()?).ok()
+    }
 }
 
 /// A call without a reply. The texts are those of Go's client.
@@ -253,7 +262,15 @@ impl<O: Fn(Passed<'_>)> Connection<'_, O> {
         };
         out.extend_from_slice(&bytes);
         let method = head.service_method;
-        self.passed(false, seq, &method, None, &bytes);
+        (self.observe)(Passed {
+            received: false,
+            transport: self.transport,
+            seq,
+            method: &method,
+            error: None,
+            bytes: &bytes,
+            body: None,
+        });
         self.open.insert(seq, (method, done));
     }
 
@@ -261,7 +278,15 @@ impl<O: Fn(Passed<'_>)> Connection<'_, O> {
         let Head { seq, error, .. } = &message.head;
         let (method, done) = self.open.remove(seq).unzip();
         let failed = (!error.is_empty()).then_some(error.as_str());
-        self.passed(true, *seq, method.as_deref().unwrap_or_default(), failed, &message.whole);
+        (self.observe)(Passed {
+            received: true,
+            transport: self.transport,
+            seq: *seq,
+            method: method.as_deref().unwrap_or_default(),
+            error: failed,
+            bytes: &message.whole,
+            body: failed.is_none().then_some((&mut *incoming, message)),
+        });
         match done {
             Some(done) if failed.is_none() => {
                 done(Ok((incoming, message)));
@@ -274,9 +299,5 @@ impl<O: Fn(Passed<'_>)> Connection<'_, O> {
                 incoming.skip(message)
             }
         }
-    }
-
-    fn passed(&self, received: bool, seq: u64, method: &str, error: Option<&str>, bytes: &[u8]) {
-        (self.observe)(Passed { received, transport: self.transport, seq, method, error, bytes });
     }
 }

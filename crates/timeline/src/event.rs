@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use http::{HeaderMap, StatusCode, Uri};
+use serde_json::Value;
 use tonic::Status;
 
 use crate::Message;
@@ -62,6 +63,17 @@ pub enum Kind<'a> {
     },
     /// The client will send no more.
     HalfClose,
+    /// A request or a response of a protocol that has nothing else.
+    Exchange {
+        /// Whose it is: the client's is the request.
+        from: Side,
+        /// Whether it is an error.
+        failed: bool,
+        /// For people, on a line.
+        text: &'a str,
+        /// For programs: an object.
+        fields: &'a Value,
+    },
     /// The end, as the server put it.
     Trailers {
         /// The status of the call.

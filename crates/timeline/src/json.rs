@@ -89,6 +89,15 @@ fn kind_and_fields(kind: &Kind<'_>) -> (&'static str, Value) {
                 "value": message.json(),
             }),
         ),
+        Kind::Exchange { from, fields, .. } => {
+            let (kind, from) = match from {
+                Side::Client => ("request", "client"),
+                Side::Server => ("response", "server"),
+            };
+            let mut fields = (*fields).clone();
+            fields["from"] = from.into();
+            (kind, fields)
+        }
         Kind::HalfClose => ("half_close", json!({ "from": "client" })),
         Kind::Trailers { status, only, metadata } => (
             "trailers",

@@ -59,6 +59,13 @@ impl<W: Write> Mermaid<W> {
             Kind::Message { from: Side::Server, number, message } => {
                 ("server", "-->>", &client[..], format!("message {number}  {}", message.text()))
             }
+            Kind::Exchange { from: Side::Client, text, .. } => {
+                (&client[..], "->>", "server", (*text).to_owned())
+            }
+            Kind::Exchange { failed, text, .. } => {
+                self.told = *failed;
+                ("server", if *failed { "--x" } else { "-->>" }, &client[..], (*text).to_owned())
+            }
             Kind::HalfClose => (&client[..], "-)", "server", "half-close".to_owned()),
             Kind::Trailers { status, only, .. } => {
                 self.told = status.code() != tonic::Code::Ok;

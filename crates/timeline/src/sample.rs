@@ -46,6 +46,14 @@ pub(crate) fn drawn<R: Renderer>(mut renderer: R) -> io::Result<R> {
     let post = [&[0x12, 183, 1, 0x0a, 180, 1][..], long.as_bytes()].concat();
     happen(&mut renderer, "ana", message(Side::Client, 2, &post))?;
     happen(&mut renderer, "ana", message(Side::Client, 3, b"\xff\xff"))?;
+    for (from, failed, text) in [
+        (Side::Client, false, "request 0  MathService.Multiply  {A: 6  B: 7}"),
+        (Side::Server, false, "response 0  42"),
+        (Side::Server, true, "response 1  rpc: can't find service \u{1b}[2J"),
+    ] {
+        let fields = json!({ "seq": 0, "bytes": 8 });
+        happen(&mut renderer, "ana", Kind::Exchange { from, failed, text, fields: &fields })?;
+    }
     happen(&mut renderer, "ana", Kind::HalfClose)?;
     happen(&mut renderer, "ana", Kind::Trailers { status: &Status::ok(""), only: false, metadata: &empty })?;
     let details =

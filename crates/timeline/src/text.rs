@@ -184,6 +184,14 @@ impl<W: Write> Text<W> {
                 };
                 self.long_arrow(event.at, *from, &label, &style)
             }
+            Kind::Exchange { from, failed, text, .. } => {
+                let style = match (from, failed) {
+                    (_, true) => plain.red(),
+                    (Side::Client, _) => plain.cyan(),
+                    (Side::Server, _) => plain.green(),
+                };
+                self.long_arrow(event.at, *from, &label(printable(text).into_owned()), &style)
+            }
             Kind::HalfClose => self.arrow(event.at, Side::Client, &label("half-close".to_owned()), &plain),
             Kind::Trailers { status, only, .. } => {
                 let trailers = if *only { "trailers only" } else { "trailers" };

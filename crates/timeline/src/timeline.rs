@@ -13,9 +13,10 @@ use std::{
 use http::Uri;
 use indicatif::ProgressBar;
 use prost_reflect::{DescriptorPool, MethodDescriptor};
+use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
-use crate::{Event, Kind, Outcome, Renderer};
+use crate::{Event, Kind, Outcome, Renderer, Side};
 
 /// Says in a few words why a call broke; none, when it was its deadline.
 pub type Explain = fn(&(dyn Error + 'static)) -> Option<String>;
@@ -99,6 +100,16 @@ impl Timeline {
         self.shared.connected.store(true, Relaxed);
         self.lock().lost = None;
         self.record(client, Kind::Connected { server });
+    }
+
+    /// A request or a response of a protocol that has nothing else, with what it says
+    /// for people and for programs.
+    pub fn exchanged(&self, from: Side, failed: bool, text: &str, fields: &Value) {
+        match from {
+            Side::Client => self.note_call(),
+            Side::Server => self.note_answer(),
+        }
+        self.record("client", Kind::Exchange { from, failed, text, fields });
     }
 
     /// One of several servers failed, and is left out for `time`.

@@ -3,3 +3,4 @@
 
 pub(crate) mod check;
 pub(crate) mod measure;
+pub(crate) mod net_rpc;

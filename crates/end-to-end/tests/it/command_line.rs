@@ -20,8 +20,11 @@ fn help_of_the_client() {
 
 #[test]
 fn help_of_what_is_no_scenario() {
-    for command in ["check", "measure"] {
-        insta::assert_snapshot!(format!("help_of_{command}"), help(&format!("{command} --help")));
+    for command in ["check", "measure", "net-rpc multiply"] {
+        insta::assert_snapshot!(
+            format!("help_of_{}", command.replace(' ', "_")),
+            help(&format!("{command} --help"))
+        );
     }
 }
 

@@ -11,6 +11,7 @@ mod deadline;
 mod documents;
 mod interrupted;
 mod measure;
+mod net_rpc;
 mod output;
 mod retry;
 mod server_streaming;
