@@ -20,6 +20,7 @@ mod settings;
 mod statistics;
 mod subject;
 mod target;
+mod wire;
 mod work;
 
 pub use crate::{

@@ -8,6 +8,7 @@ use crate::{
     report::{Rate, Report},
     settings::Settings,
     subject::{Special, Subject},
+    wire,
     work::Work,
 };
 
@@ -42,7 +43,11 @@ pub fn run(settings: &Settings) -> anyhow::Result<Report> {
         beside: None,
         streams: Vec::new(),
         sizes: Vec::new(),
+        wire: Vec::new(),
     };
+    if asked_for(Special::Wire) {
+        report.wire = wire::measure(settings, &progress)?;
+    }
     if asked_for(Special::Memory) {
         report.memory = Some(memory::measure(settings, &progress)?);
     }

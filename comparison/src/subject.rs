@@ -28,6 +28,8 @@ pub enum Special {
     Streams,
     /// How long the answer to longer and longer messages takes
     Sizes,
+    /// What a call takes on the wire, in gRPC, REST and Go's net/rpc
+    Wire,
 }
 
 impl ValueEnum for Subject {

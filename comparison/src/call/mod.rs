@@ -2,7 +2,7 @@
 
 pub(crate) mod grpc;
 mod h2;
-mod json_rpc;
+mod net_rpc;
 mod rest;
 mod tcp;
 
@@ -14,6 +14,7 @@ use std::{
     },
 };
 
+use ::net_rpc::Transport;
 use anyhow::Context as _;
 use tokio::runtime;
 
@@ -47,7 +48,8 @@ pub(crate) async fn go_on(
         Contestant::H2 => h2::go_on(address, work, done).await,
         Contestant::Tcp => tcp::go_on(address, work, done).await,
         Contestant::Rest => rest::go_on(address, work, done).await,
-        Contestant::JsonRpc => json_rpc::go_on(address, work, done).await,
+        Contestant::NetRpcGob => net_rpc::go_on(address, work, Transport::Tcp, done).await,
+        Contestant::NetRpcJson => net_rpc::go_on(address, work, Transport::Json, done).await,
     }
     .with_context(|| format!("{work:?} of {contestant:?} at {address}"))
 }

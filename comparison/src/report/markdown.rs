@@ -7,6 +7,7 @@ use shared_chart::Unit;
 use super::{model::Report, notes::Notes, number::number, svg};
 use crate::{
     statistics::Spread,
+    wire::Wire,
     work::{Contestant, name},
 };
 
@@ -21,6 +22,7 @@ fn write(page: &mut String, report: &Report, notes: &Notes) -> fmt::Result {
     head(page, report)?;
     goals(page, report, notes)?;
     rates(page, report)?;
+    wire(page, report)?;
     durable(page, report)?;
     memory(page, report)?;
     beside(page, report)?;
@@ -116,6 +118,25 @@ For each second of the server's CPU time, and for each second that went by, wher
                 [median, least, most, rate.ratio_by_clock.median].map(|it| Unit::Ratio.text(it));
             writeln!(page, " {ratio} | {least} to {most} | {clock} |")?;
         }
+    }
+    writeln!(page)
+}
+
+fn wire(page: &mut String, report: &Report) -> fmt::Result {
+    if report.wire.is_empty() {
+        return Ok(());
+    }
+    writeln!(
+        page,
+        "## Bytes of a call
+
+Two small integers multiplied, in bytes that TCP carries, for each call after the first ones of a connection.
+
+| by | request | response |
+|---|---:|---:|"
+    )?;
+    for Wire { contestant, request, response } in &report.wire {
+        writeln!(page, "| {contestant} | {request:.0} | {response:.0} |")?;
     }
     writeln!(page)
 }

@@ -14,6 +14,7 @@ use crate::{
     measure::Measured,
     memory::Memory,
     statistics::Spread,
+    wire::Wire,
     work::{Contestant, Work},
 };
 
@@ -32,6 +33,8 @@ pub struct Report {
     pub(crate) beside: Option<Beside>,
     pub(crate) streams: Vec<Streams>,
     pub(crate) sizes: Vec<Size>,
+    #[serde(default)]
+    pub(crate) wire: Vec<Wire>,
 }
 
 /// A work by a contestant.

@@ -5,7 +5,10 @@ use std::fmt;
 use shared_chart::Unit;
 
 use super::{model::Report, number::number};
-use crate::work::{Contestant, name};
+use crate::{
+    wire::Wire,
+    work::{Contestant, name},
+};
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -66,6 +69,12 @@ impl fmt::Display for Report {
                 let what = format!("{size:>8}  {}", point.contestant);
                 let [p50, p99] = [point.p50, point.p99].map(|it| seconds(it.median / 1e6));
                 writeln!(f, "{what:<24}{p50:>14}{p99:>12}")?;
+            }
+        }
+        if !self.wire.is_empty() {
+            writeln!(f, "\n{:<24}{:>14}{:>12}", "bytes of a call", "request", "response")?;
+            for Wire { contestant, request, response } in &self.wire {
+                writeln!(f, "{:<24}{request:>14.0}{response:>12.0}", contestant.to_string())?;
             }
         }
         self.goals(f)

@@ -2,7 +2,7 @@
 
 mod grpc;
 mod h2;
-mod json_rpc;
+pub(crate) mod net_rpc;
 mod rest;
 pub(crate) mod tcp;
 
@@ -34,7 +34,8 @@ pub fn serve(contestant: Contestant, listen: SocketAddr) -> anyhow::Result<()> {
             Contestant::H2 => h2::serve(listener).await,
             Contestant::Tcp => tcp::serve(listener).await,
             Contestant::Rest => rest::serve(listener).await,
-            Contestant::JsonRpc => json_rpc::serve(listener).await,
+            // The first bytes of a connection say which.
+            Contestant::NetRpcGob | Contestant::NetRpcJson => net_rpc::serve(listener).await,
         }
     })
 }
