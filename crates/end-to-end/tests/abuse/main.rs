@@ -132,7 +132,7 @@ fn an_empty_frame_with_each_call_and_a_flood_of_them() {
 #[test]
 fn peers_that_do_not_read_and_messages_that_do_not_end() {
     run(async {
-        let victim = Victim::start(&["--max-buffered", "16MiB"]).await;
+        let victim = Victim::start(&["--max-buffered", "16MiB", "--unary-deadline", "2s"]).await;
         let address = victim.address;
         // The budget, what each call may hold besides, and what arrives on a
         // connection before anybody looks: its window.
@@ -267,7 +267,7 @@ fn handshakes_byte_by_byte() {
 fn tls_handshakes_that_stop_in_their_middle() {
     run(async {
         let certs = Certs::new();
-        let timeouts = ["--first-byte-timeout", "3s", "--handshake-timeout", "3s"];
+        let timeouts = ["--first-byte-timeout", "2s", "--handshake-timeout", "2s"];
         let victim = Victim::with_tls(&timeouts, &certs).await;
         let (address, hello) = (victim.address, tls::hello(&certs));
         victim
