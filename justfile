@@ -201,8 +201,12 @@ advisories:
 [group("more")]
 interop: build
     bash interop/run.sh
-    cargo build --quiet --workspace --example math
     bash interop/go/run.sh
+
+# A million calls of net/rpc pipelined on one connection, by gob and by JSON, and 10,000 connections one after the other.
+[group("more")]
+net-rpc-soak:
+    NET_RPC_CALLS=1000000 NET_RPC_CONNECTIONS=10000 cargo test --release -p net-rpc --test it -- --nocapture pipelined come_and_go
 
 # `fourmodes check` through nginx, HAProxy, nghttpx and Caddy, well and badly configured: `just proxies`, `just proxies nginx/good`.
 [group("more")]

@@ -77,7 +77,7 @@ func main() {
 		refused("MathService.Multiply", "x", "gob: type mismatch in decoder: want struct type "+os.Args[3]+"Args; got non-struct")
 	}
 	if len(os.Args) > 4 {
-		refused("MathService.Multiply", &Args{1 << 62, 2}, "overflow")
+		refused("MathService.Multiply", &Args{1 << 62, 2}, os.Args[4])
 	}
 
 	// The connection has outlived all that.
