@@ -230,6 +230,8 @@ impl<O: Fn(Passed<'_>)> Connection<'_, O> {
         loop {
             let room = self.open.len() < self.limits.calls && out.len() < self.limits.unsent;
             tokio::select! {
+                // What is asked together goes out together.
+                biased;
                 request = queue.recv(), if room => match request {
                     Some(request) => {
                         self.send(request, seq, &mut outgoing, &mut out);

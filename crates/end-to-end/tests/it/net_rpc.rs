@@ -1,7 +1,7 @@
 //! Go's net/rpc, called and drawn. What Go's own server answers is in `interop/go`.
 
 use std::{
-    io::{Read as _, Write as _},
+    io::{BufRead as _, BufReader, Read as _, Write as _},
     net::TcpListener,
 };
 
@@ -59,18 +59,45 @@ fn without_time(mut event: Value) -> Value {
 }
 
 #[test]
-fn two_calls_are_under_way_at_a_time() {
-    let server = server("net-rpc").serve();
+fn two_calls_are_under_way_at_a_time_and_answers_overtake() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
     let directory = tempfile::tempdir().unwrap();
     let diagram = directory.path().join("calls.mmd");
-    let ended = calling(&server, "10 20 --async --output json").arg("--diagram").arg(&diagram).run().ok();
+    // Answers when both are there, the second one first.
+    let server = std::thread::spawn(move || {
+        let (mut socket, _) = listener.accept().unwrap();
+        let requests: Vec<_> = BufReader::new(&socket).lines().take(2).map(Result::unwrap).collect();
+        for id in [1, 0] {
+            writeln!(socket, r#"{{"id":{id},"result":{},"error":null}}"#, 200 + id).unwrap();
+        }
+        requests
+    });
+    let arguments =
+        format!("net-rpc multiply 10 20 --async --transport json --output json --address {address}");
+    let ended = client(&arguments).arg("--diagram").arg(&diagram).run().ok();
+    let requests = server.join().unwrap();
+    assert!(
+        requests[0].contains(r#"{"A":10,"B":20}"#) && requests[1].contains(r#"{"A":20,"B":10}"#),
+        "{requests:?}"
+    );
+    let events = ended.json();
     let events: Vec<_> =
-        ended.json().iter().map(|event| event["type"].as_str().unwrap().to_owned()).collect();
-    assert_eq!(events, ["connected", "request", "request", "response", "response", "result"]);
+        events.iter().map(|event| (event["type"].as_str().unwrap(), &event["seq"])).collect();
+    let (zero, one, none) = (&json!(0), &json!(1), &Value::Null);
+    let expected = [
+        ("connected", none),
+        ("request", zero),
+        ("request", one),
+        ("response", one),
+        ("response", zero),
+        ("result", none),
+    ];
+    assert_eq!(events, expected);
     let diagram = std::fs::read_to_string(diagram).unwrap();
     for line in [
         "client->>server: request 1  MathService.Multiply  A: 20  B: 10",
-        "server-->>client: response 1  200",
+        "server-->>client: response 1  201",
     ] {
         assert!(diagram.contains(line), "no {line} in\n{diagram}");
     }
@@ -91,7 +118,7 @@ fn answering(answer: &'static [u8]) -> String {
     let address = listener.local_addr().unwrap().to_string();
     std::thread::spawn(move || {
         let (mut socket, _) = listener.accept().unwrap();
-        socket.read(&mut [0; 1024]).unwrap();
+        assert!(socket.read(&mut [0; 1024]).unwrap() > 0);
         socket.write_all(answer).unwrap();
     });
     address
