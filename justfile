@@ -208,10 +208,11 @@ interop: build
 net-rpc-soak:
     NET_RPC_CALLS=1000000 NET_RPC_CONNECTIONS=10000 cargo test --release -p net-rpc --test it -- --nocapture pipelined come_and_go
 
-# `fourmodes check` through nginx, HAProxy, nghttpx and Caddy, well and badly configured: `just proxies`, `just proxies nginx/good`.
+# `fourmodes check` through real proxies, and what another client sees there: `just proxies`, `just proxies nginx/good`, `just proxies --all`.
 [group("more")]
-proxies *cases: build
-    python3 interop/proxies/run.py {{ cases }}
+[positional-arguments]
+proxies *options: build
+    "$(bash interop/venv.sh)/bin/python" interop/proxies/run.py "$@"
 
 # The server is killed behind nginx, HAProxy, Apache and a proxy in Go while clients work: `just restarts`, `just restarts --kills 10 apache`; needs Go.
 [group("more")]
@@ -219,10 +220,10 @@ proxies *cases: build
 restarts *options: build
     python3 interop/proxies/restarts.py "$@"
 
-# docs/proxies.md, from what `just proxies` has found.
+# docs/proxies.md, from what `just proxies --all` has found.
 [group("more")]
 proxies-table:
-    python3 interop/proxies/run.py --table docs/proxies.md
+    "$(bash interop/venv.sh)/bin/python" interop/proxies/run.py --table docs/proxies.md
 
 # docs/lessons.md, from what the lessons say.
 [group("more")]

@@ -12,7 +12,6 @@ set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 root=$(dirname "$here")
 target=${CARGO_TARGET_DIR:-$root/target}
-venv=$target/interop/venv
 gen=$target/interop/gen
 node=$target/interop/node
 client=$(realpath "${FOURMODES_CLIENT_BIN:-$target/debug/fourmodes}")
@@ -25,20 +24,9 @@ fail() {
 
 [[ -f $client && -x $client ]] || fail "there is no client at $client; build it (cargo build -p client) or set FOURMODES_CLIENT_BIN"
 [[ -f $server && -x $server ]] || fail "there is no server at $server; build it (cargo build -p server) or set FOURMODES_SERVER_BIN"
-command -v python3 >/dev/null || fail "python3 is missing; on Debian: apt-get install python3 python3-venv"
-# Debian ships venv without ensurepip, which it needs, until python3-venv is installed.
-python3 -c 'import ensurepip, venv' 2>/dev/null || fail "the venv module of python3 is missing; on Debian: apt-get install python3-venv"
-
 command -v npm >/dev/null || fail "npm is missing; on Debian: apt-get install nodejs npm"
 
-# What the environment was made from, written last: one that was interrupted
-# half-way does not count.
-stamp=$(python3 -c 'import sys; print(sys.version)' && cksum <"$here/requirements.txt")
-if [[ ! -x $venv/bin/python || $(cat "$venv/stamp" 2>/dev/null) != "$stamp" ]]; then
-    python3 -m venv --clear "$venv"
-    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --requirement "$here/requirements.txt"
-    printf '%s\n' "$stamp" >"$venv/stamp"
-fi
+venv=$(bash "$here/venv.sh")
 
 # From scratch, so that nothing is left of a proto that is gone.
 rm -rf -- "$gen"

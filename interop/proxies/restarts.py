@@ -21,10 +21,9 @@ import threading
 import time
 from pathlib import Path
 
-from run import COMMANDS, HERE, TARGET, Failed, Processes, find, free_port, wait_until_it_listens
+from products import CLIENT, SERVER, Failed, Processes, build_go, free_port, is_there
 
-SERVER, CLIENT, GO = TARGET / "debug/fourmodes-server", TARGET / "debug/fourmodes", TARGET / "proxies/go-proxy"
-CONFIGS = {"nginx": "good.conf", "haproxy": "good.cfg", "apache": "good.conf"}
+CONFIGS = {"nginx": "good.conf", "haproxy": "good.cfg", "apache": "good.conf", "go": "main.go"}
 # Bytes a second, and of a file that is not over before the last kill.
 PATHS = {"fast": (1_000_000, 24 << 20), "slow": (125_000, 4 << 20)}
 # Seconds for a step that all clients have to take.
@@ -36,14 +35,13 @@ def main(arguments):
     parser.add_argument("--kills", type=int, default=2)
     parser.add_argument("proxies", nargs="*", metavar="PROXY")
     options = parser.parse_args(arguments)
-    proxies = options.proxies or [*CONFIGS, "go"]
-    missing = [proxy for proxy in proxies if not find({"apache": "apache2"}.get(proxy, proxy))]
+    proxies = options.proxies or [*CONFIGS]
+    missing = [proxy for proxy in proxies if not is_there(proxy)]
     if missing:
         print(f"not installed: {', '.join(missing)}", file=sys.stderr)
         return 1
     if "go" in proxies:
-        GO.parent.mkdir(parents=True, exist_ok=True)
-        subprocess.run([find("go"), "build", "-o", GO, "."], cwd=HERE / "go", check=True)
+        build_go()
     failed = 0
     # Two at a time: each spends most of its time waiting.
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
@@ -65,7 +63,7 @@ def run(proxy, kills):
 def behind(proxy, kills, directory, processes):
     server = Server(processes, directory)
     port = free_port()
-    wait_until_it_listens(start(proxy, directory, port, server.port, processes), port)
+    processes.proxy(proxy, CONFIGS[proxy], {"dir": directory, "port": port, "server": server.port})
     paths = {name: Shaped(port, rate) for name, (rate, _) in PATHS.items()}
     clients = [client for name in PATHS for client in clients_on(name, paths[name], directory, processes)]
     for _ in range(kills):
@@ -77,22 +75,6 @@ def behind(proxy, kills, directory, processes):
     for path in paths.values():
         path.rate = None
     return [f"{client.name}: {wrong}" for client in clients for wrong in client.end()]
-
-
-def start(proxy, directory, port, server, processes):
-    if proxy == "go":
-        return processes.start([GO, f"127.0.0.1:{port}", f"127.0.0.1:{server}"])
-    text = (HERE / proxy / CONFIGS[proxy]).read_text()
-    for key, value in {"dir": directory, "port": port, "server": server}.items():
-        text = text.replace(f"{{{key}}}", str(value))
-    config = Path(directory, CONFIGS[proxy])
-    config.write_text(text)
-    command = (COMMANDS | {"apache": apache})[proxy](str(config), str(directory))
-    return processes.start(command, executable=find(command[0]))
-
-
-def apache(config, _):
-    return ["apache2", "-D", "FOREGROUND", "-f", config]
 
 
 def until_all(clients, count, more, what):

@@ -1,93 +1,92 @@
-"""Runs `fourmodes check` through real proxies: nginx, HAProxy, nghttpx, Caddy.
+"""Runs `fourmodes check` through real proxies, and holds its verdicts against what other clients see there.
 
-    python3 interop/proxies/run.py [CASE...]
-    python3 interop/proxies/run.py --table docs/proxies.md
+    run.py [--all] [--repeat N] [CASE...]
+    run.py --table docs/proxies.md
 
-Each case of cases.toml is a proxy's configuration and what `check` has to say
-about it. What it said is kept in target/proxies, a file for each case; --table
-makes the table from there. Needs Python 3.11, the proxies (on Debian: nginx
-haproxy nghttp2-proxy caddy), and both binaries (`just build`).
+Each case of cases.toml is a path: a proxy, its configuration, and what `check` has to say about it. On each path
+clients that share nothing with `check` (truth.py) find out whether what is no pass is none, and TEN always. Without
+--all only the short cases run, as in CI. What was found is kept in target/proxies, a file for each case; --table makes
+the table from there. `just proxies` makes what this needs; the proxies are those of products.py.
 """
 
+import argparse
 import concurrent.futures
+import contextlib
 import json
 import os
-import re
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
-import time
 import tomllib
 from pathlib import Path
 
-HERE = Path(__file__).resolve().parent
-ROOT = HERE.parent.parent
-TARGET = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
+from products import CLIENT, HERE, PATIENCE, SERVER, TARGET, Failed, Processes, build_go, environment, free_port, is_there
+from products import PRODUCTS
+from table import table
+
 RESULTS = TARGET / "proxies"
-# Seconds. Only what hangs comes to it.
-PATIENCE = 30
-# The silence that every path is asked for; the broken ones end it after one second.
-IDLE = "3s"
-GROUPS = ["connect", "modes", "status", "metadata", "control", "flow", "life", "balance", "extras"]
-
-COMMANDS = {
-    "nginx": lambda config, run: ["nginx", "-e", "stderr", "-p", run, "-c", config],
-    "haproxy": lambda config, run: ["haproxy", "-db", "-q", "-f", config],
-    "nghttpx": lambda config, run: ["nghttpx", "--conf", config],
-    "caddy": lambda config, run: ["caddy", "run", "--adapter", "caddyfile", "--config", config],
-}
-
-
-class Failed(Exception):
-    """What a case is told about."""
+# The silence that every path is asked for, in seconds; the broken ones end it sooner.
+IDLE = 3
+# What other clients are asked for on each path, whatever `check` said.
+TEN = [
+    *["modes/unary", "modes/server-streaming", "modes/client-streaming", "modes/full-duplex"],
+    *["status/codes", "status/trailing-metadata", "control/cancel", "control/deadline"],
+    *["flow/streams", "life/1200-calls"],
+]
 
 
 def main(arguments):
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--all", action="store_true")
+    parser.add_argument("--repeat", type=int, default=1, metavar="N", help="and say which verdicts are not the same")
+    parser.add_argument("--jobs", type=int, default=4, metavar="N", help="how many paths at the same time")
+    parser.add_argument("--table", metavar="FILE")
+    parser.add_argument("cases", nargs="*", metavar="CASE")
+    options = parser.parse_args(arguments)
     cases = tomllib.loads((HERE / "cases.toml").read_text())["case"]
-    if arguments[:1] == ["--table"]:
-        Path(arguments[1]).write_text(table(cases))
+    for case in cases:
+        case["name"] = f"{case['proxy']}/{case.get('name', case['config'].split('.')[0])}"
+    if options.table:
+        Path(options.table).write_text(table(cases, RESULTS))
         return 0
-    if arguments:
-        unknown = set(arguments) - {name(case) for case in cases}
-        if unknown:
-            print(f"no such case: {', '.join(sorted(unknown))}", file=sys.stderr)
-            return 2
-        cases = [case for case in cases if name(case) in arguments]
-    missing = [proxy for proxy in sorted({case["proxy"] for case in cases}) if not find(proxy)]
-    if missing:
+    if unknown := set(options.cases) - {case["name"] for case in cases}:
+        print(f"no such case: {', '.join(sorted(unknown))}", file=sys.stderr)
+        return 2
+    cases = [case for case in cases if case["name"] in options.cases or not options.cases and (options.all or case.get("short"))]
+    proxies = sorted({case["proxy"] for case in cases})
+    if missing := [f"{proxy} ({PRODUCTS[proxy].package})" for proxy in proxies if not is_there(proxy)]:
         print(f"not installed: {', '.join(missing)}", file=sys.stderr)
         return 1
+    if "go" in proxies:
+        build_go()
     RESULTS.mkdir(parents=True, exist_ok=True)
-    failed = 0
-    # Two at a time: each spends most of its time waiting.
-    with concurrent.futures.ThreadPoolExecutor(2) as pool:
-        for case, wrong in zip(cases, pool.map(run, cases)):
+    failed, verdicts = 0, {}
+    # Each spends most of its time waiting.
+    with concurrent.futures.ThreadPoolExecutor(options.jobs) as pool:
+        runs = cases * options.repeat
+        for case, (wrong, outcomes) in zip(runs, pool.map(run, runs)):
             failed += bool(wrong)
-            print(f"{'FAILED' if wrong else 'ok':7}{name(case)}", *wrong, sep="\n       ", flush=True)
-    print(f"{len(cases) - failed} passed, {failed} failed")
+            print(f"{'FAILED' if wrong else 'ok':7}{case['name']}", *wrong, sep="\n       ", flush=True)
+            for check_name, outcome in outcomes.items():
+                verdicts.setdefault((case["name"], check_name), []).append(outcome)
+    for (case, check_name), outcomes in verdicts.items():
+        if len(set(outcomes)) > 1:
+            failed += 1
+            print(f"FLAKY  {case} {check_name}: {', '.join(outcomes)}")
+    print(f"{len(runs) - failed} passed, {failed} failed")
     return 1 if failed else 0
 
 
-def name(case):
-    return f"{case['proxy']}/{case['config'].split('.')[0]}"
-
-
-def find(proxy):
-    """Debian keeps some of them where only root looks."""
-    return shutil.which(proxy, path=os.environ["PATH"] + ":/usr/sbin:/sbin")
-
-
 def run(case):
-    """What is wrong with what `check` said."""
+    """What is wrong with what `check` said, and its verdicts."""
     try:
-        checks = check(case)
+        checks = look(case)
     except (Failed, OSError, subprocess.SubprocessError) as error:
-        return [str(error)]
-    (RESULTS / f"{name(case).replace('/', '-')}.jsonl").write_text("".join(json.dumps(c) + "\n" for c in checks))
-    found = {f"{c['group']}/{c['name']}": c["outcome"] for c in checks}
-    wrong = []
+        return [str(error)], {}
+    (RESULTS / f"{case['name'].replace('/', '-')}.jsonl").write_text("".join(json.dumps(c) + "\n" for c in checks))
+    outcomes = {c["check"]: c["outcome"] for c in checks}
+    found, wrong = outcomes.copy(), []
     for check_name, expected in case["expect"].items():
         outcome = found.pop(check_name, "not there")
         if outcome != expected:
@@ -97,159 +96,66 @@ def run(case):
         wrong += [f"{n}: {o}" for n, o in found.items() if o not in ("pass", "skip")]
     for c in checks:
         if c["outcome"] in ("fail", "warn") and not (c["cause"] and c["remedy"]):
-            wrong.append(f"{c['group']}/{c['name']}: {c['outcome']} without cause and remedy")
-    return wrong
+            wrong.append(f"{c['check']}: {c['outcome']} without cause and remedy")
+        # It may be that nothing was found out, but not that it was the contrary.
+        if c["outcome"] != "skip" and c["truth"] is not None and c["truth"] != (c["outcome"] == "pass"):
+            wrong.append(f"{c['check']}: {c['outcome']} ({c['figure']}), but another client saw: {c['seen']}")
+    return wrong, outcomes
 
 
-def check(case):
-    """The checks' lines in JSON, of a run through the proxy."""
+def look(case):
+    """The checks' lines in JSON, of a run through the proxy, each with what other clients saw."""
+    with path(case) as target:
+        checks = checked([CLIENT, "check", *target, "--idle", f"{IDLE}s", "--output", "json"])
+    outcomes = {c["check"]: c["outcome"] for c in checks}
+    wanted = [f"{it}={o}" for it, o in outcomes.items() if o in ("fail", "warn") or it in TEN and o != "skip"]
+    # One that counts begins anew.
+    with path(case) as target:
+        _, seen = lines([sys.executable, HERE / "truth.py", *wanted, "--idle", str(IDLE), "--url", *target])
+    seen = {it["check"]: it for it in seen}
+    for c in checks:
+        it = seen.get(c["check"], {"truth": None, "evidence": None})
+        c["truth"], c["seen"] = it["truth"], it["evidence"]
+    return checks
+
+
+@contextlib.contextmanager
+def path(case):
+    """The proxy before two servers: its URL, with the option that names the CA."""
     with tempfile.TemporaryDirectory() as directory, Processes(directory) as processes:
-        servers = [processes.server() for _ in range(2)]
+        # Some proxies become another user.
+        if os.geteuid() == 0:
+            shutil.chown(directory, "nobody")
+            os.chmod(directory, 0o755)
+        options = case.get("server", [])
+        if "tls" in case:
+            certs = Path(directory, "certs")
+            subprocess.run([SERVER, "certs", "--dir", certs], capture_output=True, check=True)
+            both = [(certs / name).read_text() for name in ("server.pem", "server-key.pem")]
+            Path(directory, "both.pem").write_text("".join(both))
+        servers = [processes.server(*(option.replace("{dir}", directory) for option in options)) for _ in range(2)]
         port = free_port()
-        config = Path(directory, case["config"])
-        text = (HERE / case["proxy"] / case["config"]).read_text()
-        values = {"dir": directory, "port": port, "server": servers[0], "second": servers[1]}
-        for key, value in values.items():
-            text = text.replace(f"{{{key}}}", str(value))
-        config.write_text(text)
-        proxy = processes.start(COMMANDS[case["proxy"]](str(config), directory), executable=find(case["proxy"]))
-        wait_until_it_listens(proxy, port)
-        client = [TARGET / "debug/fourmodes", "check", f"http://127.0.0.1:{port}", "--idle", IDLE, "--output", "json"]
-        done = subprocess.run(client, capture_output=True, text=True, timeout=5 * PATIENCE, env=environment())
-        lines = [json.loads(line) for line in done.stdout.splitlines()]
-        checks = [line for line in lines if line["type"] == "check"]
-        if not checks:
-            raise Failed(f"no checks were made: {done.stderr.strip()[-500:]}")
-        failed = any(c["outcome"] == "fail" for c in checks)
-        if done.returncode != (1 if failed else 0):
-            raise Failed(f"exit status {done.returncode}, {done.stderr.strip()[-500:]}")
-        return checks
+        values = {"dir": directory, "port": port, "server": servers[0], "second": servers[1], "nobody": free_port()}
+        processes.proxy(case["proxy"], case["config"], values, case.get("options", []), case.get("change"))
+        if "tls" in case:
+            yield [f"https://127.0.0.1:{port}", "--ca", Path(directory, case["tls"])]
+        else:
+            yield [f"http://127.0.0.1:{port}"]
 
 
-class Processes:
-    """Programs that end with the block in which they were started."""
-
-    def __init__(self, directory):
-        self.directory, self.running = directory, []
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        for process in self.running:
-            process.terminate()
-        for process in self.running:
-            try:
-                process.wait(PATIENCE)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-
-    def start(self, command, **options):
-        log = open(Path(self.directory, f"log-{len(self.running)}"), "w+")
-        options = {"stdout": log, "stderr": log, "env": environment() | {"HOME": self.directory}} | options
-        process = subprocess.Popen(command, **options)
-        process.log = log
-        self.running.append(process)
-        return process
-
-    def server(self):
-        """Its port, which it chose."""
-        command = [TARGET / "debug/fourmodes-server", "--listen", "127.0.0.1:0", "--data-dir", ":memory:", "all"]
-        process = self.start(command, stdout=subprocess.PIPE, text=True)
-        return int(process.stdout.readline().rsplit(":", 1)[1])
+def lines(command, statuses=(0,)):
+    done = subprocess.run(command, capture_output=True, text=True, timeout=8 * PATIENCE, env=environment())
+    if done.returncode not in statuses:
+        raise Failed(f"{command[1]} left with {done.returncode}: {done.stderr.strip()[-500:]}")
+    return done.returncode, [json.loads(line) for line in done.stdout.splitlines()]
 
 
-def environment():
-    """Settings of the shell at hand are not under test."""
-    return {key: value for key, value in os.environ.items() if not key.startswith("FOURMODES_")}
-
-
-def free_port():
-    """None of these proxies can be asked which port it was given. This one was
-    free a moment ago; who takes it from the proxy makes it end, which is told."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-def wait_until_it_listens(proxy, port):
-    end = time.monotonic() + PATIENCE
-    while time.monotonic() < end:
-        if proxy.poll() is not None:
-            proxy.log.seek(0)
-            raise Failed(f"{proxy.args[0]} ended with {proxy.returncode}: {proxy.log.read().strip()[-500:]}")
-        try:
-            socket.create_connection(("127.0.0.1", port), 1).close()
-            return
-        except OSError:
-            time.sleep(0.02)
-    raise Failed(f"{proxy.args[0]} does not listen after {PATIENCE} s")
-
-
-def table(cases):
-    """docs/proxies.md, from what was kept."""
-    results = {}
-    for case in cases:
-        kept = RESULTS / f"{name(case).replace('/', '-')}.jsonl"
-        if not kept.exists():
-            raise SystemExit(f"{name(case)} was not run: python3 interop/proxies/run.py")
-        lines = map(json.loads, kept.read_text().splitlines())
-        results[name(case)] = {f"{c['group']}/{c['name']}": c for c in lines}
-    plain = [case for case in cases if case["config"].startswith("good.")]
-    others = [case for case in cases if case not in plain]
-    out = [INTRODUCTION.format(versions=", ".join(map(version, plain)))]
-    out += [row("check", *(case["proxy"] for case in plain)), row(*["---"] * (len(plain) + 1))]
-    for check_name in sorted(results[name(plain[0])], key=lambda it: (GROUPS.index(it.split("/")[0]), it)):
-        out.append(row(check_name, *(results[name(case)][check_name]["outcome"] for case in plain)))
-    notes = {}
-    for case in plain:
-        for check_name, c in results[name(case)].items():
-            if c["outcome"] in ("fail", "warn"):
-                notes.setdefault((check_name, c["cause"]), []).append(case["proxy"])
-    out += ["", "What is not a pass:", ""]
-    out += [f"- {check_name} ({', '.join(proxies)}): {cause}" for (check_name, cause), proxies in notes.items()]
-    out += ["", "## Other configurations", "", row("configuration", "what it is", "what `check` says"), row(*["---"] * 3)]
-    usual = {check_name for check_name, _ in notes}
-    for case in others:
-        config = f"{case['proxy']}/{case['config']}"
-        comment = (HERE / config).read_text().splitlines()[0].removeprefix("# ")
-        told = [
-            f"**{check_name}** {c['outcome']}: {c['cause']}"
-            for check_name, c in results[name(case)].items()
-            if c["outcome"] in ("fail", "warn") and (check_name in case["expect"] and check_name not in usual)
-        ]
-        more = sum(
-            c["outcome"] == "fail" and check_name not in case["expect"]
-            for check_name, c in results[name(case)].items()
-        )
-        told += [f"and {more} more that follow from it" if more else ""] if told else ["nothing new"]
-        link = f"[{config}](../interop/proxies/{config})"
-        out.append(row(link, comment, "; ".join(filter(None, told))))
-    return "\n".join(out) + "\n"
-
-
-INTRODUCTION = """# Proxies
-
-What `fourmodes check` says about real proxies in front of the server, each in a configuration that lets all four
-modes through, and in some that do not. Made by `just proxies-table` from the JSON of `just proxies`, which runs
-them on the loopback interface: {versions}.
-
-## Good configurations
-"""
-
-
-def row(*cells):
-    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
-
-
-def version(case):
-    """As the program itself says it, shortened to its name and number."""
-    flags = {"nginx": "-v", "haproxy": "-v", "nghttpx": "--version", "caddy": "version"}
-    proxy = case["proxy"]
-    said = subprocess.run([find(proxy), flags[proxy]], capture_output=True, text=True, check=True)
-    number = re.search(r"\d+(\.\d+)+", said.stdout + said.stderr)
-    return f"{proxy} {number[0]}"
+def checked(command):
+    status, said = lines(command, (0, 1))
+    checks = [line | {"check": f"{line['group']}/{line['name']}"} for line in said if line["type"] == "check"]
+    if not checks or status != any(c["outcome"] == "fail" for c in checks):
+        raise Failed(f"{len(checks)} checks, exit status {status}")
+    return checks
 
 
 if __name__ == "__main__":
