@@ -1,11 +1,9 @@
 //! From an address to a TCP connection.
 
-use std::{future::ready, io, net::SocketAddr};
+use std::{io, net::SocketAddr, time::Duration};
 
 use http::Uri;
-use hyper_util::client::legacy::connect::{HttpConnector, dns::Name};
-use tokio::net::TcpStream;
-use tower::{Service as _, service_fn};
+use tokio::{net::TcpStream, task::JoinSet, time::timeout};
 
 use crate::{Connect, ConnectError};
 
@@ -30,8 +28,8 @@ pub async fn resolve(server: &Uri) -> io::Result<Vec<SocketAddr>> {
     Ok(tokio::net::lookup_host((host(server), port)).await?.collect())
 }
 
-/// A TCP connection to the first of the server's addresses that takes one. An
-/// address of the other family is tried as well when one does not answer at once.
+/// A TCP connection to the first of the server's addresses that takes one. When an
+/// address does not answer at once, the next one is tried beside it.
 ///
 /// # Errors
 ///
@@ -39,12 +37,7 @@ pub async fn resolve(server: &Uri) -> io::Result<Vec<SocketAddr>> {
 pub async fn dial(server: &Uri) -> Result<TcpStream, ConnectError> {
     let found = resolve(server).await;
     let found = found.map_err(|error| ConnectError::new(Connect::NoSuchHost, error))?;
-    let resolver = service_fn(move |_: Name| ready(io::Result::Ok(found.clone().into_iter())));
-    let mut connector = HttpConnector::new_with_resolver(resolver);
-    connector.set_nodelay(true);
-    connector.enforce_http(false);
-    let socket = connector.call(server.clone()).await;
-    let socket = socket.map_err(|error| ConnectError::new(Connect::of(&error), error))?.into_inner();
+    let socket = first_of(found).await.map_err(|error| ConnectError::new(Connect::of(&error), error))?;
     // On one machine a client that calls a port where nobody listens may be given
     // that port itself. Then it reaches itself, and keeps the server from coming back.
     match (socket.local_addr(), socket.peer_addr()) {
@@ -53,5 +46,72 @@ pub async fn dial(server: &Uri) -> Result<TcpStream, ConnectError> {
             Err(ConnectError::new(Connect::Refused, refused))
         }
         _ => Ok(socket),
+    }
+}
+
+/// Happy Eyeballs (RFC 8305): the families take turns, and each address has a head
+/// start before the next one.
+async fn first_of(addresses: Vec<SocketAddr>) -> io::Result<TcpStream> {
+    const HEAD_START: Duration = Duration::from_millis(250);
+    let first = addresses.first().copied();
+    let is_of_first = |it: &SocketAddr| first.is_some_and(|first| it.is_ipv4() == first.is_ipv4());
+    let (mut next, mut other): (Vec<_>, Vec<_>) = addresses.into_iter().rev().partition(is_of_first);
+    let mut attempts = JoinSet::new();
+    let mut failed = io::Error::from(io::ErrorKind::AddrNotAvailable);
+    loop {
+        let time = match next.pop().or_else(|| other.pop()) {
+            Some(address) => {
+                std::mem::swap(&mut next, &mut other);
+                attempts.spawn(TcpStream::connect(address));
+                HEAD_START
+            }
+            None => Duration::MAX,
+        };
+        match timeout(time, attempts.join_next()).await {
+            Ok(Some(Ok(Ok(socket)))) => {
+                socket.set_nodelay(true)?;
+                return Ok(socket);
+            }
+            Ok(Some(Ok(Err(error)))) => failed = error,
+            Ok(Some(Err(error))) => failed = error.into(),
+            Ok(None) => return Err(failed),
+            Err(_) => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::{TcpListener, TcpSocket};
+
+    use super::*;
+
+    /// An address that answers no attempt: the queue of those it has not accepted is full.
+    async fn silent() -> (SocketAddr, TcpListener, Vec<TcpStream>) {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let listener = socket.listen(1).unwrap();
+        let address = listener.local_addr().unwrap();
+        let mut queued = Vec::new();
+        while let Ok(stream) = timeout(Duration::from_millis(200), TcpStream::connect(address)).await {
+            queued.push(stream.unwrap());
+        }
+        (address, listener, queued)
+    }
+
+    #[tokio::test]
+    async fn an_address_that_is_silent_or_refuses_is_passed_over() {
+        let (silent, _listener, _queued) = silent().await;
+        let refuses = TcpSocket::new_v4().unwrap();
+        refuses.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let refuses = refuses.local_addr().unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let answers = listener.local_addr().unwrap();
+        for addresses in [vec![silent, answers], vec![refuses, answers], vec![silent, refuses, answers]] {
+            let socket = timeout(Duration::from_secs(60), first_of(addresses)).await.unwrap().unwrap();
+            assert_eq!(socket.peer_addr().unwrap(), answers);
+        }
+        assert_eq!(first_of(vec![refuses]).await.unwrap_err().kind(), io::ErrorKind::ConnectionRefused);
+        assert!(first_of(Vec::new()).await.is_err());
     }
 }
