@@ -35,6 +35,7 @@ pub struct EmptyData {
     given: Range<usize>,
     /// How many frames may be taken out. Each other frame adds one.
     credit: u32,
+    taken_out: u64,
     /// When the credit was last used up.
     used_up: Instant,
 }
@@ -63,7 +64,12 @@ impl EmptyData {
     }
 
     fn new(state: State) -> Self {
-        Self { state, head: [0; HEAD], given: 0..0, credit: BURST, used_up: Instant::now() }
+        Self { state, head: [0; HEAD], given: 0..0, credit: BURST, taken_out: 0, used_up: Instant::now() }
+    }
+
+    /// How many frames were taken out.
+    pub fn taken_out(&self) -> u64 {
+        self.taken_out
     }
 
     /// Reads by `read`, which is `AsyncRead::poll_read` of what is below.
@@ -181,9 +187,10 @@ impl EmptyData {
                 (self.credit, self.used_up) = (BURST.min(earned as u32), now);
             }
         }
-        let before = self.credit;
-        self.credit = before.saturating_sub(1);
-        before > 0
+        let takes_out = self.credit > 0;
+        self.credit = self.credit.saturating_sub(1);
+        self.taken_out += u64::from(takes_out);
+        takes_out
     }
 }
 

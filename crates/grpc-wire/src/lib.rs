@@ -10,6 +10,7 @@ mod code;
 mod content_type;
 pub mod empty_data;
 pub mod frames;
+pub mod heads;
 pub mod limits;
 mod mode;
 mod reason;

@@ -16,8 +16,6 @@
 //! Only Linux says what is acknowledged. Elsewhere a byte counts when the socket has
 //! taken it: a PING has its timeout from when it is in the send buffer.
 
-mod heads;
-
 use std::{
     io,
     pin::Pin,
@@ -25,13 +23,12 @@ use std::{
     time::Duration,
 };
 
+use grpc_wire::heads::{Heads, Part};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
     time::{Instant, Sleep, sleep},
 };
-
-use self::heads::Heads;
 
 /// For hyper, which has to have a timeout: [`Watched`] is always ahead of this one.
 pub const NO_TIMEOUT: Duration = Duration::from_secs(24 * 60 * 60);
@@ -122,17 +119,32 @@ impl<S> Watched<S> {
 
     fn wrote(&mut self, bytes: &[u8]) {
         self.sent += bytes.len() as u64;
-        if self.written.feed(bytes, heads::is_ping) && self.asking.is_none() {
+        if has_ping(&mut self.written, bytes, 0) && self.asking.is_none() {
             let timer = Box::pin(sleep(Duration::ZERO));
             self.asking = Some(Asking { sent: None, acknowledged: 0, alive: Instant::now(), timer });
         }
     }
 }
 
-/// How much of what a socket has taken the peer's TCP has not acknowledged.
+const PING: u8 = 6;
+const ACK: u8 = 1;
+
+/// Whether there is a PING in these bytes, or an answer to one.
+fn has_ping(heads: &mut Heads, bytes: &[u8], answer: u8) -> bool {
+    let mut found = false;
+    heads.feed(bytes, |part| {
+        if let Part::Head([_, _, _, PING, flags, ..]) = part {
+            found |= flags & ACK == answer;
+        }
+    });
+    found
+}
+
+/// How much of what a socket has taken the peer's TCP has not acknowledged, in bytes.
+/// Only Linux says it.
 #[cfg(target_os = "linux")]
 #[expect(unsafe_code, reason = "no library asks for it")]
-fn unacknowledged(socket: &TcpStream) -> Option<u64> {
+pub fn unacknowledged(socket: &TcpStream) -> Option<u64> {
     use std::os::fd::AsRawFd as _;
 
     let mut bytes: libc::c_int = 0;
@@ -142,8 +154,10 @@ fn unacknowledged(socket: &TcpStream) -> Option<u64> {
     u64::try_from(bytes).ok().filter(|_| status == 0)
 }
 
+/// How much of what a socket has taken the peer's TCP has not acknowledged, in bytes.
+/// Only Linux says it.
 #[cfg(not(target_os = "linux"))]
-fn unacknowledged(_: &TcpStream) -> Option<u64> {
+pub fn unacknowledged(_: &TcpStream) -> Option<u64> {
     None
 }
 
@@ -160,7 +174,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
             return this.poll_gone(cx);
         }
         let bytes = &buf.filled()[before..];
-        if this.read.feed(bytes, heads::is_pong) {
+        if has_ping(&mut this.read, bytes, ACK) {
             this.asking = None;
         }
         if let Some(asking) = &mut this.asking

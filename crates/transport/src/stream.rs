@@ -49,8 +49,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Stream<S> {
         Ok(Self { link, sifter: EmptyData::of_server(), heard: Some(heard) })
     }
 
+    /// After a handshake that agreed to whatever it may be.
+    pub fn shaken(stream: TlsStream<S>, heard: oneshot::Sender<Result<(), TlsError>>) -> Self {
+        Self { link: Link::Tls(Box::new(stream)), sifter: EmptyData::of_server(), heard: Some(heard) }
+    }
+
+    /// How many empty DATA frames have come: they are taken out, see [`EmptyData`].
+    pub fn empty_data(&self) -> u64 {
+        self.sifter.taken_out()
+    }
+
     /// What is below TLS.
-    pub(crate) fn get_ref(&self) -> &S {
+    pub fn get_ref(&self) -> &S {
         match &self.link {
             Link::Plain(socket) => socket,
             Link::Tls(stream) => stream.get_ref().0,
