@@ -11,6 +11,7 @@
 mod address;
 mod calls;
 mod certs;
+mod fault;
 mod killable;
 mod path;
 mod patience;
@@ -27,15 +28,16 @@ pub use calls::{
     refuses_connections, server_streaming, silent_peer, status_of, unary, unread_quotes,
 };
 pub use certs::Certs;
+pub use fault::Fault;
 pub use killable::Killable;
-pub use path::{Fault, Path};
+pub use path::Path;
 pub use patience::{LONG, LONG_GRACE, eventually, run, until, within};
 pub use program::{Ended, Lines, Program, Running, ServerProgram};
 pub use proxy::{Proxy, Trouble, Way};
 #[cfg(unix)]
 pub use rustix::process::Signal;
 pub use server::{BlockingServer, Server};
-pub use slow::Slow;
+pub use slow::{Fate, Link, Slow};
 
 /// Takes all the room that a disk has left, until the file is removed.
 pub fn fill(disk: &std::path::Path) -> std::path::PathBuf {

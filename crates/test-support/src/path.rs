@@ -5,6 +5,7 @@ use std::{
     future::poll_fn,
     io,
     net::SocketAddr,
+    pin::pin,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering::SeqCst},
@@ -14,113 +15,32 @@ use std::{
 
 use bytes::{Bytes, BytesMut};
 use h2::{Reason, RecvStream, SendStream, client::SendRequest, server::SendResponse};
-use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header, request};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header, request};
 use http_body_util::{BodyExt as _, Full};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
+use prost::Message as _;
+use shared_proto::testing::SimpleRequest;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream},
     net::{TcpListener, TcpStream},
     runtime::Runtime,
-    sync::mpsc,
+    sync::{Semaphore, mpsc},
     task::JoinHandle,
     time::{sleep, timeout},
 };
 
-use crate::BlockingServer;
-
-/// What is wrong with a path.
-#[derive(Debug, Clone, Copy, PartialEq)]
-#[allow(missing_docs, reason = "most names say all")]
-pub enum Fault {
-    None,
-
-    // When things pass.
-    BufferRequest,
-    BufferResponse,
-    /// The head of a response waits for its first message.
-    HoldHead,
-    /// The end of a request comes so late.
-    DelayEnd(Duration),
-    /// The end of a response waits for the end of the request.
-    EndAfterRequest,
-    /// Takes all that comes, whether or not somebody reads it.
-    HoardRequest,
-    HoardResponse,
-    Delay(Duration),
-
-    // What becomes of the end.
-    DropTrailers,
-    /// All but what gRPC itself has in them.
-    DropTrailingMetadata,
-    DropDetails,
-    /// An answer that is only a status loses the rest of its head.
-    BareStatus,
-    /// What failed fails with UNKNOWN.
-    RewriteStatus,
-    RewriteMessage,
-    ResetIsEnd,
-    ResetIsInternal,
-
-    // What becomes of metadata.
-    Remove(&'static str),
-    RemoveFromResponse(&'static str),
-    Replace(&'static str, &'static str),
-    DropUnderscores,
-    DropBinary,
-    LastOfRepeated,
-    /// 431 for what is larger, in bytes.
-    LimitHeaders(usize),
-
-    // What is cut.
-    SwallowCancels,
-    /// 413 for what is larger, in bytes.
-    LimitBody(usize),
-    /// A reset after so many bytes of a response.
-    CutAfter(usize),
-    /// A reset when nothing comes for that long.
-    CutIdle(Duration),
-    /// A reset of what is that old.
-    CutOld(Duration),
-    /// The end after so many bytes of a response, without trailers.
-    EndAfter(usize),
-    /// Likewise, with a page of HTML before it.
-    PageAfter(usize),
-    /// Nothing comes after so many bytes of a response.
-    NothingAfter(usize),
-    /// Reads no more of a request whose answer is there, and leaves its stream open.
-    KeepRequest,
-    /// Refuses those that are more at once.
-    RefuseStreams(usize),
-    /// Has fewer of them wait.
-    FewStreams(u32),
-    SwallowPings,
-    /// Ends a connection with more than two PINGs by ENHANCE_YOUR_CALM.
-    Calm,
-    /// The connection is gone after so many calls.
-    HangUpAfter(usize),
-    /// Likewise, but in order.
-    GoAwayAfter(usize),
-
-    // What answers.
-    /// A page of HTML with this status instead.
-    Page(u16),
-    /// Nothing, for something behind it is dead.
-    Nothing,
-    /// Every fifth connection leads nowhere.
-    DeadInstance,
-    /// UNIMPLEMENTED for paths that begin with this.
-    Unimplemented(&'static str),
-    /// No more than HTTP/1.1.
-    Http1,
-    /// HTTP/1.1 to the server.
-    Http1Upstream,
-}
+use crate::{
+    BlockingServer, Fault,
+    wire::{GOAWAY, frame},
+};
 
 /// Where a client calls.
 pub struct Path {
     /// As it is given it.
     pub url: String,
+    /// Likewise, as an address.
+    pub address: SocketAddr,
     _runtime: Runtime,
 }
 
@@ -135,7 +55,8 @@ impl Path {
         let servers: Vec<SocketAddr> = servers.iter().map(|server| server.address).collect();
         let runtime = Runtime::new().unwrap();
         let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
-        let url = format!("http://{}", listener.local_addr().unwrap());
+        let address = listener.local_addr().unwrap();
+        let url = format!("http://{address}");
         runtime.spawn(async move {
             for number in 0.. {
                 let (client, _) = listener.accept().await.unwrap();
@@ -149,7 +70,7 @@ impl Path {
                 });
             }
         });
-        Self { url, _runtime: runtime }
+        Self { address, url, _runtime: runtime }
     }
 }
 
@@ -178,8 +99,20 @@ async fn connection(client: TcpStream, server: SocketAddr, fault: Fault) -> Pass
         .max_concurrent_streams(if let Fault::FewStreams(most) = fault { most } else { 1000 });
     let mut from = builder.handshake(frames(client, fault)).await?;
     let open = Arc::new(AtomicUsize::new(0));
+    let carried = if let Fault::CarryStreams(most) = fault { most } else { Semaphore::MAX_PERMITS };
+    let carried = Arc::new(Semaphore::new(carried));
     let mut calls = 0;
-    while let Some(accepted) = from.accept().await {
+    let old = if let Fault::GoAwayOld(time) = fault { time } else { Duration::MAX };
+    let mut old = pin!(sleep(old));
+    loop {
+        let accepted = tokio::select! {
+            accepted = from.accept() => accepted,
+            () = &mut old, if !old.is_elapsed() => {
+                from.graceful_shutdown();
+                continue;
+            }
+        };
+        let Some(accepted) = accepted else { break };
         let (request, respond) = accepted?;
         calls += 1;
         match fault {
@@ -187,9 +120,10 @@ async fn connection(client: TcpStream, server: SocketAddr, fault: Fault) -> Pass
             Fault::GoAwayAfter(most) if calls == most => from.graceful_shutdown(),
             _ => {}
         }
-        let (to, open) = (to.clone(), open.clone());
+        let (to, open, carried) = (to.clone(), open.clone(), carried.clone());
         open.fetch_add(1, SeqCst);
         tokio::spawn(async move {
+            let _carried = carried.acquire().await;
             match fault {
                 Fault::Http1Upstream => drop(by_http1(request, respond, server).await),
                 _ => call(request, respond, to, open.load(SeqCst), fault).await,
@@ -254,7 +188,7 @@ fn frames(client: TcpStream, fault: Fault) -> DuplexStream {
             let mut preface = [0; 24];
             from.read_exact(&mut preface).await?;
             far_write.write_all(&preface).await?;
-            let mut pings = 0;
+            let (mut pings, mut resets) = (0, 0);
             loop {
                 let mut head = [0; 9];
                 from.read_exact(&mut head).await?;
@@ -262,9 +196,13 @@ fn frames(client: TcpStream, fault: Fault) -> DuplexStream {
                 from.read_exact(&mut body).await?;
                 let is_ping = head[3] == 6 && head[4] & 1 == 0;
                 pings += u32::from(is_ping);
+                resets += u32::from(head[3] == 3);
                 match fault {
                     Fault::SwallowPings if is_ping => continue,
-                    Fault::Calm if pings > 2 => return Err::<(), _>(io::Error::other("a flood of PINGs")),
+                    Fault::Calm if pings > 2 => return Err::<(), _>(io::Error::other("too_many_pings")),
+                    Fault::CalmResets(most) if resets > most => {
+                        return Err(io::Error::other("too_many_rsts"));
+                    }
                     _ => {}
                 }
                 far_write.write_all(&head).await?;
@@ -278,14 +216,14 @@ fn frames(client: TcpStream, fault: Fault) -> DuplexStream {
         // Both are gone after it, so that `to` is free.
         let either = async {
             tokio::select! {
-                up = up => up.is_err_and(|error| error.kind() == io::ErrorKind::Other),
-                _ = down => false,
+                up = up => up.err().filter(|error| error.kind() == io::ErrorKind::Other),
+                _ = down => None,
             }
         };
-        if either.await {
-            // GOAWAY: no stream was the last, ENHANCE_YOUR_CALM.
-            let _ = to.write_all(&[0, 0, 8, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 11]).await;
-            let _ = to.shutdown().await;
+        if let Some(too_much) = either.await {
+            // No stream was the last, ENHANCE_YOUR_CALM. It closes without reading the rest.
+            let said = [&[0, 0, 0, 0, 0, 0, 0, 11], too_much.to_string().as_bytes()].concat();
+            let _ = to.write_all(&frame(GOAWAY, 0, 0, &said)).await;
         }
     });
     near
@@ -339,8 +277,21 @@ async fn call(
         return;
     }
     on_request(fault, &mut head.headers);
+    if fault == Fault::AlwaysPost {
+        head.method = Method::POST;
+    }
+    let is_java = fault == Fault::ResetsOk && head.uri.path().ends_with("/UnaryCall");
     let Ok(mut to) = to.ready().await else { return };
     let Ok((response, send)) = to.send_request(Request::from_parts(head, ()), false) else { return };
+    let mut body = Source::Direct(body);
+    if is_java {
+        let Ok(Part::Data(request)) = body.whole().await else { return };
+        let request = SimpleRequest::decode(request.slice(5..)).unwrap();
+        if request.response_status.as_ref().is_some_and(|status| status.code == 0) {
+            return respond.send_reset(Reason::INTERNAL_ERROR);
+        }
+        body = Source::made(request.encode_to_vec());
+    }
     let mut upload = Aborting(tokio::spawn(upload(body, send, fault)));
     let stopped = download(response, &mut respond, &mut upload, fault);
     let stopped = match fault {
@@ -441,8 +392,8 @@ fn on_trailers(fault: Fault, trailers: &mut HeaderMap) {
     }
 }
 
-async fn upload(body: RecvStream, to: SendStream<Bytes>, fault: Fault) -> Result<(), Stop> {
-    let mut body = Source::of(body, fault == Fault::HoardRequest);
+async fn upload(body: Source, to: SendStream<Bytes>, fault: Fault) -> Result<(), Stop> {
+    let mut body = body.hoarded(fault == Fault::HoardRequest);
     let passed = pass(&mut body, to, fault).await;
     match fault {
         // The end of the task would be that of the body.
@@ -457,9 +408,14 @@ async fn pass(body: &mut Source, mut to: SendStream<Bytes>, fault: Fault) -> Res
         total += data.len();
         match fault {
             Fault::LimitBody(most) if total > most => return Err(Stop::TooLarge),
-            Fault::BufferRequest => held.extend_from_slice(&data),
+            Fault::BufferRequest | Fault::OneMessage => held.extend_from_slice(&data),
             _ => forward(&mut to, data).await?,
         }
+    }
+    if fault == Fault::OneMessage {
+        held.resize(held.len().max(5), 0);
+        let first = u32::from_be_bytes([held[1], held[2], held[3], held[4]]) as usize;
+        held.truncate(5 + first);
     }
     forward(&mut to, held.freeze()).await?;
     if let Fault::DelayEnd(time) = fault {
@@ -496,11 +452,15 @@ async fn download(
         if fault == Fault::BareStatus {
             head.headers.remove("x-check");
         }
+        if fault == Fault::StatusInHead {
+            let mut send = respond.send_response(Response::from_parts(head, ()), false)?;
+            return Ok(send.send_data(Bytes::new(), true)?);
+        }
         respond.send_response(Response::from_parts(head, ()), true)?;
         return Ok(());
     }
     on_response(fault, &mut head.headers);
-    let mut body = Source::of(body, fault == Fault::HoardResponse);
+    let mut body = Source::Direct(body).hoarded(fault == Fault::HoardResponse);
     let mut first = None;
     if fault == Fault::HoldHead {
         first = Some(body.next().await?);
@@ -510,6 +470,8 @@ async fn download(
     }
     let mut send = respond.send_response(Response::from_parts(head, ()), false)?;
     let mut total = 0;
+    let old = if let Fault::CutOldRequest(time) = fault { time } else { Duration::MAX };
+    let mut old = pin!(sleep(old));
     loop {
         let part = match first.take() {
             Some(part) => Ok(part),
@@ -517,6 +479,7 @@ async fn download(
                 part = body.next() => part,
                 _ = poll_fn(|cx| send.poll_reset(cx)) => return cancelled(fault).await,
                 () = idle(fault) => return Err(Stop::Reset(Reason::CANCEL)),
+                () = &mut old, if uploading => return Err(Stop::Reset(Reason::CANCEL)),
                 sent = &mut upload.0, if uploading => match sent {
                     Ok(Err(Stop::TooLarge)) => return Err(Stop::Reset(Reason::CANCEL)),
                     _ => {
@@ -536,6 +499,11 @@ async fn download(
                         forward(&mut send, PAGE.into()).await?;
                         return end(&mut send, None, fault);
                     }
+                    Fault::StatusAfter(most, status) if total > most => {
+                        let mut trailers = HeaderMap::new();
+                        trailers.insert("grpc-status", HeaderValue::from_static(status));
+                        return Ok(send.send_trailers(trailers)?);
+                    }
                     Fault::NothingAfter(most) if total > most => {
                         let _ = poll_fn(|cx| send.poll_reset(cx)).await;
                         return Err(Stop::Cancelled);
@@ -545,7 +513,7 @@ async fn download(
                 forward(&mut send, data).await?;
             }
             Ok(Part::End(trailers)) => {
-                if fault == Fault::EndAfterRequest && uploading {
+                if fault == Fault::EndAfterRequest && uploading && total > 0 {
                     let _ = (&mut upload.0).await;
                 }
                 return end(&mut send, trailers, fault);
@@ -564,6 +532,9 @@ async fn download(
 }
 
 fn end(send: &mut SendStream<Bytes>, trailers: Option<HeaderMap>, fault: Fault) -> Result<(), Stop> {
+    if fault == Fault::EmptyData {
+        send.send_data(Bytes::new(), false)?;
+    }
     match trailers {
         Some(mut trailers) if fault != Fault::DropTrailers => {
             on_trailers(fault, &mut trailers);
@@ -600,15 +571,23 @@ enum Source {
 }
 
 impl Source {
-    fn of(body: RecvStream, hoard: bool) -> Self {
+    /// A message, and the end.
+    fn made(message: Vec<u8>) -> Self {
+        let (put, take) = mpsc::unbounded_channel();
+        let frame = [&[0], &(message.len() as u32).to_be_bytes()[..], &message].concat();
+        let _ = put.send(Ok(Part::Data(frame.into())));
+        let _ = put.send(Ok(Part::End(None)));
+        Self::Hoard(take)
+    }
+
+    fn hoarded(mut self, hoard: bool) -> Self {
         if !hoard {
-            return Self::Direct(body);
+            return self;
         }
         let (put, take) = mpsc::unbounded_channel();
         tokio::spawn(async move {
-            let mut body = Self::Direct(body);
             loop {
-                let part = Box::pin(body.next()).await;
+                let part = Box::pin(self.next()).await;
                 let is_last = !matches!(part, Ok(Part::Data(_)));
                 if put.send(part).is_err() || is_last {
                     return;

@@ -1,7 +1,11 @@
-//! A slow path: a TCP forwarder that passes so many bytes a second, or passes them
-//! late.
+//! A slow or faulty path below HTTP/2: a TCP forwarder that passes so many bytes a
+//! second, passes them late or in pieces, or loses a connection.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{
+    net::SocketAddr,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -13,6 +17,7 @@ use tokio::{
     sync::{mpsc, watch},
     time::{Instant, sleep, sleep_until},
 };
+use tokio_util::sync::CancellationToken;
 
 /// How much it takes from a sender ahead of time.
 const ROOM: u32 = 16 << 10;
@@ -27,39 +32,96 @@ pub struct Slow {
     _runtime: Runtime,
 }
 
-#[derive(Clone, Copy)]
-struct Pace {
-    /// What each byte takes.
-    byte: Duration,
-    /// How much later it arrives.
-    delay: Duration,
+/// What a path does to what passes.
+#[derive(Debug, Clone, Copy)]
+pub struct Link {
+    /// Bytes a second in each direction, for all connections together.
+    pub rate: Option<u32>,
+    /// What is sent comes back in that time. A connection is there at once, though.
+    pub round_trip: Duration,
+    /// Up to so much later, each piece anew.
+    pub jitter: Duration,
+    /// Bytes in a piece, at most.
+    pub slice: usize,
+    /// What becomes of a connection.
+    pub fate: Fate,
+}
+
+/// What becomes of a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fate {
+    /// It passes.
+    Passes,
+    /// It is closed as soon as it is there.
+    Closed,
+    /// It is closed when so many bytes have passed in one direction.
+    CutAfter(u64),
+    /// It is closed when it is that old.
+    CutOld(Duration),
+    /// Nothing passes any more, without a word, when nothing has passed for so long.
+    Forgotten(Duration),
+    /// Nothing is taken any more, without a word, when so many bytes have passed in one
+    /// direction.
+    DeafAfter(u64),
+    /// The end of one side is not passed on to the other.
+    HalfOpen,
+}
+
+impl Link {
+    /// A path like any other.
+    pub const GOOD: Self = Self {
+        rate: None,
+        round_trip: Duration::ZERO,
+        jitter: Duration::ZERO,
+        slice: 2 << 10,
+        fate: Fate::Passes,
+    };
+
+    /// What it takes ahead of time would hide what it does.
+    fn is_small(&self) -> bool {
+        self.rate.is_some() || matches!(self.fate, Fate::DeafAfter(_))
+    }
+}
+
+/// What the connections of a path have in common.
+struct Shared {
+    link: Link,
+    /// When each direction has room again.
+    free: [Mutex<Instant>; 2],
 }
 
 impl Slow {
     /// In each direction so many bytes a second.
     pub fn rate(target: SocketAddr, bytes_per_second: u32) -> Self {
-        Self::to(target, Pace { byte: Duration::from_secs(1) / bytes_per_second, delay: Duration::ZERO })
+        Self::over(target, Link { rate: Some(bytes_per_second), ..Link::GOOD })
     }
 
     /// What is sent comes back in that time. A connection is there at once, though.
     pub fn round_trip(target: SocketAddr, time: Duration) -> Self {
-        Self::to(target, Pace { byte: Duration::ZERO, delay: time / 2 })
+        Self::over(target, Link { round_trip: time, ..Link::GOOD })
     }
 
-    fn to(target: SocketAddr, pace: Pace) -> Self {
+    /// A path as it is asked for.
+    pub fn over(target: SocketAddr, link: Link) -> Self {
         let runtime = Runtime::new().unwrap();
         let (dead, dies) = watch::channel(false);
         let entered = runtime.enter();
         let socket = TcpSocket::new_v4().unwrap();
-        // What it accepts has the same.
-        socket.set_recv_buffer_size(ROOM).unwrap();
+        if link.is_small() {
+            // What it accepts has the same.
+            socket.set_recv_buffer_size(ROOM).unwrap();
+        }
         socket.bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
         let listener = socket.listen(128).unwrap();
         drop(entered);
         let address = listener.local_addr().unwrap();
         runtime.spawn(async move {
+            let now = Instant::now();
+            let shared = Arc::new(Shared { link, free: [Mutex::new(now), Mutex::new(now)] });
             while let Ok((client, _)) = listener.accept().await {
-                tokio::spawn(connect(client, target, pace, dies.clone()));
+                if link.fate != Fate::Closed {
+                    tokio::spawn(connect(client, target, shared.clone(), dies.clone()));
+                }
             }
         });
         Self { address, url: format!("http://{address}"), dead, _runtime: runtime }
@@ -71,20 +133,45 @@ impl Slow {
     }
 }
 
-async fn connect(client: TcpStream, target: SocketAddr, pace: Pace, dies: watch::Receiver<bool>) {
+/// What both directions of a connection have in common.
+struct Life {
+    /// When something passed.
+    last: Mutex<Instant>,
+    cut: CancellationToken,
+}
+
+async fn connect(client: TcpStream, target: SocketAddr, shared: Arc<Shared>, dies: watch::Receiver<bool>) {
     let socket = TcpSocket::new_v4().unwrap();
-    socket.set_recv_buffer_size(ROOM).unwrap();
+    if shared.link.is_small() {
+        socket.set_recv_buffer_size(ROOM).unwrap();
+    }
     let Ok(server) = socket.connect(target).await else { return };
     client.set_nodelay(true).unwrap();
     server.set_nodelay(true).unwrap();
     let (from_client, to_client) = client.into_split();
     let (from_server, to_server) = server.into_split();
-    tokio::spawn(pass(from_client, to_server, pace, dies.clone()));
-    tokio::spawn(pass(from_server, to_client, pace, dies));
+    let life = Arc::new(Life { last: Mutex::new(Instant::now()), cut: CancellationToken::new() });
+    if let Fate::CutOld(time) = shared.link.fate {
+        let life = life.clone();
+        tokio::spawn(async move {
+            sleep(time).await;
+            life.cut.cancel();
+        });
+    }
+    tokio::spawn(pass(from_client, to_server, shared.clone(), 0, life.clone(), dies.clone()));
+    tokio::spawn(pass(from_server, to_client, shared, 1, life, dies));
 }
 
 /// Until either side has gone.
-async fn pass(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, pace: Pace, mut dies: watch::Receiver<bool>) {
+async fn pass(
+    mut from: OwnedReadHalf,
+    mut to: OwnedWriteHalf,
+    shared: Arc<Shared>,
+    direction: usize,
+    life: Arc<Life>,
+    mut dies: watch::Receiver<bool>,
+) {
+    let link = shared.link;
     let (put, mut take) = mpsc::unbounded_channel::<(Instant, Vec<u8>)>();
     let write = async {
         while let Some((due, bytes)) = take.recv().await {
@@ -95,10 +182,30 @@ async fn pass(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, pace: Pace, mut d
         }
     };
     let read = async {
-        let mut bytes = [0; 2 << 10];
+        let (mut bytes, mut passed, mut latest) = (vec![0; link.slice], 0, Instant::now());
         while let Ok(read @ 1..) = from.read(&mut bytes).await {
-            sleep(pace.byte * read as u32).await;
-            let _ = put.send((Instant::now() + pace.delay, bytes[..read].to_vec()));
+            passed += read as u64;
+            let idle = std::mem::replace(&mut *life.last.lock().unwrap(), Instant::now()).elapsed();
+            match link.fate {
+                Fate::Forgotten(time) if idle > time => std::future::pending().await,
+                Fate::DeafAfter(most) if passed > most => std::future::pending().await,
+                Fate::CutAfter(most) if passed > most => return life.cut.cancel(),
+                _ => {}
+            }
+            if let Some(rate) = link.rate {
+                let free = {
+                    let mut free = shared.free[direction].lock().unwrap();
+                    *free = (*free).max(Instant::now()) + Duration::from_secs(1) * read as u32 / rate;
+                    *free
+                };
+                sleep_until(free).await;
+            }
+            let jitter = link.jitter.mul_f64(fastrand::f64());
+            latest = latest.max(Instant::now() + link.round_trip / 2 + jitter);
+            let _ = put.send((latest, bytes[..read].to_vec()));
+        }
+        if link.fate == Fate::HalfOpen {
+            std::future::pending().await
         }
         drop(put);
         std::future::pending().await
@@ -106,6 +213,7 @@ async fn pass(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, pace: Pace, mut d
     tokio::select! {
         () = write => {}
         () = read => {}
+        () = life.cut.cancelled() => {}
         // It is not closed, either.
         Ok(_) = dies.wait_for(|dead| *dead) => {}
     }

@@ -17,7 +17,8 @@ pub const HEADERS: u8 = 1;
 /// A kind of frame.
 pub const RST_STREAM: u8 = 3;
 const SETTINGS: u8 = 4;
-const GOAWAY: u8 = 7;
+/// A kind of frame.
+pub const GOAWAY: u8 = 7;
 /// A kind of frame.
 pub const CONTINUATION: u8 = 9;
 
