@@ -1,10 +1,11 @@
 //! How many instances of the server answer.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, rc::Rc};
 
 use http::HeaderMap;
 use shared_proto::fourmodes::v1 as pb;
 use timeline::words::counted;
+use tokio::task::JoinSet;
 
 use crate::{
     Group,
@@ -12,7 +13,7 @@ use crate::{
     outcome::{Checked, Outcome},
     path::{Path, UNARY, seen},
     remedies, script,
-    wire::Wire,
+    wire::{Wire, within},
     wire_error::WireError,
 };
 
@@ -32,10 +33,13 @@ async fn instance(wire: &Wire) -> Result<String, WireError> {
 
 /// The instances behind several connections, and how many of these failed.
 async fn over_connections(path: &Path) -> (BTreeSet<String>, Vec<WireError>) {
-    let (mut instances, mut lost) = (BTreeSet::new(), Vec::new());
+    let (mut instances, mut lost, mut asked) = (BTreeSet::new(), Vec::new(), JoinSet::new());
     for _ in 0..CONNECTIONS {
-        let asked = async { instance(&path.open().await?).await };
-        match asked.await {
+        let path = path.clone();
+        asked.spawn_local(async move { within(path.answer(), instance(&path.open().await?)).await });
+    }
+    for answer in asked.join_all().await {
+        match answer {
             Ok(instance) => drop(instances.insert(instance)),
             Err(error) => lost.push(error),
         }
@@ -60,11 +64,15 @@ async fn connections(path: &Path) -> Checked {
 /// A client of gRPC has one connection for long: whether its calls are balanced
 /// as well.
 async fn calls(path: &Path) -> Checked {
-    let wire = path.open().await?;
-    let mut answered = Vec::new();
-    for _ in 0..CALLS {
-        answered.push(instance(&wire).await?);
+    let wire = Rc::new(path.open().await?);
+    let mut asked = JoinSet::new();
+    for number in 0..CALLS {
+        let wire = wire.clone();
+        asked.spawn_local(async move { (number, instance(&wire).await) });
     }
+    let mut answered = asked.join_all().await;
+    answered.sort_by_key(|(number, _)| *number);
+    let answered = answered.into_iter().map(|(_, answer)| answer).collect::<Result<Vec<_>, _>>()?;
     let here: BTreeSet<_> = answered.iter().collect();
     let figure = format!("{} over 1 connection", counted(here.len() as u64, "instance"));
     if here.len() > 1 {

@@ -19,6 +19,8 @@ pub enum Group {
     Metadata,
     /// Deadlines, cancels and resets
     Control,
+    /// Whether what is no right call is refused, on every transport
+    Rules,
     /// Large messages, many streams, slow readers, compression
     Flow,
     /// Silence, PINGs, and many calls on one connection
@@ -37,6 +39,7 @@ impl Group {
             Self::Status => "status",
             Self::Metadata => "metadata",
             Self::Control => "control",
+            Self::Rules => "rules",
             Self::Flow => "flow",
             Self::Life => "life",
             Self::Balance => "balance",

@@ -1,21 +1,24 @@
 //! Whether there is a way to the server at all.
 
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::{
+    net::SocketAddr,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
 
-use bytes::Bytes;
 use http::HeaderMap;
 use shared_proto::fourmodes::v1 as pb;
-use tokio::time::timeout;
+use tokio::{net::TcpStream, sync::oneshot, task::JoinSet, time::timeout};
 use tonic::Code;
-use transport::{CallError, Handshake, is_tls, resolve};
+use transport::{CallError, Connect, ConnectError, Handshake, Stream, TlsError, is_tls, resolve};
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use crate::{
     Group,
     check::Check,
+    flow::zeros,
     modes::milliseconds,
-    outcome::{Checked, Outcome},
-    path::{Dialect, Known, Path, SOON, UNARY, seen},
+    outcome::{Checked, Outcome, Size},
+    path::{Dialect, Known, Pace, Path, SOON, UNARY, seen},
     remedies, script,
     wire::{Wire, within},
     wire_error::WireError,
@@ -55,7 +58,30 @@ async fn tcp(path: &Path) -> Checked {
     let begun = Instant::now();
     let socket = path.dial().await?;
     let peer = socket.peer_addr().map(|peer| peer.to_string()).unwrap_or_default();
-    Ok(Outcome::pass(format!("{peer} in {}", milliseconds(begun.elapsed()))))
+    let figure = format!("{peer} in {}", milliseconds(begun.elapsed()));
+    let dead = dead(resolve(&path.server).await.unwrap_or_default()).await;
+    if dead.is_empty() {
+        return Ok(Outcome::pass(figure));
+    }
+    let cause = "an address of the name is dead: clients that try one after the other fail there, or wait";
+    let remedy = "take the address out of the DNS, or have something listen there";
+    Ok(Outcome::warn(format!("{figure}; {}", dead.join(", ")), cause, remedy))
+}
+
+/// Those that take no connection, with what they say instead.
+async fn dead(addresses: Vec<SocketAddr>) -> Vec<String> {
+    const TIME: Duration = Duration::from_secs(3);
+    let mut attempts = JoinSet::new();
+    for address in addresses {
+        attempts.spawn(async move {
+            match timeout(TIME, TcpStream::connect(address)).await {
+                Ok(Ok(_)) => None,
+                Ok(Err(error)) => Some(format!("{address}: {error}")),
+                Err(_) => Some(format!("{address}: no answer in {} s", TIME.as_secs())),
+            }
+        });
+    }
+    attempts.join_all().await.into_iter().flatten().collect()
 }
 
 async fn tls(path: &Path) -> Checked {
@@ -99,25 +125,33 @@ async fn shake(path: &Path) -> Result<Handshake, Outcome> {
     let socket = path.dial().await?;
     let Some(tls) = path.tls()? else { return Err(Outcome::skip(PLAIN)) };
     let shaken = timeout(SOON, tls.offering(&[b"h2", b"http/1.1"]).shake(socket)).await;
-    let shaken = shaken.map_err(|_| Outcome::from(WireError::Silent(SOON)))?;
-    shaken.map_err(|error| CallError::from(error).into())
+    match shaken.map_err(|_| WireError::Mute(SOON))? {
+        Ok(shaken) => Ok(shaken),
+        Err(ConnectError { reason: Connect::Tls(TlsError::Closed), .. }) => Err(WireError::Closed.into()),
+        Err(error) => Err(CallError::from(error).into()),
+    }
 }
 
 async fn http2(path: &Path) -> Checked {
     let fails =
         |figure: String| Outcome::fail(figure, "what answers does not speak HTTP/2 here", remedies::LISTEN);
     let how = match is_tls(&path.server) {
-        true => match shake(path).await?.protocol.as_deref() {
-            Some(b"h2") => "ALPN h2",
-            Some(other) => return Ok(fails(format!("ALPN {}", String::from_utf8_lossy(other)))),
-            None => return Ok(fails("no ALPN".to_owned())),
-        },
+        true => {
+            let shaken = shake(path).await?;
+            match shaken.protocol.as_deref() {
+                Some(b"h2") => "ALPN h2",
+                Some(other) => return Ok(fails(format!("ALPN {}", String::from_utf8_lossy(other)))),
+                None => return Ok(without_alpn(path, shaken).await),
+            }
+        }
         false => "prior knowledge",
     };
     let wire = match path.open().await {
         Ok(wire) => wire,
-        // That has a reason of its own, such as a client without a certificate.
-        Err(lost @ WireError::Unconnected(..)) => return Err(lost.into()),
+        // These have reasons of their own, such as a client without a certificate.
+        Err(lost @ (WireError::Unconnected(..) | WireError::Closed | WireError::Mute(_))) => {
+            return Err(lost.into());
+        }
         Err(lost) => return Ok(fails(lost.to_string())),
     };
     // What answers otherwise shows it now; that PINGs are answered is another
@@ -125,6 +159,23 @@ async fn http2(path: &Path) -> Checked {
     match within(Duration::from_secs(1), wire.ping()).await {
         Ok(_) | Err(WireError::Silent(_)) => Ok(Outcome::pass(how)),
         Err(lost) => Ok(fails(lost.to_string())),
+    }
+}
+
+/// Some clients go on without ALPN, if HTTP/2 is spoken nevertheless.
+async fn without_alpn(path: &Path, shaken: Handshake) -> Outcome {
+    let (hear, heard) = oneshot::channel();
+    let seen = path.evidence.connection(None);
+    let stream = Stream::shaken(shaken.stream, hear);
+    let spoken = Wire::over(stream, heard, &path.server, &path.connector.metadata, seen).await;
+    match spoken {
+        Ok(wire) if within(SOON, wire.ping()).await.is_ok() => Outcome::fail(
+            "no ALPN, and HTTP/2 all the same",
+            "TLS here does not agree on HTTP/2: clients of the C core (Python, C++, Ruby), Java, Rust (tonic, and so \
+             this one) and Go from 1.67 of grpc-go on refuse it; grpcurl and others on an older grpc-go do not",
+            remedies::ALPN,
+        ),
+        _ => Outcome::fail("no ALPN", "what answers does not speak HTTP/2 here", remedies::LISTEN),
     }
 }
 
@@ -179,6 +230,7 @@ fn lost_call(path: &Path, dialect: Dialect, lost: WireError) -> Checked {
     if is_refused
         || lost.needs_http2()
         || matches!(lost, WireError::Silent(_) | WireError::Http(_) | WireError::Unconnected(..))
+        || matches!(lost, WireError::Closed | WireError::Mute(_))
     {
         return Err(lost.into());
     }
@@ -197,34 +249,80 @@ fn is_unimplemented(lost: &WireError) -> bool {
 
 async fn round_trip(path: &Path) -> Checked {
     let wire = path.open().await?;
-    let request = pb::UnaryRequest { script: Some(script::steps([])), payload: Bytes::new() };
-    let call =
-        || async { wire.unary::<pb::UnaryResponse>(UNARY, HeaderMap::new(), &request).await.map(drop) };
-    median(&wire, call).await
+    let ask = async |size: u32| {
+        let script = Some(script::steps([script::payload(size)]));
+        let request = pb::UnaryRequest { script, payload: zeros(size) };
+        wire.unary::<pb::UnaryResponse>(UNARY, HeaderMap::new(), &request).await.map(drop)
+    };
+    measured(path, &wire, PROBED.min(path.unary_limit() / 2), ask).await
 }
 
-/// Of several calls on one connection, after one that does not count.
-pub(crate) async fn median(wire: &Wire, call: impl AsyncFn() -> Result<(), WireError>) -> Checked {
+/// How many bytes go each way to see how much the path carries.
+pub(crate) const PROBED: u32 = 32 << 10;
+
+/// The median of several calls on one connection, after one that does not count, and
+/// how much the path carries, by calls with so many bytes in each direction.
+pub(crate) async fn measured(
+    path: &Path,
+    wire: &Wire,
+    bytes: u32,
+    ask: impl AsyncFn(u32) -> Result<(), WireError>,
+) -> Checked {
     const CALLS: usize = 9;
     /// On a path so slow that it takes longer, fewer will do.
-    const ENOUGH: Duration = Duration::from_secs(3);
+    const ENOUGH: Duration = Duration::from_secs(1);
     const SLOW: Duration = Duration::from_millis(500);
-    call().await?;
+    ask(0).await?;
     let mut times = Vec::new();
     while times.len() < CALLS && times.iter().sum::<Duration>() < ENOUGH {
         let begun = Instant::now();
-        call().await?;
+        ask(0).await?;
         times.push(begun.elapsed());
     }
     times.sort();
-    let time = times[times.len() / 2];
+    let round_trip = times[times.len() / 2];
+    path.learn(Pace { round_trip, rate: None });
+    // The first ones find out how much TCP may send at once.
+    let mut best = Duration::MAX;
+    for _ in 0..3 {
+        let begun = Instant::now();
+        // Who does not take so much says so to the checks that ask for that.
+        if ask(bytes).await.is_err() {
+            break;
+        }
+        best = best.min(begun.elapsed().saturating_sub(round_trip));
+    }
+    let rate = 2.0 * f64::from(bytes) / best.as_secs_f64().max(1e-6);
+    path.learn(Pace { round_trip, rate: Some(rate) });
     let hop = match within(Duration::from_secs(1), wire.ping()).await {
         Ok(hop) => format!(", {} to the next hop", milliseconds(hop)),
         Err(_) => String::new(),
     };
-    let figure = format!("{} to the server and back{hop}", milliseconds(time));
-    match time > SLOW {
+    let carried = match path.pace().is_narrow() {
+        true => format!(", {}/s", Size(rate as u64)),
+        false => String::new(),
+    };
+    let figure = format!("{} to the server and back{hop}{carried}", milliseconds(round_trip));
+    match round_trip > SLOW {
         true => Ok(Outcome::warn(figure, "the path is slow", remedies::SLOW)),
         false => Ok(Outcome::pass(figure)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::{TcpListener, TcpSocket};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn an_address_that_is_dead_is_named() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let unused = TcpSocket::new_v4().unwrap();
+        unused.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let refuses = unused.local_addr().unwrap();
+        let dead = dead(vec![listener.local_addr().unwrap(), refuses]).await;
+        assert_eq!(dead.len(), 1);
+        assert!(dead[0].starts_with(&refuses.to_string()), "{dead:?}");
     }
 }

@@ -2,11 +2,13 @@
 
 use std::{
     collections::BTreeMap,
+    rc::Rc,
     time::{Duration, Instant},
 };
 
 use http::{HeaderMap, HeaderValue};
 use shared_proto::fourmodes::v1 as pb;
+use tokio::{task::JoinSet, time::timeout};
 use uuid::Uuid;
 
 use crate::{
@@ -14,15 +16,17 @@ use crate::{
     check::Check,
     modes::milliseconds,
     outcome::{Checked, Outcome},
-    path::{Path, SERVER_STREAMING, seen},
+    path::{Path, SERVER_STREAMING, UNARY, seen},
     remedies, script,
+    wire::within,
     wire_error::{WireError, reason_name},
 };
 
-pub(crate) const CHECKS: [Check; 4] = [
+pub(crate) const CHECKS: [Check; 5] = [
     Check::new(Group::Control, "deadline", |path| Box::pin(deadline(path))),
     Check::new(Group::Control, "no-deadline", |path| Box::pin(no_deadline(path))),
     Check::new(Group::Control, "cancel", |path| Box::pin(cancel(path))),
+    Check::new(Group::Control, "60-cancels", |path| Box::pin(cancels(path))),
     Check::new(Group::Control, "reset", |path| Box::pin(reset(path))),
 ];
 
@@ -64,7 +68,7 @@ async fn no_deadline(path: &Path) -> Checked {
 
 /// The client goes, and the server has to know.
 async fn cancel(path: &Path) -> Checked {
-    const PATIENCE: Duration = Duration::from_secs(3);
+    let patience = path.answer();
     let id = Uuid::new_v4();
     let script = pb::Script {
         call_id: id.to_string(),
@@ -78,7 +82,7 @@ async fn cancel(path: &Path) -> Checked {
     call.next().await?;
     let begun = Instant::now();
     drop(call);
-    let seen = path.observe(id, PATIENCE, |seen| seen.cancelled.is_some()).await?;
+    let seen = path.observe(id, patience, |seen| seen.cancelled.is_some()).await?;
     let time = begun.elapsed();
     match seen {
         None => Ok(Outcome::skip("another instance answered when this one's was asked for")),
@@ -86,9 +90,52 @@ async fn cancel(path: &Path) -> Checked {
             Ok(Outcome::pass(format!("the server knew within {}", milliseconds(time))))
         }
         Some(_) => Ok(Outcome::fail(
-            format!("the server did not know after {} s", PATIENCE.as_secs()),
+            format!("the server did not know after {} s", patience.as_secs()),
             "something on the path swallows cancels: the server works on for nobody",
             remedies::CANCEL,
+        )),
+    }
+}
+
+/// Many clients go at once, as when a page is closed: the connection has to live on, for
+/// the others on it.
+async fn cancels(path: &Path) -> Checked {
+    const CALLS: u32 = 60;
+    let calls = CALLS.min(path.limits().max_concurrent_streams);
+    let wire = Rc::new(path.open().await?);
+    let mut asked = JoinSet::new();
+    for _ in 0..calls {
+        let wire = wire.clone();
+        asked.spawn_local(async move {
+            let script = pb::Script {
+                ending: script::stall(Duration::from_secs(60)),
+                ..script::steps([script::payload(16)])
+            };
+            let mut call =
+                wire.call::<_, pb::ServerStreamingResponse>(SERVER_STREAMING, HeaderMap::new()).await?;
+            call.ask(&pb::ServerStreamingRequest { script: Some(script), ..Default::default() }).await;
+            call.next().await?;
+            Ok::<_, WireError>(call)
+        });
+    }
+    // A path may let fewer through at once; the others wait.
+    let mut open = Vec::new();
+    while let Ok(Some(call)) = timeout(path.answer(), asked.join_next()).await {
+        if let Ok(call) = call {
+            open.push(call?);
+        }
+    }
+    let figure = format!("{} calls cancelled at once", open.len());
+    drop((open, asked));
+    let request = pb::UnaryRequest { script: Some(script::steps([])), ..pb::UnaryRequest::default() };
+    let after = wire.unary::<pb::UnaryResponse>(UNARY, HeaderMap::new(), &request);
+    match within(path.answer(), after).await {
+        Ok(_) => Ok(Outcome::pass(format!("{figure}, and the connection lives"))),
+        Err(lost) => Ok(Outcome::fail(
+            format!("{figure}, then {lost}"),
+            "the server, or something on the path, takes so many cancels for an attack: all calls of the connection \
+             are lost",
+            remedies::CANCELS,
         )),
     }
 }

@@ -1,7 +1,7 @@
 //! What else people expect of a gRPC server, and look for through a path.
 
 use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
-use http::{HeaderMap, Request, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Request, StatusCode, header};
 use http_body_util::{BodyExt as _, Full};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
@@ -161,7 +161,7 @@ async fn grpc_web(path: &Path) -> Checked {
 }
 
 /// `grpc-status` in the last frame, which has the trailers as text.
-fn web_status(mut body: Bytes) -> Option<i32> {
+pub(crate) fn web_status(mut body: Bytes) -> Option<i32> {
     while body.len() >= 5 {
         let flag = body.get_u8();
         let length = body.get_u32() as usize;
@@ -192,7 +192,7 @@ trait Io: AsyncRead + AsyncWrite + Unpin + Send {}
 impl<T: AsyncRead + AsyncWrite + Unpin + Send> Io for T {}
 
 /// What came back, or in words why nothing did.
-async fn by_http1(
+pub(crate) async fn by_http1(
     path: &Path,
     request: http::request::Builder,
     body: Bytes,
@@ -213,9 +213,10 @@ async fn by_http1(
             http1::handshake(TokioIo::new(io)).await.map_err(|error| error.to_string())?;
         let driver =
             tokio_util::task::AbortOnDropHandle::new(tokio::spawn(async move { drop(connection.await) }));
+        let mut request = request.body(Full::new(body)).map_err(|error| error.to_string())?;
         let host = path.server.authority().map_or("", |authority| authority.as_str());
-        let mut request =
-            request.header(header::HOST, host).body(Full::new(body)).map_err(|error| error.to_string())?;
+        let host = HeaderValue::from_str(host).map_err(|error| error.to_string())?;
+        request.headers_mut().entry(header::HOST).or_insert(host);
         path.connector.metadata.identify(&mut request);
         let (head, body) = send.send_request(request).await.map_err(|error| error.to_string())?.into_parts();
         let body = body.collect().await.map_err(|error| error.to_string())?.to_bytes();

@@ -1,12 +1,14 @@
 //! Whether the path bears much: large messages, many streams, slow readers.
 
 use std::{
+    cell::Cell,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use bytes::Bytes;
-use http::HeaderMap;
+use grpc_wire::limits;
+use http::{HeaderMap, StatusCode};
 use shared_proto::fourmodes::v1::{self as pb, probe_service_client::ProbeServiceClient};
 use tokio::{sync::watch, task::JoinSet, time::timeout};
 use tonic::{Code, codec::CompressionEncoding};
@@ -15,8 +17,9 @@ use uuid::Uuid;
 use crate::{
     Group,
     check::Check,
-    outcome::{Checked, Outcome, Size},
-    path::{BIDI_STREAMING, Path, seen},
+    evidence::Progress,
+    outcome::{Checked, Outcome, Size, rate},
+    path::{Alone, BIDI_STREAMING, Pace, Path, seen},
     remedies, script,
     wire::{Call, within},
     wire_error::WireError,
@@ -41,8 +44,21 @@ pub(crate) const CHECKS: [Check; 13] = [
 /// What is around a payload in a message, at most.
 const AROUND: u32 = 64;
 
+/// Why what is so long is left out, if it would take too long.
+pub(crate) fn too_long(path: &Path, bytes: u64) -> Option<Outcome> {
+    const TOO_LONG: Duration = Duration::from_secs(15);
+    let pace = path.pace();
+    let time = pace.time_for(bytes);
+    let rate = Size(pace.rate.unwrap_or_default() as u64);
+    let cause = || format!("{} would take {} s: the path carries {rate}/s", Size(bytes), time.as_secs());
+    (time > TOO_LONG).then(|| Outcome::skip(cause()))
+}
+
 /// A message of `size` bytes, all in all.
 async fn up(path: &Path, size: u32) -> Checked {
+    if let Some(skipped) = too_long(path, size.into()) {
+        return Ok(skipped);
+    }
     let limit = path.limits().max_stream_message_bytes;
     let begun = Instant::now();
     let mut call = path.client_streaming(pb::Script::default()).await?;
@@ -50,34 +66,25 @@ async fn up(path: &Path, size: u32) -> Checked {
     call.ask(&message).await;
     let (answer, ended) = answer_and_end(&mut call).await;
     let size = Size(size.into());
-    match ended {
-        Ok(status) if status.code() == Code::Ok => {
-            let seen = seen(answer.and_then(|answer: pb::ClientStreamingResponse| answer.observation))?;
-            arrived(size, seen.bytes_received, begun.elapsed())
-        }
-        Ok(status) if size.0 > limit && is_over_limit(status.code()) => Ok(over_limit(size, limit)),
-        Ok(status) => Ok(refused(size, WireError::Status(Box::new(status)))),
-        Err(lost) => Ok(refused(size, lost)),
+    if ended.as_ref().is_ok_and(|status| size.0 > limit && is_over_limit(status.code())) {
+        let figure = format!("{size} refused: the server takes {} in a message", Size(limit));
+        return Ok(Outcome::pass(figure));
     }
+    let observation = answer.and_then(|answer: pb::ClientStreamingResponse| answer.observation);
+    passed(path, size, observation.map_or(0, |seen| seen.bytes_received), ended, begun)
 }
 
 async fn down(path: &Path, size: u32) -> Checked {
+    if let Some(skipped) = too_long(path, size.into()) {
+        return Ok(skipped);
+    }
     let begun = Instant::now();
     let message = script::payload(size - AROUND);
     let mut call = path.server_streaming(script::steps([message])).await?;
     let (answer, ended) = answer_and_end(&mut call).await;
     let size = Size(size.into());
-    match ended {
-        Ok(status) if status.code() == Code::Ok => {
-            let payload = answer.map(|answer: pb::ServerStreamingResponse| answer.payload);
-            arrived(size, payload.unwrap_or_default().len() as u64 + u64::from(AROUND), begun.elapsed())
-        }
-        Ok(status) if is_over_limit(status.code()) => {
-            Ok(Outcome::pass(format!("{size} refused by the server")))
-        }
-        Ok(status) => Ok(refused(size, WireError::Status(Box::new(status)))),
-        Err(lost) => Ok(refused(size, lost)),
-    }
+    let bytes = answer.map_or(0, |answer: pb::ServerStreamingResponse| answer.payload.len());
+    passed(path, size, bytes as u64, ended, begun)
 }
 
 pub(crate) async fn answer_and_end<Q, R: prost::Message + Default>(
@@ -95,21 +102,55 @@ fn is_over_limit(code: Code) -> bool {
     matches!(code, Code::ResourceExhausted | Code::OutOfRange)
 }
 
-fn over_limit(size: Size, limit: u64) -> Outcome {
-    Outcome::pass(format!("{size} refused: the server takes {} in a message", Size(limit)))
+/// What became of a message of that size, of which so many bytes arrived.
+pub(crate) fn passed(
+    path: &Path,
+    size: Size,
+    bytes: u64,
+    ended: Result<tonic::Status, WireError>,
+    begun: Instant,
+) -> Checked {
+    let cause = format!("something on the path, or the server, does not bear a message of {size}");
+    whole(path, size, bytes, ended, begun, (cause, remedies::MESSAGE))
 }
 
-pub(crate) fn arrived(size: Size, bytes: u64, time: Duration) -> Checked {
+fn whole(
+    path: &Path,
+    size: Size,
+    bytes: u64,
+    ended: Result<tonic::Status, WireError>,
+    begun: Instant,
+    limit: (String, &str),
+) -> Checked {
+    let lost = match ended {
+        Ok(status) if status.code() == Code::Ok => return arrived(path, size, bytes, begun.elapsed()),
+        Ok(status) => WireError::Status(Box::new(status)),
+        Err(lost) => lost,
+    };
+    let Progress { sent, received, .. } = path.evidence.progress();
+    let bytes = sent.max(received).min(size.0);
+    let figure = format!("{lost}, after {} of {size}, {}", Size(bytes), rate(bytes, begun.elapsed()));
+    // Only what is an answer to the size is a limit of it.
+    let is_limit = match &lost {
+        WireError::Reset(_) => true,
+        WireError::Http(page) => page.status == StatusCode::PAYLOAD_TOO_LARGE,
+        WireError::Status(status) => is_over_limit(status.code()) && !lost.is_limit_of_server(),
+        _ => false,
+    };
+    let (cause, remedy) = if is_limit { (limit.0.as_str(), limit.1) } else { lost.advice() };
+    Ok(Outcome::fail(figure, cause, remedy))
+}
+
+fn arrived(path: &Path, size: Size, bytes: u64, time: Duration) -> Checked {
+    /// To connect, and until TCP has found out how much it may send at once.
+    const ROUND_TRIPS: u32 = 9;
     if bytes + u64::from(AROUND) < size.0 {
         return Err(WireError::Malformed(format!("{} arrived of {size}", Size(bytes))).into());
     }
-    let rate = size.0 as f64 / time.as_secs_f64() / f64::from(1 << 20);
-    Ok(Outcome::pass(format!("{size} at {rate:.0} MiB/s")))
-}
-
-pub(crate) fn refused(size: Size, lost: WireError) -> Outcome {
-    let cause = format!("something on the path, or the server, does not bear a message of {size}");
-    Outcome::fail(lost.to_string(), cause, remedies::MESSAGE)
+    let round_trip = path.pace().round_trip;
+    let sending = time.saturating_sub(round_trip * ROUND_TRIPS).as_secs_f64().max(1e-6);
+    path.learn(Pace { round_trip, rate: Some(size.0 as f64 / sending) });
+    Ok(Outcome::pass(format!("{size} at {}", rate(size.0, time))))
 }
 
 pub(crate) fn zeros(size: u32) -> Bytes {
@@ -122,48 +163,61 @@ pub(crate) const LONG: u32 = 20;
 pub(crate) const PIECE: u32 = 1 << 20;
 
 async fn long_upload(path: &Path) -> Checked {
-    let begun = Instant::now();
-    let mut call = path.client_streaming(pb::Script::default()).await?;
-    let message = pb::ClientStreamingRequest { script: None, payload: zeros(PIECE - AROUND) };
-    let arrived = |answer: pb::ClientStreamingResponse| Some(answer.observation?.bytes_received);
-    send_all(&mut call, &message, arrived, begun).await
+    // None is larger than the server takes.
+    let limit = path.limits().max_stream_message_bytes;
+    let piece = u32::try_from(limit).unwrap_or(u32::MAX).clamp(2 * AROUND, PIECE);
+    let message = pb::ClientStreamingRequest { script: None, payload: zeros(piece - AROUND) };
+    let arrived = |answer: pb::ClientStreamingResponse| {
+        let observation = answer.observation?;
+        Some(observation.bytes_received + observation.messages_received * u64::from(AROUND))
+    };
+    send_all(path, path.client_streaming(pb::Script::default()), &message, LONG * PIECE / piece, arrived)
+        .await
 }
 
 async fn long_download(path: &Path) -> Checked {
-    let message = script::payload(PIECE - AROUND);
-    let begun = Instant::now();
-    let mut call = path.server_streaming(script::steps([pb::Step { repeat: LONG, ..message }])).await?;
-    take_all(&mut call, |message| message.payload.len() as u64 + u64::from(AROUND), begun).await
+    let message = pb::Step { repeat: LONG, ..script::payload(PIECE - AROUND) };
+    let call = path.server_streaming(script::steps([message]));
+    take_all(path, call, |message| message.payload.len() as u64 + u64::from(AROUND)).await
 }
 
-/// Sends a message [`LONG`] times. `arrived` is what the answer says of it, in
-/// bytes; without one it is what was sent.
+const WHOLE: Size = Size(LONG as u64 * PIECE as u64);
+
+/// Sends a message so many times. `arrived` is what the answer says of it, in bytes;
+/// without one it is what was sent.
 pub(crate) async fn send_all<Q: prost::Message, R: prost::Message + Default>(
-    call: &mut Call<Q, R>,
+    path: &Path,
+    call: impl Future<Output = Result<Alone<Q, R>, WireError>>,
     message: &Q,
+    times: u32,
     arrived: impl FnOnce(R) -> Option<u64>,
-    begun: Instant,
 ) -> Checked {
-    let mut count = 0;
+    if let Some(skipped) = too_long(path, WHOLE.0) {
+        return Ok(skipped);
+    }
+    let (begun, mut call) = (Instant::now(), call.await?);
     let sent = async {
-        while count < LONG {
+        for _ in 0..times {
             call.send(message).await?;
-            count += 1;
         }
         call.half_close()
     }
     .await;
-    let (answer, ended) = answer_and_end(call).await;
-    let bytes = answer.and_then(arrived).unwrap_or_else(|| u64::from(count) * u64::from(PIECE));
-    whole(bytes, heard(sent, ended), begun.elapsed())
+    let (answer, ended) = answer_and_end(&mut call).await;
+    let bytes = answer.and_then(arrived).unwrap_or(WHOLE.0);
+    long(path, bytes, heard(sent, ended), begun)
 }
 
 /// Takes messages until their end, each of `length` bytes.
 pub(crate) async fn take_all<Q, R: prost::Message + Default>(
-    call: &mut Call<Q, R>,
+    path: &Path,
+    call: impl Future<Output = Result<Alone<Q, R>, WireError>>,
     length: impl Fn(R) -> u64,
-    begun: Instant,
 ) -> Checked {
+    if let Some(skipped) = too_long(path, WHOLE.0) {
+        return Ok(skipped);
+    }
+    let (begun, mut call) = (Instant::now(), call.await?);
     let mut bytes = 0;
     let ended = loop {
         match call.next().await {
@@ -172,7 +226,7 @@ pub(crate) async fn take_all<Q, R: prost::Message + Default>(
             Err(lost) => break Err(lost),
         }
     };
-    whole(bytes, ended, begun.elapsed())
+    long(path, bytes, ended, begun)
 }
 
 /// A refusal says more than that nothing more is taken.
@@ -186,26 +240,22 @@ fn heard(
     }
 }
 
-fn whole(bytes: u64, ended: Result<tonic::Status, WireError>, time: Duration) -> Checked {
-    let all = Size(u64::from(LONG) * u64::from(PIECE));
-    let lost = match ended {
-        Ok(status) if status.code() == Code::Ok => {
-            return arrived(all, bytes + u64::from(LONG * AROUND), time);
-        }
-        Ok(status) => WireError::Status(Box::new(status)),
-        Err(lost) => lost,
-    };
-    let figure = format!("{lost}, after {} of {all}", Size(bytes));
-    Ok(Outcome::fail(figure, "something on the path ends streams by their size", remedies::BODY))
+/// What became of a call with [`WHOLE`] bytes in it.
+fn long(path: &Path, bytes: u64, ended: Result<tonic::Status, WireError>, begun: Instant) -> Checked {
+    let limit = ("something on the path ends streams by their size".to_owned(), remedies::BODY);
+    whole(path, WHOLE, bytes + u64::from(LONG * AROUND), ended, begun, limit)
 }
 
-/// As many streams at once as the server allows, and one more, which has to wait.
+/// As many streams at once as the server allows, and one more, which has to wait. What
+/// is open is what echoes: some proxies hold back a head, or read a stream ahead.
 async fn streams(path: &Path) -> Checked {
     /// More would be no question about the path.
     const MOST: u32 = 1000;
     /// After this long without another stream there will be none.
     const QUIET: Duration = Duration::from_secs(1);
-    let allowed = path.limits().max_concurrent_streams.clamp(1, MOST) as usize;
+    let quiet = path.pace().within(QUIET, 4);
+    let limit = path.limits().max_concurrent_streams;
+    let allowed = limit.clamp(1, MOST) as usize;
     let wire = Arc::new(path.open().await?);
     let (open, mut opened) = watch::channel(0);
     let (release, released) = watch::channel(false);
@@ -215,12 +265,14 @@ async fn streams(path: &Path) -> Checked {
         calls.spawn(async move {
             let mut call =
                 wire.call::<_, pb::BidiStreamingResponse>(BIDI_STREAMING, HeaderMap::new()).await?;
-            let script = Some(pb::Script::default());
-            call.send(&pb::BidiStreamingRequest { script, ..pb::BidiStreamingRequest::default() }).await?;
-            call.head().await?;
-            open.send_modify(|count| *count += 1);
-            // Whoever would release them is gone when this fails.
-            let _ = released.wait_for(|released| *released).await;
+            let script = Some(script::steps([script::echo(1)]));
+            call.send(&pb::BidiStreamingRequest { script, ..Default::default() }).await?;
+            call.send(&pb::BidiStreamingRequest { payload: zeros(16), ..Default::default() }).await?;
+            if call.next().await?.is_some() {
+                open.send_modify(|count| *count += 1);
+                // Whoever would release them is gone when this fails.
+                let _ = released.wait_for(|released| *released).await;
+            }
             call.half_close()?;
             call.end_well().await.map(drop)
         });
@@ -229,7 +281,7 @@ async fn streams(path: &Path) -> Checked {
     let mut ended = 0;
     while *opened.borrow_and_update() + ended <= allowed && lost.is_none() {
         tokio::select! {
-            changed = timeout(QUIET, opened.changed()) => if changed.is_err() { break },
+            changed = timeout(quiet, opened.changed()) => if changed.is_err() { break },
             Some(call) = calls.join_next() => {
                 ended += 1;
                 lost = call.ok().and_then(Result::err);
@@ -237,11 +289,14 @@ async fn streams(path: &Path) -> Checked {
         }
     }
     let at_once = *opened.borrow();
+    if at_once == 0 && lost.is_none() {
+        return Ok(Outcome::skip("nothing comes back while a request is open: see modes/full-duplex"));
+    }
     release.send_replace(true);
     while let Some(call) = calls.join_next().await {
         lost = lost.or(call.ok().and_then(Result::err));
     }
-    let figure = format!("{at_once} at once, the server allows {allowed}");
+    let figure = format!("{at_once} at once, the server allows {limit}");
     if let Some(lost) = lost {
         let (cause, remedy) = match lost {
             WireError::Reset(_) | WireError::Status(_) => (
@@ -258,23 +313,28 @@ async fn streams(path: &Path) -> Checked {
             "something on the path lets fewer streams through a connection than the server",
             remedies::STREAMS,
         )),
+        _ if limit > MOST => Ok(Outcome::pass(format!("{figure}; more were not tried"))),
         just if just == allowed => Ok(Outcome::pass(format!("{figure}; one more waited"))),
         _ => Ok(Outcome::pass(format!("{figure}: the path has several connections to it"))),
     }
 }
 
 /// More than all windows and sensible buffers on the way.
-const FLOOD: u32 = 2048;
+const FLOOD: u64 = 64 << 20;
 const CHUNK: u32 = 32 << 10;
-/// When nothing more was sent for that long, nothing will be.
+/// When nothing more was sent for that long, and some round trips, nothing will be.
 const STILL: Duration = Duration::from_millis(500);
+const ROUND_TRIPS: u32 = 4;
 
 /// The client reads no more, and the server has to stop.
 async fn slow_client(path: &Path) -> Checked {
+    // A proxy may take the next part of it when the last one has passed.
+    let still = path.pace().within(STILL, ROUND_TRIPS) + path.pace().time_for(limits::STREAM_WINDOW.into());
     let id = Uuid::new_v4();
+    let repeat = FLOOD as u32 / CHUNK;
     let script = pb::Script {
         call_id: id.to_string(),
-        ..script::steps([pb::Step { repeat: FLOOD, ..script::payload(CHUNK) }])
+        ..script::steps([pb::Step { repeat, ..script::payload(CHUNK) }])
     };
     let mut call = path.server_streaming(script).await?;
     call.next().await?;
@@ -286,7 +346,7 @@ async fn slow_client(path: &Path) -> Checked {
         if seen.bytes_sent > last.0 {
             last = (seen.bytes_sent, Instant::now());
         }
-        if seen.messages_sent >= u64::from(FLOOD) || last.1.elapsed() > STILL {
+        if seen.bytes_sent >= FLOOD || last.1.elapsed() > still {
             break;
         }
         tokio::time::sleep(STILL / 10).await;
@@ -296,17 +356,41 @@ async fn slow_client(path: &Path) -> Checked {
 
 /// The server reads no more, and the client has to stop.
 async fn slow_server(path: &Path) -> Checked {
+    /// A path that takes more in that time is none that can be filled.
+    const ENOUGH: Duration = Duration::from_secs(12);
+    let still = path.pace().within(STILL, ROUND_TRIPS);
     let read_delay = prost_types::Duration { seconds: 60, nanos: 0 };
     let script = pb::Script { read_delay: Some(read_delay), ..pb::Script::default() };
     let mut call = path.client_streaming(script).await?;
-    let message = pb::ClientStreamingRequest { script: None, payload: zeros(CHUNK) };
-    let mut sent = 0;
-    while sent < FLOOD && within(STILL, call.send(&message)).await.is_ok() {
-        sent += 1;
+    let limit = u32::try_from(path.limits().max_stream_message_bytes).unwrap_or(u32::MAX);
+    let chunk = limit.clamp(2 * AROUND, CHUNK) - AROUND;
+    let message = pb::ClientStreamingRequest { script: None, payload: zeros(chunk) };
+    let (begun, sent) = (Instant::now(), Cell::new(0));
+    let mut stopped = Box::pin(async {
+        while sent.get() < FLOOD && call.send(&message).await.is_ok() {
+            sent.set(sent.get() + u64::from(chunk));
+        }
+    });
+    let mut taken = Progress::default();
+    // While something gets to the next hop the client has not stopped.
+    while timeout(still, &mut stopped).await.is_err() {
+        let now = path.evidence.progress();
+        if now.sent == taken.sent && now.under_way == 0 {
+            break;
+        }
+        if begun.elapsed() > ENOUGH {
+            let rate = rate(now.sent, begun.elapsed());
+            return Ok(Outcome::skip(format!(
+                "after {} at {rate} the path still takes more: too slow to tell",
+                Size(now.sent)
+            )));
+        }
+        taken = now;
     }
+    drop(stopped);
     // It has no answer yet; who gives one has something against so much.
-    match within(STILL, call.end()).await {
-        Err(WireError::Silent(_)) => held(u64::from(sent) * u64::from(CHUNK), "the client"),
+    match within(still, call.end()).await {
+        Err(WireError::Silent(_)) => held(sent.get(), "the client"),
         Err(lost) => Err(lost.into()),
         Ok((status, _)) => Err(WireError::Status(Box::new(status)).into()),
     }
@@ -314,9 +398,8 @@ async fn slow_server(path: &Path) -> Checked {
 
 /// How much was sent to somebody who did not read.
 fn held(bytes: u64, who: &str) -> Checked {
-    let all = u64::from(FLOOD) * u64::from(CHUNK);
     let figure = format!("{who} stopped after {}", Size(bytes));
-    if bytes >= all {
+    if bytes >= FLOOD {
         return Ok(Outcome::fail(
             format!("{who} sent {} that nobody read", Size(bytes)),
             "something on the path takes all that comes: a slow reader costs it its memory or its disk",
@@ -329,14 +412,16 @@ fn held(bytes: u64, who: &str) -> Checked {
 /// By a client of tonic's, which compresses by itself.
 async fn compressed(path: &Path, encoding: CompressionEncoding) -> Checked {
     const BYTES: u32 = 32 << 10;
+    // Half of what the server takes, if that is less.
+    let bytes = BYTES.min(path.unary_limit() / 2);
     let name = match encoding {
         CompressionEncoding::Gzip => "gzip",
         _ => "zstd",
     };
     let channel = path.connector.connect(&path.server).await?;
     let mut client = ProbeServiceClient::new(channel).send_compressed(encoding).accept_compressed(encoding);
-    let step = pb::Step { compressible: true, ..script::payload(BYTES) };
-    let request = pb::UnaryRequest { script: Some(script::steps([step])), payload: zeros(BYTES) };
+    let step = pb::Step { compressible: true, ..script::payload(bytes) };
+    let request = pb::UnaryRequest { script: Some(script::steps([step])), payload: zeros(bytes) };
     let fails = |figure: String| {
         Outcome::fail(
             figure,
@@ -352,8 +437,8 @@ async fn compressed(path: &Path, encoding: CompressionEncoding) -> Checked {
     let back = back.unwrap_or("identity").to_owned();
     let answer = response.into_inner();
     let there = seen(answer.observation)?.encoding;
-    if answer.payload.len() != BYTES as usize {
-        return Ok(fails(format!("{} of {BYTES} bytes came back", answer.payload.len())));
+    if answer.payload.len() != bytes as usize {
+        return Ok(fails(format!("{} of {bytes} bytes came back", answer.payload.len())));
     }
     match there == name && back == name {
         true => Ok(Outcome::pass("in both directions")),

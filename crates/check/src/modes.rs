@@ -9,6 +9,7 @@ use tonic::Code;
 use crate::{
     Group,
     check::Check,
+    flow::zeros,
     outcome::{Checked, Outcome},
     path::{Path, seen},
     remedies, script,
@@ -32,8 +33,9 @@ pub(crate) const CHECKS: [Check; 8] = [
 pub(crate) const BEATS: u32 = 5;
 pub(crate) const BEAT: Duration = Duration::from_millis(150);
 
-/// How long one side waits for the other where nothing is to be waited for.
-pub(crate) const ANSWER: Duration = Duration::from_secs(3);
+/// What an upload has in a message, in bytes: on a slow path the others of it are not
+/// to wait for long.
+pub(crate) const CHUNK: u32 = 2 << 10;
 
 async fn unary(path: &Path) -> Checked {
     let begun = Instant::now();
@@ -99,10 +101,10 @@ async fn full_duplex(path: &Path) -> Checked {
     for number in 1..=BEATS {
         let payload = Bytes::from(number.to_be_bytes().to_vec());
         call.send(&pb::BidiStreamingRequest { script: None, payload: payload.clone() }).await?;
-        match within(ANSWER, call.next()).await {
+        match within(path.answer(), call.next()).await {
             Ok(Some(answer)) if answer.payload == payload => {}
             Ok(_) => return Err(WireError::Malformed("the answer is to another question".to_owned()).into()),
-            Err(WireError::Silent(_)) => return Ok(one_way(number)),
+            Err(WireError::Silent(_)) => return Ok(one_way(path, number)),
             Err(lost) => return Err(lost.into()),
         }
     }
@@ -112,9 +114,10 @@ async fn full_duplex(path: &Path) -> Checked {
     Ok(Outcome::pass(format!("{BEATS} questions and answers, {} each", milliseconds(time))))
 }
 
-pub(crate) fn one_way(question: u32) -> Outcome {
+pub(crate) fn one_way(path: &Path, question: u32) -> Outcome {
+    let time = path.answer().as_secs();
     Outcome::fail(
-        format!("no answer to message {question} in {} s while the request was open", ANSWER.as_secs()),
+        format!("no answer to message {question} in {time} s while the request was open"),
         "something on the path lets nothing back before the request has ended, or the other way round",
         remedies::BUFFERING,
     )
@@ -154,7 +157,7 @@ async fn server_ends_first(path: &Path) -> Checked {
     let ending = script::status(Code::Ok, "");
     let script = pb::Script { ending, ..script::steps([script::payload(16)]) };
     let mut call = path.bidi_streaming(script).await?;
-    ends_first(within(ANSWER, call.end_well()).await, call.begun)
+    ends_first(within(path.answer(), call.end_well()).await, call.begun)
 }
 
 pub(crate) fn ends_first<T>(ended: Result<T, WireError>, begun: Instant) -> Checked {
@@ -191,13 +194,13 @@ async fn head_first(path: &Path) -> Checked {
 async fn early_answer(path: &Path) -> Checked {
     let ending = script::status(Code::FailedPrecondition, "enough");
     let mut call = path.client_streaming(pb::Script { ending, ..pb::Script::default() }).await?;
-    let chunk = pb::ClientStreamingRequest { script: None, payload: vec![0; 16 << 10].into() };
+    let chunk = pb::ClientStreamingRequest { script: None, payload: zeros(CHUNK) };
     // A server that has answered takes no more; that is not what is asked here.
     let begun = Instant::now();
     while begun.elapsed() < BEAT && call.send(&chunk).await.is_ok() {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-    answered_early(within(ANSWER, call.end()).await.map(|(status, _)| status))
+    answered_early(within(path.answer(), call.end()).await.map(|(status, _)| status))
 }
 
 pub(crate) fn answered_early(ended: Result<tonic::Status, WireError>) -> Checked {

@@ -1,6 +1,6 @@
 //! What a check found out.
 
-use std::fmt;
+use std::{fmt, time::Duration};
 
 use transport::CallError;
 
@@ -83,7 +83,13 @@ impl From<CallError> for Outcome {
     }
 }
 
+/// Bytes a second as people read them.
+pub(crate) fn rate(bytes: u64, time: Duration) -> String {
+    format!("{}/s", Size((bytes as f64 / time.as_secs_f64().max(1e-6)) as u64))
+}
+
 /// Bytes as people read them.
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct Size(pub(crate) u64);
 
 impl fmt::Display for Size {

@@ -1,6 +1,10 @@
 //! The way to a server: what a check works on.
 
-use std::{io, sync::OnceLock, time::Duration};
+use std::{
+    io,
+    sync::{Arc, Mutex, OnceLock, PoisonError},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use grpc_wire::limits;
@@ -14,6 +18,7 @@ use uuid::Uuid;
 
 use crate::{
     Request,
+    evidence::Evidence,
     outcome::Outcome,
     wire::{Call, Unary, Wire, within},
     wire_error::WireError,
@@ -42,6 +47,7 @@ pub(crate) enum Dialect {
 }
 
 /// The way to one server, and what is known of it.
+#[derive(Clone)]
 pub(crate) struct Path {
     pub(crate) server: Uri,
     pub(crate) connector: Connector,
@@ -50,13 +56,43 @@ pub(crate) struct Path {
     /// Whether `grpc.testing.TestService` is to be used.
     pub(crate) standard: bool,
     /// What the first call told; unset, calls do not get through.
-    pub(crate) known: OnceLock<Known>,
+    pub(crate) known: Arc<OnceLock<Known>>,
+    pace: Arc<Mutex<Pace>>,
+    /// The connections of one check.
+    pub(crate) evidence: Arc<Evidence>,
 }
 
 /// What is known of a server.
 pub(crate) struct Known {
     pub(crate) dialect: Dialect,
     pub(crate) limits: Option<pb::ServerLimits>,
+}
+
+/// How fast the path is, as far as that was measured.
+#[derive(Debug, Default, Clone, Copy)]
+pub(crate) struct Pace {
+    /// To the server and back.
+    pub(crate) round_trip: Duration,
+    /// Bytes a second, in the slower direction.
+    pub(crate) rate: Option<f64>,
+}
+
+impl Pace {
+    /// How long so many bytes take.
+    pub(crate) fn time_for(&self, bytes: u64) -> Duration {
+        let seconds = self.rate.map_or(0.0, |rate| bytes as f64 / rate.max(1.0));
+        self.round_trip + Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX / 2)
+    }
+
+    /// Calls side by side would be in each other's way.
+    pub(crate) fn is_narrow(&self) -> bool {
+        self.time_for(1 << 20).saturating_sub(self.round_trip) > Duration::from_secs(2)
+    }
+
+    /// `time` for what is near, and more for what is far away: that many round trips.
+    pub(crate) fn within(&self, time: Duration, round_trips: u32) -> Duration {
+        time + Duration::from_millis(self.round_trip.as_millis() as u64 * u64::from(round_trips))
+    }
 }
 
 impl Path {
@@ -66,8 +102,33 @@ impl Path {
             connector: request.connector.clone(),
             idle: request.idle,
             standard: request.standard,
-            known: OnceLock::new(),
+            known: Arc::default(),
+            pace: Arc::default(),
+            evidence: Arc::default(),
         }
+    }
+
+    /// For one check, whose evidence is its own.
+    pub(crate) fn for_one(&self) -> Self {
+        Self { evidence: Arc::default(), ..self.clone() }
+    }
+
+    pub(crate) fn pace(&self) -> Pace {
+        *self.pace.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn learn(&self, pace: Pace) {
+        *self.pace.lock().unwrap_or_else(PoisonError::into_inner) = pace;
+    }
+
+    /// How long one side waits for the other where nothing is to be waited for.
+    pub(crate) fn answer(&self) -> Duration {
+        self.pace().within(Duration::from_secs(3), 5)
+    }
+
+    /// How long an answer may take that may have to wait for what fills the path.
+    fn patience(&self) -> Duration {
+        self.pace().within(SOON, 5) + self.pace().time_for(limits::STREAM_WINDOW.into())
     }
 
     pub(crate) fn dialect(&self) -> Option<Dialect> {
@@ -83,6 +144,12 @@ impl Path {
             max_stream_message_bytes: limits::MESSAGE_BYTES,
             max_header_list_bytes: 16 << 10,
         })
+    }
+
+    /// How long a message of a unary call may be.
+    pub(crate) fn unary_limit(&self) -> u32 {
+        let limits = self.limits();
+        limits.max_unary_message_bytes.min(limits.max_stream_message_bytes).try_into().unwrap_or(u32::MAX)
     }
 
     pub(crate) fn host(&self) -> &str {
@@ -119,7 +186,9 @@ impl Path {
 
     /// A connection of its own, so that no check is in the way of another.
     pub(crate) async fn open(&self) -> Result<Wire, WireError> {
-        Wire::on(self.dial().await?, self.tls()?, &self.server, &self.connector.metadata).await
+        let socket = self.dial().await?;
+        let seen = self.evidence.connection(socket.peer_addr().ok());
+        Wire::on(socket, self.tls()?, &self.server, &self.connector.metadata, seen).await
     }
 
     /// Asks `grpc.testing.TestService` for nothing.
@@ -199,7 +268,7 @@ impl Path {
         loop {
             let request = pb::GetObservationRequest { call_id: id.to_string() };
             let asked = wire.unary::<pb::GetObservationResponse>(GET_OBSERVATION, HeaderMap::new(), &request);
-            match within(SOON, asked).await {
+            match within(self.patience(), asked).await {
                 Ok(response) => seen = response.message.observation.or(seen),
                 // The next connection may be to another instance.
                 Err(lost) if lost.status().is_some_and(|status| status.code() == Code::NotFound) => {

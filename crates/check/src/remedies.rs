@@ -7,6 +7,32 @@ pub(crate) const LISTEN: &str = "let HTTP/2 in: `listen … http2` (or `http2 on
     line (without TLS `proto h2`) in HAProxy, `codec_type` AUTO or HTTP2 in Envoy, `protocols h1 h2 h2c` in Caddy, \
     a listener by HTTPS in AWS ALB";
 
+pub(crate) const NOBODY: &str = "look whether a server stands behind it: the target group of AWS ALB and NLB, the \
+    `upstream` of nginx, the `backend` of HAProxy, the cluster of Envoy; or whether the port wants TLS (https://)";
+
+pub(crate) const LIMIT: &str = "raise the limit in the server (`fourmodes-server --help`, \"Limits\")";
+
+pub(crate) const ALPN: &str = "agree on HTTP/2 by ALPN: `alpn h2` on the `bind` line in HAProxy, `http2 on` in nginx, \
+    `alpn_protocols: [h2]` in Envoy, `ALPNPolicy` HTTP2Only of a listener by TLS in AWS NLB";
+
+pub(crate) const TRAILERS_ONLY: &str = "have the proxy pass a head that ends its stream on as that, with END_STREAM: a \
+    newer version of it may, and HTTP/2 to the server does in most";
+
+pub(crate) const EMPTY_DATA: &str = "build clients on h2 outside 0.4.16 to 0.4.20, or take out the proxy that sends an \
+    empty DATA frame with each answer";
+
+pub(crate) const FORGOTTEN: &str = "send something before it forgets: keepalive PINGs in the clients (`keepalive_time` \
+    below that time), TCP keepalive, or a message now and then; or raise its timeout for idle connections (350 s in \
+    AWS NLB, 4 minutes in Azure's balancer, `nf_conntrack_tcp_timeout_established` in Linux)";
+
+pub(crate) const RULES: &str = "refuse it in the server, or before it: 415 for a content type that is none of gRPC, 405 \
+    for a method other than POST, UNIMPLEMENTED for a unary call without one message";
+
+pub(crate) const CANCELS: &str = "raise what bounds cancels, or have clients cancel less at once: in servers on h2 \
+    `http2_max_pending_accept_reset_streams`, in nginx `keepalive_requests` and \
+    `http2_max_concurrent_streams`, in Envoy `premature_reset_total_stream_count` (a runtime setting of \
+    overload), in HAProxy `tune.h2.fe.glitches-threshold`";
+
 pub(crate) const HTTP2: &str = "speak HTTP/2 to the server: `grpc_pass` instead of `proxy_pass` in nginx, \
     `http2_protocol_options` on the cluster in Envoy, `proto h2` (with TLS `alpn h2`) on the `server` line in \
     HAProxy, an `h2c://` upstream or `versions h2c 2` in Caddy, a target group with protocol version GRPC in AWS ALB";
@@ -127,5 +153,5 @@ pub(crate) const SERVICE: &str = "serve it, or route it: `/grpc.` needs a `locat
     `use_backend` in HAProxy and a rule in AWS ALB as the other services do";
 
 pub(crate) const AGE: &str = "raise what ends long calls: the route's `timeout` (15 s unless it is 0s) and \
-    `max_stream_duration` in Envoy, `stream_timeout` in Caddy; nginx, HAProxy and AWS ALB end silent ones alone; our \
+    `max_stream_duration` in Envoy, `stream_timeout` in Caddy, `ReadTimeout` and `WriteTimeout` of a server in Go; nginx, HAProxy and AWS ALB end silent ones alone; our \
     server has `--max-stream-age`";

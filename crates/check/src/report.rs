@@ -2,6 +2,7 @@
 
 use std::{io, time::Duration};
 
+use serde_json::Value;
 use timeline::Failed;
 
 use crate::{
@@ -15,6 +16,10 @@ pub(crate) struct Ended {
     pub(crate) name: &'static str,
     pub(crate) time: Duration,
     pub(crate) outcome: Outcome,
+    /// What passed on its connections, as it is in `--output json`.
+    pub(crate) evidence: Value,
+    /// The check whose failure leaves nothing to find out here.
+    pub(crate) follows: Option<&'static str>,
 }
 
 /// All of a run.

@@ -2,10 +2,13 @@
 
 use std::{
     fmt, io,
+    pin::pin,
     rc::Rc,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
+use serde_json::Value;
 use timeline::Failed;
 use tokio::{
     sync::Semaphore,
@@ -16,15 +19,18 @@ use tokio::{
 use crate::{
     Group, Output, Request, balance,
     check::{Check, Kind},
-    connect, control, extras, flow, life, metadata, modes,
-    outcome::{Outcome, Verdict},
+    connect, control,
+    evidence::Progress,
+    extras, flow, life, metadata, modes,
+    outcome::{Checked, Outcome, Size, Verdict, rate},
     path::{Dialect, Path},
-    remedies, render,
+    render,
     report::{Ended, Renderer, Summary},
-    standard, status,
+    rules, standard, status,
+    wire_error::WireError,
 };
 
-/// How many checks may measure at the same time.
+/// How many checks may run at the same time.
 const SIDE_BY_SIDE: usize = 6;
 
 /// Why it could not be looked at everything.
@@ -86,37 +92,38 @@ impl Run {
     async fn connect(&mut self, path: &Path) -> Result<Option<&'static str>, Error> {
         let mut stuck = None;
         for check in connect::CHECKS {
-            let begun = Instant::now();
-            let outcome = match stuck {
-                Some(name) => Outcome::skip(nothing_after(name)),
-                None => outcome(&check, path).await,
+            let ended = match stuck {
+                Some(name) => after(check, name),
+                None => look(check, path).await,
             };
-            if outcome.verdict == Verdict::Fail && stuck.is_none() && path.known.get().is_none() {
+            let has_failed = ended.outcome.verdict == Verdict::Fail;
+            if has_failed && stuck.is_none() && path.known.get().is_none() {
                 stuck = Some(check.name);
             }
-            if self.is_wanted(check.group) || outcome.verdict == Verdict::Fail {
-                let (group, name, time) = (check.group, check.name, begun.elapsed());
-                self.tell(&Ended { group, name, time, outcome })?;
+            if self.is_wanted(check.group) || has_failed {
+                self.tell(&ended)?;
             }
         }
         Ok(stuck)
     }
 
-    fn skip(&mut self, checks: Vec<Check>, stuck: &str) -> Result<(), Error> {
-        for Check { group, name, .. } in checks {
-            let outcome = Outcome::skip(nothing_after(stuck));
-            self.tell(&Ended { group, name, time: Duration::ZERO, outcome })?;
-        }
-        Ok(())
+    fn skip(&mut self, checks: Vec<Check>, stuck: &'static str) -> Result<(), Error> {
+        checks.into_iter().try_for_each(|check| self.tell(&after(check, stuck)))
     }
 
     /// First those that measure times, several at a time, then those that take
     /// all there is, one by one; those that mostly wait run beside them.
     async fn all(&mut self, checks: Vec<Check>, path: Rc<Path>) -> Result<(), Error> {
+        /// From where on the way, and not what it carries, is what takes the time.
+        const FAR: Duration = Duration::from_millis(50);
         let of = |kind| checks.iter().copied().filter(move |check| check.kind == kind);
-        let places = Rc::new(Semaphore::new(SIDE_BY_SIDE));
-        let mut long = JoinSet::new();
-        let start = |set: &mut JoinSet<Ended>, check: Check, places: Option<Rc<Semaphore>>| {
+        let pace = path.pace();
+        let (light_places, heavy_places) = match pace {
+            pace if pace.is_narrow() => (1, 1),
+            pace if pace.round_trip > FAR => (2 * SIDE_BY_SIDE, SIDE_BY_SIDE / 2),
+            _ => (SIDE_BY_SIDE, 1),
+        };
+        let start = |set: &mut JoinSet<Ended>, check: Check, places: Option<Arc<Semaphore>>| {
             let path = path.clone();
             set.spawn_local(async move {
                 // Nobody closes it.
@@ -124,20 +131,20 @@ impl Run {
                     Some(places) => places.acquire().await.ok(),
                     None => None,
                 };
-                let begun = Instant::now();
-                let outcome = outcome(&check, &path).await;
-                Ended { group: check.group, name: check.name, time: begun.elapsed(), outcome }
+                look(check, &path).await
             });
         };
+        let (mut long, mut nothing) = (JoinSet::new(), JoinSet::new());
         of(Kind::Long).for_each(|check| start(&mut long, check, None));
-        let mut light = JoinSet::new();
-        of(Kind::Light).for_each(|check| start(&mut light, check, Some(places.clone())));
-        self.drain(&mut light, &mut long).await?;
-        for check in of(Kind::Heavy) {
-            start(&mut light, check, None);
-            self.drain(&mut light, &mut long).await?;
+        for (kind, places) in [(Kind::Light, light_places), (Kind::Heavy, heavy_places)] {
+            if kind == Kind::Heavy && pace.is_narrow() {
+                // What waits would have to wait for the others.
+                self.drain(&mut long, &mut nothing).await?;
+            }
+            let (mut set, places) = (JoinSet::new(), Arc::new(Semaphore::new(places)));
+            of(kind).for_each(|check| start(&mut set, check, Some(places.clone())));
+            self.drain(&mut set, &mut long).await?;
         }
-        let mut nothing = JoinSet::new();
         self.drain(&mut long, &mut nothing).await
     }
 
@@ -178,12 +185,27 @@ fn after_connect() -> Vec<Check> {
         &status::CHECKS,
         &metadata::CHECKS,
         &control::CHECKS,
+        &rules::CHECKS,
         &flow::CHECKS,
         &life::CHECKS,
         &balance::CHECKS,
         &extras::CHECKS,
     ];
     groups.concat()
+}
+
+/// What there is to tell of a check that was not made.
+fn after(check: Check, stuck: &'static str) -> Ended {
+    let Check { group, name, .. } = check;
+    let outcome = Outcome::skip(format!("nothing can be found out before connect/{stuck} passes"));
+    Ended { group, name, time: Duration::ZERO, outcome, evidence: Value::Null, follows: Some(stuck) }
+}
+
+async fn look(check: Check, path: &Path) -> Ended {
+    let (begun, path) = (Instant::now(), path.for_one());
+    let outcome = outcome(&check, &path).await;
+    let (group, name, time) = (check.group, check.name, begun.elapsed());
+    Ended { group, name, time, outcome, evidence: path.evidence.to_json(), follows: None }
 }
 
 /// Makes a check. Always comes to an end.
@@ -195,19 +217,49 @@ async fn outcome(check: &Check, path: &Path) -> Outcome {
         _ => None,
     };
     let Some(ask) = ask else { return path.without_probe() };
-    let time = check.time + path.idle.filter(|_| check.is_idle).unwrap_or_default();
-    let late = |_| {
-        Ok(Outcome::fail(
-            format!("not done in {}", humantime::format_duration(time)),
-            "something on the path swallows what is sent, or is very slow",
-            remedies::BUFFERING,
-        ))
-    };
-    timeout(time, ask(path)).await.unwrap_or_else(late).unwrap_or_else(|failed| failed)
+    match as_long_as_something_passes(check, path, ask(path)).await {
+        Ok(outcome) | Err(outcome) => outcome,
+    }
 }
 
-fn nothing_after(name: &str) -> String {
-    format!("nothing can be found out before connect/{name} passes")
+/// A check has its time, and the path some round trips more. It is over before that
+/// when nothing passes any more.
+async fn as_long_as_something_passes(
+    check: &Check,
+    path: &Path,
+    asked: impl Future<Output = Checked>,
+) -> Checked {
+    const LOOK: Duration = Duration::from_millis(100);
+    const SILENCE: Duration = Duration::from_secs(6);
+    let idle = path.idle.filter(|_| check.is_idle).unwrap_or_default();
+    let time = path.pace().within(check.time + idle, 30);
+    let silence = match check.kind {
+        // It waits by itself.
+        Kind::Long if !check.is_idle => time,
+        _ => path.pace().within(SILENCE + idle, 10),
+    };
+    let (begun, mut asked) = (Instant::now(), pin!(asked));
+    let (mut progress, mut last) = (Progress::default(), begun);
+    loop {
+        if let Ok(checked) = timeout(LOOK, &mut asked).await {
+            return checked;
+        }
+        let now = path.evidence.progress();
+        if now != progress {
+            (progress, last) = (now, Instant::now());
+        }
+        if last.elapsed() >= silence {
+            return Err(WireError::silent(silence, now).into());
+        }
+        if begun.elapsed() >= time {
+            let (bytes, time) = (now.sent + now.received, begun.elapsed());
+            let figure = format!("{} in {}", Size(bytes), humantime::format_duration(check.time + idle));
+            return Ok(Outcome::skip(format!(
+                "the path is too slow for it: {figure}, {}",
+                rate(bytes, time)
+            )));
+        }
+    }
 }
 
 #[cfg(test)]

@@ -1,7 +1,10 @@
 //! The same questions to `grpc.testing.TestService`, which servers of every
 //! language have for gRPC's interoperability tests. It does not tell what it saw.
 
-use std::time::{Duration, Instant};
+use std::{
+    rc::Rc,
+    time::{Duration, Instant},
+};
 
 use http::{HeaderMap, HeaderValue};
 use shared_proto::testing::{
@@ -17,12 +20,12 @@ use crate::{
     flow::{self, LONG, PIECE, zeros},
     life::{self, NOT_ASKED},
     metadata::binary_of,
-    modes::{ANSWER, BEAT, BEATS, answered_early, as_sent, ends_first, milliseconds, one_way},
+    modes::{BEAT, BEATS, CHUNK, answered_early, as_sent, ends_first, milliseconds, one_way},
     outcome::{Checked, Outcome, Size},
     path::{Alone, EMPTY_CALL, Path},
     remedies,
     status::{MESSAGE, changed_codes, same_message, three_then_aborted},
-    wire::{Unary, within},
+    wire::{Unary, Wire, within},
     wire_error::WireError,
 };
 
@@ -35,7 +38,7 @@ const ECHO_INITIAL: &str = "x-grpc-test-echo-initial";
 const ECHO_TRAILING: &str = "x-grpc-test-echo-trailing-bin";
 
 /// The checks that can be asked here as well, by group and name.
-pub(crate) const ASKED: [(Group, &str, Ask); 18] = [
+pub(crate) const ASKED: [(Group, &str, Ask); 19] = [
     (Group::Connect, "round-trip", |path| Box::pin(round_trip(path))),
     (Group::Modes, "unary", |path| Box::pin(unary(path))),
     (Group::Modes, "server-streaming", |path| Box::pin(server_streaming(path))),
@@ -53,6 +56,7 @@ pub(crate) const ASKED: [(Group, &str, Ask); 18] = [
     (Group::Flow, "long-upload", |path| Box::pin(long_upload(path))),
     (Group::Flow, "long-download", |path| Box::pin(long_download(path))),
     (Group::Life, life::IDLE, |path| Box::pin(idle(path))),
+    (Group::Life, "empty-frames", |path| Box::pin(empty_frames(path))),
     (Group::Life, "1200-calls", |path| Box::pin(many_calls(path))),
 ];
 
@@ -94,10 +98,12 @@ async fn duplex(path: &Path) -> Result<Duplex, WireError> {
 
 async fn round_trip(path: &Path) -> Checked {
     let wire = path.open().await?;
-    connect::median(&wire, async || {
-        wire.unary::<Empty>(EMPTY_CALL, HeaderMap::new(), &Empty {}).await.map(drop)
-    })
-    .await
+    let ask = async |size: u32| {
+        let response_size = i32::try_from(size).unwrap_or(i32::MAX);
+        let request = SimpleRequest { response_size, payload: payload(size), ..SimpleRequest::default() };
+        wire.unary::<SimpleResponse>(UNARY_CALL, HeaderMap::new(), &request).await.map(drop)
+    };
+    connect::measured(path, &wire, connect::PROBED, ask).await
 }
 
 async fn unary(path: &Path) -> Checked {
@@ -144,11 +150,11 @@ async fn full_duplex(path: &Path) -> Checked {
     let begun = Instant::now();
     for number in 1..=BEATS {
         call.send(&wanted(&[100 + number], Duration::ZERO)).await?;
-        match within(ANSWER, call.next()).await {
+        match within(path.answer(), call.next()).await {
             Ok(Some(answer))
                 if answer.payload.as_ref().is_some_and(|it| it.body.len() as u32 == 100 + number) => {}
             Ok(_) => return Err(WireError::Malformed("the answer is to another question".to_owned()).into()),
-            Err(WireError::Silent(_)) => return Ok(one_way(number)),
+            Err(WireError::Silent(_)) => return Ok(one_way(path, number)),
             Err(lost) => return Err(lost.into()),
         }
     }
@@ -173,10 +179,14 @@ async fn client_ends_first(path: &Path) -> Checked {
     }
 }
 
+/// After a message: what has nothing but an end has another one for most proxies.
 async fn server_ends_first(path: &Path) -> Checked {
     let mut call = duplex(path).await?;
+    call.send(&wanted(&[16], Duration::ZERO)).await?;
+    within(path.answer(), call.next()).await?;
+    let begun = Instant::now();
     call.send(&ending(Code::FailedPrecondition, "enough")).await?;
-    ends_first(within(ANSWER, call.end()).await, call.begun)
+    ends_first(within(path.answer(), call.end()).await, begun)
 }
 
 fn ending(code: Code, message: &str) -> StreamingOutputCallRequest {
@@ -187,18 +197,20 @@ fn ending(code: Code, message: &str) -> StreamingOutputCallRequest {
 async fn early_answer(path: &Path) -> Checked {
     let mut call = duplex(path).await?;
     call.send(&ending(Code::FailedPrecondition, "enough")).await?;
-    let chunk = StreamingOutputCallRequest { payload: payload(16 << 10), ..Default::default() };
+    let chunk = StreamingOutputCallRequest { payload: payload(CHUNK), ..Default::default() };
     let begun = Instant::now();
     while begun.elapsed() < BEAT && call.send(&chunk).await.is_ok() {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-    answered_early(within(ANSWER, call.end()).await.map(|(status, _)| status))
+    answered_early(within(path.answer(), call.end()).await.map(|(status, _)| status))
 }
 
 /// The status of a unary call that ends with it.
 async fn refused(path: &Path, code: Code, message: &str) -> Result<Status, WireError> {
+    // A server of Java takes OK for an end without a response, and resets the call.
     let status = EchoStatus { code: code as i32, message: message.to_owned() };
-    let request = SimpleRequest { response_status: Some(status), ..SimpleRequest::default() };
+    let response_status = Some(status).filter(|_| code != Code::Ok);
+    let request = SimpleRequest { response_status, ..SimpleRequest::default() };
     let mut call = path.alone::<_, SimpleResponse>(UNARY_CALL, HeaderMap::new()).await?;
     call.ask(&request).await;
     Ok(call.end().await?.0)
@@ -216,7 +228,7 @@ async fn after_messages(path: &Path) -> Checked {
     let mut call = duplex(path).await?;
     call.send(&wanted(&[100; 3], Duration::ZERO)).await?;
     let mut count = 0;
-    while count < 3 && within(ANSWER, call.next()).await?.is_some() {
+    while count < 3 && within(path.answer(), call.next()).await?.is_some() {
         count += 1;
     }
     call.ask(&ending(Code::Aborted, "as asked")).await;
@@ -258,38 +270,32 @@ async fn ascii(path: &Path) -> Checked {
 }
 
 async fn down(path: &Path, size: u32) -> Checked {
+    if let Some(skipped) = flow::too_long(path, size.into()) {
+        return Ok(skipped);
+    }
     let begun = Instant::now();
     let mut call = output(path, &wanted(&[size], Duration::ZERO)).await?;
     let (answer, ended) = flow::answer_and_end(&mut call).await;
-    let size = Size(size.into());
-    match ended {
-        Ok(status) if status.code() == Code::Ok => {
-            let payload = answer.and_then(|answer| answer.payload).unwrap_or_default();
-            flow::arrived(size, payload.body.len() as u64, begun.elapsed())
-        }
-        Ok(status) => Ok(flow::refused(size, WireError::Status(Box::new(status)))),
-        Err(lost) => Ok(flow::refused(size, lost)),
-    }
+    let payload = answer.and_then(|answer| answer.payload).unwrap_or_default();
+    flow::passed(path, Size(size.into()), payload.body.len() as u64, ended, begun)
 }
 
 async fn long_upload(path: &Path) -> Checked {
-    let begun = Instant::now();
-    let mut call = path.alone(STREAMING_INPUT_CALL, HeaderMap::new()).await?;
+    let call = path.alone(STREAMING_INPUT_CALL, HeaderMap::new());
     let message = StreamingInputCallRequest { payload: payload(PIECE), ..Default::default() };
     let arrived = |answer: StreamingInputCallResponse| Some(answer.aggregated_payload_size as u64);
-    flow::send_all(&mut call, &message, arrived, begun).await
+    flow::send_all(path, call, &message, LONG, arrived).await
 }
 
 async fn long_download(path: &Path) -> Checked {
-    let begun = Instant::now();
-    let mut call = output(path, &wanted(&[PIECE; LONG as usize], Duration::ZERO)).await?;
-    flow::take_all(&mut call, |message| message.payload.unwrap_or_default().body.len() as u64, begun).await
+    let call = async { output(path, &wanted(&[PIECE; LONG as usize], Duration::ZERO)).await };
+    flow::take_all(path, call, |message| message.payload.unwrap_or_default().body.len() as u64).await
 }
 
 async fn idle(path: &Path) -> Checked {
     let Some(time) = path.idle else { return Ok(Outcome::skip(NOT_ASKED)) };
     let begun = Instant::now();
-    let ended = async {
+    let silent = async {
         let mut call = duplex(path).await?;
         call.send(&wanted(&[16], Duration::ZERO)).await?;
         call.next().await?;
@@ -298,16 +304,24 @@ async fn idle(path: &Path) -> Checked {
             return Err(lost);
         }
         call.send(&wanted(&[16], Duration::ZERO)).await?;
-        call.next().await?;
+        if let Err(WireError::Silent(_)) = within(path.answer(), call.next()).await {
+            return Err(WireError::silent(time, call.progress()));
+        }
         call.half_close()?;
         call.end_well().await.map(drop)
     };
-    life::slept(ended.await, begun.elapsed(), time)
+    let ended = (silent.await, begun.elapsed());
+    life::slept(ended, Ok(time), time)
+}
+
+async fn no_payload(wire: Rc<Wire>) -> Result<(), WireError> {
+    wire.unary::<Empty>(EMPTY_CALL, HeaderMap::new(), &Empty {}).await.map(drop)
 }
 
 async fn many_calls(path: &Path) -> Checked {
-    life::calls_on_connections(path, async |wire| {
-        wire.unary::<Empty>(EMPTY_CALL, HeaderMap::new(), &Empty {}).await.map(drop)
-    })
-    .await
+    life::calls_on_connections(path, no_payload).await
+}
+
+async fn empty_frames(path: &Path) -> Checked {
+    life::empty_data(path, no_payload).await
 }

@@ -1,5 +1,7 @@
 //! Whether the end of a call arrives as the server meant it.
 
+use std::collections::BTreeMap;
+
 use grpc_wire::code_name;
 use prost::Message as _;
 use prost_types::Any;
@@ -42,20 +44,31 @@ async fn codes(path: &Path) -> Checked {
 }
 
 pub(crate) async fn changed_codes(ask: impl AsyncFn(Code) -> Result<Status, WireError>) -> Checked {
-    let mut changed = Vec::new();
+    // By what came, those that were sent.
+    let mut changed = BTreeMap::<String, Vec<&str>>::new();
+    let mut advice = (CHANGED, remedies::STATUS);
     for code in (0..=16).map(Code::from_i32) {
         let came = match ask(code).await {
             Ok(status) if status.code() == code => continue,
             Ok(status) => code_name(status.code()).to_owned(),
-            Err(lost) => lost.to_string(),
+            Err(lost @ WireError::StatusInHead(_)) => {
+                advice = lost.advice();
+                "a status in a head that does not end the stream".to_owned()
+            }
+            Err(lost) => {
+                advice = lost.advice();
+                lost.to_string()
+            }
         };
-        changed.push(format!("{} as {came}", code_name(code)));
+        changed.entry(came).or_default().push(code_name(code));
     }
-    match changed.is_empty() {
-        true => Ok(Outcome::pass("17 of 17 as they were sent")),
-        false => {
-            let figure = format!("{} of 17 changed: {}", changed.len(), changed.join(", "));
-            Ok(Outcome::fail(figure, CHANGED, remedies::STATUS))
+    let count = changed.values().map(Vec::len).sum::<usize>();
+    let as_what = |(came, sent): (&String, &Vec<_>)| format!("{} as {came}", sent.join(", "));
+    match count {
+        0 => Ok(Outcome::pass("17 of 17 as they were sent")),
+        _ => {
+            let all = changed.iter().map(as_what).collect::<Vec<_>>().join("; ");
+            Ok(Outcome::fail(format!("{count} of 17 changed: {all}"), advice.0, advice.1))
         }
     }
 }

@@ -17,7 +17,7 @@ use h2::{
     Ping, PingPong, RecvStream, SendStream,
     client::{Builder, ResponseFuture, SendRequest},
 };
-use http::{HeaderMap, HeaderValue, Request, Uri, header};
+use http::{HeaderMap, HeaderValue, Method, Request, Uri, header};
 use prost::Message;
 use tokio::{
     net::TcpStream,
@@ -26,9 +26,12 @@ use tokio::{
 };
 use tokio_util::task::AbortOnDropHandle;
 use tonic::{Code, Status};
-use transport::{CallError, ConnectError, OutgoingMetadata, Page, Stream, Tls, USER_AGENT};
+use transport::{CallError, ConnectError, OutgoingMetadata, Page, Stream, Tls, TlsError, USER_AGENT};
 
-use crate::wire_error::WireError;
+use crate::{
+    evidence::{Progress, Seen, Tap},
+    wire_error::WireError,
+};
 
 /// How long a peer has to say its first word.
 const FIRST_WORD: Duration = Duration::from_secs(5);
@@ -42,6 +45,7 @@ pub(crate) struct Wire {
     pings: Mutex<Option<PingPong>>,
     server: Uri,
     metadata: Arc<OutgoingMetadata>,
+    pub(crate) seen: Arc<Seen>,
     _driver: AbortOnDropHandle<()>,
 }
 
@@ -52,11 +56,25 @@ impl Wire {
         tls: Option<Tls>,
         server: &Uri,
         metadata: &Arc<OutgoingMetadata>,
+        seen: Arc<Seen>,
     ) -> Result<Self, WireError> {
         let (hear, heard) = oneshot::channel();
         let opened = timeout(FIRST_WORD, Stream::open(socket, tls, hear)).await;
-        let opened = opened.map_err(|_| WireError::Silent(FIRST_WORD))?;
+        let opened = opened.map_err(|_| WireError::Mute(FIRST_WORD))?;
         let stream = opened.map_err(CallError::from)?;
+        Self::over(stream, heard, server, metadata, seen).await
+    }
+
+    /// Likewise where TLS, if there is any, has shaken hands.
+    pub(crate) async fn over(
+        stream: Stream<TcpStream>,
+        heard: oneshot::Receiver<Result<(), TlsError>>,
+        server: &Uri,
+        metadata: &Arc<OutgoingMetadata>,
+        seen: Arc<Seen>,
+    ) -> Result<Self, WireError> {
+        /// How often it is looked what TCP has acknowledged, which wakes nobody up.
+        const LOOK: Duration = Duration::from_millis(100);
         let mut builder = Builder::new();
         builder
             .initial_window_size(limits::STREAM_WINDOW)
@@ -64,17 +82,24 @@ impl Wire {
             .max_frame_size(limits::FRAME_SIZE)
             .max_header_list_size(64 << 10)
             .enable_push(false);
-        let (send, mut connection) = builder.handshake(stream).await?;
+        let (send, mut connection) = builder.handshake(Tap::on(stream, seen.clone())).await?;
         let pings = Mutex::new(connection.ping_pong());
         // How it ended is told to each of its calls.
-        let driver = tokio::spawn(async move { drop(connection.await) });
+        let driver = tokio::spawn(async move { while timeout(LOOK, &mut connection).await.is_err() {} });
         let driver = AbortOnDropHandle::new(driver);
         match timeout(FIRST_WORD, heard).await {
-            Err(_) => return Err(WireError::Silent(FIRST_WORD)),
+            Err(_) => return Err(WireError::Mute(FIRST_WORD)),
             Ok(Ok(Err(error))) => return Err(CallError::from(ConnectError::from(error)).into()),
             Ok(_) => {}
         }
-        Ok(Self { send, pings, server: server.clone(), metadata: metadata.clone(), _driver: driver })
+        // It is seen a moment after it was heard.
+        while seen.is_silent() {
+            if seen.ended().is_some() {
+                return Err(WireError::Closed);
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        Ok(Self { send, pings, server: server.clone(), metadata: metadata.clone(), seen, _driver: driver })
     }
 
     /// How long the next hop takes to answer a PING.
@@ -82,8 +107,10 @@ impl Wire {
         let begun = Instant::now();
         let mut pings = self.pings.lock().await;
         let pings = pings.as_mut().ok_or_else(|| WireError::Broken("no PING can be sent".to_owned()))?;
-        pings.ping(Ping::opaque()).await?;
-        Ok(begun.elapsed())
+        match pings.ping(Ping::opaque()).await {
+            Ok(_) => Ok(begun.elapsed()),
+            Err(error) => Err(WireError::of(error, &self.seen, None)),
+        }
     }
 
     /// Begins a call. Where there are as many as the peer allows, h2 keeps it
@@ -93,13 +120,26 @@ impl Wire {
         method: &str,
         metadata: HeaderMap,
     ) -> Result<Call<Q, R>, WireError> {
+        let authority = self.server.authority().map_or("", |authority| authority.as_str());
+        self.call_by(Method::POST, authority, method, metadata).await
+    }
+
+    /// Likewise, by another method of HTTP or another name of the server.
+    pub(crate) async fn call_by<Q: Message, R: Message + Default>(
+        &self,
+        verb: Method,
+        authority: &str,
+        method: &str,
+        metadata: HeaderMap,
+    ) -> Result<Call<Q, R>, WireError> {
         let uri = Uri::builder()
             .scheme(self.server.scheme_str().unwrap_or("http"))
-            .authority(self.server.authority().map_or("", |authority| authority.as_str()))
+            .authority(authority)
             .path_and_query(method)
             .build();
         let uri = uri.map_err(|error| WireError::Malformed(error.to_string()))?;
         let mut request = Request::post(uri).version(http::Version::HTTP_2).body(()).unwrap_or_default();
+        *request.method_mut() = verb;
         let headers = request.headers_mut();
         headers.insert(header::TE, HeaderValue::from_static("trailers"));
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
@@ -107,15 +147,21 @@ impl Wire {
         headers.extend(metadata);
         self.metadata.identify(&mut request);
         let begun = Instant::now();
-        let mut send = self.send.clone().ready().await?;
-        let (response, send) = send.send_request(request, false)?;
+        let lost = |error| WireError::of(error, &self.seen, None);
+        let mut send = self.send.clone().ready().await.map_err(lost)?;
+        let (response, send) = send.send_request(request, false).map_err(lost)?;
+        let stream = response.stream_id().as_u32();
+        self.seen.call(stream, method);
         Ok(Call {
             begun,
             send,
             answer: Answer {
+                stream,
+                seen: self.seen.clone(),
                 response: Some(response),
                 body: None,
                 head: HeaderMap::new(),
+                is_only_head: false,
                 buffer: BytesMut::new(),
                 unread: 0,
                 lost: None,
@@ -160,9 +206,13 @@ pub(crate) struct Call<Q, R> {
 
 /// What has come back.
 struct Answer {
+    stream: u32,
+    seen: Arc<Seen>,
     response: Option<ResponseFuture>,
     body: Option<RecvStream>,
     head: HeaderMap,
+    /// Whether the head ended the stream.
+    is_only_head: bool,
     buffer: BytesMut,
     /// How much of the buffer still counts against the window.
     unread: usize,
@@ -172,11 +222,17 @@ struct Answer {
 
 /// Each may be cancelled and called again.
 impl Answer {
+    fn lost(&self, error: h2::Error) -> WireError {
+        WireError::of(error, &self.seen, Some(self.stream))
+    }
+
     async fn head(&mut self) -> Result<&HeaderMap, WireError> {
         if let Some(response) = &mut self.response {
             let response = response.await;
             self.response = None;
-            let (head, body) = response?.into_parts();
+            let (head, body) = response.map_err(|error| self.lost(error))?.into_parts();
+            self.is_only_head = body.is_end_stream();
+            self.seen.http_status(self.stream, head.status);
             self.lost = Page::of(head.status, &head.headers).map(WireError::Http);
             (self.head, self.body) = (head.headers, Some(body));
         }
@@ -188,7 +244,7 @@ impl Answer {
         self.head().await?;
         let Some(body) = &mut self.body else { return Ok(false) };
         let Some(data) = body.data().await else { return Ok(false) };
-        let data = data?;
+        let data = data.map_err(|error| WireError::of(error, &self.seen, Some(self.stream)))?;
         self.unread += data.len();
         self.buffer.extend_from_slice(&data);
         Ok(true)
@@ -201,10 +257,9 @@ impl Answer {
     }
 
     fn release(&mut self) -> Result<(), WireError> {
-        match &mut self.body {
-            Some(body) => Ok(body.flow_control().release_capacity(std::mem::take(&mut self.unread))?),
-            None => Ok(()),
-        }
+        let Some(body) = &mut self.body else { return Ok(()) };
+        let released = body.flow_control().release_capacity(std::mem::take(&mut self.unread));
+        released.map_err(|error| self.lost(error))
     }
 }
 
@@ -221,7 +276,9 @@ impl<Q: Message, R: Message + Default> Call<Q, R> {
             self.send.reserve_capacity(frame.len());
             let capacity = tokio::select! {
                 biased;
-                capacity = future::poll_fn(|cx| self.send.poll_capacity(cx)) => capacity.transpose()?,
+                capacity = future::poll_fn(|cx| self.send.poll_capacity(cx)) => {
+                    capacity.transpose().map_err(|error| self.answer.lost(error))?
+                }
                 whole = self.answer.whole() => {
                     whole?;
                     None
@@ -231,13 +288,13 @@ impl<Q: Message, R: Message + Default> Call<Q, R> {
                 return Err(WireError::Broken("the stream takes nothing more".to_owned()));
             };
             let part = frame.split_to(capacity.min(frame.len()));
-            self.send.send_data(part, false)?;
+            self.send.send_data(part, false).map_err(|error| self.answer.lost(error))?;
         }
         Ok(())
     }
 
     pub(crate) fn half_close(&mut self) -> Result<(), WireError> {
-        Ok(self.send.send_data(Bytes::new(), true)?)
+        self.send.send_data(Bytes::new(), true).map_err(|error| self.answer.lost(error))
     }
 }
 
@@ -279,15 +336,24 @@ impl<Q, R: Message + Default> Call<Q, R> {
     /// The status with all of the trailers, whatever was not read before it.
     pub(crate) async fn end(&mut self) -> Result<(Status, HeaderMap), WireError> {
         while self.next().await?.is_some() {}
-        if let Some(status) = Status::from_header_map(&self.answer.head) {
-            return Ok((status, self.answer.head.clone()));
-        }
-        let trailers = match &mut self.answer.body {
-            Some(body) => body.trailers().await?.unwrap_or_default(),
+        let answer = &mut self.answer;
+        let in_head = Status::from_header_map(&answer.head);
+        let trailers = match &mut answer.body {
+            _ if answer.is_only_head => answer.head.clone(),
+            Some(body) => match body.trailers().await {
+                Ok(trailers) => trailers.unwrap_or_default(),
+                Err(error) => return Err(answer.lost(error)),
+            },
             None => HeaderMap::new(),
         };
-        let status = Status::from_header_map(&trailers).ok_or(WireError::NoStatus)?;
-        Ok((status, trailers))
+        match (Status::from_header_map(&trailers), in_head) {
+            (Some(status), _) => {
+                answer.seen.grpc_status(answer.stream, status.code());
+                Ok((status, trailers))
+            }
+            (None, Some(status)) => Err(WireError::StatusInHead(Box::new(status))),
+            (None, None) => Err(WireError::NoStatus),
+        }
     }
 
     /// The end, which has to be OK.
@@ -301,7 +367,12 @@ impl<Q, R: Message + Default> Call<Q, R> {
 
     /// Whether the status came in the head, with nothing else.
     pub(crate) fn is_trailers_only(&self) -> bool {
-        self.answer.head.contains_key(Status::GRPC_STATUS)
+        self.answer.is_only_head
+    }
+
+    /// What has passed on the connection.
+    pub(crate) fn progress(&self) -> Progress {
+        self.answer.seen.progress()
     }
 }
 

@@ -8,7 +8,10 @@ use tonic::{Code, Status};
 use tonic_types::StatusExt;
 use transport::{CallError, Page};
 
-use crate::remedies;
+use crate::{
+    evidence::{By, End, Progress, Seen},
+    remedies,
+};
 
 /// Why a call has no answer that counts.
 #[derive(Debug, Clone)]
@@ -17,23 +20,76 @@ pub(crate) enum WireError {
     Unconnected(String, &'static str, &'static str),
     /// RST_STREAM, with its reason.
     Reset(Reason),
-    /// The connection ended with GOAWAY; with `NO_ERROR` it may be made again.
-    GoAway(Reason),
+    /// The connection ended with GOAWAY, with what that says; with `NO_ERROR` the call
+    /// may be made again.
+    GoAway(Reason, String),
     /// The connection ended without a word, or what came was no HTTP/2.
     Broken(String),
+    /// The connection ended by a limit of this client's HTTP/2 library.
+    Local(String),
+    /// The peer closed the connection before its first word.
+    Closed,
+    /// The peer has taken the connection, and has said nothing in this time.
+    Mute(Duration),
     /// An answer that is none of gRPC.
     Http(Page),
     /// It ended without `grpc-status`.
     NoStatus,
+    /// Its status was in a head that did not end the stream.
+    StatusInHead(Box<Status>),
     /// What came cannot be read.
     Malformed(String),
     /// A status where there should have been none, or another one.
     Status(Box<Status>),
     /// Nothing came in this time.
     Silent(Duration),
+    /// Likewise, and so many bytes that were sent have not got to the next hop.
+    Forgotten(Duration, u64),
 }
 
 impl WireError {
+    pub(crate) const FORGOTTEN: (&str, &str) = (
+        "something on the path (NAT, a firewall, a balancer of connections) has forgotten the connection without a \
+         word",
+        remedies::FORGOTTEN,
+    );
+
+    /// Nothing has passed in this time.
+    pub(crate) fn silent(time: Duration, progress: Progress) -> Self {
+        match progress.under_way {
+            0 => Self::Silent(time),
+            bytes => Self::Forgotten(time, bytes),
+        }
+    }
+
+    /// What the library says, with what was seen of the connection.
+    pub(crate) fn of(error: h2::Error, seen: &Seen, stream: Option<u32>) -> Self {
+        match error.reason() {
+            Some(reason) if error.is_reset() && error.is_remote() => return Self::Reset(reason),
+            Some(Reason::ENHANCE_YOUR_CALM) if error.is_library() => return Self::Local(error.to_string()),
+            Some(reason) if error.is_library() => {
+                let name = reason_name(reason);
+                return Self::Broken(format!("what came breaks the rules of HTTP/2: {name}"));
+            }
+            _ => {}
+        }
+        match seen.ended() {
+            Some(End { by: By::Peer, frame: "GOAWAY", code, last_stream, debug, .. }) => {
+                let code = code.unwrap_or(Reason::NO_ERROR);
+                // What was under way was to go on.
+                match stream.is_some_and(|stream| Some(stream) <= last_stream) && !error.is_go_away() {
+                    true if code == Reason::NO_ERROR => {
+                        Self::Broken("it was closed after GOAWAY, with a call that was to go on".to_owned())
+                    }
+                    _ => Self::GoAway(code, debug.unwrap_or_default()),
+                }
+            }
+            Some(End { by: By::Peer, frame: "FIN", .. }) => Self::Broken("closed without GOAWAY".to_owned()),
+            Some(End { by: By::Peer, .. }) => Self::Broken("reset by the peer, without GOAWAY".to_owned()),
+            _ => Self::Broken(error.to_string()),
+        }
+    }
+
     /// What most likely happened, and what to do.
     pub(crate) fn advice(&self) -> (&'static str, &'static str) {
         match self {
@@ -42,10 +98,16 @@ impl WireError {
                 ("the server or something before it refuses streams", remedies::STREAMS)
             }
             Self::Reset(_) => ("something on the path ended the call without a status", remedies::RESET),
-            Self::GoAway(Reason::ENHANCE_YOUR_CALM) => {
+            Self::Local(_) => (
+                "a limit of this client's HTTP/2 library (h2) ended it, and not the path",
+                "look with another client what the path does; clients on the same library end there as well",
+            ),
+            Self::Closed => ("what listens there takes the connection and closes it", remedies::NOBODY),
+            Self::Mute(_) => ("what listens there takes the connection and says nothing", remedies::NOBODY),
+            Self::GoAway(Reason::ENHANCE_YOUR_CALM, _) => {
                 ("the peer takes what this client does for an attack", remedies::CALM)
             }
-            Self::GoAway(_) | Self::Broken(_) => {
+            Self::GoAway(..) | Self::Broken(_) => {
                 ("something on the path ended the connection", remedies::RESET)
             }
             Self::Http(page) => match page.status {
@@ -80,10 +142,17 @@ impl WireError {
                 ),
                 _ => ("what answers is no gRPC server, or a proxy in its place", remedies::UPSTREAM),
             },
+            Self::Status(_) | Self::StatusInHead(_) if self.needs_http2() => {
+                ("something on the path speaks HTTP/1.1 to the server", remedies::HTTP2)
+            }
+            Self::StatusInHead(_) => (
+                "something on the path makes the beginning of a call of its end: clients of Go get INTERNAL",
+                remedies::TRAILERS_ONLY,
+            ),
             Self::NoStatus => ("something on the path drops the trailers", remedies::TRAILERS),
             Self::Malformed(_) => ("something on the path changes what is sent", remedies::UPSTREAM),
-            Self::Status(_) if self.needs_http2() => {
-                ("something on the path speaks HTTP/1.1 to the server", remedies::HTTP2)
+            Self::Status(_) if self.is_limit_of_server() => {
+                ("the server says that a limit of its own is reached", remedies::LIMIT)
             }
             Self::Status(status) => match status.code() {
                 Code::Unauthenticated | Code::PermissionDenied => (
@@ -104,13 +173,25 @@ impl WireError {
             Self::Silent(_) => {
                 ("something on the path holds the call back, or swallows it", remedies::BUFFERING)
             }
+            Self::Forgotten(..) => Self::FORGOTTEN,
         }
     }
 
     /// Whether it is what our server says of a call that came by HTTP/1.1.
     pub(crate) fn needs_http2(&self) -> bool {
-        let info = self.status().and_then(StatusExt::get_details_error_info);
-        info.is_some_and(|info| info.reason.parse() == Ok(grpc_wire::Reason::Http2Needed))
+        self.reason() == Some(grpc_wire::Reason::Http2Needed)
+    }
+
+    /// Whether our server says that a limit of its own was reached.
+    pub(crate) fn is_limit_of_server(&self) -> bool {
+        self.reason() == Some(grpc_wire::Reason::LimitReached)
+    }
+
+    /// Of our server.
+    fn reason(&self) -> Option<grpc_wire::Reason> {
+        let (Self::Status(status) | Self::StatusInHead(status)) = self else { return None };
+        let info = status.get_details_error_info()?;
+        info.reason.parse().ok().filter(|_| info.domain == grpc_wire::ERROR_DOMAIN)
     }
 
     /// The status, if it is one.
@@ -127,9 +208,22 @@ impl fmt::Display for WireError {
         match self {
             Self::Unconnected(what, ..) => f.write_str(what),
             Self::Reset(reason) => write!(f, "reset with {}", reason_name(*reason)),
-            Self::GoAway(reason) => write!(f, "the connection ended with GOAWAY {}", reason_name(*reason)),
+            Self::GoAway(reason, debug) => {
+                write!(f, "the connection ended with GOAWAY {}", reason_name(*reason))?;
+                if !debug.is_empty() {
+                    write!(f, " ({debug})")?;
+                }
+                Ok(())
+            }
+            Self::Local(what) => write!(f, "this client's HTTP/2 library ended the connection: {what}"),
+            Self::Closed => f.write_str("the connection was closed before anything came"),
+            Self::Mute(time) => write!(f, "nothing came for {}", humantime::format_duration(*time)),
             Self::Broken(what) => write!(f, "the connection was lost: {what}"),
             Self::Http(page) => page.fmt(f),
+            Self::StatusInHead(status) => {
+                let code = grpc_wire::code_name(status.code());
+                write!(f, "{code} in a head that does not end the stream")
+            }
             Self::NoStatus => f.write_str("ended without a grpc-status"),
             Self::Malformed(what) => f.write_str(what),
             Self::Status(status) if status.message().is_empty() => {
@@ -139,17 +233,18 @@ impl fmt::Display for WireError {
                 write!(f, "{}: {}", grpc_wire::code_name(status.code()), status.message())
             }
             Self::Silent(time) => write!(f, "nothing for {}", humantime::format_duration(*time)),
+            Self::Forgotten(time, bytes) => {
+                let time = humantime::format_duration(*time);
+                write!(f, "nothing for {time}, and {bytes} bytes were not taken")
+            }
         }
     }
 }
 
+/// Where nothing has passed yet.
 impl From<h2::Error> for WireError {
     fn from(error: h2::Error) -> Self {
-        match error.reason() {
-            Some(reason) if error.is_reset() => Self::Reset(reason),
-            Some(reason) if error.is_go_away() && error.is_remote() => Self::GoAway(reason),
-            _ => Self::Broken(error.to_string()),
-        }
+        Self::Broken(error.to_string())
     }
 }
 

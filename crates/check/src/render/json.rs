@@ -25,7 +25,7 @@ impl<W: Write> Json<W> {
 }
 
 impl<W: Write + Send> Renderer for Json<W> {
-    fn ended(&mut self, Ended { group, name, time, outcome }: &Ended) -> io::Result<()> {
+    fn ended(&mut self, Ended { group, name, time, outcome, evidence, .. }: &Ended) -> io::Result<()> {
         self.write(&json!({
             "type": "check",
             "group": group.name(),
@@ -34,6 +34,7 @@ impl<W: Write + Send> Renderer for Json<W> {
             "figure": outcome.figure,
             "cause": outcome.cause,
             "remedy": outcome.remedy,
+            "evidence": evidence,
             "ms": time.as_millis() as u64,
         }))
     }

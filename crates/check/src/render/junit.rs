@@ -24,7 +24,7 @@ impl<W> Junit<W> {
 }
 
 impl<W: Write + Send> Renderer for Junit<W> {
-    fn ended(&mut self, Ended { group, name, time, outcome }: &Ended) -> io::Result<()> {
+    fn ended(&mut self, Ended { group, name, time, outcome, .. }: &Ended) -> io::Result<()> {
         // What cannot be seen is shown by its number: XML has no way to write most of it.
         let [figure, cause, remedy] =
             [&outcome.figure, &outcome.cause, &outcome.remedy].map(|text| printable(text));
@@ -79,7 +79,8 @@ mod tests {
     fn what_a_peer_says_does_not_become_xml() {
         let mut junit = Junit::new(Vec::new(), &Uri::from_static("http://a/"));
         let outcome = Outcome::fail("<a b=\"c\">\u{1}&\n", "cause", "remedy");
-        junit.ended(&Ended { group: Group::Modes, name: "unary", time: Duration::ZERO, outcome }).unwrap();
+        let (group, time, evidence) = (Group::Modes, Duration::ZERO, serde_json::Value::Null);
+        junit.ended(&Ended { group, name: "unary", time, outcome, evidence, follows: None }).unwrap();
         junit.finish(&Summary { counts: [0; 4], time: Duration::ZERO, failed: None }).unwrap();
         let xml = String::from_utf8(junit.out).unwrap();
         assert!(xml.contains(r"&lt;a b=&quot;c&quot;&gt;\u{1}&amp;\n: cause"), "{xml}");

@@ -19,28 +19,31 @@ use crate::{
 pub(crate) struct Text<W> {
     out: W,
     server: String,
-    /// What passes is not told.
+    /// Nothing is told but what failed, and of the whole.
     quiet: bool,
     colour: bool,
     progress: ProgressBar,
     begun: bool,
-    /// Each remedy once, with the first check that it is for.
-    remedies: HashMap<String, String>,
+    /// What failed or warns, for the end.
+    bad: Vec<Bad>,
+    /// How many checks the failure of one leaves out.
+    left_out: Option<(&'static str, u64)>,
+}
+
+struct Bad {
+    verdict: Verdict,
+    name: String,
+    line: String,
+    cause: String,
+    remedy: String,
 }
 
 impl<W: Write> Text<W> {
     pub(crate) fn new(out: W, server: &Uri, quiet: bool, terminal: bool) -> Self {
         let colour = terminal && console::colors_enabled();
         let progress = if quiet { ProgressBar::hidden() } else { progress() };
-        Self {
-            out,
-            server: server.to_string(),
-            quiet,
-            colour,
-            progress,
-            begun: false,
-            remedies: HashMap::new(),
-        }
+        let server = server.to_string();
+        Self { out, server, quiet, colour, progress, begun: false, bad: Vec::new(), left_out: None }
     }
 
     /// One paragraph, indented, after a word that says what it is.
@@ -56,44 +59,83 @@ impl<W: Write> Text<W> {
         }
         Ok(())
     }
+
+    fn line(&self, verdict: Verdict, rest: &str) -> String {
+        let style = match verdict {
+            Verdict::Pass => Style::new().green(),
+            Verdict::Warn => Style::new().yellow(),
+            Verdict::Fail => Style::new().red().bold(),
+            Verdict::Skip => Style::new().dim(),
+        };
+        let word = verdict.name();
+        // What is marked by colour alone would be lost without it.
+        let word = if verdict == Verdict::Fail { word.to_uppercase() } else { word.to_owned() };
+        let word = style.force_styling(self.colour).apply_to(word);
+        format!("{word:4}  {}", rest.trim_end())
+    }
 }
 
 impl<W: Write + Send> Renderer for Text<W> {
-    fn ended(&mut self, Ended { group, name, outcome, .. }: &Ended) -> io::Result<()> {
+    fn ended(&mut self, Ended { group, name, outcome, follows, .. }: &Ended) -> io::Result<()> {
         self.progress.inc(1);
-        if self.quiet && matches!(outcome.verdict, Verdict::Pass | Verdict::Skip) {
+        let told = if outcome.verdict == Verdict::Skip { &outcome.cause } else { &outcome.figure };
+        let rest = format!("{:<9} {name:<18} {}", group.name(), printable(told));
+        let line = self.line(outcome.verdict, &rest);
+        if let Some(stuck) = follows {
+            let (_, count) = self.left_out.get_or_insert((stuck, 0));
+            *count += 1;
+            return Ok(());
+        }
+        if matches!(outcome.verdict, Verdict::Warn | Verdict::Fail) {
+            self.bad.push(Bad {
+                verdict: outcome.verdict,
+                name: format!("{}/{name}", group.name()),
+                line: line.clone(),
+                cause: outcome.cause.clone(),
+                remedy: outcome.remedy.clone(),
+            });
+        }
+        if self.quiet {
             return Ok(());
         }
         let progress = self.progress.clone();
         progress.suspend(|| {
             self.begin()?;
-            let style = match outcome.verdict {
-                Verdict::Pass => Style::new().green(),
-                Verdict::Warn => Style::new().yellow(),
-                Verdict::Fail => Style::new().red().bold(),
-                Verdict::Skip => Style::new().dim(),
-            };
-            let word = outcome.verdict.name();
-            // What is marked by colour alone would be lost without it.
-            let word = if outcome.verdict == Verdict::Fail { word.to_uppercase() } else { word.to_owned() };
-            let word = style.force_styling(self.colour).apply_to(word);
-            let told = if outcome.verdict == Verdict::Skip { &outcome.cause } else { &outcome.figure };
-            let line = format!("{word:4}  {:<9} {name:<18} {}", group.name(), printable(told));
-            writeln!(self.out, "{}", line.trim_end())?;
+            writeln!(self.out, "{line}")?;
             if matches!(outcome.verdict, Verdict::Warn | Verdict::Fail) {
                 self.paragraph("cause", &outcome.cause)?;
-                let first = self.remedies.get(&outcome.remedy).map(|first| format!("as for {first}"));
-                self.paragraph("remedy", first.as_ref().unwrap_or(&outcome.remedy))?;
-                let name = || format!("{}/{name}", group.name());
-                self.remedies.entry(outcome.remedy.clone()).or_insert_with(name);
             }
             self.out.flush()
         })
     }
 
+    /// What failed comes last, where it is seen.
     fn finish(&mut self, summary: &Summary) -> io::Result<()> {
         self.progress.finish_and_clear();
         self.begin()?;
+        if let Some((stuck, count)) = self.left_out {
+            let rest = format!(
+                "{:<28} nothing can be found out before connect/{stuck} passes",
+                counted(count, "check")
+            );
+            writeln!(self.out, "{}", self.line(Verdict::Skip, &rest))?;
+        }
+        // Each remedy once, with the first check that it is for.
+        let mut remedies = HashMap::new();
+        let mut bad = std::mem::take(&mut self.bad);
+        bad.sort_by_key(|bad| bad.verdict != Verdict::Fail);
+        if !bad.is_empty() {
+            writeln!(self.out)?;
+        }
+        for Bad { name, line, cause, remedy, .. } in &bad {
+            writeln!(self.out, "{line}")?;
+            self.paragraph("cause", cause)?;
+            match remedies.get(remedy) {
+                Some(first) => self.paragraph("remedy", &format!("as for {first}"))?,
+                None => self.paragraph("remedy", remedy)?,
+            }
+            remedies.entry(remedy).or_insert(name);
+        }
         let counts = Verdict::ALL.map(|verdict| format!("{} {}", summary.count(verdict), verdict.name()));
         let checks = counted(summary.counts.iter().sum(), "check");
         writeln!(self.out, "\n{checks} in {:.1} s: {}", summary.time.as_secs_f64(), counts.join(", "))?;

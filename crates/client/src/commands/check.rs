@@ -17,7 +17,8 @@ use crate::{
 ///
 /// One line a check, as it ends. What the path does shows best with a Four
 /// Modes server at its end; it serves the probes that the checks call.
-/// Nothing is tried again, and every check ends in bounded time.
+/// Nothing is tried again, and every check ends in bounded time. What failed comes
+/// last, with what to change; --quiet shows nothing else.
 #[derive(Debug, Args)]
 pub(crate) struct Check {
     /// The server, or what is before it [default: the one of --server]

@@ -35,6 +35,7 @@ const TABLE: &[Row] = &[
     (Fault::RewriteMessage, "status", &["message", "trailers-only", "after-messages"], &[]),
     (Fault::DropDetails, "status", &["details"], &[]),
     (Fault::BareStatus, "status", &["trailers-only"], &[]),
+    (Fault::StatusInHead, "status", &["codes", "message", "details", "trailers-only"], &[]),
     (Fault::DropTrailers, "status", &["after-messages", "trailing-metadata"], &[]),
     (Fault::DropTrailingMetadata, "status", &["trailing-metadata"], &[]),
     (Fault::Remove("x-check"), "metadata", &["ascii", "repeated"], &[]),
@@ -53,6 +54,11 @@ const TABLE: &[Row] = &[
     (Fault::SwallowCancels, "control", &["cancel"], &[]),
     (Fault::ResetIsEnd, "control", &["reset"], &[]),
     (Fault::ResetIsInternal, "control", &[], &["reset"]),
+    (Fault::CalmResets(30), "control", &["60-cancels"], &[]),
+    (Fault::Replace("content-type", "application/grpc"), "rules", &[], &["content-type"]),
+    (Fault::AlwaysPost, "rules", &[], &["method"]),
+    (Fault::OneMessage, "rules", &[], &["message-count"]),
+    (Fault::Remove("origin"), "rules", &[], &["host"]),
     (Fault::LimitBody(512 << 10), "flow", &["1-mib-up", "4-mib-up", "long-upload", "slow-server"], &[]),
     // That is refused, by a status.
     (Fault::RewriteStatus, "flow", &["16-mib-up"], &[]),
@@ -61,12 +67,16 @@ const TABLE: &[Row] = &[
     (Fault::CutAfter(8 << 20), "flow", &["16-mib-down", "long-download"], &[]),
     (Fault::RefuseStreams(50), "flow", &["streams"], &[]),
     (Fault::FewStreams(50), "flow", &[], &["streams"]),
+    (Fault::CarryStreams(6), "flow", &[], &["streams"]),
+    (Fault::StatusAfter(1 << 20, "8"), "flow", &["4-mib-down", "16-mib-down", "long-download"], &[]),
     (Fault::HoardResponse, "flow", &["slow-client"], &[]),
     (Fault::HoardRequest, "flow", &["slow-server"], &[]),
     (Fault::Remove("grpc-accept-encoding"), "flow", &[], &["gzip", "zstd"]),
     (Fault::Remove("grpc-encoding"), "flow", &["gzip", "zstd"], &[]),
     (Fault::CutIdle(Duration::from_millis(800)), "life", &["idle"], &[]),
     (Fault::CutOld(Duration::from_secs(1)), "life", &["idle", "lasting"], &[]),
+    (Fault::CutOldRequest(Duration::from_secs(1)), "life", &["lasting"], &[]),
+    (Fault::EmptyData, "life", &[], &["empty-frames"]),
     (Fault::SwallowPings, "life", &["keepalive"], &[]),
     (Fault::Calm, "life", &[], &["keepalive"]),
     (Fault::HangUpAfter(500), "life", &["1200-calls"], &[]),
@@ -130,6 +140,11 @@ fn faults_of_metadata_are_found() {
 #[test]
 fn faults_of_control_are_found() {
     each_of("control");
+}
+
+#[test]
+fn what_gets_through_and_is_no_right_call_is_found() {
+    each_of("rules");
 }
 
 #[test]

@@ -4,6 +4,7 @@
 
 mod faults;
 mod output;
+mod truth;
 
 use std::collections::BTreeMap;
 

@@ -111,10 +111,23 @@ fn a_run_is_text_for_people() {
     let path = Path::to(&server, Fault::BufferResponse);
     let ended = check(&path.url, "--only modes").run().failed(1, &[]);
     assert!(ended.stdout.contains("FAIL  modes     server-streaming   5 messages over "), "{}", ended.stdout);
-    // What helps is told once.
+    // What helps is told once, and last.
     assert_eq!(ended.stdout.matches("`grpc_pass` instead of `proxy_pass`").count(), 1, "{}", ended.stdout);
     assert_eq!(ended.stdout.matches("remedy  as for modes/").count(), 2, "{}", ended.stdout);
+    assert_eq!(ended.stdout.matches("\nFAIL  modes     server-streaming").count(), 2, "{}", ended.stdout);
+    let last = ended.stdout.rsplit_once("`grpc_pass`").unwrap().1;
+    assert!(!last.contains("\npass"), "{}", ended.stdout);
+    let quiet = check(&path.url, "--only modes -q").run().failed(1, &[]).stdout;
+    assert_eq!(quiet.matches("\nFAIL  modes     server-streaming").count(), 1, "{quiet}");
+    assert!(!quiet.contains("\npass"), "{quiet}");
     let (address, _sockets) = deaf_address();
+    let ended = check(&format!("http://{address}"), "").run().failed(1, &[]);
+    assert!(ended.stdout.lines().count() < 20, "{}", ended.stdout);
+    assert!(
+        ended.stdout.contains(" checks  ") && ended.stdout.contains("before connect/tcp passes"),
+        "{}",
+        ended.stdout
+    );
     let ended = check(&format!("http://{address}"), "--only connect -q").run().failed(1, &[]);
     assert!(ended.stdout.contains("FAIL  connect   tcp "), "{}", ended.stdout);
     assert!(ended.stdout.contains("\n          cause   nothing listens"), "{}", ended.stdout);
