@@ -3,13 +3,15 @@
 use std::time::Duration;
 
 use http::{HeaderMap, StatusCode, Uri};
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tonic::Status;
 
 use crate::Message;
 
 /// One side of a call.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Side {
     /// The one that calls.
     Client,
@@ -108,8 +110,22 @@ pub enum Kind<'a> {
         /// Why.
         reason: &'a str,
     },
+    /// Something else that one side sent, in words.
+    Sent {
+        /// Who sent it.
+        from: Side,
+        /// What it is, in one word: `frame`, `body`.
+        what: &'a str,
+        /// What there is to say of it.
+        text: &'a str,
+    },
     /// A word of explanation.
     Note(&'a str),
+}
+
+/// The label of something else that was sent. A frame says what it is.
+pub(crate) fn sent(what: &str, text: &str) -> String {
+    if what == "frame" { text.to_owned() } else { format!("{what} {text}") }
 }
 
 /// The label of an answer: every gRPC answer has the HTTP status 200, so any

@@ -83,7 +83,7 @@ fn kind_and_fields(kind: &Kind<'_>) -> (&'static str, Value) {
         Kind::Message { from, number, message } => (
             "message",
             json!({
-                "from": match from { Side::Client => "client", Side::Server => "server" },
+                "from": from,
                 "number": number,
                 "bytes": message.bytes.len(),
                 "value": message.json(),
@@ -112,6 +112,7 @@ fn kind_and_fields(kind: &Kind<'_>) -> (&'static str, Value) {
         ),
         Kind::Cancel => ("cancel", json!({ "from": "client" })),
         Kind::Broken { reason } => ("broken", json!({ "reason": reason })),
+        Kind::Sent { from, what, text } => ("sent", json!({ "from": from, "what": what, "text": text })),
         Kind::Note(text) => ("note", json!({ "text": text })),
     }
 }

@@ -16,6 +16,7 @@ mod fuzzed;
 mod json;
 mod mermaid;
 mod message;
+mod raw;
 mod renderer;
 #[cfg(test)]
 mod sample;

@@ -7,7 +7,7 @@ use grpc_wire::code_name;
 
 use crate::{
     Event, Kind, Outcome, Renderer, Side,
-    event::{at, ejected, headers, reconnect},
+    event::{at, ejected, headers, reconnect, sent},
     fold::{Fold, Held},
     words::{counted, printable, wrapped},
 };
@@ -65,6 +65,10 @@ impl<W: Write> Mermaid<W> {
             Kind::Exchange { failed, text, .. } => {
                 self.told = *failed;
                 ("server", if *failed { "--x" } else { "-->>" }, &client[..], (*text).to_owned())
+            }
+            Kind::Sent { from: Side::Client, what, text } => (&client[..], "->>", "server", sent(what, text)),
+            Kind::Sent { from: Side::Server, what, text } => {
+                ("server", "-->>", &client[..], sent(what, text))
             }
             Kind::HalfClose => (&client[..], "-)", "server", "half-close".to_owned()),
             Kind::Trailers { status, only, .. } => {

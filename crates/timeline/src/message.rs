@@ -7,7 +7,10 @@ use prost_reflect::{
     DynamicMessage, FieldDescriptor, Kind, MessageDescriptor, ReflectMessage as _, SerializeOptions, Value,
 };
 
-use crate::words::{counted, printable};
+use crate::{
+    raw,
+    words::{counted, printable},
+};
 
 /// The bytes of one message, without gRPC's prefix.
 #[derive(Debug, Clone, Copy)]
@@ -16,7 +19,7 @@ pub struct Message<'a> {
     pub bytes: &'a [u8],
     /// Whether gRPC has compressed them.
     pub compressed: bool,
-    /// `None` for an RPC that is in none of our protos.
+    /// `None` for an RPC that is in no proto at hand.
     pub descriptor: Option<&'a MessageDescriptor>,
 }
 
@@ -27,11 +30,14 @@ const LEGIBLE: usize = 256;
 
 impl Message<'_> {
     /// By the [protobuf JSON mapping](https://protobuf.dev/programming-guides/json/),
-    /// with the names of the proto. `null` for what cannot be decoded.
+    /// with the names of the proto. Without a descriptor by the numbers of the fields.
+    /// `null` for what cannot be decoded.
     pub fn json(&self) -> serde_json::Value {
         const OPTIONS: SerializeOptions =
             SerializeOptions::new().use_proto_field_name(true).skip_default_fields(false);
-        let Some(mut message) = self.decoded() else { return serde_json::Value::Null };
+        let Some(mut message) = self.decoded() else {
+            return self.raw().map_or(serde_json::Value::Null, |raw| raw::json(&raw));
+        };
         let long = take_long_bytes(&mut message);
         let json = message.serialize_with_options(serde_json::value::Serializer, &OPTIONS);
         let mut json = json.unwrap_or(serde_json::Value::Null);
@@ -50,8 +56,18 @@ impl Message<'_> {
                 write_fields(&mut text, &message);
                 if text.is_empty() { "(empty)".to_owned() } else { text }
             }
-            None => format!("{} bytes", self.bytes.len()),
+            None => match self.raw() {
+                Some(raw) if raw.is_empty() => "(empty)".to_owned(),
+                Some(raw) => raw::text(&raw),
+                None => counted(self.bytes.len() as u64, "byte"),
+            },
         }
+    }
+
+    /// Its fields by their numbers, where nobody knows their names.
+    fn raw(&self) -> Option<Vec<raw::Field<'_>>> {
+        let is_unknown = self.descriptor.is_none() && !self.compressed;
+        is_unknown.then(|| raw::fields(self.bytes)).flatten()
     }
 
     fn decoded(&self) -> Option<DynamicMessage> {

@@ -60,6 +60,12 @@ pub(crate) fn drawn<R: Renderer>(mut renderer: R) -> io::Result<R> {
         ErrorDetails::with_error_info("FELL_BEHIND", "fourmodes", [("next".to_owned(), "7".to_owned())]);
     let status = Status::with_error_details(Code::OutOfRange, "this member fell behind; ".repeat(5), details);
     happen(&mut renderer, "ben", Kind::Trailers { status: &status, only: true, metadata: &empty })?;
+    happen(
+        &mut renderer,
+        "ben",
+        Kind::Sent { from: Side::Client, what: "frame", text: "PING  a\u{1b}[2Jb" },
+    )?;
+    happen(&mut renderer, "ben", Kind::Sent { from: Side::Server, what: "body", text: "153 bytes" })?;
     let http = StatusCode::BAD_GATEWAY;
     happen(&mut renderer, "client", Kind::Response { http, metadata: &empty })?;
     happen(&mut renderer, "client", Kind::Cancel)?;

@@ -14,7 +14,7 @@ use tonic::Code;
 
 use crate::{
     Event, Kind, Outcome, Renderer, Side,
-    event::{at, ejected, headers, reconnect},
+    event::{at, ejected, headers, reconnect, sent},
     fold::{Fold, Held},
     words::{counted, printable, wrapped},
 };
@@ -208,6 +208,10 @@ impl<W: Write> Text<W> {
             Kind::Broken { reason } => {
                 let label = label(format!("broken: {}", printable(reason)));
                 self.arrow(event.at, Side::Server, &label, &plain.red())
+            }
+            Kind::Sent { from, what, text } => {
+                let label = label(printable(&sent(what, text)).into_owned());
+                self.long_arrow(event.at, *from, &label, &plain.dim())
             }
             Kind::Reconnect { attempt, after, reason } => {
                 self.alone(event.at, Side::Client, &label(reconnect(*attempt, *after, reason)))
