@@ -4,7 +4,7 @@ target := env("CARGO_TARGET_DIR", justfile_directory() / "target")
 bin := target / "debug"
 in_comparison := "--manifest-path comparison/Cargo.toml --target-dir " + quote(target / "comparison")
 
-# List the recipes: those of every day first, at most 15, then the group `more`.
+# List the recipes: those of every day first, at most 16, then the group `more`.
 [private]
 default:
     @just --list --unsorted
@@ -71,6 +71,12 @@ bidi-streaming *scenario: ready
 tour *options: ready
     @exec {{ bin }}/fourmodes tour "$@"
 
+# Draw every call between any client and any server: `just watch --to http://127.0.0.1:50051`; the client calls port 50052.
+[group("see")]
+[no-cd, no-exit-message, positional-arguments]
+watch *options: ready
+    @exec {{ bin }}/fourmodes watch "$@"
+
 # Does the path to a server carry all four modes? `just check`, `just check http://proxy:8080 --idle 60s`.
 [group("see")]
 [no-cd, no-exit-message, positional-arguments]
@@ -136,7 +142,7 @@ lint: comparison-lock
     cargo fmt --manifest-path comparison/Cargo.toml --check
     rustfmt --edition 2024 --check fuzz/fuzz_targets/*.rs
     cargo clippy --workspace --all-targets -- -D warnings
-    cargo clippy -p client -p domain -p timeline --all-targets --features client/fuzzing,domain/fuzzing,timeline/fuzzing -- -D warnings
+    cargo clippy -p client -p domain -p timeline -p watch --all-targets --features client/fuzzing,domain/fuzzing,timeline/fuzzing,watch/fuzzing -- -D warnings
     cargo clippy -p server --features simulation --test simulation -- -D warnings
     cargo clippy {{ in_comparison }} --all-targets -- -D warnings
     RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
@@ -179,7 +185,7 @@ fuzz seconds *targets:
     # The versions that the tests have.
     [ fuzz/Cargo.lock -nt Cargo.lock ] || cp Cargo.lock fuzz/
     shift
-    for target in ${@:-requests responses readings uploads document net_rpc schema}; do
+    for target in ${@:-requests responses readings uploads document net_rpc schema watched}; do
         mkdir -p "fuzz/corpus/$target"
         cargo fuzz run --sanitizer none "$target" "fuzz/corpus/$target" "fuzz/seeds/$target" -- \
             -max_total_time={{ seconds }} -timeout=20 -print_final_stats=1
@@ -201,6 +207,11 @@ advisories:
 [group("more")]
 interop: build
     bash interop/run.sh
+    # The same through `watch`, which has to follow every encoder.
+    printf '#!/bin/sh\nexec python3 "%s" "%s" "%s" "$@"\n' {{ justfile_directory() }}/interop/watched.py \
+        {{ bin }}/fourmodes-server {{ bin }}/fourmodes >{{ target }}/interop/watched
+    chmod +x {{ target }}/interop/watched
+    FOURMODES_SERVER_BIN={{ target }}/interop/watched bash interop/run.sh
     bash interop/go/run.sh
 
 # A million calls of net/rpc pipelined on one connection, by gob and by JSON, and 10,000 connections one after the other.

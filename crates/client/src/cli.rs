@@ -8,7 +8,7 @@ use clap::{
 use shared_process::Describe;
 
 use crate::{
-    commands::{check::Check, measure::Measure, net_rpc::NetRpc},
+    commands::{check::Check, measure::Measure, net_rpc::NetRpc, replay::Replay, show::Show, watch::Watch},
     options::Options,
     scenarios::{BidiStreaming, ClientStreaming, ServerStreaming, Unary},
 };
@@ -89,6 +89,9 @@ pub(crate) enum Command {
     #[command(visible_alias = "bench")]
     Measure(Measure),
     NetRpc(NetRpc),
+    Watch(Box<Watch>),
+    Show(Box<Show>),
+    Replay(Replay),
     #[command(flatten)]
     Describe(Describe),
 }
@@ -102,7 +105,8 @@ const AFTERWORD: &str = "Several servers:
 
 Exit status:
     0  done; of `check`: nothing failed
-    1  the call failed, or a check did, or the output could not be written
+    1  the call failed, a check did, `replay` found a difference, or the output could not be
+       written
     2  wrong usage
     3  the input file could not be used
   130  interrupted

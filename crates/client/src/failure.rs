@@ -4,6 +4,7 @@
 use std::{
     env, fmt,
     io::{self, Write as _},
+    net::SocketAddr,
     path::Path,
     process::ExitCode,
     time::Duration,
@@ -46,6 +47,8 @@ pub(crate) enum Cause {
     },
     /// What any process needs.
     System(String),
+    /// Where others were to call this program.
+    Listen(String),
     Interrupted,
     /// Whoever read stdout has gone.
     ReaderGone,
@@ -107,7 +110,8 @@ impl Failure {
             | Cause::Other { message, .. }
             | Cause::Input(message)
             | Cause::Output(message, _)
-            | Cause::System(message) => message,
+            | Cause::System(message)
+            | Cause::Listen(message) => message,
             Cause::Interrupted => "interrupted",
             Cause::ReaderGone => "nobody reads stdout any more",
         }
@@ -139,6 +143,10 @@ impl Failure {
     /// Work that was handed to a thread did not come back.
     pub(crate) fn cut_short(error: &tokio::task::JoinError) -> Self {
         Self::new(Cause::System(format!("the work was cut short: {error}")))
+    }
+
+    pub(crate) fn listen(address: SocketAddr, error: &io::Error) -> Self {
+        Self::new(Cause::Listen(format!("{address} takes no connections: {error}")))
     }
 
     pub(crate) fn signals(error: &io::Error) -> Self {
@@ -192,7 +200,8 @@ impl Failure {
             | Cause::Answer(_)
             | Cause::Other { .. }
             | Cause::Output(..)
-            | Cause::System(_) => 1,
+            | Cause::System(_)
+            | Cause::Listen(_) => 1,
             Cause::Interrupted => 130,
             Cause::ReaderGone => 141,
         }
@@ -207,7 +216,7 @@ impl Failure {
             Cause::Other { code, .. } => code,
             Cause::Input(_) => "INPUT",
             Cause::Output(..) => "OUTPUT",
-            Cause::System(_) => "SYSTEM",
+            Cause::System(_) | Cause::Listen(_) => "SYSTEM",
             Cause::Interrupted | Cause::ReaderGone => "INTERRUPTED",
         }
     }
@@ -231,6 +240,10 @@ impl Failure {
                 "choose another place",
             ),
             Cause::System(_) => ("the system refused it", "see the error above"),
+            Cause::Listen(_) => (
+                "another program has that port, or the address is not one of this machine",
+                "choose another one with --listen; port 0 is a free one",
+            ),
             Cause::Interrupted | Cause::ReaderGone => ("", ""),
         }
     }

@@ -188,9 +188,16 @@ pub(crate) struct FaultOptions {
 
 fn abort(text: &str) -> Result<Abort, String> {
     let (name, percent) = share(text)?;
-    let named = (1..=16).map(Code::from_i32).find(|code| name.eq_ignore_ascii_case(code_name(*code)));
-    let code = named.ok_or_else(|| format!("{name:?} is no status, such as UNAVAILABLE"))?;
-    Ok(Abort { code, percent })
+    match code(name)? {
+        Code::Ok => Err("OK aborts nothing".to_owned()),
+        code => Ok(Abort { code, percent }),
+    }
+}
+
+/// A status by its name.
+pub(crate) fn code(name: &str) -> Result<Code, String> {
+    let named = (0..=16).map(Code::from_i32).find(|code| name.eq_ignore_ascii_case(code_name(*code)));
+    named.ok_or_else(|| format!("{name:?} is no status, such as UNAVAILABLE"))
 }
 
 fn delay(text: &str) -> Result<Delay, String> {

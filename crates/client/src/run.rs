@@ -28,6 +28,9 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::Check(check) => check.run(options).await,
         Command::Measure(measure) => measure.run(options).await,
         Command::NetRpc(net_rpc) => net_rpc.run(options).await,
+        Command::Watch(watch) => watch.run(options).await,
+        Command::Show(show) => show.run(options).await,
+        Command::Replay(replay) => replay.run(options).await,
         Command::Describe(describe) => Ok(described(&describe)),
     };
     ended.unwrap_or_else(|wrong| Cli::command().error(ErrorKind::ValueValidation, wrong).exit())

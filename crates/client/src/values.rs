@@ -35,3 +35,9 @@ pub(crate) fn uuid(text: &str) -> Result<Uuid, String> {
 pub(crate) fn trimmed(text: &str) -> Result<String, Infallible> {
     Ok(text.trim().to_owned())
 }
+
+/// How many times as fast.
+pub(crate) fn speed(text: &str) -> Result<f64, String> {
+    let speed = text.parse().ok().filter(|speed| (0.01..=1_000.0).contains(speed));
+    speed.ok_or_else(|| "write a number from 0.01 to 1000, such as 2 or 0.5".to_owned())
+}

@@ -326,6 +326,19 @@ impl Lines {
         Self(lines)
     }
 
+    /// All that are still to come, up to the end.
+    #[track_caller]
+    pub fn rest(&self) -> String {
+        let mut rest = String::new();
+        loop {
+            match self.0.recv_timeout(LONG) {
+                Ok(line) => rest.extend([&line, "\n"]),
+                Err(mpsc::RecvTimeoutError::Disconnected) => return rest,
+                Err(mpsc::RecvTimeoutError::Timeout) => panic!("there is no end of it: {rest}"),
+            }
+        }
+    }
+
     /// The next one with this in it.
     #[track_caller]
     pub fn until(&self, what: &str) -> String {

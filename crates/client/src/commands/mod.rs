@@ -4,3 +4,6 @@
 pub(crate) mod check;
 pub(crate) mod measure;
 pub(crate) mod net_rpc;
+pub(crate) mod replay;
+pub(crate) mod show;
+pub(crate) mod watch;

@@ -21,6 +21,7 @@ mod terminal;
 mod tls;
 mod tour;
 mod unary;
+mod watch;
 
 use test_support::{BlockingServer, Killable, Program, ServerProgram};
 

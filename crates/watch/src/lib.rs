@@ -1,0 +1,39 @@
+//! Stands between any client and any server, and tells what passes.
+//!
+//! A [`Watch`] copies the bytes of each connection. Beside the copy a decoder reads
+//! along: it cannot change, hold back or add anything, and when it is lost, the bytes
+//! go on. What it sees are [`Event`]s. They pass a [`queue`] that never makes a
+//! connection wait, to a [`Drawing`], which has the renderers of `timeline`, or to a
+//! recording.
+
+mod call;
+mod compression;
+mod decoder;
+mod drawing;
+mod filter;
+#[cfg(feature = "fuzzing")]
+mod fuzzed;
+mod hpack;
+mod http1;
+mod http2;
+mod numbers;
+mod pools;
+mod queue;
+mod record;
+mod refuse;
+mod replay;
+mod seen;
+mod watch;
+
+#[cfg(feature = "fuzzing")]
+pub use self::fuzzed::watched;
+pub use self::{
+    drawing::Drawing,
+    filter::{Filter, Only},
+    pools::Pools,
+    queue::{Events, Queue, queue},
+    record::{Recorder, Recording, RecordingError},
+    replay::{RecordedCall, Replayed, calls, replay},
+    seen::{Event, Fields, Seen},
+    watch::{Acceptor, Watch},
+};

@@ -1,0 +1,301 @@
+//! Stands between clients and a server: for each connection of a client one to the
+//! server, and the bytes of each passed on as they come.
+
+use std::{
+    io,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use http::Uri;
+use timeline::Side;
+use tokio::{
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadHalf, WriteHalf},
+    net::{TcpListener, TcpStream},
+    sync::Semaphore,
+    time::{sleep, timeout},
+};
+use tokio_rustls::{
+    TlsAcceptor,
+    rustls::{
+        ServerConfig,
+        crypto::ring,
+        pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
+    },
+};
+use transport::{Tls, TlsFiles, dial, is_tls};
+
+use crate::{Event, Queue, Seen, decoder::Decoder, numbers::Numbers, refuse::refuse, seen::named};
+
+/// How much the copy holds each way, in bytes; it begins with less.
+const MOST: usize = 64 << 10;
+const LEAST: usize = 8 << 10;
+/// How many connections there may be.
+const CONNECTIONS: usize = 4096;
+/// How long a handshake may take, and an attempt to reach the server.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// What stands between clients and a server.
+#[derive(Debug)]
+pub struct Watch {
+    /// The server.
+    pub to: Uri,
+    /// What TLS to the server takes.
+    pub tls: TlsFiles,
+    /// What clients speak TLS with, if they do.
+    pub acceptor: Option<Acceptor>,
+    /// How many bytes of a message are kept to be shown. With 0 no message is told of.
+    pub keep: usize,
+    /// Whether frames of HTTP/2 are told of.
+    pub frames: bool,
+}
+
+/// What clients speak TLS with.
+#[derive(Clone)]
+pub struct Acceptor(TlsAcceptor);
+
+impl std::fmt::Debug for Acceptor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Acceptor")
+    }
+}
+
+impl Acceptor {
+    /// Reads a certificate and its private key, both in PEM.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with which file.
+    pub fn load(certificate: &Path, key: &Path) -> Result<Self, (PathBuf, String)> {
+        let wrong = |file: &Path, error: &dyn std::fmt::Display| (file.to_owned(), error.to_string());
+        let certificates: Vec<_> = CertificateDer::pem_file_iter(certificate)
+            .and_then(Iterator::collect)
+            .map_err(|error| wrong(certificate, &error))?;
+        let private = PrivateKeyDer::from_pem_file(key).map_err(|error| wrong(key, &error))?;
+        let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .and_then(|builder| builder.with_no_client_auth().with_single_cert(certificates, private));
+        let mut config = config.map_err(|error| wrong(certificate, &error))?;
+        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        Ok(Self(TlsAcceptor::from(Arc::new(config))))
+    }
+}
+
+/// Either end of the copy.
+pub(crate) trait ReadWrite: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> ReadWrite for S {}
+pub(crate) type Socket = Box<dyn ReadWrite>;
+
+impl Watch {
+    /// Serves clients, without end. Dropped, it ends all connections.
+    pub async fn serve(self, listener: TcpListener, begun: Instant, queue: Queue) {
+        let watch = Arc::new(self);
+        let numbers = Numbers::default();
+        let places = Arc::new(Semaphore::new(CONNECTIONS));
+        let mut connections = tokio::task::JoinSet::new();
+        for number in 1.. {
+            let (client, address) = loop {
+                match listener.accept().await {
+                    Ok(accepted) => break accepted,
+                    // Such as too many open files: the next one may do.
+                    Err(_) => sleep(PAUSE).await,
+                }
+            };
+            while connections.try_join_next().is_some() {}
+            let tap = Tap::new(&watch, number, numbers.clone(), begun, queue.clone());
+            let Ok(place) = places.clone().try_acquire_owned() else {
+                tap.note(format!("a connection too many is closed; there are {CONNECTIONS}"));
+                continue;
+            };
+            let watch = watch.clone();
+            connections.spawn(async move {
+                watch.connection(client, address, tap).await;
+                drop(place);
+            });
+        }
+    }
+
+    async fn connection(&self, client: TcpStream, address: SocketAddr, tap: Tap) {
+        tap.tell(0, Seen::Connected { client: address.to_string() });
+        // It costs a delay at most.
+        let _ = client.set_nodelay(true);
+        let (mut client, protocol) = match self.accept(client).await {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                return tap.note(format!("a client at {address} gets no connection: {error}"));
+            }
+        };
+        let mut first = Vec::new();
+        let offered = match protocol {
+            Some(protocol) => protocol,
+            // What to offer to a server with TLS is seen by what the client says first.
+            None if is_tls(&self.to) => {
+                first.reserve(LEAST);
+                match client.read_buf(&mut first).await {
+                    Ok(0) | Err(_) => return tap.closed("the client closed the connection"),
+                    Ok(_) if first.starts_with(b"PRI ") => b"h2".to_vec(),
+                    Ok(_) => b"http/1.1".to_vec(),
+                }
+            }
+            None => Vec::new(),
+        };
+        match self.reach(offered).await {
+            Ok(server) => copy(client, server, &first, tap).await,
+            Err(reason) => {
+                let reason = format!("{} cannot be reached: {reason}; watch answers in its place", self.to);
+                refuse(&mut client, &first, &reason, tap).await;
+            }
+        }
+    }
+
+    /// With TLS, if clients speak it, and the protocol that was agreed on.
+    async fn accept(&self, client: TcpStream) -> Result<(Socket, Option<Vec<u8>>), String> {
+        let Some(Acceptor(acceptor)) = &self.acceptor else { return Ok((Box::new(client), None)) };
+        match timeout(PATIENCE, acceptor.accept(client)).await {
+            Ok(Ok(stream)) => {
+                let protocol = stream.get_ref().1.alpn_protocol().map(<[u8]>::to_vec);
+                Ok((Box::new(stream), protocol))
+            }
+            Ok(Err(error)) => Err(format!("its TLS handshake failed: {error}")),
+            Err(_) => Err(format!("its TLS handshake took more than {} s", PATIENCE.as_secs())),
+        }
+    }
+
+    async fn reach(&self, offered: Vec<u8>) -> Result<Socket, String> {
+        let reached = timeout(PATIENCE, async {
+            let socket = dial(&self.to).await.map_err(|error| error.to_string())?;
+            if !is_tls(&self.to) {
+                return Ok(Box::new(socket) as Socket);
+            }
+            let tls = Tls::load(&self.to, &self.tls).map_err(|error| error.message)?;
+            let shaken = tls.offering(&[&offered]).shake(socket).await.map_err(|error| error.to_string())?;
+            match shaken.protocol {
+                Some(agreed) if agreed != offered => Err("it agrees to another protocol by ALPN".to_owned()),
+                None if offered == b"h2" => Err("it does not agree to HTTP/2 by ALPN".to_owned()),
+                _ => Ok(Box::new(shaken.stream) as Socket),
+            }
+        });
+        reached.await.unwrap_or_else(|_| Err(format!("no connection after {} s", PATIENCE.as_secs())))
+    }
+}
+
+/// A pause when no connection can be accepted.
+const PAUSE: Duration = Duration::from_millis(10);
+
+/// Passes on what comes from either side, until both have closed, or one is lost.
+async fn copy(client: Socket, server: Socket, first: &[u8], tap: Tap) {
+    let (from_client, mut to_client) = tokio::io::split(client);
+    let (from_server, mut to_server) = tokio::io::split(server);
+    let up = async {
+        tap.write(Side::Client, &mut to_server, first).await?;
+        tap.half(Side::Client, from_client, &mut to_server).await
+    };
+    let down = tap.half(Side::Server, from_server, &mut to_client);
+    let reason = match tokio::try_join!(up, down) {
+        Ok(_) => format!("{} closed the connection", named(tap.first_to_close())),
+        Err(reason) => reason,
+    };
+    tap.closed(&reason);
+}
+
+/// What sees all that passes on a connection.
+pub(crate) struct Tap {
+    number: u64,
+    begun: Instant,
+    queue: Queue,
+    /// Held for as long as a piece takes: both directions are in one task.
+    decoder: Mutex<Decoder>,
+    closed_by: Mutex<Option<Side>>,
+}
+
+impl Tap {
+    fn new(watch: &Watch, number: u64, numbers: Numbers, begun: Instant, queue: Queue) -> Self {
+        let decoder = Mutex::new(Decoder::new(numbers, watch.keep, watch.frames));
+        Self { number, begun, queue, decoder, closed_by: Mutex::new(None) }
+    }
+
+    pub(crate) fn tell(&self, call: u64, seen: Seen) {
+        let at_us = self.begun.elapsed().as_micros() as u64;
+        self.queue.put(Event { at_us, connection: self.number, call, seen });
+    }
+
+    fn note(&self, text: String) {
+        self.tell(0, Seen::Note { text });
+    }
+
+    /// Hands what a side has sent to the decoder.
+    pub(crate) fn see(&self, from: Side, bytes: &[u8]) {
+        self.decode(|decoder, at, see| decoder.pass(from, bytes, at).for_each(see));
+    }
+
+    pub(crate) fn decode<T>(
+        &self,
+        decode: impl FnOnce(&mut Decoder, Duration, &mut dyn FnMut((u64, Seen))) -> T,
+    ) -> T {
+        let at = self.begun.elapsed();
+        let (at_us, connection) = (at.as_micros() as u64, self.number);
+        let mut see = |(call, seen)| self.queue.put(Event { at_us, connection, call, seen });
+        decode(&mut self.decoder.lock().unwrap_or_else(PoisonError::into_inner), at, &mut see)
+    }
+
+    fn first_to_close(&self) -> Side {
+        self.closed_by.lock().unwrap_or_else(PoisonError::into_inner).unwrap_or(Side::Client)
+    }
+
+    /// The connection is over, which ends its calls.
+    pub(crate) fn closed(&self, reason: &str) {
+        self.decode(|decoder, _, see| decoder.closed(reason).for_each(see));
+    }
+
+    /// One direction of the copy. All of what was read is written before more is read,
+    /// so that a reader that stops stops the writer.
+    async fn half(
+        &self,
+        from: Side,
+        mut reader: ReadHalf<Socket>,
+        writer: &mut WriteHalf<Socket>,
+    ) -> Result<(), String> {
+        let mut buffer = vec![0; LEAST];
+        loop {
+            let read = match reader.read(&mut buffer).await {
+                // With TLS, who is killed says no farewell.
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => 0,
+                read => read.map_err(|error| format!("the connection of {} broke: {error}", named(from)))?,
+            };
+            if read == 0 {
+                break;
+            }
+            self.write(from, writer, &buffer[..read]).await?;
+            if read == buffer.len() && read < MOST {
+                buffer = vec![0; read * 2];
+            }
+        }
+        let first = *self.closed_by.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(from);
+        self.decode(|decoder, _, see| decoder.half_closed(from, first).for_each(see));
+        // It may be gone by now, which its own direction finds out.
+        let _ = writer.shutdown().await;
+        Ok(())
+    }
+
+    /// Writes all of it on. The decoder sees a piece as soon as it is written, and so
+    /// before anything that answers it.
+    async fn write(
+        &self,
+        from: Side,
+        writer: &mut WriteHalf<Socket>,
+        mut bytes: &[u8],
+    ) -> Result<(), String> {
+        let to = crate::seen::other(from);
+        let broke = |error: io::Error| format!("the connection of {} broke: {error}", named(to));
+        while !bytes.is_empty() {
+            let written = writer.write(bytes).await.map_err(broke)?;
+            let Some(piece) = bytes.split_off(..written).filter(|piece| !piece.is_empty()) else {
+                return Err(broke(io::ErrorKind::WriteZero.into()));
+            };
+            self.see(from, piece);
+        }
+        writer.flush().await.map_err(broke)
+    }
+}
