@@ -71,6 +71,12 @@ bidi-streaming *scenario: ready
 tour *options: ready
     @exec {{ bin }}/fourmodes tour "$@"
 
+# Any method of any gRPC server: `just call localhost:50051`, `just call localhost:50051 Greeter/SayHello -d '{"name": "ana"}'`.
+[group("see")]
+[no-cd, no-exit-message, positional-arguments]
+call *options: ready
+    @exec {{ bin }}/fourmodes call "$@"
+
 # Draw every call between any client and any server: `just watch --to http://127.0.0.1:50051`; the client calls port 50052.
 [group("see")]
 [no-cd, no-exit-message, positional-arguments]
@@ -116,7 +122,7 @@ ready:
     @cargo build --quiet --workspace
 
 # Install both programs for the shell: fourmodes-server and fourmodes, in Cargo's directory for programs.
-[group("develop")]
+[group("more")]
 install:
     cargo install --locked --path crates/server
     cargo install --locked --path crates/client

@@ -8,7 +8,9 @@ use clap::{
 use shared_process::Describe;
 
 use crate::{
-    commands::{check::Check, measure::Measure, net_rpc::NetRpc, replay::Replay, show::Show, watch::Watch},
+    commands::{
+        call::Call, check::Check, measure::Measure, net_rpc::NetRpc, replay::Replay, show::Show, watch::Watch,
+    },
     options::Options,
     scenarios::{BidiStreaming, ClientStreaming, ServerStreaming, Unary},
 };
@@ -85,6 +87,7 @@ pub(crate) enum Command {
     },
     /// All four modes, one after the other, explained
     Tour,
+    Call(Box<Call>),
     Check(Check),
     #[command(visible_alias = "bench")]
     Measure(Measure),
@@ -108,6 +111,6 @@ Exit status:
     1  the call failed, a check did, `replay` found a difference, or the output could not be
        written
     2  wrong usage
-    3  the input file could not be used
+    3  the input could not be used; nothing was sent, or the call was cancelled
   130  interrupted
   141  nobody reads stdout any more";

@@ -8,8 +8,9 @@ use std::{
     time::Duration,
 };
 
+use grpc_wire::limits;
 use http::Uri;
-use transport::{Connector, Identity, OutgoingMetadata, TlsFiles, is_tls};
+use transport::{Connector, Identity, OutgoingMetadata, TlsFiles, is_tls, retry::MOST_ATTEMPTS};
 
 use crate::options::{Options, Output, ServerOptions, TlsOptions};
 
@@ -60,16 +61,20 @@ impl Config {
     /// When something in `options` makes no sense.
     pub(crate) fn at(url: Option<String>, options: Options) -> Result<Self, String> {
         let Options { server, output, tls, retry, keepalive, faults } = options;
+        let is_given_alone = url.is_some();
         let urls = url.map_or_else(|| server.servers.clone(), |url| vec![url]);
-        let uri = |text: &String| server_uri(text).map_err(|reason| format!("--server {text}: {reason}"));
+        let given_as = if is_given_alone { "" } else { "--server " };
+        let uri = |text: &String| server_uri(text).map_err(|reason| format!("{given_as}{text}: {reason}"));
         let servers = urls.iter().map(uri).collect::<Result<Vec<_>, _>>()?;
         let token = token(&server)?;
         let metadata = OutgoingMetadata::new(token.as_deref(), faults.fault_abort, faults.fault_delay)?;
         let connector = Connector {
             tls: tls_files(tls, servers.iter().any(is_tls))?,
-            keepalive_interval: keepalive.keepalive_interval,
+            keepalive_interval: keepalive.keepalive_interval.unwrap_or(limits::KEEPALIVE_INTERVAL),
             keepalive_timeout: keepalive.keepalive_timeout,
             metadata: Arc::new(metadata),
+            authority: None,
+            socket: None,
         };
         Ok(Self {
             servers,
@@ -79,10 +84,38 @@ impl Config {
             deadline: server.deadline,
             reconnect: retry.reconnect,
             standstill: STANDSTILL,
-            max_attempts: retry.max_attempts,
+            max_attempts: retry.max_attempts.unwrap_or(MOST_ATTEMPTS),
             wait_for_ready: retry.wait_for_ready,
             quiet: output.quiet,
         })
+    }
+
+    /// For one server that may be anybody's. Keepalive is off unless it was asked for:
+    /// many servers end a connection that asks too often. A call is made once.
+    ///
+    /// # Errors
+    ///
+    /// When something makes no sense.
+    pub(crate) fn of_any_server(target: &str, options: Options) -> Result<Self, String> {
+        /// Longer than any call.
+        const NEVER: Duration = Duration::from_secs(365 * 24 * 3600);
+        if options.output.output == Output::Junit {
+            return Err("--output junit is for check alone; use json".to_owned());
+        }
+        let socket = target.strip_prefix("unix:").map(|path| path.strip_prefix("//").unwrap_or(path));
+        if socket.is_none() && !target.contains("://") && !target.contains(':') {
+            return Err(format!(
+                "{target:?} has neither a scheme nor a port; write host:port, https://host or unix:///path"
+            ));
+        }
+        let keepalive = options.keepalive.keepalive_interval.unwrap_or(NEVER);
+        let attempts = options.retry.max_attempts.unwrap_or(1);
+        let url = if socket.is_some() { "http://localhost" } else { target };
+        let mut config = Self::at(Some(url.to_owned()), options)?;
+        config.connector.socket = socket.map(PathBuf::from);
+        config.connector.keepalive_interval = keepalive;
+        config.max_attempts = attempts;
+        Ok(config)
     }
 
     /// Whether stdout is a file or a program that wants what a scenario is about, as it
@@ -124,7 +157,7 @@ fn tls_files(options: TlsOptions, is_https: bool) -> Result<TlsFiles, String> {
         (None, None) => None,
         _ => return Err("--cert and --key go together: give both, or neither".to_owned()),
     };
-    Ok(TlsFiles { ca, identity })
+    Ok(TlsFiles { ca, identity, unverified: false })
 }
 
 /// The port of a server that nobody told otherwise.

@@ -1,6 +1,8 @@
 //! Why a run failed: what was tried, what came back, the likely cause and the
 //! next step.
 
+mod advice;
+
 use std::{
     env, fmt,
     io::{self, Write as _},
@@ -13,7 +15,10 @@ use std::{
 use grpc_wire::{ERROR_DOMAIN, code_name};
 use serde_json::{Value, json};
 use shared_proto::Reason;
-use timeline::{Failed, Stage, details, words::printable};
+use timeline::{
+    Failed, Stage, details,
+    words::{counted, printable},
+};
 use tonic::{Code, Status};
 use transport::{CallError, Connect, Kind, retry::Pushback};
 
@@ -26,6 +31,10 @@ const PROXIES: [&str; 6] =
 pub(crate) struct Failure {
     pub(crate) cause: Cause,
     pub(crate) stage: Stage,
+    /// Whether it was a call to a server that may be anybody's.
+    pub(crate) is_foreign: bool,
+    /// Details of the server's status that `google.rpc` does not define, as JSON.
+    pub(crate) more_details: Vec<String>,
 }
 
 #[derive(Debug)]
@@ -36,6 +45,8 @@ pub(crate) enum Cause {
     Answer(String),
     /// The user's file.
     Input(String),
+    /// What was to be called or sent does not fit what there is; with the next step.
+    Unfit(String, &'static str),
     /// stdout, the diagram or a file.
     Output(String, io::ErrorKind),
     /// What a protocol says that has no statuses.
@@ -56,7 +67,7 @@ pub(crate) enum Cause {
 
 impl Failure {
     fn new(cause: Cause) -> Self {
-        Self { cause, stage: Stage::UnderWay }
+        Self { cause, stage: Stage::UnderWay, is_foreign: false, more_details: Vec::new() }
     }
 
     fn status(code: Code, message: impl Into<String>) -> Self {
@@ -109,12 +120,26 @@ impl Failure {
             Cause::Answer(message)
             | Cause::Other { message, .. }
             | Cause::Input(message)
+            | Cause::Unfit(message, _)
             | Cause::Output(message, _)
             | Cause::System(message)
             | Cause::Listen(message) => message,
             Cause::Interrupted => "interrupted",
             Cause::ReaderGone => "nobody reads stdout any more",
         }
+    }
+
+    /// Something that the user gave does not fit what there is.
+    pub(crate) fn unfit(reason: impl fmt::Display, next: &'static str) -> Self {
+        Self::new(Cause::Unfit(reason.to_string(), next))
+    }
+
+    /// Of an input that was wrong after so many messages of it.
+    pub(crate) fn after_messages(mut self, sent: u64) -> Self {
+        if let Cause::Unfit(message, _) | Cause::Input(message) = &mut self.cause {
+            message.push_str(&format!("; the call was cancelled after {}", counted(sent, "message")));
+        }
+        self
     }
 
     pub(crate) fn input(file: &Path, reason: impl fmt::Display) -> Self {
@@ -194,7 +219,7 @@ impl Failure {
 
     pub(crate) fn exit_code(&self) -> u8 {
         match &self.cause {
-            Cause::Input(_) => 3,
+            Cause::Input(_) | Cause::Unfit(..) => 3,
             Cause::Call(call) if call.kind == Kind::File => 3,
             Cause::Call(_)
             | Cause::Answer(_)
@@ -214,7 +239,7 @@ impl Failure {
             Cause::Call(call) => code_name(call.code()),
             Cause::Answer(_) => "UNEXPECTED_ANSWER",
             Cause::Other { code, .. } => code,
-            Cause::Input(_) => "INPUT",
+            Cause::Input(_) | Cause::Unfit(..) => "INPUT",
             Cause::Output(..) => "OUTPUT",
             Cause::System(_) | Cause::Listen(_) => "SYSTEM",
             Cause::Interrupted | Cause::ReaderGone => "INTERRUPTED",
@@ -224,6 +249,7 @@ impl Failure {
     /// What most likely went wrong, and what to do.
     pub(crate) fn advice(&self) -> (&'static str, &'static str) {
         match &self.cause {
+            Cause::Call(call) if self.is_foreign => call.advice().unwrap_or_else(|| self.advice_on_any(call)),
             Cause::Call(call) => call.advice().unwrap_or_else(|| self.advice_on_status(call)),
             Cause::Answer(_) => (
                 "the server speaks another version of the proto",
@@ -231,6 +257,7 @@ impl Failure {
             ),
             Cause::Other { cause, next, .. } => (cause, next),
             Cause::Input(_) => ("the input cannot be used", "see the `--help` of this command"),
+            Cause::Unfit(_, next) => ("it does not fit what the server has, or what the method takes", next),
             Cause::Output(_, io::ErrorKind::AlreadyExists) => (
                 "a file of that name is there, and nothing is replaced that nobody asked to",
                 "replace it with --force, or name another place with --output-file",
@@ -273,6 +300,10 @@ impl Failure {
             "details": self.call().map(|call| details(&call.details)).unwrap_or_default(),
             "sources": self.sources(),
         });
+        if !self.more_details.is_empty() {
+            let parsed = self.more_details.iter().filter_map(|detail| serde_json::from_str(detail).ok());
+            error["more_details"] = Value::Array(parsed.collect());
+        }
         if !cause.is_empty() {
             error["cause"] = cause.into();
             error["next"] = next.into();
@@ -291,6 +322,7 @@ impl Failure {
         line("tried", tried);
         let details = self.call().map(|call| details(&call.details)).unwrap_or_default();
         details.iter().for_each(|detail| line("detail", &detail.text));
+        self.more_details.iter().for_each(|detail| line("detail", detail));
         self.sources()
             .iter()
             .filter(|source| *source != self.message())
@@ -322,112 +354,6 @@ impl Failure {
         // Nobody is left to tell when stderr is gone as well.
         let _ = io::stderr().write_all(self.explained(tried).as_bytes());
         ExitCode::from(self.exit_code())
-    }
-
-    fn advice_on_status(&self, call: &CallError) -> (&'static str, &'static str) {
-        let is_reason = |reason| self.has_reason(reason);
-        let missing = call.details.resource_info();
-        let is_missing = |kind| missing.is_some_and(|missing| missing.resource_type == kind);
-        let from_transport = call.is_made_here();
-        match call.code() {
-            code if self.stage == Stage::Unanswered && from_transport && code != Code::DeadlineExceeded => (
-                "what accepted the connection there does not speak HTTP/2 without TLS, or is not alive",
-                "check that it is a gRPC server, and the port: gRPC often has one of its own",
-            ),
-            Code::Unimplemented if is_reason(Reason::ModeNotServed) => (
-                "the server was started for other modes",
-                "start it with `fourmodes-server all`, or choose its mode",
-            ),
-            Code::Unimplemented => (
-                "this is a gRPC server without this service",
-                "name a Four Modes server with --server; `fourmodes-server all` starts one",
-            ),
-            Code::DeadlineExceeded if self.stage == Stage::Connecting && !call.sources.is_empty() => (
-                "no server was there in time; `from` says what came of the last attempt",
-                "start the server, or check the address",
-            ),
-            Code::DeadlineExceeded if self.stage == Stage::Connecting => (
-                "no connection in time: too little of it, or the host is away, or a firewall swallows everything",
-                "give it more with --deadline, and check the address",
-            ),
-            Code::DeadlineExceeded if self.stage == Stage::Unanswered => (
-                "nothing came back in time: too little of it, or no gRPC server, or one that is not alive",
-                "give it more with --deadline, and check the address",
-            ),
-            Code::DeadlineExceeded => {
-                ("the work takes longer than it was given", "give it more with --deadline")
-            }
-            Code::InvalidArgument if is_reason(Reason::RequestIdReused) => {
-                ("that id was used for another task", "leave --request-id out to get a new one")
-            }
-            Code::InvalidArgument if is_reason(Reason::ChecksumMismatch) => (
-                "the file was changed while it was uploaded, or bytes were changed on their way",
-                "the same command again uploads the file as it is now",
-            ),
-            Code::Aborted if is_reason(Reason::Superseded) => {
-                ("the same upload was started once more", "let that one finish, or start this one again")
-            }
-            Code::ResourceExhausted if is_reason(Reason::DiskFull) => (
-                "the disk of the server has no room; what is on it by now is kept",
-                "make room there; the same command again goes on",
-            ),
-            Code::ResourceExhausted if is_reason(Reason::TooManyUploads) => {
-                ("others are being uploaded, or were not finished", "come back later; each is kept for a day")
-            }
-            Code::DataLoss => {
-                ("bytes were changed on their way or on a disk", "try again; then look at the disks")
-            }
-            Code::InvalidArgument => {
-                ("a value in the request is not allowed", "change it as the message says")
-            }
-            Code::OutOfRange => {
-                ("a value is outside of what the server can represent, or no longer has", "choose one inside")
-            }
-            Code::NotFound if is_missing("file") => (
-                "no file of that name is below the directory of logs that the server was started with",
-                "name it relative to --log-root DIR of the server",
-            ),
-            Code::NotFound if is_missing("fourmodes.v1.Task") => (
-                "the server has no task of that id, or has forgotten it; another --data-dir has other tasks",
-                "use the id that `fourmodes unary submit` printed",
-            ),
-            Code::NotFound => (
-                "it never was there, or is not any more",
-                "check the name or the id; `fourmodes unary files` lists the files",
-            ),
-            Code::FailedPrecondition if is_reason(Reason::TaskEnded) => {
-                ("the task was faster", "ask for its result with `unary task ID`")
-            }
-            Code::FailedPrecondition if is_reason(Reason::NoLogRoot) => {
-                ("the server was started without a log directory", "start it with --log-root DIR")
-            }
-            Code::AlreadyExists => ("somebody else has it", "choose another name"),
-            Code::FailedPrecondition if is_reason(Reason::SequenceGap) => (
-                "the server has not what was delivered before: another --data-dir, or a week has passed",
-                "deliver all of it again, from the beginning",
-            ),
-            Code::Aborted if is_reason(Reason::ProducerFenced) => (
-                "the same is being delivered by somebody else right now",
-                "wait for that one; two of them need a --producer each, and count twice",
-            ),
-            Code::FailedPrecondition => {
-                ("the request does not fit the state of the call", "do first what the message asks for")
-            }
-            Code::Unauthenticated => (
-                "the server does not know who calls",
-                "set FOURMODES_TOKEN to the token, or --token-file to a file with it",
-            ),
-            Code::PermissionDenied => {
-                ("the token is not for this", "ask for the mode in the server's --tokens-file")
-            }
-            Code::ResourceExhausted => ("a limit was reached", "ask for less, or come back later"),
-            Code::Unavailable => ("the server is going away or has gone", "try again in a moment"),
-            Code::Unknown | Code::Internal | Code::Cancelled if from_transport => {
-                ("the connection broke while the call was under way", "try again; look at the server's log")
-            }
-            Code::Unknown | Code::Internal => ("the server failed", "look at its log"),
-            _ => ("the server refused", "look at its log"),
-        }
     }
 }
 

@@ -52,7 +52,7 @@ pub(crate) struct ServerOptions {
     #[arg(long, env = "FOURMODES_TOKEN_FILE", hide_env_values = true, value_name = "FILE", global = true)]
     pub(crate) token_file: Option<PathBuf>,
 
-    /// How long all of it may take [default: 5s for unary, none for streams]
+    /// How long all of it may take [default: 5s for unary, none for streams and `call`]
     #[arg(long, value_name = "DURATION", value_parser = deadline, allow_hyphen_values = true, global = true)]
     pub(crate) deadline: Option<Duration>,
 }
@@ -125,17 +125,16 @@ pub(crate) struct RetryOptions {
     pub(crate) reconnect: Duration,
 
     /// How often a unary call is made at most, from 1 to 5: again when its server
-    /// is unavailable or was lost
+    /// is unavailable or was lost [default: 5; of `call` 1]
     #[arg(
         long,
-        default_value_t = MOST_ATTEMPTS,
         value_name = "N",
         value_parser = clap::value_parser!(u32).range(1..=MOST_ATTEMPTS.into()),
         hide_possible_values = true,
         allow_negative_numbers = true,
         global = true
     )]
-    pub(crate) max_attempts: u32,
+    pub(crate) max_attempts: Option<u32>,
 
     /// Wait for a server that is not there yet, until the deadline, or without
     /// one for as long as --reconnect says
@@ -147,16 +146,16 @@ pub(crate) struct RetryOptions {
 #[command(next_help_heading = "Keepalive")]
 pub(crate) struct KeepaliveOptions {
     /// After how long without a frame the server is asked whether it is there
+    /// [default: 10s; of `call` never, as many servers forbid it]
     #[arg(
         long,
         env = "FOURMODES_KEEPALIVE_INTERVAL",
         hide_env_values = true,
-        default_value = "10s",
         value_name = "DURATION",
         value_parser = deadline,
         global = true
     )]
-    pub(crate) keepalive_interval: Duration,
+    pub(crate) keepalive_interval: Option<Duration>,
 
     /// How long its answer may take; then the connection is lost
     #[arg(

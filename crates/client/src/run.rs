@@ -25,6 +25,7 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::ClientStreaming { scenario } => mode(options, scenario).await,
         Command::BidiStreaming { scenario } => mode(options, scenario).await,
         Command::Tour => tour(options).await,
+        Command::Call(call) => call.run(options).await,
         Command::Check(check) => check.run(options).await,
         Command::Measure(measure) => measure.run(options).await,
         Command::NetRpc(net_rpc) => net_rpc.run(options).await,

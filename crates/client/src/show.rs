@@ -6,6 +6,7 @@ use std::{
 };
 
 use indicatif::ProgressBar;
+use prost_reflect::DescriptorPool;
 use timeline::{Json, Mermaid, Renderer, Text, Timeline};
 
 use crate::{config::Config, failure::Failure, options::Output, prompt};
@@ -17,6 +18,21 @@ use crate::{config::Config, failure::Failure, options::Output, prompt};
 ///
 /// When the file for the diagram cannot be created.
 pub(crate) fn timeline(config: &Config, quiet: bool, on_stderr: bool) -> Result<Timeline, Failure> {
+    // Takes some milliseconds, which would otherwise be the first call's.
+    timeline_of(config, quiet, on_stderr, || shared_proto::POOL.clone())
+}
+
+/// Likewise of calls whose messages are in some pool.
+///
+/// # Errors
+///
+/// As there.
+pub(crate) fn timeline_of(
+    config: &Config,
+    quiet: bool,
+    on_stderr: bool,
+    pool: impl FnOnce() -> DescriptorPool,
+) -> Result<Timeline, Failure> {
     let progress = ProgressBar::hidden();
     let out = AboveAll { progress: progress.clone(), on_stderr };
     let mut renderers: Vec<Box<dyn Renderer>> = vec![match config.output {
@@ -29,9 +45,7 @@ pub(crate) fn timeline(config: &Config, quiet: bool, on_stderr: bool) -> Result<
         renderers.push(Box::new(Mermaid::new(file)));
     }
     let drawn = !quiet || config.diagram.is_some();
-    // Takes some milliseconds, which would otherwise be the first call's.
-    let pool = drawn.then(|| shared_proto::POOL.clone());
-    Ok(Timeline::new(renderers, pool, transport::explain, progress))
+    Ok(Timeline::new(renderers, drawn.then(pool), transport::explain, progress))
 }
 
 /// Hands on to stdout what a scenario is about. Blocks.
@@ -42,6 +56,20 @@ pub(crate) fn timeline(config: &Config, quiet: bool, on_stderr: bool) -> Result<
 pub(crate) fn hand_on(bytes: &[u8]) -> Result<(), Failure> {
     let mut stdout = io::stdout().lock();
     stdout.write_all(bytes).and_then(|()| stdout.flush()).map_err(|error| Failure::unwritten(&error))
+}
+
+/// stdout, above the line that is edited, if there is one.
+#[derive(Debug)]
+pub(crate) struct Above;
+
+impl Write for Above {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        prompt::write_above(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        io::stdout().flush()
+    }
 }
 
 /// stdout or stderr, which may be on the terminal that the progress bar is drawn on, or a line

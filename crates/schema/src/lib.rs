@@ -22,7 +22,7 @@ use std::{collections::HashMap, path::PathBuf};
 
 use grpc_wire::Mode;
 use prost::DecodeError;
-use prost_reflect::{DescriptorPool, MethodDescriptor, ServiceDescriptor};
+use prost_reflect::{DescriptorPool, MessageDescriptor, MethodDescriptor, ServiceDescriptor};
 use prost_types::SourceCodeInfo;
 
 pub use crate::reflection::{Reflection, ReflectionError};
@@ -143,6 +143,19 @@ impl Schema {
     pub fn service(&self, name: &str) -> Result<ServiceDescriptor, Unknown> {
         self.pool.get_service_by_name(name).ok_or_else(|| {
             Unknown::among("service", name, self.services().map(|service| service.full_name().to_owned()))
+        })
+    }
+
+    /// # Errors
+    ///
+    /// When there is none of that name.
+    pub fn message(&self, name: &str) -> Result<MessageDescriptor, Unknown> {
+        self.pool.get_message_by_name(name).ok_or_else(|| {
+            Unknown::among(
+                "message",
+                name,
+                self.pool.all_messages().map(|message| message.full_name().to_owned()),
+            )
         })
     }
 

@@ -16,7 +16,7 @@ use tonic::{
 };
 use tonic_prost::ProstCodec;
 use tonic_reflection::pb::v1::{
-    ExtensionRequest, ServerReflectionRequest, ServerReflectionResponse,
+    ErrorResponse, ExtensionRequest, ServerReflectionRequest, ServerReflectionResponse,
     server_reflection_request::MessageRequest, server_reflection_response::MessageResponse,
 };
 
@@ -57,6 +57,8 @@ pub enum ReflectionError {
 pub struct Reflection<C> {
     channel: C,
     metadata: MetadataMap,
+    /// The one that the server has.
+    version: Option<&'static str>,
     open: Option<Open>,
 }
 
@@ -77,7 +79,7 @@ where
 {
     /// Nothing is asked yet. `metadata` goes along.
     pub fn new(channel: C, metadata: MetadataMap) -> Self {
-        Self { channel, metadata, open: None }
+        Self { channel, metadata, version: None, open: None }
     }
 
     /// The names of the services.
@@ -155,6 +157,16 @@ where
     async fn ask(&mut self, message: MessageRequest) -> Result<MessageResponse, ReflectionError> {
         let request = ServerReflectionRequest { host: String::new(), message_request: Some(message) };
         let asked = timeout(PATIENCE, self.answer(request)).await.map_err(|_| ReflectionError::Silent)?;
+        let asked = match asked {
+            // Some servers end all of it when they do not know one thing.
+            Err(ReflectionError::Status(status)) if self.version.is_some() && is_unknown(&status) => {
+                self.open = None;
+                let error_message = status.message().to_owned();
+                let error = ErrorResponse { error_code: status.code().into(), error_message };
+                return Ok(MessageResponse::ErrorResponse(error));
+            }
+            asked => asked,
+        };
         asked?
             .message_response
             .ok_or_else(|| ReflectionError::Broken("an answer with nothing in it".to_owned()))
@@ -171,18 +183,25 @@ where
             return answer
                 .ok_or_else(|| ReflectionError::Broken("it ended before the last answer".to_owned()));
         }
-        for version in VERSIONS {
+        let versions = self.version.map_or(VERSIONS.to_vec(), |version| vec![version]);
+        for version in versions {
             let (requests, stream) = mpsc::channel(1);
             let _ = requests.send(request.clone()).await;
             let mut asking = Request::new(ReceiverStream::new(stream));
             *asking.metadata_mut() = self.metadata.clone();
             match self.begin(asking, version).await {
                 Ok((responses, answer)) => {
+                    self.version = Some(version);
                     self.open = Some(Open { requests, responses });
                     return Ok(answer);
                 }
-                Err(status) if status.code() == Code::Unimplemented => {}
-                Err(status) => return Err(ReflectionError::Status(status)),
+                Err(status) if status.code() == Code::Unimplemented && self.version.is_none() => {}
+                Err(status) => {
+                    if status.code() == Code::NotFound {
+                        self.version = Some(version);
+                    }
+                    return Err(ReflectionError::Status(status));
+                }
             }
         }
         Err(ReflectionError::Off)
@@ -202,6 +221,10 @@ where
         let answer = responses.message().await?;
         Ok((responses, answer.ok_or_else(|| Status::unimplemented("no answer"))?))
     }
+}
+
+fn is_unknown(status: &Status) -> bool {
+    matches!(status.code(), Code::NotFound | Code::InvalidArgument | Code::Unimplemented | Code::OutOfRange)
 }
 
 /// What a server has sent so far.

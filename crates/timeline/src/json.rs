@@ -126,7 +126,10 @@ fn milliseconds(at: Duration) -> Value {
 fn fields(metadata: &HeaderMap) -> Value {
     let mut fields = Map::new();
     for (name, value) in metadata {
-        let value = String::from_utf8_lossy(value.as_bytes());
+        let value = match value.is_sensitive() {
+            true => "***".into(),
+            false => String::from_utf8_lossy(value.as_bytes()),
+        };
         match fields.get_mut(name.as_str()) {
             Some(Value::String(before)) => {
                 before.push_str(", ");

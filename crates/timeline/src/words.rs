@@ -34,7 +34,14 @@ pub fn json_line(value: &Value) -> String {
     let mut line = String::new();
     for c in value.to_string().chars() {
         match c {
-            c if is_unseen(c) => line.push_str(&format!("\\u{:04x}", u32::from(c))),
+            c if is_unseen(c) => {
+                let units = c
+                    .encode_utf16(&mut [0; 2])
+                    .iter()
+                    .map(|unit| format!("\\u{unit:04x}"))
+                    .collect::<String>();
+                line.push_str(&units);
+            }
             c => line.push(c),
         }
     }

@@ -3,13 +3,18 @@
 //! A channel never connects again by itself: a peer that accepts and hangs up would
 //! be called thousands of times a second.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use grpc_wire::limits;
-use http::Uri;
+use http::{Uri, uri::Authority};
 use hyper_util::rt::TokioIo;
 use keepalive::Watched;
 use tokio::{sync::oneshot, time::timeout};
+use tokio_util::either::Either;
 use tonic::{Code, transport::Endpoint};
 use tonic_health::pb::{
     HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
@@ -18,7 +23,7 @@ use tower::{BoxError, Service, service_fn};
 
 use crate::{
     CallError, Channel, ConnectError, Counted, Kind, OutgoingMetadata, Stream, Tls, TlsError, TlsFiles,
-    Traffic, dial, is_tls,
+    Traffic, dial, dial::dial_unix, is_tls,
 };
 
 /// What the client calls itself.
@@ -40,6 +45,11 @@ pub struct Connector {
     pub keepalive_timeout: Duration,
     /// What goes along with every call.
     pub metadata: Arc<OutgoingMetadata>,
+    /// What calls are for, when that is not the host that is connected to: it is in
+    /// `:authority`, and the certificate has to be for it.
+    pub authority: Option<Authority>,
+    /// The Unix socket to connect to, whatever the address of the server says.
+    pub socket: Option<PathBuf>,
 }
 
 impl Connector {
@@ -62,7 +72,12 @@ impl Connector {
     /// As there.
     pub async fn connect_counted(&self, server: &Uri, traffic: Arc<Traffic>) -> Result<Channel, CallError> {
         let (hear, heard) = oneshot::channel();
-        let inner = Endpoint::from(server.clone())
+        let endpoint = Endpoint::from(server.clone());
+        let endpoint = match self.named(server) {
+            Some(origin) => endpoint.origin(origin),
+            None => endpoint,
+        };
+        let inner = endpoint
             .user_agent(USER_AGENT)?
             .connect_timeout(Duration::from_secs(5))
             .initial_stream_window_size(limits::STREAM_WINDOW)
@@ -74,7 +89,7 @@ impl Connector {
             .http2_keep_alive_interval(self.keepalive_interval)
             .keep_alive_timeout(keepalive::NO_TIMEOUT)
             .keep_alive_while_idle(true)
-            .connect_with_connector(once(self.tls(server)?, traffic, hear, self.keepalive_timeout))
+            .connect_with_connector(self.once(self.tls(server)?, traffic, hear))
             .await?;
         match timeout(FIRST_WORD, heard).await {
             Ok(Ok(Err(error))) => Err(ConnectError::from(error).into()),
@@ -88,39 +103,58 @@ impl Connector {
     ///
     /// As [`Tls::load`].
     pub fn tls(&self, server: &Uri) -> Result<Option<Tls>, CallError> {
-        is_tls(server).then(|| Tls::load(server, &self.tls)).transpose()
+        let named = self.named(server);
+        is_tls(server).then(|| Tls::load(named.as_ref().unwrap_or(server), &self.tls)).transpose()
+    }
+
+    /// The server by the name that calls are for, if that is another one.
+    fn named(&self, server: &Uri) -> Option<Uri> {
+        let mut parts = server.clone().into_parts();
+        parts.authority = Some(self.authority.clone()?);
+        Uri::from_parts(parts).ok()
     }
 }
 
 type Watching = TokioIo<Watched<Stream<Counted>>>;
 
-/// Connects the first time only. Left to itself a channel whose connection ends
-/// connects again at once and without end: against a peer that accepts and
-/// hangs up, thousands of times a second.
-fn once(
-    tls: Option<Tls>,
-    traffic: Arc<Traffic>,
-    hear: oneshot::Sender<Result<(), TlsError>>,
-    keepalive_timeout: Duration,
-) -> impl Service<
-    Uri,
-    Response = Watching,
-    Error = BoxError,
-    Future = impl Future<Output = Result<Watching, BoxError>> + Send,
-> + Send
-+ 'static {
-    let mut unused = Some((tls, traffic, hear));
-    service_fn(move |server: Uri| {
-        let connector = unused.take();
-        async move {
-            let Some((tls, traffic, hear)) = connector else {
-                return Err("the connection has ended".into());
-            };
-            let socket = Counted::new(dial(&server).await?, traffic);
-            let stream = Stream::open(socket, tls, hear).await?;
-            Ok(TokioIo::new(Watched::client(stream, keepalive_timeout, |it| Some(it.get_ref().socket()))))
-        }
-    })
+impl Connector {
+    /// Connects the first time only. Left to itself a channel whose connection ends
+    /// connects again at once and without end: against a peer that accepts and
+    /// hangs up, thousands of times a second.
+    fn once(
+        &self,
+        tls: Option<Tls>,
+        traffic: Arc<Traffic>,
+        hear: oneshot::Sender<Result<(), TlsError>>,
+    ) -> impl Service<
+        Uri,
+        Response = Watching,
+        Error = BoxError,
+        Future = impl Future<Output = Result<Watching, BoxError>> + Send,
+    > + Send
+    + 'static {
+        let keepalive_timeout = self.keepalive_timeout;
+        let mut unused = Some((tls, traffic, hear, self.socket.clone()));
+        service_fn(move |server: Uri| {
+            let connector = unused.take();
+            async move {
+                let Some((tls, traffic, hear, path)) = connector else {
+                    return Err("the connection has ended".into());
+                };
+                let socket = match path {
+                    Some(path) => dial_unix(path).await?,
+                    None => Either::Left(dial(&server).await?),
+                };
+                traffic.dialled.get_or_init(Instant::now);
+                let is_tls = tls.is_some();
+                let stream = Stream::open(Counted::new(socket, traffic.clone()), tls, hear).await?;
+                if is_tls {
+                    traffic.secured.get_or_init(Instant::now);
+                }
+                Ok(TokioIo::new(Watched::client(stream, keepalive_timeout, |it| it.get_ref().tcp())))
+            }
+        })
+    }
 }
 
 /// Whether a server says that it serves. One that has no opinion does.
@@ -164,6 +198,8 @@ pub(crate) mod tests {
             keepalive_interval: limits::KEEPALIVE_INTERVAL,
             keepalive_timeout: limits::KEEPALIVE_TIMEOUT,
             metadata: Arc::new(OutgoingMetadata::new(None, None, None).unwrap()),
+            authority: None,
+            socket: None,
         };
         connector.connect(&server).await.unwrap()
     }

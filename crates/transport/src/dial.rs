@@ -1,11 +1,11 @@
 //! From an address to a TCP connection.
 
-use std::{io, net::SocketAddr, time::Duration};
+use std::{io, net::SocketAddr, path::PathBuf, time::Duration};
 
 use http::Uri;
 use tokio::{net::TcpStream, task::JoinSet, time::timeout};
 
-use crate::{Connect, ConnectError};
+use crate::{Connect, ConnectError, traffic::Socket};
 
 /// Whether a server is called over TLS.
 pub fn is_tls(server: &Uri) -> bool {
@@ -78,6 +78,19 @@ async fn first_of(addresses: Vec<SocketAddr>) -> io::Result<TcpStream> {
             Err(_) => {}
         }
     }
+}
+
+/// A connection to a socket of this machine.
+#[cfg(unix)]
+pub(crate) async fn dial_unix(path: PathBuf) -> Result<Socket, ConnectError> {
+    let socket = tokio::net::UnixStream::connect(path).await;
+    socket.map(Socket::Right).map_err(|error| ConnectError::new(Connect::of(&error), error))
+}
+
+#[cfg(not(unix))]
+pub(crate) async fn dial_unix(_: PathBuf) -> Result<Socket, ConnectError> {
+    let unsupported = io::Error::from(io::ErrorKind::Unsupported);
+    Err(ConnectError::new(Connect::Other, unsupported))
 }
 
 #[cfg(test)]

@@ -73,7 +73,10 @@ impl OutgoingMetadata {
         let value = format!("00-{trace}-{span:016x}-01");
         let headers = request.headers_mut();
         headers.extend(HeaderValue::from_str(&value).map(|value| (TRACEPARENT, value)));
-        headers.extend(self.token.clone().map(|token| (AUTHORIZATION, token)));
+        // One that the user has given for this call counts.
+        if let Some(token) = &self.token {
+            headers.entry(AUTHORIZATION).or_insert_with(|| token.clone());
+        }
     }
 }
 

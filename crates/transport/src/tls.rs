@@ -15,9 +15,11 @@ use tokio_rustls::{
     TlsConnector,
     client::TlsStream,
     rustls::{
-        ClientConfig, ProtocolVersion, RootCertStore,
-        crypto::ring,
-        pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject as _},
+        ClientConfig, DigitallySignedStruct, Error, KeyLogFile, ProtocolVersion, RootCertStore,
+        SignatureScheme,
+        client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+        crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature},
+        pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem::PemObject as _},
     },
 };
 
@@ -30,6 +32,8 @@ pub struct TlsFiles {
     pub ca: Option<PathBuf>,
     /// Who the client is, for a server that wants to know it by a certificate.
     pub identity: Option<Identity>,
+    /// Takes every certificate: anybody can be the server then.
+    pub unverified: bool,
 }
 
 /// Who the client is.
@@ -110,6 +114,12 @@ impl Tls {
             None => builder.with_no_client_auth(),
         };
         config.alpn_protocols = vec![b"h2".to_vec()];
+        if files.unverified {
+            let taken = Arc::new(EveryCertificate(config.crypto_provider().clone()));
+            config.dangerous().set_certificate_verifier(taken);
+        }
+        // Does nothing unless SSLKEYLOGFILE names a file, as Wireshark wants it.
+        config.key_log = Arc::new(KeyLogFile::new());
         let host = host(server);
         let name = ServerName::try_from(host.to_owned())
             .map_err(|_| unusable(format!("{host} is no name that a certificate can have")))?;
@@ -155,6 +165,45 @@ impl Tls {
                 Err(ConnectError::new(Connect::Tls(reason), error))
             }
         }
+    }
+}
+
+/// Whoever has the key of its certificate is the server.
+#[derive(Debug)]
+struct EveryCertificate(Arc<CryptoProvider>);
+
+impl ServerCertVerifier for EveryCertificate {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls12_signature(message, certificate, signed, &self.0.signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls13_signature(message, certificate, signed, &self.0.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
     }
 }
 

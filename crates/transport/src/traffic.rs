@@ -4,22 +4,33 @@ use std::{
     io,
     pin::Pin,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
     task::{Context, Poll, ready},
+    time::Instant,
 };
 
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
 };
+use tokio_util::either::Either;
 
-/// Bytes in each direction, of one connection or of several.
+/// There are none elsewhere.
+#[cfg(not(unix))]
+use tokio::net::TcpStream as UnixStream;
+#[cfg(unix)]
+use tokio::net::UnixStream;
+
+/// Bytes in each direction, of one connection or of several, and when the first one
+/// was there.
 #[derive(Debug, Default)]
 pub struct Traffic {
     sent: AtomicU64,
     received: AtomicU64,
+    pub(crate) dialled: OnceLock<Instant>,
+    pub(crate) secured: OnceLock<Instant>,
 }
 
 impl Traffic {
@@ -28,27 +39,44 @@ impl Traffic {
         self.sent.load(Relaxed)
     }
 
+    /// When the first socket was connected.
+    pub fn dialled(&self) -> Option<Instant> {
+        self.dialled.get().copied()
+    }
+
+    /// When TLS was there on it, if it has TLS.
+    pub fn secured(&self) -> Option<Instant> {
+        self.secured.get().copied()
+    }
+
     /// Bytes from the peer.
     pub fn received(&self) -> u64 {
         self.received.load(Relaxed)
     }
 }
 
+/// TCP, or a socket of this machine.
+pub(crate) type Socket = Either<TcpStream, UnixStream>;
+
 /// A socket whose bytes are counted.
 #[derive(Debug)]
 pub struct Counted {
-    socket: TcpStream,
+    socket: Socket,
     traffic: Arc<Traffic>,
 }
 
 impl Counted {
     /// Counts the bytes of `socket` in `traffic` from now on.
-    pub fn new(socket: TcpStream, traffic: Arc<Traffic>) -> Self {
+    pub(crate) fn new(socket: Socket, traffic: Arc<Traffic>) -> Self {
         Self { socket, traffic }
     }
 
-    pub(crate) fn socket(&self) -> &TcpStream {
-        &self.socket
+    /// What tells how much the peer has acknowledged.
+    pub(crate) fn tcp(&self) -> Option<&TcpStream> {
+        match &self.socket {
+            Either::Left(tcp) => Some(tcp),
+            Either::Right(_) => None,
+        }
     }
 
     fn written(&self, written: &Poll<io::Result<usize>>) {

@@ -1,6 +1,7 @@
 //! The commands that are no scenario, a thin file each: the options, and the request
 //! that they become to the library that does the work.
 
+pub(crate) mod call;
 pub(crate) mod check;
 pub(crate) mod measure;
 pub(crate) mod net_rpc;

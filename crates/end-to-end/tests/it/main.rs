@@ -5,6 +5,7 @@ mod answers;
 mod bad_input;
 mod bidi_streaming;
 mod black_hole;
+mod call;
 mod client_streaming;
 mod command_line;
 mod deadline;

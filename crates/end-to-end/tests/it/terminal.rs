@@ -16,7 +16,7 @@ use rustix::{
 };
 use test_support::{BlockingServer as Server, eventually};
 
-use crate::Called as _;
+use crate::{Called as _, call::echo::Echo};
 
 /// A client whose stdin and stdout are a terminal of 80 columns.
 struct Terminal {
@@ -28,6 +28,10 @@ struct Terminal {
 
 impl Terminal {
     fn start(server: &Server, arguments: &str) -> Self {
+        Self::at(server.url(), arguments)
+    }
+
+    fn at(url: &str, arguments: &str) -> Self {
         let keyboard = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
         grantpt(&keyboard).unwrap();
         unlockpt(&keyboard).unwrap();
@@ -36,7 +40,7 @@ impl Terminal {
         let device = File::options().read(true).write(true).open(name).unwrap();
         let client = Command::new(env!("CARGO_BIN_EXE_end-to-end-client"))
             .args(arguments.split(' '))
-            .env("FOURMODES_SERVER", server.url())
+            .env("FOURMODES_SERVER", url)
             .env("TERM", "xterm")
             .stdin(device.try_clone().unwrap())
             .stdout(device.try_clone().unwrap())
@@ -121,4 +125,32 @@ fn the_terminal_is_as_it_was_when_a_deadline_ends_a_line_in_the_middle() {
     ana.types("hel");
     ana.shows("hel");
     ana.ends_with(1);
+}
+
+#[test]
+fn responses_appear_above_the_message_that_is_typed() {
+    let echo = Echo::start();
+    let mut each = Terminal::at(&echo.url, &format!("call {} t.Echo/Each -q --interactive", echo.url));
+    each.shows("> ");
+    each.types("{\"n\": 1}\r");
+    each.shows("{\"n\":1}");
+    each.shows("> ");
+    // What is wrong is told above the line as well, and is not sent.
+    each.types("{\"n\": x}\r");
+    each.shows("not sent: line 2, column 7");
+    each.types("{\"n\": 2}\r");
+    each.shows("{\"n\":2}");
+    each.shows("> ");
+    each.types("\u{4}");
+    each.ends_with(0);
+    // The server ends the call while a line is typed.
+    let early = Terminal::at(&echo.url, &format!("call {} t.Echo/Early -q --interactive", echo.url));
+    early.shows("{\"n\":1}");
+    early.ends_with(0);
+    let mut never = Terminal::at(&echo.url, &format!("call {} t.Echo/Never --interactive", echo.url));
+    never.shows("HEADERS /t.Echo/Never");
+    never.types("{\"n\": 1}\r");
+    never.shows("message 1  n: 1");
+    never.types("{\u{3}");
+    never.ends_with(130);
 }

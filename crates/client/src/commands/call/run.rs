@@ -1,0 +1,279 @@
+//! From the arguments to what is shown.
+
+use std::{
+    io::{self, Write as _},
+    sync::Arc,
+    time::Instant,
+};
+
+use prost_reflect::MethodDescriptor;
+use schema::{Reflection, ReflectionError, Schema, mode_of};
+use timeline::{Tap, Timeline};
+use tonic::codec::CompressionEncoding;
+use transport::{Channel, Traffic, retry::Backoff};
+
+use super::{
+    Call, Compression,
+    exchange::{Calls, Requests},
+    input::{Input, Messages},
+    listing,
+    report::Report,
+};
+use crate::{config::Config, failure::Failure, options::Output, prompt::Prompt, show};
+
+/// One run of the command.
+pub(super) struct Run<'a> {
+    call: &'a Call,
+    config: &'a Config,
+    input: Input,
+    begun: Instant,
+    traffic: Arc<Traffic>,
+    report: Report,
+    /// Once there is something to draw.
+    timeline: Option<Timeline>,
+    mode: &'static str,
+    /// What was asked for instead of a call.
+    shown: Option<(serde_json::Value, String)>,
+}
+
+impl<'a> Run<'a> {
+    pub(super) fn new(call: &'a Call, config: &'a Config, input: Input) -> Self {
+        let report = Report { shows_metadata: call.verbose, ..Report::default() };
+        Self {
+            call,
+            config,
+            input,
+            begun: Instant::now(),
+            traffic: Arc::default(),
+            report,
+            timeline: None,
+            mode: "any",
+            shown: None,
+        }
+    }
+
+    pub(super) async fn go(&mut self) -> Result<(), Failure> {
+        let files = self.call.schema_of_files()?;
+        let is_local = self.call.template || self.call.wanted().is_none_or(|(_, method)| method.is_none());
+        if let Some(schema) = files.as_ref().filter(|_| is_local) {
+            self.shown = Some(self.listing(schema)?);
+            return Ok(());
+        }
+        let channel = self.connect().await?;
+        self.report.connect = self.traffic.dialled().map(|at| at - self.begun);
+        self.report.tls = self.traffic.secured().zip(self.traffic.dialled()).map(|(tls, tcp)| tls - tcp);
+        let schema = match files {
+            Some(schema) => schema,
+            None => {
+                let mut reflection = Reflection::new(channel.clone(), self.call.metadata());
+                match self.call.wanted() {
+                    None => {
+                        let services = reflection.services().await.map_err(reflected)?;
+                        self.shown = Some(listing::services(services));
+                        return Ok(());
+                    }
+                    Some((symbol, _)) => reflection.schema(symbol).await.map_err(reflected)?,
+                }
+            }
+        };
+        match self.call.wanted() {
+            Some((service, Some(method))) if !self.call.template => {
+                let method =
+                    schema.method(service, method).map_err(|unknown| Failure::unfit(unknown, LIST))?;
+                self.exchange(&method, channel).await
+            }
+            _ => {
+                self.shown = Some(self.listing(&schema)?);
+                Ok(())
+            }
+        }
+    }
+
+    async fn connect(&self) -> Result<Channel, Failure> {
+        let mut backoff = Backoff::default();
+        loop {
+            match self.config.connector.connect_counted(&self.config.server(), self.traffic.clone()).await {
+                Ok(channel) => return Ok(channel),
+                Err(error) => {
+                    let waits =
+                        self.config.deadline.is_some() || self.begun.elapsed() < self.config.reconnect;
+                    if !self.config.wait_for_ready || !waits || !error.may_be_tried_again() {
+                        return Err(Failure { stage: timeline::Stage::Connecting, ..error.into() });
+                    }
+                    tokio::time::sleep(backoff.pause(None, None)).await;
+                }
+            }
+        }
+    }
+
+    fn listing(&self, schema: &Schema) -> Result<(serde_json::Value, String), Failure> {
+        listing::of(schema, self.call.wanted(), self.call.template, self.call.proto_names)
+            .map_err(|unknown| Failure::unfit(unknown, LIST))
+    }
+
+    async fn exchange(&mut self, method: &MethodDescriptor, mut channel: Channel) -> Result<(), Failure> {
+        let mode = mode_of(method);
+        self.mode = mode.name();
+        self.report.method = schema::path_of(method);
+        let quiet = self.config.quiet;
+        let timeline = show::timeline_of(self.config, quiet, false, || method.parent_pool().clone())?;
+        self.timeline = Some(timeline.clone());
+        timeline.connected("client", &self.config.server());
+        let (_prompt, editor) = match self.input {
+            Input::Typed => Prompt::open().unzip(),
+            _ => (None, None),
+        };
+        let mut editor = editor;
+        let calls = Calls {
+            method,
+            metadata: self.call.metadata(),
+            deadline: self.config.deadline.map(|deadline| self.begun + deadline),
+            compression: self.call.compress.map(|compression| match compression {
+                Compression::Gzip => CompressionEncoding::Gzip,
+                Compression::Zstd => CompressionEncoding::Zstd,
+            }),
+            max_message: usize::try_from(self.call.max_message).unwrap_or(usize::MAX),
+            pace: self.call.pace,
+            keeps_open: self.call.keep_open && mode.has_many_requests(),
+            names: self.call.names(),
+            writes: quiet.then_some(self.config.output),
+        };
+        for _ in 0..self.call.repeat {
+            let mut messages = self.input.read(&method.input(), editor.take());
+            let first = self.first(method, &mut messages).await?;
+            let mut backoff = Backoff::default();
+            let mut rest = mode.has_many_requests().then_some(messages);
+            let mut attempts = 0;
+            loop {
+                // What was measured before belongs to another call.
+                self.report = Report {
+                    method: std::mem::take(&mut self.report.method),
+                    connect: self.report.connect,
+                    tls: self.report.tls,
+                    calls: self.report.calls,
+                    shows_metadata: self.report.shows_metadata,
+                    ..Report::default()
+                };
+                let faults = self.config.connector.metadata.faults().clone();
+                let tap = Tap::new(channel.clone(), timeline.clone(), faults, "client", None);
+                let requests = Requests { first: first.clone(), rest: rest.take() };
+                let called = calls.call(tap, requests, attempts, &mut self.report);
+                let ended = tokio::select! {
+                    biased;
+                    () = timeline.broken() => Ok(()),
+                    ended = called => ended,
+                };
+                attempts += 1;
+                match ended {
+                    Ok(()) => break,
+                    Err(failure)
+                        if !mode.has_many_requests()
+                            && attempts < self.config.max_attempts
+                            && self.report.received.messages == 0
+                            && failure.may_be_tried_again() =>
+                    {
+                        let pause = backoff.pause(failure.pushback(), failure.retry_after());
+                        timeline.reconnecting(attempts, pause, failure.message());
+                        tokio::time::sleep(pause).await;
+                        channel = self.connect().await?;
+                        timeline.connected("client", &self.config.server());
+                    }
+                    Err(failure) => return Err(Failure { stage: timeline.stage(), ..failure }),
+                }
+            }
+            self.report.calls += 1;
+        }
+        Ok(())
+    }
+
+    /// The message without which nothing is sent: so a first one that is wrong costs no
+    /// call. What is typed into a stream comes when it comes.
+    async fn first(
+        &self,
+        method: &MethodDescriptor,
+        messages: &mut Messages,
+    ) -> Result<Option<bytes::Bytes>, Failure> {
+        let is_typed = matches!(self.input, Input::Typed);
+        if method.is_client_streaming() && is_typed {
+            return Ok(None);
+        }
+        let first = messages.recv().await.transpose()?;
+        if method.is_client_streaming() {
+            return Ok(first);
+        }
+        if !is_typed && messages.recv().await.transpose()?.is_some() {
+            let reason = format!("{} takes one message, and there are more", method.full_name());
+            return Err(Failure::unfit(reason, "send one, or call a method that takes a stream"));
+        }
+        match first {
+            Some(first) => Ok(Some(first)),
+            None => {
+                let empty = schema::json::Object { text: "{}", line: 1, column: 1 };
+                let message = schema::json::message(&method.input(), empty);
+                let message =
+                    message.map_err(|misfit| Failure::unfit(misfit.reason, "give a message with -d"))?;
+                Ok(Some(prost::Message::encode_to_vec(&message).into()))
+            }
+        }
+    }
+
+    /// Shows what came of it.
+    pub(super) fn finish(mut self, ended: Result<(), Failure>) -> Result<(), Failure> {
+        self.report.passed(&self.traffic);
+        let is_json = self.config.output == Output::Json;
+        if let Some((value, text)) = self.shown.take() {
+            if !is_json {
+                return show::hand_on(text.as_bytes());
+            }
+            let outcome = self.outcome(value, String::new(), None);
+            let timeline = show::timeline(self.config, true, false)?;
+            timeline.finish(&outcome);
+            return timeline.error().map_or(Ok(()), |error| Err(Failure::unwritten(&error)));
+        }
+        let timeline = match self.timeline.take() {
+            Some(timeline) => timeline,
+            // Nothing was called: only a program reads why.
+            None => show::timeline_of(self.config, true, false, Default::default)?,
+        };
+        let called = !self.report.method.is_empty();
+        let text = if called && !self.config.quiet { self.report.to_string() } else { String::new() };
+        if self.config.quiet && self.call.verbose && !is_json {
+            // Nobody is left to tell when stderr is gone.
+            let _ = io::stderr().write_all(self.report.metadata().as_bytes());
+        }
+        let value = if called { self.report.json() } else { serde_json::json!({}) };
+        timeline.finish(&self.outcome(value, text, ended.as_ref().err()));
+        let unwritten = timeline.error().map(|error| Failure::unwritten(&error));
+        match unwritten {
+            Some(failure) if ended.is_ok() => Err(failure),
+            _ => ended,
+        }
+    }
+
+    fn outcome(
+        &self,
+        value: serde_json::Value,
+        text: String,
+        failure: Option<&Failure>,
+    ) -> timeline::Outcome {
+        let failed = failure.map(Failure::failed);
+        timeline::Outcome { mode: self.mode, scenario: "call", value, text, failed }
+    }
+}
+
+const LIST: &str = "the address alone lists the services, and a service after it shows its methods";
+
+fn reflected(error: ReflectionError) -> Failure {
+    match error {
+        ReflectionError::Status(status) => status.into(),
+        ReflectionError::Schema(schema::Error::Unknown(unknown)) => Failure::unfit(unknown, LIST),
+        ReflectionError::Off => Failure::unfit(
+            error,
+            "give what describes the service: --proto FILE [-I DIR], or --descriptors FILE",
+        ),
+        error => Failure::unfit(
+            error,
+            "describe the service by --proto FILE [-I DIR] or --descriptors FILE instead",
+        ),
+    }
+}
