@@ -41,6 +41,9 @@ generate "$root/proto" "$root"/proto/fourmodes/v1/*.proto "$root"/proto/google/b
 "$venv/bin/python" -m grpc_tools.protoc --proto_path="$root/proto" --include_imports \
     --descriptor_set_out="$gen/standard.bin" "$root"/proto/grpc/testing/*.proto
 
+"$venv/bin/python" -m grpc_tools.protoc --proto_path="$here/call" --descriptor_set_out="$gen/call.bin" "$here"/call/*.proto
+
+FOURMODES_CLIENT_BIN=$client FOURMODES_CALL_DESCRIPTORS=$gen/call.bin "$venv/bin/python" "$here/python/test_call.py"
 FOURMODES_SERVER_BIN=$server FOURMODES_CLIENT_BIN=$client FOURMODES_DESCRIPTORS=$gen/standard.bin \
     PYTHONPATH=$gen "$venv/bin/python" "$here/python/test_interop.py" "$@"
 if (($#)); then exit; fi

@@ -1,0 +1,74 @@
+"""`fourmodes call` at a server with grpcio, by its reflection, by sources and by descriptors."""
+
+import json
+import os
+import subprocess
+import sys
+import unittest
+from pathlib import Path
+
+CLIENT = os.environ["FOURMODES_CLIENT_BIN"]
+DESCRIPTORS = os.environ["FOURMODES_CALL_DESCRIPTORS"]
+PROTOS = Path(__file__).parent.parent / "call"
+SERVER = Path(__file__).parent / "call_server.py"
+
+
+class Call(unittest.TestCase):
+    def serve(self, *arguments):
+        server = subprocess.Popen([sys.executable, SERVER, *arguments], stdout=subprocess.PIPE, text=True)
+        self.addCleanup(server.stdout.close)
+        self.addCleanup(server.wait)
+        self.addCleanup(server.terminate)
+        return server.stdout.readline().strip()
+
+    def call(self, *arguments, code=0):
+        ended = subprocess.run([CLIENT, "call", *arguments], capture_output=True, text=True, timeout=60)
+        self.assertEqual(ended.returncode, code, ended.stderr)
+        return ended.stdout if code == 0 else ended.stderr
+
+    def responses(self, *arguments):
+        return [json.loads(line) for line in self.call(*arguments, "-q").splitlines()]
+
+    def test_reflection_tells_what_there_is(self):
+        address = self.serve()
+        listed = self.call(address).splitlines()
+        self.assertIn("odd.import.Odd", listed)
+        self.assertIn("Bare", listed)
+        text = self.call(address, "odd.import.Odd")
+        self.assertIn("rpc async(stream odd.import.class) returns (stream odd.import.class); // bidi-streaming", text)
+        self.assertIn("group odd.import.class.Part part = 2;", text)
+
+    def test_odd_names_groups_and_extensions_in_all_four_modes(self):
+        address, bare = self.serve(), self.serve("without reflection")
+        one = {"n": 1, "part": {"text": "x"}, "map": {"-1": "a", "10": "b"}, "fn": False, "inner": {"self": {"n": 2}}}
+        one["[odd.import.note]"] = "y"
+        two = {"n": 2}
+        by = [
+            [address],
+            [bare, "--proto", PROTOS / "odd.proto", "-I", PROTOS],
+            [bare, "--descriptors", DESCRIPTORS],
+        ]
+        for server in by:
+            call = lambda method, *data: self.responses(
+                server[0], f"odd.import.Odd/{method}", *server[1:], "-d", " ".join(map(json.dumps, data))
+            )
+            self.assertEqual(call("return", one), [one])
+            self.assertEqual(call("yield", one), [one, one])
+            self.assertEqual(call("await", two, one), [one])
+            self.assertEqual(call("async", one, two, one), [one, two, one])
+        error = self.call(address, "odd.import.Odd/return", "-d", "{}", code=3)
+        self.assertIn("the required field n is missing", error)
+        self.assertIn("has no reflection", self.call(bare, "Bare/Unary", code=3))
+
+    def test_a_service_in_an_edition_and_in_no_package(self):
+        address, bare = self.serve(), self.serve("without reflection")
+        thing = {"n": 0, "expanded": [1, 2], "delimited": {"n": 3, "plain": 4, "delimited": {}}}
+        for server in [[address], [bare, "--descriptors", DESCRIPTORS]]:
+            answer = self.responses(*server[:1], "Bare/Unary", *server[1:], "-d", json.dumps({**thing, "plain": 0}))
+            self.assertEqual(answer, [thing])
+        error = self.call(bare, "Bare/Unary", "--proto", PROTOS / "bare.proto", code=3)
+        self.assertIn("bare.proto:1: sources in editions cannot be compiled here", error)
+
+
+if __name__ == "__main__":
+    unittest.main()
