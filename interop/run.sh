@@ -57,4 +57,4 @@ if ! cmp --silent "$node/package-lock.json" "$node/installed"; then
     cp -- "$node/package-lock.json" "$node/installed"
 fi
 cd "$node"
-FOURMODES_SERVER_BIN=$server FOURMODES_DESCRIPTORS=descriptors.bin exec node --test
+FOURMODES_SERVER_BIN=$server FOURMODES_CLIENT_BIN=$client FOURMODES_DESCRIPTORS=descriptors.bin exec node --test
