@@ -14,9 +14,11 @@ pub mod heads;
 pub mod limits;
 mod mode;
 mod reason;
+mod secret;
 pub mod timeout;
 
 pub use code::code_name;
 pub use content_type::is_grpc;
 pub use mode::Mode;
 pub use reason::{ERROR_DOMAIN, Reason};
+pub use secret::is_secret;

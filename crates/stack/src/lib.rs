@@ -30,7 +30,7 @@ pub use crate::{
     activity::{Activity, Counts},
     connection::{Connection, TlsFacts},
     health::Health,
-    layers::{Call, HttpService, IdleTimeoutSuspended},
+    layers::{Call, HttpService, IdleTimeoutSuspended, Passed, Told, Watcher},
     methods::{Access, Rule},
     options::{LimitOptions, Options, TlsOptions, Unusable},
     settings::{Limits, Settings, TlsFiles},

@@ -25,7 +25,7 @@ use crate::{
     activity::Activity,
     bounds::Budget,
     health::Health,
-    layers::{self, HttpService},
+    layers::{self, HttpService, Watcher},
     methods::{Access, Methods, Rule, Rules},
     metrics::Metrics,
     open_files,
@@ -73,6 +73,7 @@ pub struct Stack {
     scraped: Option<TcpListener>,
     draining: CancellationToken,
     alongside: JoinSet<()>,
+    watcher: Option<Watcher>,
 }
 
 impl Stack {
@@ -128,6 +129,7 @@ impl Stack {
             scraped,
             draining: CancellationToken::new(),
             alongside: JoinSet::new(),
+            watcher: None,
         })
     }
 
@@ -177,6 +179,11 @@ impl Stack {
     /// it does not shut down the server.
     pub fn draining(&self) -> CancellationToken {
         self.draining.child_token()
+    }
+
+    /// Has `watcher` told what passes on calls, such as for a page that shows them.
+    pub fn watch(&mut self, watcher: Watcher) {
+        self.watcher = Some(watcher);
     }
 
     /// Begins work that is not gRPC, such as another protocol on a port of its own. It
@@ -258,6 +265,7 @@ impl Stack {
             scraped,
             draining,
             alongside,
+            watcher,
         } = self;
         for name in &shown {
             // Its calls would have no mode, and so neither a deadline nor an end.
@@ -272,7 +280,7 @@ impl Stack {
         let of_methods = scraped.is_some().then_some(&*metrics);
         let methods = Methods::new(&pool, rules, activity, of_methods);
         let routes = routes.routes().prepare();
-        let service = layers::stack(&settings, methods, &metrics, draining.clone(), routes);
+        let service = layers::stack(&settings, methods, &metrics, watcher, draining.clone(), routes);
         let Limits { first_byte, handshake, idle, keepalive_timeout, .. } = settings.limits;
         let tls_acceptor = tls.as_ref().map(Tls::acceptor);
         let guard = Guard { first_byte, handshake, idle, keepalive_timeout, tls: tls_acceptor, metrics };

@@ -17,6 +17,7 @@ mod lifetime;
 mod limits;
 mod pages;
 mod trace;
+mod watched;
 mod web;
 
 use std::sync::Arc;
@@ -28,6 +29,7 @@ pub(crate) use self::head::READ as HEAD_READ;
 pub use self::{
     around::HttpService,
     call::{Call, IdleTimeoutSuspended},
+    watched::{Passed, Told, Watcher},
 };
 use self::{
     around::{OfCall, Shared},
@@ -39,6 +41,7 @@ use self::{
     lifetime::Lifetime,
     limits::Limits,
     trace::Trace,
+    watched::Watched,
     web::Web,
 };
 use crate::{methods::Methods, metrics::Metrics, settings::Settings, tokens::Tokens};
@@ -48,6 +51,7 @@ pub(crate) fn stack<S: HttpService>(
     settings: &Settings,
     methods: Methods,
     metrics: &Arc<Metrics>,
+    watcher: Option<Watcher>,
     draining: CancellationToken,
     routes: S,
 ) -> impl HttpService + use<S> {
@@ -60,6 +64,8 @@ pub(crate) fn stack<S: HttpService>(
         // as well, in the log and in the metrics. Both count the same frames, so
         // they are one layer.
         .layer(Shared::new(Trace { methods: Arc::new(methods), metrics: metrics.clone() }))
+        // Sees what the client gets to see, refusals included.
+        .layer(Shared::new(Watched(watcher)))
         // Before anything looks at the metadata.
         .layer(Shared::new(Head { limit: limits.headers, metrics: metrics.clone() }))
         // A call that is too much is refused before anything is done for it.

@@ -10,8 +10,11 @@ use base64::{
     Engine as _, alphabet,
     engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig},
 };
-use grpc_wire::timeout::{self, GRPC_TIMEOUT};
-use http::{HeaderMap, HeaderName, HeaderValue};
+use grpc_wire::{
+    is_secret,
+    timeout::{self, GRPC_TIMEOUT},
+};
+use http::{HeaderMap, HeaderValue};
 use prost::Message as _;
 use shared_proto::fourmodes::v1 as pb;
 use stack::{Connection, Limits};
@@ -190,7 +193,7 @@ pub(super) fn wire(duration: Duration) -> Option<prost_types::Duration> {
 fn metadata(headers: &HeaderMap) -> Vec<pb::MetadataEntry> {
     let mut entries = Vec::with_capacity(headers.len());
     for (name, value) in headers {
-        if is_secret(name) {
+        if is_secret(name.as_str()) {
             entries.push(pb::MetadataEntry { key: name.to_string(), ..Default::default() });
         } else if name.as_str().ends_with("-bin") {
             // Several values of a key may come as one.
@@ -208,13 +211,6 @@ fn metadata(headers: &HeaderMap) -> Vec<pb::MetadataEntry> {
         }
     }
     entries
-}
-
-/// What is known to be one, and what calls itself one.
-fn is_secret(name: &HeaderName) -> bool {
-    const SIGNS: [&str; 7] =
-        ["authorization", "cookie", "token", "secret", "password", "api-key", "assertion"];
-    SIGNS.iter().any(|sign| name.as_str().contains(sign))
 }
 
 fn text(value: &[u8]) -> String {
