@@ -37,15 +37,7 @@ impl<W: Write + Send> Renderer for Json<W> {
         if self.quiet {
             return Ok(());
         }
-        let (kind, fields) = kind_and_fields(&event.kind);
-        let mut line = Map::new();
-        line.insert("type".into(), kind.into());
-        line.insert("at_ms".into(), milliseconds(event.at));
-        line.insert("call".into(), event.client.into());
-        if let Value::Object(fields) = fields {
-            line.extend(fields);
-        }
-        self.write(&Value::Object(line))
+        self.write(&event.json())
     }
 
     fn line(&mut self, at: Duration, text: &str) -> io::Result<()> {
@@ -55,6 +47,21 @@ impl<W: Write + Send> Renderer for Json<W> {
     fn outcome(&mut self, outcome: &Outcome) -> io::Result<()> {
         let Outcome { mode, scenario, value, failed, .. } = outcome;
         self.write(&result(mode, scenario, value.clone(), failed.as_ref()))
+    }
+}
+
+impl Event<'_> {
+    /// As a line of the output has it.
+    pub fn json(&self) -> Value {
+        let (kind, fields) = kind_and_fields(&self.kind);
+        let mut line = Map::new();
+        line.insert("type".into(), kind.into());
+        line.insert("at_ms".into(), milliseconds(self.at));
+        line.insert("call".into(), self.client.into());
+        if let Value::Object(fields) = fields {
+            line.extend(fields);
+        }
+        Value::Object(line)
     }
 }
 
