@@ -26,6 +26,8 @@ fail() {
 [[ -f $server && -x $server ]] || fail "there is no server at $server; build it (cargo build -p server) or set FOURMODES_SERVER_BIN"
 command -v npm >/dev/null || fail "npm is missing; on Debian: apt-get install nodejs npm"
 
+chromium=$(command -v "${CHROMIUM:-chromium}") || fail "chromium is missing; on Debian: apt-get install chromium (or set CHROMIUM to a program)"
+
 venv=$(bash "$here/venv.sh")
 
 # From scratch, so that nothing is left of a proto that is gone.
@@ -57,4 +59,5 @@ if ! cmp --silent "$node/package-lock.json" "$node/installed"; then
     cp -- "$node/package-lock.json" "$node/installed"
 fi
 cd "$node"
-FOURMODES_SERVER_BIN=$server FOURMODES_CLIENT_BIN=$client FOURMODES_DESCRIPTORS=descriptors.bin exec node --test
+FOURMODES_SERVER_BIN=$server FOURMODES_CLIENT_BIN=$client FOURMODES_DESCRIPTORS=descriptors.bin \
+    CHROMIUM=$chromium exec node --test

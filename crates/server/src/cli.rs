@@ -57,6 +57,24 @@ pub struct Cli {
     #[arg(long, env = "FOURMODES_LOG_ROOT", hide_env_values = true, value_name = "DIR", global = true)]
     pub log_root: Option<PathBuf>,
 
+    /// Show every call while it runs, on a page at this address, such as
+    /// 127.0.0.1:8080. Elsewhere than on the loopback interface the page asks for the
+    /// token in the address that the log prints [default: off]
+    #[arg(long, env = "FOURMODES_PAGE", hide_env_values = true, value_name = "ADDRESS", value_parser = listen_address, global = true)]
+    pub page: Option<SocketAddr>,
+
+    /// A name by which browsers may call the page, such as `calls.example.com`; may be
+    /// given several times [default: the loopback names and the page's own address]
+    #[arg(
+        long,
+        env = "FOURMODES_PAGE_HOSTS",
+        hide_env_values = true,
+        value_name = "NAME",
+        value_delimiter = ',',
+        global = true
+    )]
+    pub page_host: Vec<String>,
+
     /// What its stack may rely on
     #[command(flatten)]
     pub stack: stack::Options,
@@ -217,6 +235,8 @@ impl Config {
             retention: Retention { age: state.retention_age, bytes: state.retention_size },
             stack: cli.stack.settings()?,
             listen: cli.listen.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 50051))),
+            page: cli.page,
+            page_hosts: cli.page_host,
             quotes_seed: cli.quotes_seed,
             data: data(cli.data_dir)?,
             log_root: cli.log_root,

@@ -32,6 +32,10 @@ pub struct Config {
     pub documents: usize,
     /// How many files may be open for calls at a time.
     pub open_files: usize,
+    /// Where a page shows the calls; nowhere, when unset.
+    pub page: Option<SocketAddr>,
+    /// By which names browsers may call it, besides the loopback names and its address.
+    pub page_hosts: Vec<String>,
     /// Where Go's net/rpc is served as well; nowhere, when unset.
     pub net_rpc: Option<SocketAddr>,
     /// The modes to serve; the others answer UNIMPLEMENTED and say so.
@@ -63,6 +67,8 @@ impl Default for Config {
             rooms: 10_000,
             documents: 1_000,
             open_files: 512,
+            page: None,
+            page_hosts: Vec::new(),
             net_rpc: None,
             modes: Mode::ALL.to_vec(),
         }

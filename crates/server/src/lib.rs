@@ -8,6 +8,7 @@ pub mod cli;
 pub mod config;
 mod modes;
 mod net_rpc;
+mod page;
 mod program;
 mod refused;
 mod serve;

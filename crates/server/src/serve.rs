@@ -20,7 +20,7 @@ use tonic::transport::server::Connected;
 
 use crate::{
     config::Config,
-    net_rpc, services,
+    net_rpc, page, services,
     store::{State, Timed},
 };
 
@@ -81,6 +81,10 @@ impl Ready {
         let stop_tasks = stack.draining();
         let stopped = stop_tasks.clone().drop_guard();
         services::add(&mut stack, &config, &state, stop_tasks.clone()).await?;
+        if let Some(address) = config.page {
+            let listener = listen(address, "--page").await?;
+            page::add(&mut stack, listener, &config.page_hosts)?;
+        }
         if let Some(address) = config.net_rpc {
             let listener = listen(address, "--net-rpc").await?;
             net_rpc::add(&mut stack, listener, &config.stack)?;

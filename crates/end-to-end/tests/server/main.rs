@@ -22,6 +22,7 @@ mod measure;
 mod metrics;
 mod modes;
 mod net_rpc;
+mod page;
 mod probe;
 mod reflection;
 mod server_streaming;

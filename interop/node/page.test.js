@@ -1,0 +1,144 @@
+// The page that shows calls while they run, in a real browser: Debian's chromium.
+//
+// FOURMODES_SERVER_BIN and FOURMODES_CLIENT_BIN are the programs; interop/run.sh sets them.
+
+import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { get } from "node:http";
+import { createInterface } from "node:readline";
+import { after, before, test } from "node:test";
+
+import { chromium } from "playwright-core";
+
+const TIMEOUT = 20_000;
+const env = Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith("FOURMODES_")));
+// A peer may choose these words.
+const HOSTILE = `<img src=x onerror="document.title='owned'"><script>document.title='owned'</script>`;
+
+let server, url, address, browser, page, problems;
+
+/** A client that is ended with the test, unless it ends by itself. */
+function client(t, ...options) {
+  const program = spawn(process.env.FOURMODES_CLIENT_BIN, ["--server", url, ...options], { env, stdio: ["pipe", "ignore", "inherit"] });
+  t.after(() => program.kill());
+  return program;
+}
+
+before(async () => {
+  const options = ["--listen", "127.0.0.1:0", "--data-dir", ":memory:", "--page", "127.0.0.1:0", "all"];
+  server = spawn(process.env.FOURMODES_SERVER_BIN, options, { env: { ...env, RUST_LOG: "info", NO_COLOR: "1" }, stdio: ["ignore", "pipe", "pipe"] });
+  const log = createInterface(server.stderr);
+  address = await new Promise((resolve) => log.on("line", (line) => line.includes("page at ") && resolve(line.split("page at ")[1])));
+  [url] = (await once(createInterface(server.stdout), "line")).map((line) => line.replace("listening on ", ""));
+  browser = await chromium.launch({ executablePath: process.env.CHROMIUM, args: ["--no-sandbox"] });
+  page = await browser.newPage();
+  page.setDefaultTimeout(TIMEOUT);
+  problems = [];
+  page.on("console", (message) => message.type() === "error" && problems.push(message.text()));
+  page.on("pageerror", (error) => problems.push(String(error)));
+  await page.goto(address);
+  await page.getByRole("status").filter({ hasText: "live" }).waitFor();
+});
+
+after(async () => {
+  await browser?.close();
+  const exited = once(server, "exit");
+  server.kill("SIGTERM");
+  assert.deepEqual(await exited, [0, null]);
+});
+
+/** The row of the latest call of a method. */
+const row = (method) => page.locator("#calls tr", { hasText: method }).first();
+const diagram = () => page.locator("#diagram li");
+
+test("a call of each mode appears while it runs, and ends", async (t) => {
+  client(t, "unary", "multiply", "6", "7");
+  const unary = row("Multiply");
+  await unary.filter({ hasText: "OK" }).waitFor();
+  await unary.click();
+  await page.getByRole("heading", { name: /UnaryService\/Multiply\s+unary\s+OK/ }).waitFor();
+  const lines = await diagram().allTextContents();
+  const parts = ["HEADERS /fourmodes.v1.UnaryService/Multiply", `message 1  {"a":"6","b":"7"}`, "half-close", "HEADERS", `message 1  {"product":"42"}`, "trailers  OK"];
+  parts.forEach((part, n) => assert.ok(lines[n].includes(part), `${part} is not in ${lines[n]}`));
+
+  const quotes = client(t, "server-streaming", "quotes", "--count", "0", "--interval", "50ms");
+  const stream = row("WatchQuotes");
+  await stream.filter({ hasText: "open" }).waitFor();
+  await stream.click();
+  // It grows while nobody does anything.
+  await diagram().filter({ hasText: "message 3" }).first().waitFor();
+  await page.locator("#gaps polyline.from-server").waitFor();
+  quotes.kill("SIGINT");
+  await stream.filter({ hasText: "cancelled" }).waitFor();
+  await diagram().filter({ hasText: "cancel" }).waitFor();
+
+  const readings = client(t, "client-streaming", "readings", "-");
+  readings.stdin.end("device,time,value\nkitchen,2026-01-01T00:00:00Z,21.5\n");
+  await row("RecordReadings").filter({ hasText: "OK" }).waitFor();
+
+  const chat = client(t, "bidi-streaming", "chat", "--room", "page", "--name", "ana");
+  await row("Chat").filter({ hasText: "open" }).waitFor();
+  await row("Chat").click();
+  chat.stdin.write(`${HOSTILE}\n`);
+  await diagram().filter({ hasText: "onerror" }).first().waitFor();
+  chat.stdin.end();
+  await row("Chat").filter({ hasText: "OK" }).waitFor();
+  assert.equal(await page.title(), "Calls – Four Modes");
+  assert.equal(await page.locator("#diagram img, #diagram script").count(), 0);
+});
+
+test("ten thousand messages a second leave it usable", async (t) => {
+  const program = client(t, "server-streaming", "quotes", "--count", "0", "--interval", "0s", "--quiet");
+  const stream = row("WatchQuotes");
+  await stream.filter({ hasText: "open" }).waitFor();
+  await stream.click();
+  const received = async () => Number(await stream.locator("td").nth(4).textContent());
+  await page.waitForFunction(() => [...document.querySelectorAll("#calls td:nth-child(5)")].some((cell) => Number(cell.textContent) > 20_000), null, { timeout: 60_000 });
+  // What the page draws is bounded, and a key is answered at once.
+  const begun = Date.now();
+  await page.keyboard.press("p");
+  await page.getByRole("status").filter({ hasText: "paused" }).waitFor();
+  assert.ok(Date.now() - begun < 5_000, `${Date.now() - begun} ms`);
+  assert.ok((await diagram().count()) <= 400);
+  await page.getByText("earlier events are not shown").waitFor();
+  const before = await received();
+  await page.keyboard.press("p");
+  await page.waitForFunction((before) => [...document.querySelectorAll("#calls td:nth-child(5)")].some((cell) => Number(cell.textContent) > before), before);
+  program.kill("SIGINT");
+  await stream.filter({ hasText: "cancelled" }).waitFor();
+});
+
+test("the keyboard and the filter choose calls", async (t) => {
+  await once(client(t, "unary", "multiply", "9223372036854775807", "2"), "exit");
+  await row("Multiply").filter({ hasText: "OUT_OF_RANGE" }).waitFor();
+  await page.keyboard.press("/");
+  await page.keyboard.type("out_of_range");
+  await page.waitForFunction(() => document.querySelectorAll("#calls tr").length === 1);
+  await page.keyboard.press("Enter");
+  await page.locator("#filter").blur();
+  await page.keyboard.press("ArrowDown");
+  await page.getByRole("heading", { name: /OUT_OF_RANGE/ }).waitFor();
+  await page.keyboard.press("Escape");
+  await page.waitForFunction(() => document.querySelectorAll("#calls tr").length > 1);
+});
+
+test("it fits a screen of 360 pixels", async () => {
+  await page.setViewportSize({ width: 360, height: 640 });
+  assert.equal(await page.evaluate(() => document.documentElement.scrollWidth), 360);
+  await page.setViewportSize({ width: 1280, height: 800 });
+});
+
+test("a foreign Host and a foreign Origin are refused", async () => {
+  const { port } = new URL(address);
+  const status = (headers) =>
+    new Promise((resolve, reject) => get({ host: "127.0.0.1", port, path: "/events", headers }, (answer) => {
+      resolve(answer.statusCode);
+      answer.destroy();
+    }).on("error", reject));
+  assert.equal(await status({ host: "localhost" }), 200);
+  assert.equal(await status({ host: "evil.example" }), 403);
+  assert.equal(await status({ host: "localhost", origin: "http://evil.example" }), 403);
+});
+
+test("the browser has no complaint", () => assert.deepEqual(problems, []));
