@@ -220,6 +220,12 @@ interop: build
     FOURMODES_SERVER_BIN={{ target }}/interop/watched bash interop/run.sh
     bash interop/go/run.sh
 
+# docs/page.png, by a real browser; `just interop` has to have installed what it needs.
+[group("more")]
+page-picture: build
+    cp interop/node/picture.js {{ target }}/interop/node/
+    cd {{ target }}/interop/node && FOURMODES_SERVER_BIN={{ bin }}/fourmodes-server FOURMODES_CLIENT_BIN={{ bin }}/fourmodes CHROMIUM=$(command -v chromium) node picture.js {{ justfile_directory() }}/docs/page.png
+
 # A million calls of net/rpc pipelined on one connection, by gob and by JSON, and 10,000 connections one after the other.
 [group("more")]
 net-rpc-soak:
