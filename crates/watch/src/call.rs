@@ -209,18 +209,24 @@ impl Body {
     fn feed(&mut self, data: &[u8], call: u64, out: &mut Out) -> bool {
         let Kind::Text(waiting) = &mut self.kind else { return self.binary(data, call, out) };
         waiting.extend_from_slice(data);
-        let whole = waiting.len() / 4 * 4;
+        let mut text = std::mem::take(waiting);
+        let mut rest = &text[..];
+        let mut plain = Vec::with_capacity(text.len());
         // Each piece of a body may end with its own padding.
-        let groups = waiting[..whole].chunks(4).map(|group| BASE64_STANDARD.decode(group));
-        let decoded = groups.collect::<Result<Vec<_>, _>>();
-        waiting.drain(..whole);
-        match decoded {
-            Ok(decoded) => self.binary(&decoded.concat(), call, out),
-            Err(_) => {
-                self.kind = Kind::Other;
-                self.binary(data, call, out)
+        while let Some(group) = rest.split_off(..4) {
+            match BASE64_STANDARD.decode(group) {
+                Ok(bytes) => plain.extend(bytes),
+                Err(_) => {
+                    let ended = self.binary(&plain, call, out);
+                    self.kind = Kind::Misframed;
+                    self.total += (group.len() + rest.len()) as u64;
+                    return ended;
+                }
             }
         }
+        text.drain(..text.len() / 4 * 4);
+        self.kind = Kind::Text(text);
+        self.binary(&plain, call, out)
     }
 
     fn binary(&mut self, data: &[u8], call: u64, out: &mut Out) -> bool {
@@ -231,6 +237,8 @@ impl Body {
         if !matches!(kind, Kind::Other | Kind::Misframed) {
             let mut is_grpc = true;
             frames.feed(data, |part| match part {
+                // There is nothing after the trailers.
+                _ if ended => {}
                 Part::Begin { flag: begun, length: bytes } => {
                     (*flag, *length) = (begun, u64::from(bytes));
                     is_grpc &= begun <= 1 || is_web && begun & !1 == 0x80;

@@ -11,7 +11,7 @@ mod compression;
 mod decoder;
 mod drawing;
 mod filter;
-#[cfg(feature = "fuzzing")]
+#[cfg(any(test, feature = "fuzzing"))]
 mod fuzzed;
 mod hpack;
 mod http1;
