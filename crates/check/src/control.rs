@@ -131,6 +131,11 @@ async fn cancels(path: &Path) -> Checked {
     let after = wire.unary::<pb::UnaryResponse>(UNARY, HeaderMap::new(), &request);
     match within(path.answer(), after).await {
         Ok(_) => Ok(Outcome::pass(format!("{figure}, and the connection lives"))),
+        Err(lost @ WireError::Silent(_)) => Ok(Outcome::fail(
+            format!("{figure}, then {lost} on the next call"),
+            "something on the path lets calls that were cancelled keep their places, and others wait for them",
+            remedies::CANCEL,
+        )),
         Err(lost) => Ok(Outcome::fail(
             format!("{figure}, then {lost}"),
             "the server, or something on the path, takes so many cancels for an attack: all calls of the connection \

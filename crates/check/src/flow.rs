@@ -277,11 +277,18 @@ async fn streams(path: &Path) -> Checked {
             call.end_well().await.map(drop)
         });
     }
+    // The first one may have to wait for all to be begun.
+    let mut wait = path.answer();
     let mut lost = None;
     let mut ended = 0;
     while *opened.borrow_and_update() + ended <= allowed && lost.is_none() {
         tokio::select! {
-            changed = timeout(quiet, opened.changed()) => if changed.is_err() { break },
+            changed = timeout(wait, opened.changed()) => {
+                if changed.is_err() {
+                    break;
+                }
+                wait = quiet;
+            }
             Some(call) = calls.join_next() => {
                 ended += 1;
                 lost = call.ok().and_then(Result::err);

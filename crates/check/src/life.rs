@@ -9,6 +9,7 @@ use std::{
 use bytes::Bytes;
 use h2::Reason;
 use http::HeaderMap;
+use prost::Message;
 use shared_proto::fourmodes::v1 as pb;
 use timeline::words::counted;
 use tokio::{sync::Mutex, task::JoinSet};
@@ -17,7 +18,7 @@ use crate::{
     Group,
     check::Check,
     outcome::{Checked, Outcome},
-    path::{Path, UNARY},
+    path::{Alone, Path, UNARY},
     remedies, script,
     wire::{Wire, within},
     wire_error::WireError,
@@ -95,21 +96,31 @@ pub(crate) fn slept(
 
 const AGED: &str = "something on the path ends calls by their age, however much passes on them";
 
-fn beats(time: Duration) -> (Duration, u32) {
+pub(crate) fn beats(time: Duration) -> (Duration, u32) {
     let beat = (time / 1000).max(Duration::from_millis(250)).min(time);
     (beat, (time.as_secs_f64() / beat.as_secs_f64()).ceil() as u32)
 }
 
-/// A call on which both sides speak all the time. How long it lived.
 async fn busy(path: &Path, time: Duration) -> Result<Duration, (WireError, Duration)> {
+    let call = path.bidi_streaming(script::steps([script::echo(beats(time).1)]));
+    let beat = || pb::BidiStreamingRequest { script: None, payload: Bytes::from_static(b"beat") };
+    spoken(path, time, call, beat).await
+}
+
+/// How long a call lives on which both sides speak all the time.
+pub(crate) async fn spoken<Q: Message, R: Message + Default>(
+    path: &Path,
+    time: Duration,
+    call: impl Future<Output = Result<Alone<Q, R>, WireError>>,
+    request: impl Fn() -> Q,
+) -> Result<Duration, (WireError, Duration)> {
     let begun = Instant::now();
     let (beat, beats) = beats(time);
     let spoken = async {
-        let mut call = path.bidi_streaming(script::steps([script::echo(beats)])).await?;
+        let mut call = call.await?;
         for _ in 0..beats {
             tokio::time::sleep(beat).await;
-            call.send(&pb::BidiStreamingRequest { script: None, payload: Bytes::from_static(b"beat") })
-                .await?;
+            call.send(&request()).await?;
             within(path.answer(), call.next()).await?.ok_or(WireError::NoStatus)?;
         }
         call.half_close()?;
@@ -121,17 +132,24 @@ async fn busy(path: &Path, time: Duration) -> Result<Duration, (WireError, Durat
     }
 }
 
-/// Something is said all the time, so that nothing but its age can end a call: one whose
-/// request has ended, and one whose request goes on.
+/// Something is said all the time, so that nothing but its age can end a call.
 async fn lasting(path: &Path) -> Checked {
     let Some(time) = path.idle else { return Ok(Outcome::skip(NOT_ASKED)) };
     let (beat, beats) = beats(time);
-    let mut call = path.server_streaming(script::steps([script::every(beat, beats)])).await?;
+    let call = path.server_streaming(script::steps([script::every(beat, beats)])).await?;
+    lasted(call, busy(path, time)).await
+}
+
+/// A call whose request has ended, and one whose request goes on.
+pub(crate) async fn lasted<Q, R: Message + Default>(
+    mut call: Alone<Q, R>,
+    busy: impl Future<Output = Result<Duration, (WireError, Duration)>>,
+) -> Checked {
     let stream = async {
         let ended = call.end_well().await;
         (ended, call.begun.elapsed())
     };
-    let ((ended, lived), busy) = tokio::join!(stream, busy(path, time));
+    let ((ended, lived), busy) = tokio::join!(stream, busy);
     let figure = format!("{:.1} s", lived.as_secs_f64());
     match (ended, busy) {
         (Ok(_), Ok(_)) => Ok(Outcome::pass(figure)),

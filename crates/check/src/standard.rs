@@ -38,7 +38,7 @@ const ECHO_INITIAL: &str = "x-grpc-test-echo-initial";
 const ECHO_TRAILING: &str = "x-grpc-test-echo-trailing-bin";
 
 /// The checks that can be asked here as well, by group and name.
-pub(crate) const ASKED: [(Group, &str, Ask); 19] = [
+pub(crate) const ASKED: [(Group, &str, Ask); 20] = [
     (Group::Connect, "round-trip", |path| Box::pin(round_trip(path))),
     (Group::Modes, "unary", |path| Box::pin(unary(path))),
     (Group::Modes, "server-streaming", |path| Box::pin(server_streaming(path))),
@@ -56,6 +56,7 @@ pub(crate) const ASKED: [(Group, &str, Ask); 19] = [
     (Group::Flow, "long-upload", |path| Box::pin(long_upload(path))),
     (Group::Flow, "long-download", |path| Box::pin(long_download(path))),
     (Group::Life, life::IDLE, |path| Box::pin(idle(path))),
+    (Group::Life, "lasting", |path| Box::pin(lasting(path))),
     (Group::Life, "empty-frames", |path| Box::pin(empty_frames(path))),
     (Group::Life, "1200-calls", |path| Box::pin(many_calls(path))),
 ];
@@ -310,8 +311,20 @@ async fn idle(path: &Path) -> Checked {
         call.half_close()?;
         call.end_well().await.map(drop)
     };
-    let ended = (silent.await, begun.elapsed());
-    life::slept(ended, Ok(time), time)
+    let silent = async { (silent.await, begun.elapsed()) };
+    let (ended, busy) = tokio::join!(silent, busy(path, time));
+    life::slept(ended, busy, time)
+}
+
+async fn busy(path: &Path, time: Duration) -> Result<Duration, (WireError, Duration)> {
+    life::spoken(path, time, duplex(path), || wanted(&[16], Duration::ZERO)).await
+}
+
+async fn lasting(path: &Path) -> Checked {
+    let Some(time) = path.idle else { return Ok(Outcome::skip(NOT_ASKED)) };
+    let (beat, beats) = life::beats(time);
+    let call = output(path, &wanted(&vec![16; beats as usize], beat)).await?;
+    life::lasted(call, busy(path, time)).await
 }
 
 async fn no_payload(wire: Rc<Wire>) -> Result<(), WireError> {

@@ -36,8 +36,8 @@ pub enum Fault {
     ResetIsInternal,
     /// A head that ends its stream comes as one that does not, and then the end.
     StatusInHead,
-    /// A DATA frame with nothing in it comes with each answer.
-    EmptyData,
+    /// So many DATA frames with nothing in them come with each answer.
+    EmptyData(u32),
     /// This status after so many bytes of a response.
     StatusAfter(usize, &'static str),
     /// As servers of Java do: what asks for OK by `response_status` is reset.

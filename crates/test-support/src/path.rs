@@ -532,8 +532,10 @@ async fn download(
 }
 
 fn end(send: &mut SendStream<Bytes>, trailers: Option<HeaderMap>, fault: Fault) -> Result<(), Stop> {
-    if fault == Fault::EmptyData {
-        send.send_data(Bytes::new(), false)?;
+    if let Fault::EmptyData(frames) = fault {
+        for _ in 0..frames {
+            send.send_data(Bytes::new(), false)?;
+        }
     }
     match trailers {
         Some(mut trailers) if fault != Fault::DropTrailers => {

@@ -62,13 +62,27 @@ fn a_status_in_a_head_that_does_not_end_the_stream_is_none() {
 #[test]
 fn empty_frames_are_told_with_the_clients_that_they_hurt() {
     let server = Server::start();
-    let path = Path::to(&server, Fault::EmptyData);
+    let path = Path::to(&server, Fault::EmptyData(1));
     let found = outcomes(check(&path.url, "--only life,flow"));
     is_only_slow(&found, &["life/empty-frames"]);
     says(
         &found["life/empty-frames"],
         "cause",
         "h2 0.4.16 to 0.4.20 (tonic) loses its connection every 100 answers",
+    );
+}
+
+#[test]
+fn a_limit_of_the_library_of_this_client_is_its_own() {
+    let server = Server::start();
+    let path = Path::to(&server, Fault::EmptyData(3000));
+    let found = outcomes(check(&path.url, "--only modes"));
+    let unary = &found["modes/unary"];
+    says(unary, "cause", "a limit of this client's HTTP/2 library");
+    assert_eq!(
+        (&end(unary)["by"], &end(unary)["code"]),
+        (&json!("client"), &json!("ENHANCE_YOUR_CALM")),
+        "{unary}"
     );
 }
 
@@ -109,7 +123,8 @@ fn a_path_that_is_far_away_is_only_far_away() {
     let slow = over(&server, Link { round_trip: Duration::from_millis(200), ..Link::GOOD });
     let begun = Instant::now();
     let found = outcomes(check(&slow.url, ""));
-    assert!(begun.elapsed() < Duration::from_secs(30), "{:?}: {found:#?}", begun.elapsed());
+    // It is 30 s on a machine that has nothing else to do.
+    assert!(begun.elapsed() < Duration::from_secs(60), "{:?}: {found:#?}", begun.elapsed());
     is_only_slow(&found, &[]);
     assert_eq!(found["life/1200-calls"]["outcome"], "pass", "{found:#?}");
 }
@@ -215,11 +230,13 @@ fn what_ended_a_connection_with_pings_is_told() {
 fn the_age_of_a_request_is_told_from_silence() {
     let server = Server::start();
     let path = Path::to(&server, Fault::CutOldRequest(Duration::from_secs(1)));
-    let found = outcomes(check(&path.url, "--only life --idle 2s"));
-    says(&found["life/lasting"], "cause", "ends requests by their age");
-    assert_eq!(found["life/idle"]["outcome"], "fail", "{found:#?}");
-    says(&found["life/idle"], "cause", "by their age");
-    says(&found["life/idle"], "remedy", "ReadTimeout");
+    for dialect in ["", "--standard"] {
+        let found = outcomes(check(&path.url, &format!("--only life --idle 2s {dialect}")));
+        says(&found["life/lasting"], "cause", "ends requests by their age");
+        assert_eq!(found["life/idle"]["outcome"], "fail", "{found:#?}");
+        says(&found["life/idle"], "cause", "by their age");
+        says(&found["life/idle"], "remedy", "ReadTimeout");
+    }
     let silence = Path::to(&server, Fault::CutIdle(Duration::from_millis(800)));
     let found = outcomes(check(&silence.url, "--only life --idle 2s"));
     says(&found["life/idle"], "cause", "nothing is said");
