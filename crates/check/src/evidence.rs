@@ -222,6 +222,14 @@ impl Seen {
         self.lock().ended.clone()
     }
 
+    /// The library of this client ends it, and says so by GOAWAY a moment later.
+    pub(crate) fn ends_here(&self, code: Reason) {
+        let mut seen = self.lock();
+        if seen.ended.is_none() {
+            seen.ended = Some(End { code: Some(code), ..seen.end(By::Client, "GOAWAY") });
+        }
+    }
+
     /// Whether the peer has said anything.
     pub(crate) fn is_silent(&self) -> bool {
         self.lock().received == 0

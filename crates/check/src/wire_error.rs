@@ -66,7 +66,10 @@ impl WireError {
     pub(crate) fn of(error: h2::Error, seen: &Seen, stream: Option<u32>) -> Self {
         match error.reason() {
             Some(reason) if error.is_reset() && error.is_remote() => return Self::Reset(reason),
-            Some(Reason::ENHANCE_YOUR_CALM) if error.is_library() => return Self::Local(error.to_string()),
+            Some(reason @ Reason::ENHANCE_YOUR_CALM) if error.is_library() => {
+                seen.ends_here(reason);
+                return Self::Local(error.to_string());
+            }
             Some(reason) if error.is_library() => {
                 let name = reason_name(reason);
                 return Self::Broken(format!("what came breaks the rules of HTTP/2: {name}"));
