@@ -3,7 +3,10 @@
 
 use std::{
     io::{self, IsTerminal as _, Write},
-    sync::{Mutex, PoisonError},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     thread,
     time::Duration,
 };
@@ -12,6 +15,8 @@ use rustyline::{Config, DefaultEditor, ExternalPrinter, error::ReadlineError};
 
 /// Writes above the line, while there is one.
 static ABOVE: Mutex<Option<Box<dyn ExternalPrinter + Send>>> = Mutex::new(None);
+/// Whether the prompt is gone, and no line is begun any more.
+static CLOSED: AtomicBool = AtomicBool::new(false);
 
 /// The terminal as it was before, for when this is dropped: a thread that still waits
 /// for a key does not live to clean up.
@@ -21,7 +26,11 @@ pub(crate) struct Prompt {
 }
 
 /// What reads the lines.
-pub(crate) struct Editor(DefaultEditor);
+pub(crate) struct Editor {
+    editor: DefaultEditor,
+    /// Until the first line is edited: nobody would draw what it is handed before.
+    above: Option<Box<dyn ExternalPrinter + Send>>,
+}
 
 impl Prompt {
     /// `None` where nobody types, or where nothing can be drawn.
@@ -37,16 +46,18 @@ impl Prompt {
             #[cfg(unix)]
             before: rustix::termios::tcgetattr(io::stdin()).ok()?,
         };
-        *ABOVE.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(above));
-        Some((prompt, Editor(editor)))
+        Some((prompt, Editor { editor, above: Some(Box::new(above)) }))
     }
 }
 
 impl Drop for Prompt {
     fn drop(&mut self) {
         // The editor draws in its thread what it was handed, and does not say when.
-        thread::sleep(Duration::from_millis(20));
-        ABOVE.lock().unwrap_or_else(PoisonError::into_inner).take();
+        thread::sleep(Duration::from_millis(50));
+        let mut above = ABOVE.lock().unwrap_or_else(PoisonError::into_inner);
+        CLOSED.store(true, Relaxed);
+        above.take();
+        drop(above);
         #[cfg(unix)]
         let _ = rustix::termios::tcsetattr(io::stdin(), rustix::termios::OptionalActions::Now, &self.before);
         // What was typed and not sent is not part of what comes below.
@@ -57,7 +68,13 @@ impl Drop for Prompt {
 impl Editor {
     /// The next line; none at the end of the input. Blocks.
     pub(crate) fn line(&mut self) -> io::Result<Option<String>> {
-        match self.0.readline("> ") {
+        if let Some(above) = self.above.take() {
+            let mut shared = ABOVE.lock().unwrap_or_else(PoisonError::into_inner);
+            if !CLOSED.load(Relaxed) {
+                *shared = Some(above);
+            }
+        }
+        match self.editor.readline("> ") {
             Ok(line) => Ok(Some(line)),
             Err(ReadlineError::Eof) => Ok(None),
             Err(ReadlineError::Interrupted) => {

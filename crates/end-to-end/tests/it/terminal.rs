@@ -138,6 +138,7 @@ fn responses_appear_above_the_message_that_is_typed() {
     // What is wrong is told above the line as well, and is not sent.
     each.types("{\"n\": x}\r");
     each.shows("not sent: line 2, column 7");
+    each.shows("> ");
     each.types("{\"n\": 2}\r");
     each.shows("{\"n\":2}");
     each.shows("> ");
@@ -149,8 +150,13 @@ fn responses_appear_above_the_message_that_is_typed() {
     early.ends_with(0);
     let mut never = Terminal::at(&echo.url, &format!("call {} t.Echo/Never --interactive", echo.url));
     never.shows("HEADERS /t.Echo/Never");
+    never.shows("> ");
     never.types("{\"n\": 1}\r");
     never.shows("message 1  n: 1");
-    never.types("{\u{3}");
+    // The key is a signal, and for others, until a line is edited again.
+    never.shows("> ");
+    never.types("{");
+    never.shows("{");
+    never.types("\u{3}");
     never.ends_with(130);
 }
