@@ -135,7 +135,7 @@ test *options:
     RUST_TEST_THREADS="${RUST_TEST_THREADS:-$((4 * {{ num_cpus() }}))}" cargo test --workspace "$@"
 
 # Format the code.
-[group("develop")]
+[group("more")]
 fmt:
     cargo fmt --all
     cargo fmt --manifest-path comparison/Cargo.toml
