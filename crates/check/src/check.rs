@@ -75,6 +75,8 @@ pub(crate) enum Kind {
     Heavy,
     /// Mostly waits, beside all others.
     Long,
+    /// Fills what is on the way. On some paths that stops all others, so it comes last.
+    Filling,
 }
 
 impl Check {
@@ -90,6 +92,10 @@ impl Check {
 
     pub(crate) const fn heavy(self) -> Self {
         Self { kind: Kind::Heavy, time: Duration::from_secs(30), ..self }
+    }
+
+    pub(crate) const fn filling(self) -> Self {
+        Self { kind: Kind::Filling, ..self.heavy() }
     }
 
     pub(crate) const fn long(self) -> Self {

@@ -5,7 +5,8 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-use http::HeaderMap;
+use bytes::Bytes;
+use http::{HeaderMap, Request};
 use shared_proto::fourmodes::v1 as pb;
 use tokio::{net::TcpStream, sync::oneshot, task::JoinSet, time::timeout};
 use tonic::Code;
@@ -15,9 +16,10 @@ use x509_parser::prelude::{FromDer as _, X509Certificate};
 use crate::{
     Group,
     check::Check,
+    extras::by_http1,
     flow::zeros,
     modes::milliseconds,
-    outcome::{Checked, Outcome, Size},
+    outcome::{Checked, Outcome, Size, Verdict},
     path::{Dialect, Known, Pace, Path, SOON, UNARY, seen},
     remedies, script,
     wire::{Wire, within},
@@ -132,7 +134,18 @@ async fn shake(path: &Path) -> Result<Handshake, Outcome> {
     }
 }
 
+/// What does not speak it may say by HTTP/1.1 which product it is.
 async fn http2(path: &Path) -> Checked {
+    /// What says nothing says nothing by that either.
+    const A_MOMENT: Duration = Duration::from_secs(1);
+    let checked = speaks_http2(path).await;
+    if matches!(&checked, Ok(outcome) if outcome.verdict == Verdict::Fail) {
+        let _ = timeout(A_MOMENT, by_http1(path, Request::get("/"), Bytes::new())).await;
+    }
+    checked
+}
+
+async fn speaks_http2(path: &Path) -> Checked {
     let fails =
         |figure: String| Outcome::fail(figure, "what answers does not speak HTTP/2 here", remedies::LISTEN);
     let how = match is_tls(&path.server) {
@@ -165,7 +178,7 @@ async fn http2(path: &Path) -> Checked {
 /// Some clients go on without ALPN, if HTTP/2 is spoken nevertheless.
 async fn without_alpn(path: &Path, shaken: Handshake) -> Outcome {
     let (hear, heard) = oneshot::channel();
-    let seen = path.evidence.connection(None);
+    let seen = path.evidence.connection(None, &path.products);
     let stream = Stream::shaken(shaken.stream, hear);
     let spoken = Wire::over(stream, heard, &path.server, &path.connector.metadata, seen).await;
     match spoken {

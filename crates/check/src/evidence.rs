@@ -16,6 +16,7 @@ use std::{
 
 use grpc_wire::heads::{Heads, Part};
 use h2::Reason;
+use http::{HeaderMap, StatusCode};
 use keepalive::unacknowledged;
 use serde::{Serialize, Serializer};
 use serde_json::Value;
@@ -25,7 +26,7 @@ use tokio::{
 };
 use transport::Stream;
 
-use crate::wire_error::reason_name;
+use crate::{remedies::Products, wire_error::reason_name};
 
 /// What is kept: so many connections, and so many calls of each.
 const KEPT: usize = 4;
@@ -35,12 +36,9 @@ const KEPT: usize = 4;
 pub(crate) struct Evidence(Mutex<VecDeque<Arc<Seen>>>);
 
 impl Evidence {
-    pub(crate) fn connection(&self, peer: Option<SocketAddr>) -> Arc<Seen> {
-        let seen = Arc::new(Seen(Mutex::new(Connection {
-            peer,
-            begun: Some(Instant::now()),
-            ..Connection::default()
-        })));
+    pub(crate) fn connection(&self, peer: Option<SocketAddr>, products: &Products) -> Arc<Seen> {
+        let connection = Connection { peer, begun: Some(Instant::now()), ..Connection::default() };
+        let seen = Arc::new(Seen(Mutex::new(connection), products.clone()));
         let mut all = lock(&self.0);
         all.push_back(seen.clone());
         forget(&mut all, |seen| seen.lock().is_dull());
@@ -72,9 +70,9 @@ pub(crate) struct Progress {
     pub(crate) under_way: u64,
 }
 
-/// One connection, as it was seen.
+/// One connection, as it was seen, and who has shown himself on it.
 #[derive(Debug)]
-pub(crate) struct Seen(Mutex<Connection>);
+pub(crate) struct Seen(Mutex<Connection>, Products);
 
 #[derive(Debug, Default, Serialize)]
 struct Connection {
@@ -206,7 +204,8 @@ impl Seen {
         forget(&mut seen.calls, CallSeen::is_dull);
     }
 
-    pub(crate) fn http_status(&self, stream: u32, status: http::StatusCode) {
+    pub(crate) fn head(&self, stream: u32, status: StatusCode, head: &HeaderMap) {
+        self.1.see(status, head);
         if let Some(call) = self.lock().call(stream) {
             call.http_status = Some(status.as_u16());
         }

@@ -219,6 +219,7 @@ pub(crate) async fn by_http1(
         request.headers_mut().entry(header::HOST).or_insert(host);
         path.connector.metadata.identify(&mut request);
         let (head, body) = send.send_request(request).await.map_err(|error| error.to_string())?.into_parts();
+        path.products.see(head.status, &head.headers);
         let body = body.collect().await.map_err(|error| error.to_string())?.to_bytes();
         drop(driver);
         Ok(http::Response::from_parts(head, body))

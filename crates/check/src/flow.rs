@@ -35,8 +35,8 @@ pub(crate) const CHECKS: [Check; 13] = [
     Check::new(Group::Flow, "long-upload", |path| Box::pin(long_upload(path))).heavy(),
     Check::new(Group::Flow, "long-download", |path| Box::pin(long_download(path))).heavy(),
     Check::new(Group::Flow, "streams", |path| Box::pin(streams(path))).heavy(),
-    Check::new(Group::Flow, "slow-client", |path| Box::pin(slow_client(path))).heavy(),
-    Check::new(Group::Flow, "slow-server", |path| Box::pin(slow_server(path))).heavy(),
+    Check::new(Group::Flow, "slow-client", |path| Box::pin(slow_client(path))).filling(),
+    Check::new(Group::Flow, "slow-server", |path| Box::pin(slow_server(path))).filling(),
     Check::new(Group::Flow, "gzip", |path| Box::pin(compressed(path, CompressionEncoding::Gzip))),
     Check::new(Group::Flow, "zstd", |path| Box::pin(compressed(path, CompressionEncoding::Zstd))),
 ];
@@ -347,8 +347,17 @@ async fn slow_client(path: &Path) -> Checked {
     call.next().await?;
     let mut last = (0, Instant::now());
     loop {
-        let Some(seen) = path.observe(id, Duration::from_secs(3), |_| true).await? else {
-            return Ok(Outcome::skip("another instance answered when this one's was asked for"));
+        let seen = match path.observe(id, Duration::from_secs(3), |_| true).await {
+            Ok(Some(seen)) => seen,
+            Ok(None) => return Ok(Outcome::skip("another instance answered when this one's was asked for")),
+            Err(WireError::Silent(time)) => {
+                return Ok(Outcome::fail(
+                    format!("another call has no answer in {} s", time.as_secs()),
+                    "a reader that takes its time stops other calls: it holds all of a connection on the path",
+                    remedies::WINDOWS,
+                ));
+            }
+            Err(lost) => return Err(lost.into()),
         };
         if seen.bytes_sent > last.0 {
             last = (seen.bytes_sent, Instant::now());

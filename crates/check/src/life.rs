@@ -181,7 +181,7 @@ async fn keepalive(path: &Path) -> Checked {
                 return Ok(Outcome::fail(
                     format!("PING {number} had no answer in {} s", time.as_secs()),
                     "something on the path swallows PINGs: clients that send them take the server for dead",
-                    "let a product that speaks HTTP/2 answer them (nginx, Envoy, HAProxy, Caddy and AWS ALB do), or \
+                    "let a product that speaks HTTP/2 answer them, as most do by themselves, or \
                      turn keepalive off in the clients",
                 ));
             }

@@ -166,8 +166,8 @@ pub(crate) fn ends_first<T>(ended: Result<T, WireError>, begun: Instant) -> Chec
         Ok(_) => Ok(Outcome::pass(format!("ended after {}", milliseconds(begun.elapsed())))),
         Err(WireError::Silent(time)) => Ok(Outcome::fail(
             format!("the end did not arrive in {} s while the request was open", time.as_secs()),
-            "something on the path waits for the end of the request before it passes the response on",
-            remedies::BUFFERING,
+            "something on the path holds the end of a response back until the request has ended",
+            remedies::END,
         )),
         Err(lost) => Err(lost.into()),
     }

@@ -20,6 +20,7 @@ use crate::{
     Request,
     evidence::Evidence,
     outcome::Outcome,
+    remedies::Products,
     wire::{Call, Unary, Wire, within},
     wire_error::WireError,
 };
@@ -60,6 +61,7 @@ pub(crate) struct Path {
     pace: Arc<Mutex<Pace>>,
     /// The connections of one check.
     pub(crate) evidence: Arc<Evidence>,
+    pub(crate) products: Products,
 }
 
 /// What is known of a server.
@@ -105,6 +107,7 @@ impl Path {
             known: Arc::default(),
             pace: Arc::default(),
             evidence: Arc::default(),
+            products: Products::default(),
         }
     }
 
@@ -167,8 +170,7 @@ impl Path {
         let (cause, remedy) = match reason {
             Connect::Refused => (
                 "nothing listens at that address",
-                "start the server or the proxy, and check the port: `listen` in nginx and in AWS ALB, \
-                 `bind` in HAProxy, `socket_address` in Envoy",
+                "start the server or the proxy, and check the port where it listens",
             ),
             Connect::TimedOut => (
                 "the host is away, or a firewall swallows the connection",
@@ -187,7 +189,7 @@ impl Path {
     /// A connection of its own, so that no check is in the way of another.
     pub(crate) async fn open(&self) -> Result<Wire, WireError> {
         let socket = self.dial().await?;
-        let seen = self.evidence.connection(socket.peer_addr().ok());
+        let seen = self.evidence.connection(socket.peer_addr().ok(), &self.products);
         Wire::on(socket, self.tls()?, &self.server, &self.connector.metadata, seen).await
     }
 

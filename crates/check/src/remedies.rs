@@ -1,157 +1,202 @@
-//! What to change, by the names of the settings. A product that is not named has
-//! no setting for it, or none that is known here.
+//! What to change: in words, and by the names of the settings where the path has shown which product stands on it.
+
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use http::{HeaderMap, StatusCode, header};
 
 pub(crate) const NAME: &str = "check the spelling, and ask the resolver by itself (`getent hosts NAME`)";
-
-pub(crate) const LISTEN: &str = "let HTTP/2 in: `listen … http2` (or `http2 on`) in nginx, `alpn h2` on the `bind` \
-    line (without TLS `proto h2`) in HAProxy, `codec_type` AUTO or HTTP2 in Envoy, `protocols h1 h2 h2c` in Caddy, \
-    a listener by HTTPS in AWS ALB";
-
-pub(crate) const NOBODY: &str = "look whether a server stands behind it: the target group of AWS ALB and NLB, the \
-    `upstream` of nginx, the `backend` of HAProxy, the cluster of Envoy; or whether the port wants TLS (https://)";
-
-pub(crate) const LIMIT: &str = "raise the limit in the server (`fourmodes-server --help`, \"Limits\")";
-
-pub(crate) const ALPN: &str = "agree on HTTP/2 by ALPN: `alpn h2` on the `bind` line in HAProxy, `http2 on` in nginx, \
-    `alpn_protocols: [h2]` in Envoy, `ALPNPolicy` HTTP2Only of a listener by TLS in AWS NLB";
-
-pub(crate) const TRAILERS_ONLY: &str = "have the proxy pass a head that ends its stream on as that, with END_STREAM: a \
-    newer version of it may, and HTTP/2 to the server does in most";
-
-pub(crate) const EMPTY_DATA: &str = "build clients on h2 outside 0.4.16 to 0.4.20, or take out the proxy that sends an \
-    empty DATA frame with each answer";
-
-pub(crate) const FORGOTTEN: &str = "send something before it forgets: keepalive PINGs in the clients (`keepalive_time` \
-    below that time), TCP keepalive, or a message now and then; or raise its timeout for idle connections (350 s in \
-    AWS NLB, 4 minutes in Azure's balancer, `nf_conntrack_tcp_timeout_established` in Linux)";
-
-pub(crate) const RULES: &str = "refuse it in the server, or before it: 415 for a content type that is none of gRPC, 405 \
-    for a method other than POST, UNIMPLEMENTED for a unary call without one message";
-
-pub(crate) const CANCELS: &str = "raise what bounds cancels, or have clients cancel less at once: in servers on h2 \
-    `http2_max_pending_accept_reset_streams`, in nginx `keepalive_requests` and \
-    `http2_max_concurrent_streams`, in Envoy `premature_reset_total_stream_count` (a runtime setting of \
-    overload), in HAProxy `tune.h2.fe.glitches-threshold`";
-
-pub(crate) const HTTP2: &str = "speak HTTP/2 to the server: `grpc_pass` instead of `proxy_pass` in nginx, \
-    `http2_protocol_options` on the cluster in Envoy, `proto h2` (with TLS `alpn h2`) on the `server` line in \
-    HAProxy, an `h2c://` upstream or `versions h2c 2` in Caddy, a target group with protocol version GRPC in AWS ALB";
-
-pub(crate) const BUFFERING: &str = "pass on at once what comes: `grpc_pass` instead of `proxy_pass` in nginx, no \
-    `envoy.filters.http.buffer` on the route in Envoy, no `option http-buffer-request` and no `wait-for-body` in \
-    HAProxy, no `request_buffers` and no `response_buffers` in Caddy, a target group with \
-    protocol version GRPC in AWS ALB";
-
-pub(crate) const BACKPRESSURE: &str = "bound what is kept on the way: `grpc_pass` (or `proxy_buffering off` and \
-    `proxy_request_buffering off`) in nginx, `per_connection_buffer_limit_bytes` and no \
-    `envoy.filters.http.buffer` in Envoy, `tune.bufsize` in HAProxy, no `request_buffers` or `response_buffers` \
-    in Caddy";
-
-pub(crate) const BODY: &str = "raise what limits a body: `client_max_body_size 0` in nginx, \
-    `max_request_bytes` of `envoy.filters.http.buffer` in Envoy, `request_body max_size` in Caddy";
-
-pub(crate) const MESSAGE: &str = "raise what limits a message, in the server (`--max-message` of ours) and on \
-    the way: `client_max_body_size` in nginx, `max_request_bytes` of `envoy.filters.http.buffer` in Envoy, \
-    `request_body max_size` in Caddy";
-
-pub(crate) const HEADERS: &str = "raise what limits headers: `large_client_header_buffers` for requests and \
-    `grpc_buffer_size` for responses in nginx, `max_request_headers_kb` in Envoy, `tune.bufsize` and \
-    `tune.http.maxhdr` in HAProxy, `max_header_size` in Caddy; in AWS ALB the limits are fixed";
-
-pub(crate) const IDLE: &str = "raise what ends silent streams: `grpc_read_timeout`, `grpc_send_timeout` and \
-    `client_body_timeout` in nginx, `stream_idle_timeout` and the route's `timeout: 0s` in Envoy, `timeout client` \
-    and `timeout server` in HAProxy, the idle timeout of AWS ALB, `--idle-timeout` of our server; or let the stream say something now and then";
-
-pub(crate) const STREAMS: &str = "raise what limits streams: `http2_max_concurrent_streams` in nginx, \
-    `max_concurrent_streams` and the cluster's circuit breaker `max_requests` in Envoy, \
-    `tune.h2.max-concurrent-streams` in HAProxy; in AWS ALB it is 128; or use several connections";
-
-pub(crate) const RESET: &str = "look at the log of the proxy at this time, and at what ends its streams: \
-    `grpc_read_timeout`, `grpc_send_timeout` and `client_max_body_size` in nginx, the route's `timeout` and \
-    `max_stream_duration` in Envoy, `timeout server` in HAProxy";
-
-pub(crate) const UPSTREAM: &str = "look whether the proxy reaches the server, and by HTTP/2: `grpc_pass grpc://…` \
-    in nginx, `http2_protocol_options` on the cluster in Envoy, `proto h2` on the `server` line in HAProxy, an \
-    `h2c://` upstream in Caddy, protocol version GRPC of the target group in AWS ALB";
-
-/// What limits the rate of calls, by its settings.
-macro_rules! rate {
-    () => {
-        "raise what limits the rate of calls: `limit_req` and `limit_conn` in nginx, \
-         `envoy.filters.http.local_ratelimit` in Envoy, a `deny` by a stick table in HAProxy, the rate rules of AWS WAF"
-    };
-}
-
-pub(crate) const RATE: &str = rate!();
-
-pub(crate) const UPSTREAM_OR_RATE: &str = concat!(
-    "look whether the proxy reaches the server, and by HTTP/2 (`grpc_pass grpc://…` in nginx, `proto h2` on the \
-     `server` line in HAProxy, an `h2c://` upstream in Caddy); or ",
-    rate!()
-);
-
-pub(crate) const CREDENTIALS: &str = "give the proxy what it asks for (FOURMODES_TOKEN goes along as a bearer token), \
-    or have it let gRPC pass without: `auth_basic off` in nginx, no `http-request auth` in HAProxy, no `basic_auth` in \
-    Caddy";
-
-pub(crate) const REDIRECT: &str = "name the address that it redirects to, or let gRPC pass there: no `return 301` \
-    before `grpc_pass` in nginx, no `http-request redirect` in HAProxy, no `redir` in Caddy";
-
-pub(crate) const TRAILERS: &str = "pass trailers on, which takes HTTP/2 on every hop: `grpc_pass` instead of \
-    `proxy_pass` in nginx, `http2_protocol_options` on the cluster in Envoy, `proto h2` on the `server` line in \
-    HAProxy, an `h2c://` upstream in Caddy, protocol version GRPC of the target group in AWS ALB";
-
-pub(crate) const STATUS: &str = "leave the status to the server: no `error_page` or `grpc_intercept_errors on` in \
-    nginx, no `local_reply_config` in Envoy, no `http-response set-status` or `errorfile` in HAProxy, no \
-    `handle_response` in Caddy";
-
-pub(crate) const METADATA: &str = "let metadata pass: `underscores_in_headers on`, `ignore_invalid_headers off` and \
-    no `grpc_set_header` or `grpc_hide_header` for it in nginx, no `request_headers_to_remove` or \
-    `response_headers_to_remove` and `headers_with_underscores_action: ALLOW` in Envoy, no `http-request \
-    del-header` in HAProxy, no `header_up -NAME` in Caddy, `routing.http.drop_invalid_header_fields.enabled` \
-    false in AWS ALB";
-
-pub(crate) const DEADLINE: &str = "let `grpc-timeout` pass as it is: `max_stream_duration` with \
-    `grpc_timeout_header_max: 0s` and `timeout: 0s` on the route in Envoy, no `grpc_set_header grpc-timeout` in \
-    nginx, no `http-request set-header grpc-timeout` in HAProxy";
-
-pub(crate) const CANCEL: &str = "end what nobody waits for: `option abortonclose` in HAProxy, no \
-    `proxy_ignore_client_abort` in nginx (`grpc_pass` passes a cancel on), no `flush_interval -1` in Caddy; Envoy \
-    passes it on by itself";
-
+pub(crate) const LISTEN: &str = "let HTTP/2 in on the port where gRPC comes in";
+pub(crate) const HTTP2: &str = "speak HTTP/2 to the server";
+pub(crate) const BUFFERING: &str = "pass on at once what comes, in both directions";
+pub(crate) const END: &str = "pass the end of a response on while the request is open";
+pub(crate) const BACKPRESSURE: &str = "bound what is kept on the way, and read no more than is passed on";
+pub(crate) const BODY: &str = "raise what limits the size of a body: a stream is one body";
+pub(crate) const MESSAGE: &str =
+    "raise what limits a message, in the server (`--max-message` of ours) and on the way";
+pub(crate) const HEADERS: &str = "raise what limits the size of headers";
+pub(crate) const IDLE: &str = "raise what ends silent streams on the way and in the server (`--idle-timeout` of ours), \
+    or let a stream say something now and then";
+pub(crate) const STREAMS: &str = "raise what limits the streams of a connection, or use several connections";
+pub(crate) const RESET: &str = "look at the log of the proxy at this time, and at what ends its streams: time-outs, \
+    limits, a restart";
+pub(crate) const UPSTREAM: &str = "look whether the proxy reaches the server, and by HTTP/2";
+pub(crate) const RATE: &str = "raise what limits the rate of calls";
+pub(crate) const UPSTREAM_OR_RATE: &str = "look whether the proxy reaches the server, and by HTTP/2; or raise what limits \
+    the rate of calls";
+pub(crate) const CREDENTIALS: &str = "give the proxy what it asks for (FOURMODES_TOKEN goes along as a bearer token), or \
+    have it let gRPC pass without";
+pub(crate) const REDIRECT: &str = "name the address that it redirects to, or let gRPC pass there";
+pub(crate) const ROUTE: &str = "route the services' paths (`/PACKAGE.SERVICE/`) to the server";
+pub(crate) const TRAILERS: &str = "pass trailers on, which takes HTTP/2 on every hop";
+pub(crate) const STATUS: &str =
+    "leave the status to the server: no error pages or answers of the proxy's own";
+pub(crate) const METADATA: &str = "let metadata pass as it is";
+pub(crate) const DEADLINE: &str = "let `grpc-timeout` pass as it is, and set no time of the proxy's own";
+pub(crate) const CANCEL: &str = "end what nobody waits for: pass a cancel on to the server";
 pub(crate) const CALM: &str = "send PING less often, or allow it: in a server of gRPC's C core \
     `GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS`, in Go `keepalive.EnforcementPolicy`, in Java \
-    `permitKeepAliveTime`; in nginx more than some PINGs in a row count as a flood";
-
-pub(crate) const GOAWAY: &str = "have connections end in order, after their calls: `keepalive_requests` and \
-    `keepalive_time` in nginx, `max_requests_per_connection`, `max_connection_duration` and `drain_timeout` in \
-    Envoy, `hard-stop-after` in HAProxy, `grace_period` in Caddy";
-
-pub(crate) const BALANCE: &str = "balance calls and not connections: `grpc_pass` to an `upstream` in nginx instead \
-    of `stream`, `http_connection_manager` in Envoy instead of `tcp_proxy`, `mode http` in HAProxy instead of \
-    `mode tcp`, AWS ALB instead of NLB; or balance in the client (round_robin)";
-
-pub(crate) const INSTANCES: &str = "take the instance that does not answer out of the pool: `max_fails` and \
-    `grpc_next_upstream` in nginx, `health_checks` and `outlier_detection` in Envoy, `check` with `option httpchk` \
-    in HAProxy, `health_uri` in Caddy, the target group's health check in AWS ALB";
-
-pub(crate) const COMPRESSION: &str = "let `grpc-encoding` and `grpc-accept-encoding` pass: no `grpc_set_header` or \
-    `grpc_hide_header` for them in nginx, no `request_headers_to_remove` in Envoy, no `http-request del-header` in \
-    HAProxy, no `header_up -NAME` in Caddy";
-
-pub(crate) const WEB: &str = "for browsers, let HTTP/1.1 in and translate: `envoy.filters.http.grpc_web` and \
-    `envoy.filters.http.cors` in Envoy; where the server itself speaks gRPC-Web, `proxy_pass` with \
-    `proxy_http_version 1.1` for it in nginx, a `server` line without `proto h2` in HAProxy";
-
-pub(crate) const HTTP1: &str = "where a load balancer checks health by HTTP/1.1, give it a port that answers it, or \
-    have it check by gRPC: `grpc_health_check` in Envoy, protocol version GRPC of the target group in AWS ALB";
-
+    `permitKeepAliveTime`";
+pub(crate) const GOAWAY: &str = "have connections end in order, with GOAWAY and after their calls";
+pub(crate) const BALANCE: &str = "balance calls and not connections, or balance in the client (round_robin)";
+pub(crate) const INSTANCES: &str = "take the instance that does not answer out of the pool";
+pub(crate) const COMPRESSION: &str = "let `grpc-encoding` and `grpc-accept-encoding` pass";
+pub(crate) const WEB: &str = "for browsers, let HTTP/1.1 in and translate; where the server itself speaks gRPC-Web, pass \
+    HTTP/1.1 on to it";
+pub(crate) const HTTP1: &str = "where a load balancer checks health by HTTP/1.1, give it a port that answers it, or have \
+    it check by gRPC";
 pub(crate) const SLOW: &str = "look for the hop that takes the time (`traceroute`), and for one that waits before it \
-    sends: `tcp_nodelay on` in nginx, `option http-no-delay` in HAProxy";
+    sends";
+pub(crate) const SERVICE: &str = "serve it, or route it: its paths begin with `/grpc.`";
+pub(crate) const AGE: &str = "raise what ends long calls by their age, in the proxy and in the server \
+    (`--max-stream-age` of ours)";
+pub(crate) const NOBODY: &str =
+    "look whether a server stands behind it, or whether the port wants TLS (https://)";
+pub(crate) const LIMIT: &str = "raise the limit in the server (`fourmodes-server --help`, \"Limits\")";
+pub(crate) const ALPN: &str = "agree on HTTP/2 by ALPN";
+pub(crate) const TRAILERS_ONLY: &str = "have a head that ends its stream passed on as that, with END_STREAM";
+pub(crate) const EMPTY_DATA: &str = "build clients on h2 outside 0.4.16 to 0.4.20, or take out what sends an empty DATA \
+    frame with each answer";
+pub(crate) const FORGOTTEN: &str = "send something before it forgets: keepalive PINGs in the clients (`keepalive_time` \
+    below that time), TCP keepalive, or a message now and then; or raise its time-out for idle connections";
+pub(crate) const RULES: &str = "refuse it in the server, or before it: 415 for a content type that is none of gRPC, 405 \
+    for a method other than POST, UNIMPLEMENTED for a unary call without one message";
+pub(crate) const CANCELS: &str = "raise what bounds cancels, or have clients cancel less at once";
+pub(crate) const WINDOWS: &str = "make the window of a connection to the server much larger than that of a stream, or \
+    have more connections to it";
 
-pub(crate) const SERVICE: &str = "serve it, or route it: `/grpc.` needs a `location` in nginx, a route in Envoy, a \
-    `use_backend` in HAProxy and a rule in AWS ALB as the other services do";
+/// By remedy, a line for each product.
+const SETTINGS: &str = include_str!("../settings.md");
 
-pub(crate) const AGE: &str = "raise what ends long calls: the route's `timeout` (15 s unless it is 0s) and \
-    `max_stream_duration` in Envoy, `stream_timeout` in Caddy, `ReadTimeout` and `WriteTimeout` of a server in Go; nginx, HAProxy and AWS ALB end silent ones alone; our \
-    server has `--max-stream-age`";
+/// What a product leaves in the head of its answers: a header, and a part of its value.
+const MARKS: [(&str, &str, &str); 22] = [
+    ("server", "nginx", "nginx"),
+    ("server", "openresty", "nginx"),
+    ("server", "envoy", "Envoy"),
+    ("server", "istio-envoy", "Istio"),
+    ("server", "Caddy", "Caddy"),
+    ("via", "Caddy", "Caddy"),
+    ("server", "nghttpx", "nghttpx"),
+    ("via", "nghttpx", "nghttpx"),
+    ("server", "Apache", "Apache"),
+    ("server", "ATS/", "Traffic Server"),
+    ("via", "ApacheTrafficServer", "Traffic Server"),
+    ("server", "h2o", "h2o"),
+    ("server", "lighttpd", "lighttpd"),
+    ("via", "varnish", "Varnish"),
+    ("x-varnish", "", "Varnish"),
+    ("server", "mitmproxy", "mitmproxy"),
+    ("sozu-id", "", "Sōzu"),
+    ("server", "Pingora", "Pingora"),
+    ("server", "awselb", "AWS ALB"),
+    ("via", "google", "Google's balancer"),
+    ("server", "cloudflare", "Cloudflare"),
+    ("cf-ray", "", "Cloudflare"),
+];
+
+/// The products that have left a mark in the head of an answer.
+fn products(status: StatusCode, head: &HeaderMap) -> impl Iterator<Item = &'static str> {
+    let is = |name: &str, part: &str| {
+        head.get_all(name).iter().any(|value| String::from_utf8_lossy(value.as_bytes()).contains(part))
+    };
+    // Its pages have neither a name nor a date.
+    let of_haproxy = status.as_u16() >= 400
+        && is("cache-control", "no-cache")
+        && is("content-type", "text/html")
+        && ![header::SERVER, header::DATE, header::VIA].iter().any(|name| head.contains_key(name));
+    let marks = MARKS.into_iter().filter(move |(name, part, _)| is(name, part)).map(|(.., product)| product);
+    marks.chain(of_haproxy.then_some("HAProxy"))
+}
+
+/// The products that have shown themselves on a path.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Products(Arc<Mutex<BTreeSet<&'static str>>>);
+
+impl Products {
+    pub(crate) fn see(&self, status: StatusCode, head: &HeaderMap) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).extend(products(status, head));
+    }
+
+    /// The remedy with the settings of those that were seen.
+    pub(crate) fn settings_for(&self, remedy: &str) -> String {
+        let section = SETTINGS.split("\n## ").find_map(|it| it.strip_prefix(remedy)?.strip_prefix('\n'));
+        let setting = |product: &&str| {
+            let mut lines = section?.lines().filter_map(|line| line.strip_prefix("- "));
+            lines.find(|line| {
+                let rest = line.strip_prefix(product).unwrap_or_default();
+                rest.starts_with(": ") || rest.starts_with(" (not tried): ")
+            })
+        };
+        let products = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let settings: Vec<_> = products.iter().filter_map(setting).collect();
+        match settings.is_empty() {
+            true => remedy.to_owned(),
+            false => format!("{remedy}. {}", settings.join(". ")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(status: u16, head: &[(&'static str, &'static str)]) -> Vec<&'static str> {
+        let head = head.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect();
+        products(StatusCode::from_u16(status).unwrap(), &head).collect()
+    }
+
+    #[test]
+    fn a_product_is_named_where_it_shows_itself() {
+        assert_eq!(of(200, &[("server", "nginx/1.22.1")]), ["nginx"]);
+        assert_eq!(of(200, &[("server", "istio-envoy")]), ["Envoy", "Istio"]);
+        assert_eq!(of(200, &[("via", "http/1.1 edge (ApacheTrafficServer [cMsSf ])")]), ["Traffic Server"]);
+        let page = [("cache-control", "no-cache"), ("content-type", "text/html")];
+        assert_eq!(of(503, &page), ["HAProxy"]);
+        assert_eq!(of(503, &[page[0], page[1], ("date", "now")]), Vec::<&str>::new());
+        assert_eq!(of(200, &[("content-type", "application/grpc")]), Vec::<&str>::new());
+    }
+
+    #[test]
+    fn a_remedy_has_the_settings_of_what_stands_on_the_path_alone() {
+        let with = |products: &[&'static str]| {
+            Products(Arc::new(Mutex::new(products.iter().copied().collect()))).settings_for(HTTP2)
+        };
+        assert_eq!(with(&[]), HTTP2);
+        assert_eq!(with(&["hitch"]), HTTP2);
+        assert_eq!(
+            with(&["nginx", "AWS ALB"]),
+            "speak HTTP/2 to the server. AWS ALB (not tried): a target group with protocol version GRPC. \
+             nginx: `grpc_pass` instead of `proxy_pass`"
+        );
+    }
+
+    #[test]
+    fn every_heading_is_a_remedy_and_every_product_can_be_known() {
+        // As it is without the ends of lines in its strings.
+        let source = include_str!("remedies.rs").replace("\\\n    ", "");
+        // They show themselves by a check that fails before they could.
+        let silent = [
+            "hitch",
+            "stunnel",
+            "AWS NLB",
+            "Azure's balancer",
+            "Linux",
+            "HAProxy",
+            "Traefik",
+            "Go's ReverseProxy",
+            "Node",
+        ];
+        for section in SETTINGS.split("\n## ").skip(1) {
+            let (remedy, lines) = section.split_once('\n').unwrap();
+            assert!(source.contains(&format!("\"{remedy}\"")), "no remedy is worded {remedy:?}");
+            for line in lines.lines().filter(|line| !line.is_empty()) {
+                let product = line.strip_prefix("- ").and_then(|line| line.split_once(": ")).unwrap().0;
+                let product = product.trim_end_matches(" (not tried)");
+                let is_known = MARKS.iter().any(|(.., known)| *known == product) || silent.contains(&product);
+                assert!(is_known, "{product} cannot be known");
+            }
+        }
+    }
+}

@@ -112,7 +112,8 @@ impl Run {
     }
 
     /// First those that measure times, several at a time, then those that take
-    /// all there is, one by one; those that mostly wait run beside them.
+    /// all there is, one by one; those that mostly wait run beside them. Those that fill
+    /// what is on the way come last.
     async fn all(&mut self, checks: Vec<Check>, path: Rc<Path>) -> Result<(), Error> {
         /// From where on the way, and not what it carries, is what takes the time.
         const FAR: Duration = Duration::from_millis(50);
@@ -136,8 +137,10 @@ impl Run {
         };
         let (mut long, mut nothing) = (JoinSet::new(), JoinSet::new());
         of(Kind::Long).for_each(|check| start(&mut long, check, None));
-        for (kind, places) in [(Kind::Light, light_places), (Kind::Heavy, heavy_places)] {
-            if kind == Kind::Heavy && pace.is_narrow() {
+        let places =
+            [(Kind::Light, light_places), (Kind::Heavy, heavy_places), (Kind::Filling, heavy_places)];
+        for (kind, places) in places {
+            if kind == Kind::Filling || kind == Kind::Heavy && pace.is_narrow() {
                 // What waits would have to wait for the others.
                 self.drain(&mut long, &mut nothing).await?;
             }
@@ -203,7 +206,8 @@ fn after(check: Check, stuck: &'static str) -> Ended {
 
 async fn look(check: Check, path: &Path) -> Ended {
     let (begun, path) = (Instant::now(), path.for_one());
-    let outcome = outcome(&check, &path).await;
+    let mut outcome = outcome(&check, &path).await;
+    outcome.remedy = path.products.settings_for(&outcome.remedy);
     let (group, name, time) = (check.group, check.name, begun.elapsed());
     Ended { group, name, time, outcome, evidence: path.evidence.to_json(), follows: None }
 }

@@ -232,7 +232,7 @@ impl Answer {
             self.response = None;
             let (head, body) = response.map_err(|error| self.lost(error))?.into_parts();
             self.is_only_head = body.is_end_stream();
-            self.seen.http_status(self.stream, head.status);
+            self.seen.head(self.stream, head.status, &head.headers);
             self.lost = Page::of(head.status, &head.headers).map(WireError::Http);
             (self.head, self.body) = (head.headers, Some(body));
         }

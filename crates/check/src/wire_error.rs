@@ -138,11 +138,7 @@ impl WireError {
                     ("a proxy waits for the end of the request before it passes it on", remedies::BUFFERING)
                 }
                 StatusCode::GATEWAY_TIMEOUT => ("a proxy waits no longer for the server", remedies::IDLE),
-                StatusCode::NOT_FOUND => (
-                    "what answers knows no such path",
-                    "route the services' paths (`/PACKAGE.SERVICE/`) to the server: a `location` with \
-                     `grpc_pass` in nginx, a route that matches `prefix: /` in Envoy",
-                ),
+                StatusCode::NOT_FOUND => ("what answers knows no such path", remedies::ROUTE),
                 _ => ("what answers is no gRPC server, or a proxy in its place", remedies::UPSTREAM),
             },
             Self::Status(_) | Self::StatusInHead(_) if self.needs_http2() => {

@@ -324,6 +324,7 @@ fn answer(fault: Fault, head: &request::Parts) -> Option<Response<()>> {
             let mut response = status(StatusCode::from_u16(number).unwrap());
             let headers = response.headers_mut();
             headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/html"));
+            headers.insert(header::SERVER, HeaderValue::from_static("nginx/1.22.1"));
             if response.status().is_redirection() {
                 let there = HeaderValue::from_static("https://elsewhere.example/");
                 response.headers_mut().insert(header::LOCATION, there);
