@@ -91,6 +91,9 @@ def run(case):
         outcome = found.pop(check_name, "not there")
         if outcome != expected:
             wrong.append(f"{check_name}: {outcome}, expected {expected}")
+    shows = f". {case.get('shows')}: "
+    if "shows" in case and not any(shows in c["remedy"] for c in checks if c["check"] in case["expect"]):
+        wrong.append(f"no remedy names {case['shows']}")
     # A good path has no other faults; a broken one may have.
     if case.get("good"):
         wrong += [f"{n}: {o}" for n, o in found.items() if o not in ("pass", "skip")]
