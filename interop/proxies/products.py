@@ -98,7 +98,8 @@ def version(proxy):
     """As the program itself says it, shortened to its name and number."""
     command = PRODUCTS[proxy].version
     said = subprocess.run([find(command[0]), *command[1:]], capture_output=True, text=True, check=True)
-    number = re.search(r"\d+(\.\d+)+", said.stdout + said.stderr)
+    # Some say where they are, too.
+    number = re.search(r"\d+(\.\d+)+", (said.stdout + said.stderr).replace(command[0], ""))
     return f"{proxy} {number[0]}"
 
 

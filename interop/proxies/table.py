@@ -34,7 +34,7 @@ def table(cases, results):
             paths=len(cases),
             versions=", ".join(version(proxy) for proxy in dict.fromkeys(case["proxy"] for case in cases)).capitalize(),
             verdicts=sum(check["outcome"] != "skip" for check in checks),
-            confirmed=sum(check["truth"] is not None for check in compared),
+            confirmed=sum(map(is_confirmed, compared)),
             unknown=sum(check["truth"] is None for check in compared),
         )
     ]
@@ -47,9 +47,12 @@ def table(cases, results):
     out += [row("path", "what it is", "what `check` says", "compared"), row(*["---"] * 4)]
     for case in cases:
         of_path = found[case["name"]]
-        seen = [check["truth"] for check in of_path.values() if check["seen"] is not None]
-        unknown = f", {seen.count(None)} not known" if None in seen else ""
-        out.append(row(case["name"], what(case), said(case, of_path), f"{len(seen) - seen.count(None)} ✓{unknown}"))
+        seen = [check for check in of_path.values() if check["seen"] is not None]
+        confirmed = sum(map(is_confirmed, seen))
+        against = [check["check"] for check in seen if check["truth"] is not None and not is_confirmed(check)]
+        unknown = sum(check["truth"] is None for check in seen)
+        notes = [f"{confirmed} ✓", f"{unknown} not known" if unknown else "", *(f"{it} contradicted" for it in against)]
+        out.append(row(case["name"], what(case), said(case, of_path), ", ".join(filter(None, notes))))
     return "\n".join(out) + "\n"
 
 
@@ -64,10 +67,14 @@ def row(*cells):
     return "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in cells) + " |"
 
 
+def is_confirmed(check):
+    return check["truth"] is not None and check["truth"] == (check["outcome"] == "pass")
+
+
 def verdict(check):
     if check is None:
         return ""
-    return check["outcome"] + (" ✓" if check["truth"] is not None else "")
+    return check["outcome"] + (" ✓" if is_confirmed(check) else "")
 
 
 def causes(found, cases):
