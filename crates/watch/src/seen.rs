@@ -138,9 +138,7 @@ impl Seen {
 
 /// The value of a field, or a word in its place when it is a secret.
 pub(crate) fn masked(name: &str, value: String) -> String {
-    const SECRET: [&str; 6] = ["authorization", "cookie", "token", "secret", "password", "api-key"];
-    let name = name.to_ascii_lowercase();
-    match SECRET.iter().any(|secret| name.contains(secret)) {
+    match grpc_wire::is_secret(&name.to_ascii_lowercase()) {
         true => "(masked)".to_owned(),
         false => value,
     }
