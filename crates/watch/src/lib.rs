@@ -25,7 +25,7 @@ mod replay;
 mod seen;
 mod watch;
 
-#[cfg(feature = "fuzzing")]
+#[cfg(any(test, feature = "fuzzing"))]
 pub use self::fuzzed::watched;
 pub use self::{
     drawing::Drawing,
