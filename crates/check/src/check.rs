@@ -75,7 +75,8 @@ pub(crate) enum Kind {
     Heavy,
     /// Mostly waits, beside all others.
     Long,
-    /// Fills what is on the way. On some paths that stops all others, so it comes last.
+    /// Fills what is on the way, or needs all of it. On some paths that stops all others, or
+    /// the others are in its way, so it comes last.
     Filling,
 }
 

@@ -34,7 +34,7 @@ pub(crate) const CHECKS: [Check; 13] = [
     Check::new(Group::Flow, "16-mib-down", |path| Box::pin(down(path, 16 << 20))).heavy(),
     Check::new(Group::Flow, "long-upload", |path| Box::pin(long_upload(path))).heavy(),
     Check::new(Group::Flow, "long-download", |path| Box::pin(long_download(path))).heavy(),
-    Check::new(Group::Flow, "streams", |path| Box::pin(streams(path))).heavy(),
+    Check::new(Group::Flow, "streams", |path| Box::pin(streams(path))).filling(),
     Check::new(Group::Flow, "slow-client", |path| Box::pin(slow_client(path))).filling(),
     Check::new(Group::Flow, "slow-server", |path| Box::pin(slow_server(path))).filling(),
     Check::new(Group::Flow, "gzip", |path| Box::pin(compressed(path, CompressionEncoding::Gzip))),
