@@ -6,6 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use grpc_wire::http2_error;
 use http::{HeaderMap, HeaderValue};
 use shared_proto::fourmodes::v1 as pb;
 use tokio::{task::JoinSet, time::timeout};
@@ -19,7 +20,7 @@ use crate::{
     path::{Path, SERVER_STREAMING, UNARY, seen},
     remedies, script,
     wire::within,
-    wire_error::{WireError, reason_name},
+    wire_error::WireError,
 };
 
 pub(crate) const CHECKS: [Check; 5] = [
@@ -160,12 +161,12 @@ async fn reset(path: &Path) -> Checked {
             Err(WireError::Reset(reason)) if reason == sent => continue,
             Err(lost) => lost.to_string(),
             Ok((status, _)) if status.code() == tonic::Code::Ok => {
-                lost_ends.push(reason_name(sent));
+                lost_ends.push(http2_error(sent.into()));
                 continue;
             }
             Ok((status, _)) => WireError::Status(Box::new(status)).to_string(),
         };
-        changed.entry(came).or_default().push(reason_name(sent));
+        changed.entry(came).or_default().push(http2_error(sent.into()));
     }
     if !lost_ends.is_empty() {
         return Ok(Outcome::fail(

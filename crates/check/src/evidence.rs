@@ -14,7 +14,10 @@ use std::{
     time::Instant,
 };
 
-use grpc_wire::heads::{Heads, Part};
+use grpc_wire::{
+    heads::{Heads, Part},
+    http2_error,
+};
 use h2::Reason;
 use http::{HeaderMap, StatusCode};
 use keepalive::unacknowledged;
@@ -26,7 +29,7 @@ use tokio::{
 };
 use transport::Stream;
 
-use crate::{remedies::Products, wire_error::reason_name};
+use crate::remedies::Products;
 
 /// What is kept: so many connections, and so many calls of each.
 const KEPT: usize = 4;
@@ -131,7 +134,7 @@ pub(crate) enum By {
 }
 
 fn name<S: Serializer>(code: &Option<Reason>, to: S) -> Result<S::Ok, S::Error> {
-    code.map(reason_name).serialize(to)
+    code.map(|code| http2_error(code.into())).serialize(to)
 }
 
 impl Connection {

@@ -2,6 +2,7 @@
 
 use std::{fmt, time::Duration};
 
+use grpc_wire::http2_error;
 use h2::Reason;
 use http::StatusCode;
 use tonic::{Code, Status};
@@ -71,7 +72,7 @@ impl WireError {
                 return Self::Local(error.to_string());
             }
             Some(reason) if error.is_library() => {
-                let name = reason_name(reason);
+                let name = http2_error(reason.into());
                 return Self::Broken(format!("what came breaks the rules of HTTP/2: {name}"));
             }
             _ => {}
@@ -206,9 +207,9 @@ impl fmt::Display for WireError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unconnected(what, ..) => f.write_str(what),
-            Self::Reset(reason) => write!(f, "reset with {}", reason_name(*reason)),
+            Self::Reset(reason) => write!(f, "reset with {}", http2_error((*reason).into())),
             Self::GoAway(reason, debug) => {
-                write!(f, "the connection ended with GOAWAY {}", reason_name(*reason))?;
+                write!(f, "the connection ended with GOAWAY {}", http2_error((*reason).into()))?;
                 if !debug.is_empty() {
                     write!(f, " ({debug})")?;
                 }
@@ -252,26 +253,4 @@ impl From<CallError> for WireError {
         let (cause, next) = error.advice().unwrap_or_default();
         Self::Unconnected(error.message, cause, next)
     }
-}
-
-/// As in the RFC.
-pub(crate) fn reason_name(reason: Reason) -> String {
-    const NAMES: [&str; 14] = [
-        "NO_ERROR",
-        "PROTOCOL_ERROR",
-        "INTERNAL_ERROR",
-        "FLOW_CONTROL_ERROR",
-        "SETTINGS_TIMEOUT",
-        "STREAM_CLOSED",
-        "FRAME_SIZE_ERROR",
-        "REFUSED_STREAM",
-        "CANCEL",
-        "COMPRESSION_ERROR",
-        "CONNECT_ERROR",
-        "ENHANCE_YOUR_CALM",
-        "INADEQUATE_SECURITY",
-        "HTTP_1_1_REQUIRED",
-    ];
-    let number = u32::from(reason);
-    NAMES.get(number as usize).map_or_else(|| number.to_string(), |name| (*name).to_owned())
 }

@@ -11,6 +11,7 @@ mod content_type;
 pub mod empty_data;
 pub mod frames;
 pub mod heads;
+mod http2_error;
 pub mod limits;
 mod mode;
 mod reason;
@@ -19,6 +20,7 @@ pub mod timeout;
 
 pub use code::code_name;
 pub use content_type::is_grpc;
+pub use http2_error::http2_error;
 pub use mode::Mode;
 pub use reason::{ERROR_DOMAIN, Reason};
 pub use secret::is_secret;

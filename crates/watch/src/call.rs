@@ -3,11 +3,11 @@
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use grpc_wire::{
     frames::{Frames, Part},
-    is_grpc,
+    http2_error, is_grpc,
 };
 use timeline::Side;
 
-use crate::seen::{Fields, Seen, error_code, masked, named};
+use crate::seen::{Fields, Seen, masked, named};
 
 /// How many bytes are held of messages that are not complete, on one connection
 /// and over all its calls.
@@ -154,7 +154,7 @@ impl Call {
 
 /// Why a side reset a call, for people.
 pub(crate) fn reset_reason(from: Side, code: u32) -> String {
-    format!("{} reset the stream: {}", named(from), error_code(code))
+    format!("{} reset the stream: {}", named(from), http2_error(code))
 }
 
 #[derive(Debug, PartialEq, Eq)]

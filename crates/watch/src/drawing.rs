@@ -2,6 +2,7 @@
 
 use std::{collections::HashMap, fs::File, io, path::PathBuf, sync::mpsc::RecvTimeoutError, time::Duration};
 
+use grpc_wire::http2_error;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri};
 use prost_reflect::MethodDescriptor;
 use serde_json::{Value, json};
@@ -10,7 +11,7 @@ use tonic::{Code, Status};
 
 use crate::{
     Event, Fields, Filter, Pools, Recorder, Seen, call::reset_reason, compression::decompressed,
-    queue::Events, seen::error_code,
+    queue::Events,
 };
 
 /// How often the renderers are told that time goes by.
@@ -329,7 +330,7 @@ fn draw(
             let status = status.unwrap_or_else(|| Status::unknown("the trailers have no status"));
             show(Kind::Trailers { status: &status, only: *only, metadata: &metadata })
         }
-        Seen::Reset { from: Side::Client, code } if error_code(*code) == "CANCEL" => show(Kind::Cancel),
+        Seen::Reset { from: Side::Client, code } if http2_error(*code) == "CANCEL" => show(Kind::Cancel),
         Seen::Reset { from, code } => show(Kind::Broken { reason: &reset_reason(*from, *code) }),
         Seen::Broken { reason } => show(Kind::Broken { reason }),
         Seen::Frame { from, text } => show(Kind::Sent { from: *from, what: "frame", text }),
@@ -349,7 +350,7 @@ pub(crate) fn code(end: &Seen) -> Code {
             Status::from_header_map(&metadata(headers)).map_or(Code::Unknown, |status| status.code())
         }
         Seen::Reset { from: Side::Client, .. } => Code::Cancelled,
-        Seen::Reset { code, .. } => match error_code(*code).as_str() {
+        Seen::Reset { code, .. } => match http2_error(*code).as_str() {
             "REFUSED_STREAM" => Code::Unavailable,
             "CANCEL" => Code::Cancelled,
             "ENHANCE_YOUR_CALM" => Code::ResourceExhausted,

@@ -144,27 +144,6 @@ pub(crate) fn masked(name: &str, value: String) -> String {
     }
 }
 
-/// The name of an error code of HTTP/2.
-pub(crate) fn error_code(code: u32) -> String {
-    const NAMES: [&str; 14] = [
-        "NO_ERROR",
-        "PROTOCOL_ERROR",
-        "INTERNAL_ERROR",
-        "FLOW_CONTROL_ERROR",
-        "SETTINGS_TIMEOUT",
-        "STREAM_CLOSED",
-        "FRAME_SIZE_ERROR",
-        "REFUSED_STREAM",
-        "CANCEL",
-        "COMPRESSION_ERROR",
-        "CONNECT_ERROR",
-        "ENHANCE_YOUR_CALM",
-        "INADEQUATE_SECURITY",
-        "HTTP_1_1_REQUIRED",
-    ];
-    NAMES.get(code as usize).map_or_else(|| format!("error {code}"), ToString::to_string)
-}
-
 /// What the other side of a call is.
 pub(crate) fn other(side: Side) -> Side {
     match side {

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use grpc_wire::http2_error;
 use timeline::Side;
 
 use super::{
@@ -11,7 +12,7 @@ use super::{
 };
 use crate::{
     call::Out,
-    seen::{error_code, named, other},
+    seen::{named, other},
 };
 
 /// How many PINGs may wait for their answers.
@@ -19,7 +20,7 @@ const PINGS: usize = 16;
 impl Http2 {
     pub(super) fn reset(&mut self, from: Side, frame: Frame, code: u32, out: &mut Out) {
         let call = self.streams.get(&frame.stream).map_or(0, |stream| stream.call.number);
-        out.frame(call, from, || format!("RST_STREAM  stream {}  {}", frame.stream, error_code(code)));
+        out.frame(call, from, || format!("RST_STREAM  stream {}  {}", frame.stream, http2_error(code)));
         if let Some(mut stream) = self.streams.remove(&frame.stream) {
             stream.call.reset(from, code, out);
         }
@@ -99,7 +100,7 @@ impl Http2 {
     pub(super) fn goaway(&mut self, from: Side, payload: &[u8], out: &mut Out) {
         self.leaves.get_or_insert(from);
         out.frame(0, from, || {
-            let (last, code) = (number(payload, 0) & (u32::MAX >> 1), error_code(number(payload, 4)));
+            let (last, code) = (number(payload, 0) & (u32::MAX >> 1), http2_error(number(payload, 4)));
             let debug = String::from_utf8_lossy(payload.get(8..).unwrap_or_default());
             format!("GOAWAY  last stream {last}  {code}  {debug}").trim_end().to_owned()
         });
