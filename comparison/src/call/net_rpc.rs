@@ -25,17 +25,18 @@ pub(super) async fn go_on(
     let (_, in_flight) = work.in_flight();
     let mut tasks = JoinSet::new();
     for _ in 0..in_flight {
-        let (client, done) = (client.clone(), done.clone());
-        tasks.spawn(async move {
-            loop {
-                let product: i64 = client.call(MULTIPLY, &Args { a: 6, b: 7 }).await?;
-                ensure!(product == 42, "6 × 7 = {product}");
-                done.more(1);
-            }
-        });
+        tasks.spawn(calls(client.clone(), done.clone()));
     }
     while let Some(ended) = tasks.join_next().await {
         ended??;
     }
     Ok(())
+}
+
+async fn calls(client: Client, done: Done) -> anyhow::Result<()> {
+    loop {
+        let product: i64 = client.call(MULTIPLY, &Args { a: 6, b: 7 }).await?;
+        ensure!(product == 42, "6 × 7 = {product}");
+        done.more(1);
+    }
 }
