@@ -8,7 +8,8 @@ mod seed;
 
 use std::{cell::RefCell, future, time::Duration};
 
-use bytes::{Buf as _, BufMut as _, Bytes};
+use bytes::Bytes;
+use grpc_wire::Raw;
 use hyper_util::rt::TokioIo;
 use libfuzzer_sys::{Corpus, fuzz_target};
 use prost::Message as _;
@@ -18,7 +19,6 @@ use tokio::{io::DuplexStream, runtime::Runtime, time::timeout};
 use tonic::{
     Code, Request, Status,
     client::Grpc,
-    codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder},
     transport::{Channel, Endpoint},
 };
 
@@ -80,43 +80,6 @@ impl World {
             let ended = timeout(Duration::from_secs(7200), answer).await.expect("every call has an end");
             ended.err().unwrap_or_else(|| Status::ok(""))
         })
-    }
-}
-
-/// Messages as they are on the wire.
-struct Raw;
-
-impl Codec for Raw {
-    type Encode = Bytes;
-    type Decode = Bytes;
-    type Encoder = Self;
-    type Decoder = Self;
-
-    fn encoder(&mut self) -> Self {
-        Self
-    }
-
-    fn decoder(&mut self) -> Self {
-        Self
-    }
-}
-
-impl Encoder for Raw {
-    type Item = Bytes;
-    type Error = Status;
-
-    fn encode(&mut self, message: Bytes, buffer: &mut EncodeBuf<'_>) -> Result<(), Status> {
-        buffer.put(message);
-        Ok(())
-    }
-}
-
-impl Decoder for Raw {
-    type Item = Bytes;
-    type Error = Status;
-
-    fn decode(&mut self, buffer: &mut DecodeBuf<'_>) -> Result<Option<Bytes>, Status> {
-        Ok(Some(buffer.copy_to_bytes(buffer.remaining())))
     }
 }
 

@@ -13,6 +13,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use grpc_wire::Raw;
 use prost_reflect::{DynamicMessage, MethodDescriptor};
 use schema::json::{self, Names};
 use serde_json::json;
@@ -22,7 +23,6 @@ use tonic::{Request, Status, client::Grpc, codec::CompressionEncoding, metadata:
 use transport::Channel;
 
 use super::{
-    codec::Raw,
     input::Messages,
     report::{Counted, Report},
 };

@@ -1,6 +1,5 @@
 //! `call`: any method of any server, by descriptors that are found when it runs.
 
-mod codec;
 mod exchange;
 mod input;
 mod listing;
