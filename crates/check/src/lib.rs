@@ -7,7 +7,7 @@
 //! (`standard`). What came of a check is an `outcome`, which a renderer shows.
 //!
 //! No check makes a call again or waits without a bound, and for each check a test
-//! has a fault that makes it fail (`tests/check/faults.rs` of `end-to-end`).
+//! has a fault that makes it fail (`tests/it/check/faults.rs` of `end-to-end`).
 
 mod balance;
 mod check;

@@ -1,4 +1,5 @@
-//! Both programs as their users run them.
+//! Both programs as their users run them, in one program of tests: while some wait,
+//! others run.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "in a test a panic is the report")]
 
 mod answers;
@@ -6,6 +7,7 @@ mod bad_input;
 mod bidi_streaming;
 mod black_hole;
 mod call;
+mod check;
 mod client_streaming;
 mod command_line;
 mod deadline;
@@ -15,6 +17,7 @@ mod measure;
 mod net_rpc;
 mod output;
 mod retry;
+mod server;
 mod server_streaming;
 mod servers;
 mod slow_path;

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use server::certs::Request;
+use ::server::certs::Request;
 use stack::{Settings, TlsFiles};
 use tempfile::TempDir;
 use test_support::{BlockingServer as Server, Certs, Ended, Killable, Signal};
@@ -246,11 +246,11 @@ fn the_commands_of_the_documentation_work() {
     };
     let dir = tempfile::tempdir().unwrap();
     let run = |command: &str| {
-        let cli = <server::cli::Cli as clap::Parser>::try_parse_from(command.split_whitespace().skip(1));
+        let cli = <::server::cli::Cli as clap::Parser>::try_parse_from(command.split_whitespace().skip(1));
         cli.unwrap_or_else(|error| panic!("{command}: {error}"))
     };
     let made = run(command("just server certs"));
-    assert!(matches!(&made.command, server::cli::Command::Certs { dir, .. } if dir.as_os_str() == "certs"));
+    assert!(matches!(&made.command, ::server::cli::Command::Certs { dir, .. } if dir.as_os_str() == "certs"));
     Request::for_a_year(Vec::new()).make(&dir.path().join("certs"), false).unwrap();
     let serve = run(command("just server all --tls-cert"));
     let file = |file: Option<std::path::PathBuf>| dir.path().join(file.unwrap());
