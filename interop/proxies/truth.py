@@ -307,9 +307,16 @@ def refused(path, **rest):
 
 @check("status/codes")
 def codes(path):
-    came = [refused(path, ending=ending(code))[:2] for code in range(17)]
-    changed = [f"{code} as {it[0].name}: {it[1]}" for code, it in enumerate(came) if it[0].value[0] != code]
-    return not changed, f"17 codes, changed: {changed}"
+    """Each many times, frame by frame: a path may change one in thirty, and grpcio takes a status from a head that does
+    not end the stream, as grpc-go does not."""
+    changed = []
+    for _ in range(12):
+        with path.frames() as connection:
+            for code in range(17):
+                request = pb.UnaryRequest(script=script(ending=ending(code))).SerializeToString()
+                answer = connection.call(f"{SERVICE}/Unary", request, CALL)
+                changed += [f"{code}: {answer}"] if answer.status != str(code) else []
+    return not changed, f"12 times 17 codes, changed: {changed}"
 
 
 @check("status/message")

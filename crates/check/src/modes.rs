@@ -219,6 +219,7 @@ pub(crate) fn answered_early(ended: Result<tonic::Status, WireError>) -> Checked
             "something on the path reads a request to its end before it passes the response on",
             remedies::BUFFERING,
         )),
+        Err(lost @ WireError::StatusInHead(_)) => Err(lost.into()),
         Err(lost) => Ok(Outcome::fail(
             format!("{lost} instead of what the server said"),
             "something on the path ends a call whose answer comes before the end of its request",

@@ -38,11 +38,17 @@ pub(crate) struct Outcome {
     pub(crate) figure: String,
     pub(crate) cause: String,
     pub(crate) remedy: String,
+    /// Some paths do this to one answer in many, so the check asks again.
+    pub(crate) is_by_chance: bool,
 }
 
 impl Outcome {
+    fn new(verdict: Verdict, figure: String, cause: String, remedy: String) -> Self {
+        Self { verdict, figure, cause, remedy, is_by_chance: false }
+    }
+
     pub(crate) fn pass(figure: impl Into<String>) -> Self {
-        Self { verdict: Verdict::Pass, figure: figure.into(), cause: String::new(), remedy: String::new() }
+        Self::new(Verdict::Pass, figure.into(), String::new(), String::new())
     }
 
     pub(crate) fn fail(
@@ -50,7 +56,7 @@ impl Outcome {
         cause: impl Into<String>,
         remedy: impl Into<String>,
     ) -> Self {
-        Self { verdict: Verdict::Fail, figure: figure.into(), cause: cause.into(), remedy: remedy.into() }
+        Self::new(Verdict::Fail, figure.into(), cause.into(), remedy.into())
     }
 
     pub(crate) fn warn(
@@ -62,7 +68,7 @@ impl Outcome {
     }
 
     pub(crate) fn skip(cause: impl Into<String>) -> Self {
-        Self { verdict: Verdict::Skip, figure: String::new(), cause: cause.into(), remedy: String::new() }
+        Self::new(Verdict::Skip, String::new(), cause.into(), String::new())
     }
 }
 
@@ -72,7 +78,8 @@ pub(crate) type Checked = Result<Outcome, Outcome>;
 impl From<WireError> for Outcome {
     fn from(lost: WireError) -> Self {
         let (cause, remedy) = lost.advice();
-        Self::fail(lost.to_string(), cause, remedy)
+        let is_by_chance = matches!(lost, WireError::StatusInHead(_));
+        Self { is_by_chance, ..Self::fail(lost.to_string(), cause, remedy) }
     }
 }
 

@@ -34,8 +34,8 @@ pub enum Fault {
     RewriteMessage,
     ResetIsEnd,
     ResetIsInternal,
-    /// A head that ends its stream comes as one that does not, and then the end.
-    StatusInHead,
+    /// One head in so many that ends its stream comes as one that does not, and then the end.
+    StatusInHead(u32),
     /// So many DATA frames with nothing in them come with each answer.
     EmptyData(u32),
     /// This status after so many bytes of a response.

@@ -453,7 +453,7 @@ async fn download(
         if fault == Fault::BareStatus {
             head.headers.remove("x-check");
         }
-        if fault == Fault::StatusInHead {
+        if matches!(fault, Fault::StatusInHead(of) if fastrand::u32(..of) == 0) {
             let mut send = respond.send_response(Response::from_parts(head, ()), false)?;
             return Ok(send.send_data(Bytes::new(), true)?);
         }

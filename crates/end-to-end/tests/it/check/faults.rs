@@ -35,7 +35,9 @@ const TABLE: &[Row] = &[
     (Fault::RewriteMessage, "status", &["message", "trailers-only", "after-messages"], &[]),
     (Fault::DropDetails, "status", &["details"], &[]),
     (Fault::BareStatus, "status", &["trailers-only"], &[]),
-    (Fault::StatusInHead, "status", &["codes", "message", "details", "trailers-only"], &[]),
+    (Fault::StatusInHead(1), "status", &["codes", "message", "details", "trailers-only"], &[]),
+    // As Go's ReverseProxy does by chance.
+    (Fault::StatusInHead(8), "status", &["codes"], &[]),
     (Fault::DropTrailers, "status", &["after-messages", "trailing-metadata"], &[]),
     (Fault::DropTrailingMetadata, "status", &["trailing-metadata"], &[]),
     (Fault::Remove("x-check"), "metadata", &["ascii", "repeated"], &[]),

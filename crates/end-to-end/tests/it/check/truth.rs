@@ -50,7 +50,7 @@ fn is_only_slow(found: &Outcomes, warning: &[&str]) {
 #[test]
 fn a_status_in_a_head_that_does_not_end_the_stream_is_none() {
     let server = Server::start();
-    let path = Path::to(&server, Fault::StatusInHead);
+    let path = Path::to(&server, Fault::StatusInHead(1));
     let found = outcomes(check(&path.url, "--only status"));
     let status = &found["status/message"];
     says(status, "figure", "NOT_FOUND in a head that does not end the stream");
