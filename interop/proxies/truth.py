@@ -408,7 +408,7 @@ def changes(path):
 def deadline(path):
     seen = path.probe().Unary(pb.UnaryRequest(script=script()), timeout=20).observation
     came = seconds(seen.deadline) if seen.HasField("deadline") else None
-    return came is not None and 19 < came <= 20, f"{came} s of 20 s on arrival"
+    return came is not None and 10 < came <= 20, f"{came} s of 20 s on arrival"
 
 
 @check("control/no-deadline")

@@ -319,7 +319,8 @@ async fn streams(path: &Path) -> Checked {
             figure,
             "something on the path lets fewer streams through a connection than the server",
             remedies::STREAMS,
-        )),
+        )
+        .unless_busy()),
         _ if limit > MOST => Ok(Outcome::pass(format!("{figure}; more were not tried"))),
         just if just == allowed => Ok(Outcome::pass(format!("{figure}; one more waited"))),
         _ => Ok(Outcome::pass(format!("{figure}: the path has several connections to it"))),

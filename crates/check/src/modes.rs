@@ -90,7 +90,7 @@ pub(crate) fn as_sent(what: &str, sent: &[Duration], arrived: &[Duration]) -> Ch
     // A side that was slow itself held nothing back.
     if arrived < sent.min(BEAT * (BEATS - 1)) / 2 {
         let cause = format!("something on the path holds the {what} back and passes it on in one piece");
-        return Ok(Outcome::fail(figure, cause, remedies::BUFFERING));
+        return Ok(Outcome::fail(figure, cause, remedies::BUFFERING).unless_busy());
     }
     Ok(Outcome::pass(figure))
 }
@@ -149,7 +149,8 @@ async fn client_ends_first(path: &Path) -> Checked {
             "the end of the request reached the server after the last response",
             "something on the path holds the request's end back",
             remedies::BUFFERING,
-        )),
+        )
+        .unless_busy()),
     }
 }
 
@@ -185,7 +186,7 @@ async fn head_first(path: &Path) -> Checked {
     let figure = format!("head after {}, message after {}", milliseconds(head), milliseconds(message));
     if message - head < PAUSE / 2 {
         let cause = "something on the path holds the head back until there is a message";
-        return Ok(Outcome::fail(figure, cause, remedies::BUFFERING));
+        return Ok(Outcome::fail(figure, cause, remedies::BUFFERING).unless_busy());
     }
     Ok(Outcome::pass(figure))
 }

@@ -38,13 +38,13 @@ pub(crate) struct Outcome {
     pub(crate) figure: String,
     pub(crate) cause: String,
     pub(crate) remedy: String,
-    /// Some paths do this to one answer in many, so the check asks again.
-    pub(crate) is_by_chance: bool,
+    /// It may be so by chance, so the check asks again, this many times.
+    pub(crate) again: usize,
 }
 
 impl Outcome {
     fn new(verdict: Verdict, figure: String, cause: String, remedy: String) -> Self {
-        Self { verdict, figure, cause, remedy, is_by_chance: false }
+        Self { verdict, figure, cause, remedy, again: 0 }
     }
 
     pub(crate) fn pass(figure: impl Into<String>) -> Self {
@@ -67,6 +67,11 @@ impl Outcome {
         Self { verdict: Verdict::Warn, ..Self::fail(figure, cause, remedy) }
     }
 
+    /// A machine that is busy looks the same for a moment.
+    pub(crate) fn unless_busy(self) -> Self {
+        Self { again: 2, ..self }
+    }
+
     pub(crate) fn skip(cause: impl Into<String>) -> Self {
         Self::new(Verdict::Skip, String::new(), cause.into(), String::new())
     }
@@ -78,8 +83,13 @@ pub(crate) type Checked = Result<Outcome, Outcome>;
 impl From<WireError> for Outcome {
     fn from(lost: WireError) -> Self {
         let (cause, remedy) = lost.advice();
-        let is_by_chance = matches!(lost, WireError::StatusInHead(_));
-        Self { is_by_chance, ..Self::fail(lost.to_string(), cause, remedy) }
+        let again = match &lost {
+            WireError::StatusInHead(_) => 4,
+            // A limit of the rate.
+            WireError::Http(page) if matches!(page.status.as_u16(), 429 | 503) => 4,
+            _ => 0,
+        };
+        Self { again, ..Self::fail(lost.to_string(), cause, remedy) }
     }
 }
 

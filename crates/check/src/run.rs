@@ -222,15 +222,19 @@ async fn outcome(check: &Check, path: &Path) -> Outcome {
     };
     let Some(ask) = ask else { return path.without_probe() };
     // Go's ReverseProxy with `FlushInterval: -1` sends one head in thirty before it knows that
-    // nothing follows. `status/codes` makes many calls and reports it; the others ask again.
-    const TRIES: u32 = 5;
-    for _ in 1..TRIES {
-        match as_long_as_something_passes(check, path, ask(path)).await {
-            Err(outcome) if outcome.is_by_chance => {}
-            Ok(outcome) | Err(outcome) => return outcome,
+    // nothing follows, and a limit of the rate refuses some calls. `status/codes` and
+    // `life/1200-calls` make many calls and report it; the others ask again. So do those that
+    // take times, which this machine may have lost.
+    let mut tried = 0;
+    loop {
+        let asked = as_long_as_something_passes(check, path, ask(path));
+        let outcome = asked.await.unwrap_or_else(|failed| failed);
+        if tried >= outcome.again {
+            return outcome;
         }
+        tokio::time::sleep(Duration::from_millis(10 << (2 * tried))).await;
+        tried += 1;
     }
-    as_long_as_something_passes(check, path, ask(path)).await.unwrap_or_else(|outcome| outcome)
 }
 
 /// A check has its time, and the path some round trips more. It is over before that
