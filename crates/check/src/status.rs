@@ -50,7 +50,7 @@ async fn codes(path: &Path) -> Checked {
 /// near path is asked for all of them again and again.
 pub(crate) async fn changed_codes(ask: impl AsyncFn(Code) -> Result<Status, WireError>) -> Checked {
     const ROUNDS: i32 = 12;
-    const ENOUGH: Duration = Duration::from_secs(2);
+    const ENOUGH: Duration = Duration::from_secs(5);
     let begun = Instant::now();
     // By what came, those that were sent.
     let mut changed = BTreeMap::<String, Vec<&str>>::new();
