@@ -12,7 +12,7 @@ use test_support::BlockingServer as Server;
 
 use crate::{Called as _, client, server};
 
-const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
+pub(crate) const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
 
 /// The README and its neighbours, and the pages in `docs/`.
 fn documents() -> impl Iterator<Item = PathBuf> {

@@ -12,6 +12,7 @@ mod client_streaming;
 mod command_line;
 mod deadline;
 mod documents;
+mod first_service;
 mod interrupted;
 mod measure;
 mod net_rpc;
