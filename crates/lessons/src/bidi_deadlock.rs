@@ -20,15 +20,16 @@ use crate::{
 /// The trap, and the way around it.
 pub static LESSON: Lesson = Lesson {
     name: "bidi-deadlock",
-    line: "both sides of a conversation wait for the other's first word",
+    line: "both sides of a conversation wait for the first message of the other",
     broken: |diagram| half(broken(diagram)),
     fixed: |diagram| half(fixed(diagram)),
-    why: "The client's call returns when the server's headers come, and those come when the handler returns: a \
-          handler that reads a message before that waits for a client that waits for the headers.",
-    recognise: "A bidirectional call hangs at its very beginning: the client never gets past \
-                `client.chat(…).await`, the server has the call and no message.",
-    cure: "Return the response stream at once and read the first message within it; and in the client, put the \
-           first message into the request stream before the call.",
+    why: "The client's call returns when the server's headers arrive. tonic sends them when the handler \
+          returns. A handler that first reads a message waits for the client, and the client waits for the \
+          headers.",
+    recognise: "A bidirectional call hangs at its start. The client never gets past `client.chat(…).await`. \
+                The server has the call, but no message.",
+    cure: "On the server, return the response stream at once and read the first message inside it. On the \
+           client, put the first message into the request stream before the call.",
 };
 
 type Answers = Pin<Box<dyn Stream<Item = Result<ChatResponse, Status>> + Send>>;

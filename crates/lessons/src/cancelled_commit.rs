@@ -22,15 +22,15 @@ use crate::{
 /// The trap, and the way around it.
 pub static LESSON: Lesson = Lesson {
     name: "cancelled-commit",
-    line: "a client that goes away cuts the handler's commit in half",
+    line: "a client that leaves cuts the handler's commit in half",
     broken: |diagram| half(broken(diagram)),
     fixed: |diagram| half(fixed(diagram)),
-    why: "A client that goes away (Ctrl-C, a deadline, a lost connection) has the handler's future dropped at \
-          the await where it stands: what comes after it never runs, no error is raised, and nothing is logged.",
-    recognise: "Records that contradict each other, such as a payment without an order, at times when clients \
-                give up; and no handler ever reports a failure.",
-    cure: "Make the change one step (a transaction), or run it in a task of its own with `tokio::spawn` and \
-           await that: the handler may be dropped, the task goes on to its end.",
+    why: "When a client leaves (Ctrl-C, a deadline, a lost connection), tonic drops the handler at its \
+          current `await`. The code after it never runs. There is no error and no line in the log.",
+    recognise: "Records contradict each other, such as a payment without an order. It happens when clients \
+                give up. No handler reports a failure.",
+    cure: "Make the change in one step, such as a transaction. Or run it in a task of its own with \
+           `tokio::spawn` and await the task: the handler may be dropped, but the task finishes.",
 };
 
 struct Broken(Books);
@@ -78,8 +78,8 @@ impl fmt::Display for Outcome {
         let Self { charged, shipped } = self;
         write!(f, "charged: {charged}, shipped: {shipped}; ")?;
         match charged == shipped {
-            true => write!(f, "the client had gone, and its order was brought to its end"),
-            false => write!(f, "the client has paid for what never comes"),
+            true => write!(f, "the client left, and its order was still completed"),
+            false => write!(f, "the client paid for tea that never comes"),
         }
     }
 }

@@ -29,13 +29,13 @@ pub static LESSON: Lesson = Lesson {
     line: "a timeout that never ends a stream, and one that cuts an upload",
     broken: |diagram| half(broken(diagram)),
     fixed: |diagram| half(fixed(diagram)),
-    why: "tonic's timeouts, the server's as well as the one that a client sends, run until the response's head: \
-          a stream that goes down has its head at once and is free after that, an upload has it at its end and \
-          has to be whole by then.",
-    recognise: "Streams live for days although everything has a timeout, and the uploads of those with a slow \
-                line end with CANCELLED, \"Timeout expired\", however well they go.",
-    cure: "Give each mode a limit of its own: end a stream from within, with DEADLINE_EXCEEDED, and of an upload \
-           bound the pause between two messages, and its size.",
+    why: "tonic's timeouts end with the response headers. That holds for the server's timeout and for the \
+          deadline that a client sends. A response stream sends its headers at once, so no timeout ends it. \
+          An upload gets its headers at the end, so all of it must fit into the timeout.",
+    recognise: "Streams live for days although everything has a timeout. Uploads over slow lines end with \
+                CANCELLED, \"Timeout expired\", although they make progress.",
+    cure: "Give each mode its own limit. End a response stream from inside, with DEADLINE_EXCEEDED. For an \
+           upload, limit its size and the pause between two messages.",
 };
 
 /// How long anything may take.
@@ -139,8 +139,8 @@ impl fmt::Display for Outcome {
             Some(code) => write!(f, "the stream ended with {} after {LIMIT:?};", code_name(code))?,
         }
         match self.upload {
-            Code::Ok => write!(f, " the upload took longer, never paused, and came through"),
-            code => write!(f, " the upload never paused, and was cut with {}", code_name(code)),
+            Code::Ok => write!(f, " the upload took longer, never paused, and succeeded"),
+            code => write!(f, " the upload never paused, but was cut with {}", code_name(code)),
         }
     }
 }

@@ -29,13 +29,12 @@ pub static LESSON: Lesson = Lesson {
     line: "the server answers in the middle of an upload, and the client reports the wrong error",
     broken: |diagram| half(broken(diagram)),
     fixed: |diagram| half(fixed(diagram)),
-    why: "A server may answer before it has read everything, and then nobody takes the rest: the client's next \
-          `send` fails because its request stream is gone, and a client that looks at that error first never gets \
-          to the answer, which says why.",
-    recognise: "Clients report \"channel closed\", \"broken pipe\" or \"cannot send\" for uploads that the \
-                server's log has as refused with a good reason, or even as done.",
-    cure: "Take a `send` that fails for the end of sending and nothing else, and then await the answer: it alone \
-           says what became of the call.",
+    why: "A server may answer before it has read everything. Nothing reads the remaining messages, so the \
+          client's next `send` fails. A client that reports this error never reads the answer, and only the \
+          answer has the reason.",
+    recognise: "Clients report \"channel closed\", \"broken pipe\" or \"cannot send\" for uploads. The \
+                server's log shows that it refused them for a good reason, or even stored them.",
+    cure: "When `send` fails, stop sending and await the answer. Only the answer says how the call ended.",
 };
 
 async fn upload_broken(mut client: UploadServiceClient<Tap>) -> anyhow::Result<UploadResponse> {
@@ -78,10 +77,10 @@ impl fmt::Display for Outcome {
         match self {
             Self::Done => write!(f, "the upload is done"),
             Self::OwnError(error) => {
-                write!(f, "the client reports {error:?}, and what the server has said is lost")
+                write!(f, "the client reports {error:?}, and the server's reason is lost")
             }
             Self::Refused(code, message) => {
-                write!(f, "the client reports what the server has said: {}, {message}", code_name(*code))
+                write!(f, "the client reports the server's reason: {}, {message}", code_name(*code))
             }
         }
     }

@@ -28,16 +28,16 @@ use crate::{
 /// The trap, and the way around it.
 pub static LESSON: Lesson = Lesson {
     name: "endless-shutdown",
-    line: "a graceful shutdown that waits for ever: for an open stream, for a peer that says nothing",
+    line: "a graceful shutdown that never ends: it waits for an open stream, or for a silent peer",
     broken: |diagram| half(broken(diagram)),
     fixed: |diagram| half(fixed(diagram)),
-    why: "`serve_with_shutdown` takes no new calls and then waits until every connection has ended: an open \
-          stream ends only when its handler or its client wants it to, and a TCP peer that never says \
-          anything has no call that could end.",
-    recognise: "A deployment hangs in `Terminating` until SIGKILL comes, and that cuts the calls that would \
-                have finished; it happens on days with watchers or idle connections, and never in a test.",
-    cure: "Give every stream a token to watch, end it with UNAVAILABLE and RetryInfo when the server stops, \
-           and wait for the rest for a time that you chose.",
+    why: "`serve_with_shutdown` accepts no new calls and waits until every connection has ended. An open \
+          stream ends only when its handler or its client ends it. A TCP peer that never sends a byte has no \
+          call that could end.",
+    recognise: "A deployment hangs in `Terminating` until SIGKILL. The kill also cuts calls that would have \
+                finished. It happens when watchers or idle connections are open, and never in a test.",
+    cure: "Give every stream a token to watch. On shutdown, end the streams with UNAVAILABLE and RetryInfo. \
+           Wait for everything else only for a time that you chose.",
 };
 
 const EVERY: Duration = Duration::from_millis(20);
@@ -108,7 +108,7 @@ fn come_again() -> Status {
     Status::with_error_details(Code::Unavailable, "the server stops", details)
 }
 
-/// What became of a server that was told to stop while a client followed its
+/// What became of a server that had to stop while a client followed its
 /// feed and a peer kept a connection open without a word.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Outcome {
@@ -124,13 +124,13 @@ impl fmt::Display for Outcome {
             Self { ended: true, feed: Some(code) } => {
                 write!(
                     f,
-                    "the feed ended with {}, and the server within its grace",
+                    "the feed ended with {}, and the server ended within its grace period",
                     grpc_wire::code_name(*code)
                 )
             }
             Self { ended, feed } => write!(
                 f,
-                "told to stop, the server went on with its feed{}, and {} within {PATIENCE:?}: the lesson gave up",
+                "after the signal, the server kept its feed open{} and {} within {PATIENCE:?}: the lesson gave up",
                 if feed.is_some() { " until it ended" } else { "" },
                 if *ended { "ended" } else { "did not end" },
             ),
@@ -169,12 +169,12 @@ where
     let stop = CancellationToken::new();
     let mut server = tokio::spawn(server(incoming, stop.clone()));
     let _silent = TcpStream::connect(address).await?;
-    diagram.at_client("somebody else connects, and says nothing");
+    diagram.at_client("another peer connects and sends nothing");
     let mut client = FeedServiceClient::new(diagram.watch(endpoint(address)?.connect().await?));
     let mut events = client.follow(FollowRequest::default()).await?.into_inner();
     events.message().await?;
 
-    diagram.at_server("SIGTERM: the server is to stop");
+    diagram.at_server("SIGTERM: the server has to stop");
     stop.cancel();
     let mut feed = None;
     for _ in 0..MORE {

@@ -21,15 +21,15 @@ use crate::{
 /// The trap, and the way around it.
 pub static LESSON: Lesson = Lesson {
     name: "eof-is-not-commit",
-    line: "a cancelled upload reaches the handler as a clean end",
+    line: "a cancelled upload looks like a complete one",
     broken: |diagram| half(broken(diagram)),
     fixed: |diagram| half(fixed(diagram)),
-    why: "A client that cancels (a dropped future, a deadline, a Ctrl-C that it handles) resets its stream, \
-          and `message()` answers that with the same `Ok(None)` as the half-close of a client that is done.",
-    recognise: "Now and then a file, a batch or an import is too short, nothing is in the log, and the \
-                handler says that all went well.",
-    cure: "Have the client say in its last message that this was all (`finish`, a count, a checksum), commit \
-           only then, and answer a stream that ends without it with an error.",
+    why: "A client that cancels (a dropped future, a deadline, a handled Ctrl-C) resets its stream. In the \
+          handler, `message()` then returns `Ok(None)`. A client that is done causes the same `Ok(None)`.",
+    recognise: "Now and then a file, a batch or an import is too short. The log shows nothing, and the \
+                handler reports success.",
+    cure: "Let the client mark its last message: with `finish`, a count or a checksum. Commit only then. \
+           Answer a stream that ends without the mark with an error.",
 };
 
 struct Broken(Store);
@@ -96,7 +96,7 @@ impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.cancelled {
             Upload::Stored(bytes) => {
-                write!(f, "the client cancelled, and half a file of {bytes} bytes is stored as a whole one")
+                write!(f, "the client cancelled, and half a file ({bytes} bytes) is stored as a complete one")
             }
             Upload::Discarded(bytes) => {
                 write!(f, "the client cancelled, and its {bytes} bytes are discarded")

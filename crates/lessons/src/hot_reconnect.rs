@@ -36,16 +36,16 @@ use crate::{
 /// The trap, and the way around it.
 pub static LESSON: Lesson = Lesson {
     name: "hot-reconnect",
-    line: "a client that tries again at once, thousands of times in a second",
+    line: "a client that reconnects at once, thousands of times a second",
     broken: |diagram| half(broken(diagram)),
     fixed: |diagram| half(fixed(diagram)),
-    why: "A channel of tonic has no backoff, unlike those of gRPC's other implementations: it connects anew for \
-          the next call at once, and with a peer that accepts and hangs up, which a load balancer without servers \
-          does, even within a call.",
-    recognise: "When a server restarts, its accept rate, its load balancer's log and its clients' CPUs go up \
-                steeply, and the restart takes longer the more clients there are.",
-    cure: "Have the connector wait before each further attempt, twice as long as the last time up to a limit, and \
-           a random part of that, so that those who lost the same server do not come back together.",
+    why: "A channel of tonic has no backoff, unlike the channels of other gRPC libraries. It connects again \
+          for the next call, at once. If the peer accepts and hangs up, it even does so within a call. A \
+          load balancer without servers behaves like that.",
+    recognise: "When a server restarts, its accept rate, its load balancer's log and its clients' CPU use \
+                all rise steeply. The more clients there are, the longer the restart takes.",
+    cure: "Let the connector wait before each attempt. Double the wait up to a limit, and make a part of it \
+           random. Otherwise all clients of a failed server return at the same moment.",
 };
 
 fn connect_broken(endpoint: Endpoint) -> Channel {
@@ -144,7 +144,7 @@ fn is_up<T>(attempts: Arc<AtomicU64>, diagram: Diagram) -> impl FnMut(&T) -> boo
         let is_up = Instant::now() >= up;
         let attempt = attempts.fetch_add(1, Relaxed) + 1;
         match attempt {
-            _ if is_up => diagram.at_server("is up again, and takes the order"),
+            _ if is_up => diagram.at_server("is up again and accepts the order"),
             DRAWN => diagram.hush(true),
             _ if attempt == DRAWN + 1 => diagram.at_client("and so on"),
             _ => {}

@@ -24,17 +24,17 @@ use crate::{
 /// The trap, and the way around it.
 pub static LESSON: Lesson = Lesson {
     name: "lost-in-lag",
-    line: "a broadcast channel that skips what a slow reader missed, without a word",
+    line: "a broadcast channel that silently skips events for slow readers",
     broken: |diagram| half(broken(diagram)),
     fixed: |diagram| half(fixed(diagram)),
-    why: "`tokio::sync::broadcast` keeps only the last few events for all its readers: one whose client is \
-          slow is told `Lagged`, once, and goes on behind the gap, and `filter_map(Result::ok)` throws even \
-          that away.",
-    recognise: "Clients on slow links show something else than those in the office, with no error on either \
-                side, and a larger channel makes it rarer but not right.",
-    cure: "Number the events and keep them in a log, let each stream read it by a cursor of its own and use \
-           the channel only to wake it up; whoever asks for what the log no longer has is told so \
-           (OUT_OF_RANGE).",
+    why: "`tokio::sync::broadcast` keeps only the last few events, for all readers together. A slow reader \
+          gets the error `Lagged` once and continues after the gap. `filter_map(Result::ok)` discards even \
+          that error.",
+    recognise: "Clients on slow links show other values than clients in the office. Neither side reports an \
+                error. A larger channel makes it rarer, but not right.",
+    cure: "Number the events and keep them in a log. Let each stream read the log with its own cursor, and \
+           use the channel only as a wake-up. If a client asks for events that the log no longer has, answer \
+           OUT_OF_RANGE.",
 };
 
 type Events = Pin<Box<dyn Stream<Item = Result<FollowResponse, Status>> + Send>>;
@@ -95,8 +95,8 @@ pub struct Outcome {
 impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.lost {
-            0 => write!(f, "all {EVENTS} events have arrived, in order"),
-            lost => write!(f, "{lost} of {EVENTS} events are lost, and nobody was told"),
+            0 => write!(f, "all {EVENTS} events arrived, in order"),
+            lost => write!(f, "{lost} of {EVENTS} events are lost, without any error"),
         }
     }
 }
@@ -156,6 +156,6 @@ async fn read_late(
     {
         (got, last) = (got + 1, event.sequence);
     }
-    diagram.at_client(&format!("{got} events have come, and the last one is number {last}"));
+    diagram.at_client(&format!("{got} events arrived; the last one is number {last}"));
     Ok(Outcome { got, lost: EVENTS - got })
 }

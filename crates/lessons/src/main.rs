@@ -8,13 +8,13 @@ use clap::{
 };
 use lessons::{LESSONS, Lesson};
 
-/// See the traps of a first gRPC service: each one goes wrong, and then right
+/// Run the traps of a first gRPC service: first the broken code, then the fixed code
 #[derive(Debug, Parser)]
 struct Cli {
-    /// Which one; without it, all are listed
+    /// The lesson to run [default: list all lessons]
     #[arg(value_parser = PossibleValuesParser::new(names()))]
     lesson: Option<String>,
-    /// Run all of them and write docs/lessons.md to stdout
+    /// Run all lessons and write docs/lessons.md to stdout
     #[arg(long, conflicts_with = "lesson")]
     markdown: bool,
 }

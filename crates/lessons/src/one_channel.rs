@@ -22,18 +22,17 @@ use crate::{
 /// The trap, and the way around it.
 pub static LESSON: Lesson = Lesson {
     name: "one-channel",
-    line: "three streams that nobody reads starve every other call of their channel",
+    line: "three unread streams block every other call of their channel",
     broken: |diagram| half(broken(diagram)),
     fixed: |diagram| half(fixed(diagram)),
-    why: "All calls of a `Channel` share one connection and its window for bytes that were not read yet \
-          (5 MiB by default, and 2 MiB for each stream): three streams that their readers left standing have \
-          all of it, and no answer to anything else fits in.",
-    recognise: "Every call of one client hangs or runs into its deadline while the server is idle and other \
-                clients are well; it begins when somebody is slow to read a stream, and a restart of the \
-                client cures it.",
-    cure: "Give long streams a channel of their own, so that calls go on whatever becomes of them; let its window \
-           for the connection be several times that of a stream, so that one that stands does not hold up the \
-           others; and read promptly, into a queue that has a bound.",
+    why: "All calls of a `Channel` share one connection, and its window for unread bytes: 5 MiB by default, \
+          with 2 MiB for each stream. Three unread streams fill that window. Then no answer to any other \
+          call fits in.",
+    recognise: "Every call of one client hangs or exceeds its deadline. The server is idle and other clients \
+                work. It begins when the client reads a stream slowly. A restart of the client helps.",
+    cure: "Give long streams a channel of their own, so that other calls continue. Make the connection's \
+           window several times as large as a stream's, so that one stalled stream does not block the \
+           others. Read promptly, into a bounded queue.",
 };
 
 /// What the client has to look after: three feeds, and an order now and then.
@@ -77,7 +76,7 @@ const ORDERS: usize = 2;
 impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.answered {
-            ORDERS => write!(f, "both orders were answered, although the feeds are not read"),
+            ORDERS => write!(f, "both orders were answered although nobody reads the feeds"),
             _ => write!(
                 f,
                 "the server took the order, and its answer did not come within {PATIENCE:?}: nobody reads \
@@ -127,7 +126,7 @@ async fn order_beside_feeds(
     for answered in 0..ORDERS {
         while timeout(QUIET, sent.changed()).await.is_ok() {}
         if answered == 0 {
-            diagram.at_server("the feeds stand still: what was sent is not read");
+            diagram.at_server("the feeds stall: nobody reads what was sent");
         }
         let request = OrderRequest { item: "tea".to_owned(), ..OrderRequest::default() };
         match timeout(PATIENCE, client.orders.order(request)).await {
@@ -177,7 +176,7 @@ impl FeedService for Shop {
 #[tonic::async_trait]
 impl OrderService for Shop {
     async fn order(&self, request: Request<OrderRequest>) -> Result<Response<OrderResponse>, Status> {
-        self.diagram.at_server(&format!("takes an order of {}", request.into_inner().item));
+        self.diagram.at_server(&format!("accepts an order of {}", request.into_inner().item));
         Ok(Response::new(OrderResponse { number: 1 }))
     }
 }

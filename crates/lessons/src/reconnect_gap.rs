@@ -24,13 +24,13 @@ pub static LESSON: Lesson = Lesson {
     line: "a reconnect that loses events, or repeats them",
     broken: |diagram| half(broken(diagram)),
     fixed: |diagram| half(fixed(diagram)),
-    why: "A subscription that begins with what is new, or with the last event to have something to show, knows \
-          nothing of what its client has seen: what happened in between is lost, and if nothing happened, the \
-          last one comes again.",
-    recognise: "After a deploy or a bad network clients differ from the server by some events until they are \
-                restarted, and no log has an error.",
-    cure: "Number the events, keep them, and have the client say with which one it was last: the server goes on \
-           from there, and says OUT_OF_RANGE when it no longer has them.",
+    why: "A subscription that starts with the next event, or with the last one, does not know what its \
+          client has seen. Events that happened in between are lost. If nothing happened, the last event \
+          comes twice.",
+    recognise: "After a deploy or a network problem, clients differ from the server by a few events until \
+                they restart. No log shows an error.",
+    cure: "Number the events and keep them. Let the client send the number of its last event, and continue \
+           from there. If those events are gone, answer OUT_OF_RANGE.",
 };
 
 type Events = Pin<Box<dyn Stream<Item = Result<FollowResponse, Status>> + Send>>;
@@ -91,8 +91,8 @@ impl fmt::Display for Outcome {
         let lost: Vec<_> = (1..=6).filter(|sequence| !seen.contains(sequence)).collect();
         let repeated: Vec<_> = seen.windows(2).filter(|two| two[0] == two[1]).map(|two| two[0]).collect();
         match (&lost[..], &repeated[..]) {
-            ([], []) => write!(f, "the client has seen {seen:?}: each event once, in order"),
-            _ => write!(f, "the client has seen {seen:?}: it lost {lost:?}, and had {repeated:?} twice"),
+            ([], []) => write!(f, "the client saw {seen:?}: each event once, in order"),
+            _ => write!(f, "the client saw {seen:?}: it lost {lost:?} and got {repeated:?} twice"),
         }
     }
 }
@@ -132,7 +132,7 @@ async fn two_losses(
         seen.until(2).await;
         network.go_down().await;
     });
-    diagram.at_server("the network is down, and there are events 3, 4 and 5");
+    diagram.at_server("the network is down while events 3, 4 and 5 happen");
     feed.publish(5);
     network.go_up();
 
@@ -140,7 +140,7 @@ async fn two_losses(
         seen.until(5).await;
         network.go_down().await;
     });
-    diagram.at_server("the network is down, and there is nothing new");
+    diagram.at_server("the network is down, and nothing happens");
     network.go_up();
 
     select! {

@@ -24,15 +24,16 @@ use crate::{
 /// The trap, and the way around it.
 pub static LESSON: Lesson = Lesson {
     name: "retry-twice",
-    line: "a command that is made again after a lost answer, and happens twice",
+    line: "a command that is retried after a lost answer, and happens twice",
     broken: |diagram| half(broken(diagram)),
     fixed: |diagram| half(fixed(diagram)),
-    why: "An error at the client does not say that nothing happened: the answer can be lost, or be too late, \
-          after the command was done, and whoever asks again asks for another one.",
-    recognise: "Orders, payments or mails that are there twice, seconds apart, on the days when the network \
-                or the database is slow.",
-    cure: "Have the client choose an id before the first attempt and send the same one with each; let the \
-           server keep the id together with what it did, and answer a known one with what it answered then.",
+    why: "An error at the client does not mean that nothing happened. The command may have succeeded, and \
+          only its answer was lost or late. A plain retry is then a second command.",
+    recognise: "Orders, payments or mails exist twice, seconds apart. It happens when the network or the \
+                database is slow.",
+    cure: "Let the client choose an id before the first attempt and send the same id with each attempt. Let \
+           the server store the id together with the effect. For a known id, the server returns the first \
+           answer again.",
 };
 
 const ATTEMPTS: usize = 5;
@@ -107,8 +108,8 @@ pub struct Outcome {
 impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.orders {
-            1 => write!(f, "one tea was wanted, and one is on its way"),
-            orders => write!(f, "one tea was wanted, and {orders} are on their way"),
+            1 => write!(f, "one tea was ordered, and one is on its way"),
+            orders => write!(f, "one tea was ordered, and {orders} are on their way"),
         }
     }
 }
@@ -181,7 +182,7 @@ impl Shop {
             orders.answers == 1
         };
         if first {
-            self.diagram.at_server(&format!("order {number} is done; the answer gets lost"));
+            self.diagram.at_server(&format!("order {number} is done; its answer gets lost"));
             std::future::pending::<()>().await;
         }
         self.diagram.at_server(&format!("order {number} is done"));

@@ -25,15 +25,15 @@ use crate::{
 /// The trap, and the way around it.
 pub static LESSON: Lesson = Lesson {
     name: "silent-peer",
-    line: "a network that swallows everything looks like a peer with nothing to say",
+    line: "a dead network looks like a quiet peer",
     broken: |diagram| half(broken(diagram)),
     fixed: |diagram| half(fixed(diagram)),
-    why: "A machine that loses its power, a cable that is pulled, a NAT that forgets a connection: none of them \
-          sends a last packet, and who only waits, on either side, sends nothing that could go unanswered.",
-    recognise: "A subscriber is connected and hears nothing more until it is restarted, and the server counts \
-                streams whose clients have been gone for hours.",
-    cure: "Turn on HTTP/2 keepalive on both ends, the client's also while it is idle: a ping that is not \
-           answered in time ends the connection with an error, and that can be handled.",
+    why: "A machine loses power, a cable is pulled, a NAT forgets a connection: none of them sends a last \
+          packet. A side that only waits sends nothing, so it never notices that answers are missing.",
+    recognise: "A subscriber stays connected but receives nothing until it is restarted. The server counts \
+                streams of clients that left hours ago.",
+    cure: "Turn on HTTP/2 keepalive on both sides, on the client also while it is idle. If a ping stays \
+           unanswered, the connection ends with an error that you can handle.",
 };
 
 fn broken_client(endpoint: Endpoint) -> Endpoint {
@@ -77,7 +77,7 @@ impl fmt::Display for Outcome {
                 f,
                 ", the server keeps its stream; the lesson gives up after {PATIENCE:?}, these two never"
             ),
-            true => write!(f, "; and the server has let go of it"),
+            true => write!(f, "; the server has dropped the stream"),
         }
     }
 }
@@ -107,7 +107,7 @@ async fn follow_into_silence(
     let mut events = client.follow(FollowRequest::default()).await?.into_inner();
     events.message().await?;
     network.fall_silent();
-    diagram.at_client("from here on the network swallows everything");
+    diagram.at_client("from here on the network drops everything");
 
     let (event, server) =
         tokio::join!(timeout(patience, events.message()), timeout(patience, has_let_go.recv()));

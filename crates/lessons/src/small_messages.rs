@@ -23,17 +23,17 @@ use crate::{
 /// The trap, and the way around it.
 pub static LESSON: Lesson = Lesson {
     name: "small-messages",
-    line: "many small messages, one reader that pauses, and the whole connection dies",
+    line: "one reader pauses while many small messages arrive, and the whole connection ends",
     broken: |diagram| half(broken(diagram)),
     fixed: |diagram| half(fixed(diagram)),
-    why: "h2, below tonic, charges each frame under 256 bytes that waits to be read with what it lacks to 256, \
-          against half of the connection's window, and when that is used up it takes the peer for an attacker \
-          and ends the connection with everything on it.",
-    recognise: "All calls of a client fail at once with RESOURCE_EXHAUSTED or a GOAWAY `too_many_data_frames`, \
-                under load, after one of them was slow.",
-    cure: "Make the connection's window sixteen times a stream's on both ends, which is enough for one stream \
-           of frames of 29 bytes or more; read promptly into a queue of your own that has a bound; and put \
-           many small things into one message.",
+    why: "h2, the HTTP/2 library below tonic, counts unread frames under 256 bytes. Each one costs 256 minus \
+          its length, and the budget is half of the connection's window. When the budget is gone, h2 takes \
+          the peer for an attacker and ends the connection with all its calls.",
+    recognise: "All calls of a client fail at once with RESOURCE_EXHAUSTED, or with a GOAWAY \
+                `too_many_data_frames`. It happens under load, after one call was slow.",
+    cure: "Put many small values into one message. Read promptly, into a bounded queue. On both sides, make \
+           the connection's window sixteen times a stream's: that is enough for one stream of frames of 29 \
+           bytes or more.",
 };
 
 /// What one of them has.
@@ -72,9 +72,9 @@ impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.ben {
             Stream::Lost(code, source) => {
-                write!(f, "ana paused, and ben has lost his stream as well: {}, {source}", code_name(*code))
+                write!(f, "ana paused, and ben lost his stream too: {}, {source}", code_name(*code))
             }
-            Stream::Goes => write!(f, "ana paused; she and ben have all {} events", MANY + 1),
+            Stream::Goes => write!(f, "ana paused; both have all {} events", MANY + 1),
         }
     }
 }
@@ -107,9 +107,9 @@ async fn two_readers(
     let mut ben = follow("ben", MANY).await?;
     let mut ana = follow("ana", 0).await?;
     ana.message().await?;
-    diagram.at_client("ana: is busy with this event, and the others wait");
+    diagram.at_client("ana: works on this event while the others wait");
     ana_is_served.recv().await;
-    diagram.at_client("ana: reads on");
+    diagram.at_client("ana: reads again");
     last.send_replace(MANY + 1);
     Ok(Outcome { ana: rest(&mut ana).await, ben: rest(&mut ben).await })
 }

@@ -27,7 +27,7 @@ const WIDTH: usize = 100;
 pub fn index(out: &mut impl Write) -> io::Result<()> {
     writeln!(
         out,
-        "The traps of a first gRPC service. To see one go wrong, and then right: just lesson NAME\n"
+        "The traps of a first gRPC service. To run one, broken and then fixed: just lesson NAME\n"
     )?;
     let longest = LESSONS.iter().map(|lesson| lesson.name.len()).max().unwrap_or_default();
     for lesson in LESSONS {
@@ -100,9 +100,16 @@ pub async fn markdown() -> anyhow::Result<String> {
 const INTRODUCTION: &str = "\
 # Lessons
 
-Every well-known way in which a first gRPC service in Rust goes wrong, a file each: the code that does, next to the code
-that does not. `just lesson NAME` runs both, and draws what passes on the wire while it happens. This page is made of what
-they say, by `just lessons-doc`; the times are left out here.
+[中文](lessons.zh-CN.md)
+
+```sh
+just lesson                     # lists the lessons
+just lesson eof-is-not-commit   # runs the broken code, then the fixed code
+```
+
+Each lesson is a well-known trap of a first gRPC service in Rust. One file has the code that fails, and next to it the code
+that works. `just lesson NAME` runs both and draws each message while it passes. `just lessons-doc` makes this page; the
+diagrams here have no times.
 
 | lesson | the trap |
 |---|---|
@@ -123,7 +130,7 @@ fn place(lesson: &Lesson) -> String {
 /// Waits for a half and its diagram.
 async fn told(diagram: &Diagram, half: Half) -> anyhow::Result<String> {
     let outcome = timeout(BOUND, half).await.with_context(|| {
-        format!("the lesson did not end within {BOUND:?}: run it again on a machine that has less to do")
+        format!("the lesson did not end within {BOUND:?}: run it again on a less busy machine")
     })?;
     diagram.end().context("cannot write the diagram")?;
     outcome

@@ -27,16 +27,16 @@ use crate::{
 /// The trap, and the way around it.
 pub static LESSON: Lesson = Lesson {
     name: "unbounded",
-    line: "a server without limits keeps whatever a burst of clients brings",
+    line: "a server without limits keeps everything that a burst of clients sends",
     broken: |diagram| half(broken(diagram)),
     fixed: |diagram| half(fixed(diagram)),
-    why: "By default tonic takes as many connections as come and as many calls as each of them makes, and a \
-          handler that keeps what it receives keeps it for all of them at once.",
-    recognise: "The memory of the server follows the number of its callers; it is killed for it at the worst \
-                moment, when everybody comes at once, and again when they all come back.",
-    cure: "Decide how many calls there may be at a time, and how much each may bring: refuse the rest at once \
-           with RESOURCE_EXHAUSTED, before anything is read, and let `max_concurrent_streams` hold a single \
-           connection back.",
+    why: "By default tonic accepts any number of connections, and any number of calls on each. A handler \
+          that keeps what it receives keeps it for all calls at once.",
+    recognise: "The server's memory follows the number of its callers. The system kills the server when all \
+                clients call at once, and again when they all reconnect.",
+    cure: "Limit the number of open calls and the size of each. Refuse further calls at once with \
+           RESOURCE_EXHAUSTED, before reading them. Set `max_concurrent_streams`, which limits a single \
+           connection.",
 };
 
 struct Broken(Memory);
@@ -114,13 +114,13 @@ impl fmt::Display for Outcome {
         match refused {
             0 => write!(
                 f,
-                "{kept} MiB of memory for a burst of {taken} uploads; with ten times as many it is \
-                            ten times as much, until there is none"
+                "{kept} MiB of memory for a burst of {taken} uploads; ten times as many take \
+                            ten times as much, until none is left"
             ),
             _ => write!(
                 f,
-                "{kept} MiB of memory for {taken} uploads at a time, whatever comes; {refused} were \
-                            told at once to come again"
+                "{kept} MiB of memory for {taken} uploads at a time, however many come; {refused} were \
+                            refused at once"
             ),
         }
     }
@@ -184,7 +184,7 @@ async fn burst(router: Router, memory: Memory, diagram: Diagram) -> anyhow::Resu
     };
     let taken = UPLOADS - refused;
     diagram.at_server(&format!("{taken} uploads at a time, {} MiB of memory; {refused} refused", kept >> 20));
-    diagram.at_client("and one more");
+    diagram.at_client("then one more");
     let mut client = UploadServiceClient::new(diagram.watch(server.connect().await?));
     let next = match client.upload(tokio_stream::once(chunk())).await {
         Ok(_) => Code::Ok,

@@ -34,16 +34,16 @@ use crate::{
 /// The trap, and the way around it.
 pub static LESSON: Lesson = Lesson {
     name: "wrong-mode",
-    line: "a call for each of ten thousand readings, and what it costs beside a stream and beside columns",
+    line: "one call for each of 10,000 readings: its cost beside a stream and beside columns",
     broken: |diagram| half(broken(diagram)),
     fixed: |diagram| half(fixed(diagram)),
-    why: "A call has a price of its own, however small its message: headers and a status both ways, a stream \
-          that begins and ends, a task on either side. A message in a stream has a smaller one, and a value \
-          in a packed field next to none.",
-    recognise: "The CPU is busy, the network is not, and the profile shows HTTP/2 and allocation instead of \
-                your own code; there are about as many calls as there are rows.",
-    cure: "Let one call bring everything (a client stream), and one message many values (a column for each \
-           field, some hundreds or thousands of values): calls are for questions, messages for batches.",
+    why: "Every call costs headers, a status, a stream and a task on each side, however small its message \
+          is. A message within a stream costs less. A value in a packed field costs almost nothing.",
+    recognise: "The CPU is busy and the network is not. The profile shows HTTP/2 and memory allocation in \
+                place of your own code. There are about as many calls as rows.",
+    cure: "First put hundreds or thousands of values into one message, with one field for each column. Then \
+           few messages remain. Unary calls can carry them; use a client stream when one answer about all of \
+           them is enough.",
 };
 
 /// How many readings there are to be delivered.
@@ -158,7 +158,7 @@ pub async fn broken(diagram: Diagram) -> anyhow::Result<Price> {
     let server = start().await?;
     let mut watched = ReadingServiceClient::new(diagram.watch(server.connect().await?));
     watched.record(reading(0)).await?;
-    diagram.at_client(&format!("{READINGS} of these, a hundred at a time"));
+    diagram.at_client(&format!("{READINGS} such calls, 100 at a time"));
     measured(&server, by_calls).await
 }
 
@@ -172,10 +172,11 @@ pub async fn fixed(diagram: Diagram) -> anyhow::Result<Better> {
     let some: Vec<_> = (0..3).map(reading).collect();
     let mut watched = ReadingServiceClient::new(diagram.watch(server.connect().await?));
     watched.record_stream(tokio_stream::iter(some.iter().map(single).collect::<Vec<_>>())).await?;
-    diagram.at_client(&format!("one of these, with {READINGS} messages"));
+    diagram.at_client(&format!("one such call, with {READINGS} messages"));
     let stream = measured(&server, by_stream).await?;
     watched.record_columns(tokio_stream::once(columns(&some))).await?;
-    diagram.at_client(&format!("one of these, with {} messages of {COLUMN} readings", READINGS / COLUMN));
+    diagram
+        .at_client(&format!("one such call, with {} messages of {COLUMN} readings each", READINGS / COLUMN));
     let columns = measured(&server, by_columns).await?;
     Ok(Better { stream, columns })
 }
