@@ -8,19 +8,24 @@ GROUPS = ["connect", "modes", "status", "metadata", "control", "rules", "flow", 
 
 INTRODUCTION = """# Proxies
 
-What `fourmodes check` says about real proxies in front of the server: {paths} paths, well and badly configured, on the
-loopback interface. `just proxies --all` runs them, `just proxies-table` makes this page of what it found.
+```sh
+just proxies --all     # runs all paths
+just proxies-table     # writes this page from the results
+```
+
+`fourmodes check` through real proxies in front of the server: {paths} paths, well and badly configured, on the loopback
+interface.
 
 {versions}.
 
-On each path another client looks as well, which shares no code with `check`: grpcio, and frames of HTTP/2 by Python's
-h2. It looks at everything that is no pass, and always at the four modes, the status, trailers, cancels, deadlines,
-streams at once and 1,200 calls. A verdict that it contradicts fails the run. Of the {verdicts} verdicts below it confirmed
-{confirmed}; of {unknown} it could not tell.
+A second client, which shares no code with `check`, tests each path too: grpcio, and HTTP/2 frames by Python's h2. It
+verifies every failure and warning. It always verifies the four modes, the status, trailers, cancels, deadlines, concurrent
+streams and 1,200 calls. A verdict that it contradicts fails the run. Of the {verdicts} verdicts below it confirmed
+{confirmed}; {unknown} it could not judge.
 
 ## Good configurations
 
-What each product needs for all four modes, and what is left then. ✓: the other client saw the same.
+The configuration of each product for all four modes, and the remaining findings. ✓: the second client saw the same.
 """
 
 
@@ -43,8 +48,8 @@ def table(cases, results):
     for name in sorted(found[good[0]["name"]], key=lambda it: (GROUPS.index(it.split("/")[0]), it)):
         out.append(row(name, *(verdict(found[case["name"]].get(name)) for case in good)))
     out += ["", *causes(found, good), "", "## All paths", ""]
-    out += ["Each is a good configuration but for what it says.", ""]
-    out += [row("path", "what it is", "what `check` says", "compared"), row(*["---"] * 4)]
+    out += ["Each path is a good configuration, except for the named change.", ""]
+    out += [row("path", "what it is", "findings of `check`", "second client"), row(*["---"] * 4)]
     for case in cases:
         of_path = found[case["name"]]
         seen = [check for check in of_path.values() if check["seen"] is not None]
@@ -83,7 +88,7 @@ def causes(found, cases):
         for name, check in found[case["name"]].items():
             if check["outcome"] in ("fail", "warn"):
                 notes.setdefault((name, check["cause"]), []).append(case["proxy"])
-    return ["What is not a pass:", ""] + [f"- {name} ({', '.join(of)}): {cause}" for (name, cause), of in notes.items()]
+    return ["Failures and warnings:", ""] + [f"- {name} ({', '.join(of)}): {cause}" for (name, cause), of in notes.items()]
 
 
 def what(case):

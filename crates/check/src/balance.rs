@@ -55,7 +55,7 @@ async fn connections(path: &Path) -> Checked {
         None => Ok(Outcome::pass(figure)),
         Some(first) => Ok(Outcome::fail(
             format!("{figure}, {} failed: {first}", lost.len()),
-            "one of the instances does not answer, and is in the pool",
+            "one instance does not answer, but is still in the pool",
             remedies::INSTANCES,
         )),
     }
@@ -78,17 +78,17 @@ async fn calls(path: &Path) -> Checked {
     if here.len() > 1 {
         let changes = answered.windows(2).filter(|pair| pair[0] != pair[1]).count();
         return Ok(Outcome::pass(format!(
-            "{figure}: calls are balanced (L7), and {} of {} went to another one than the call before",
+            "{figure}: calls are balanced (L7); {} of {} went to another instance than the call before",
             changes,
             CALLS - 1
         )));
     }
     let (everywhere, _) = over_connections(path).await;
     match everywhere.len() {
-        0 | 1 => Ok(Outcome::pass(format!("{figure}, and no other one seen"))),
+        0 | 1 => Ok(Outcome::pass(format!("{figure}, and no other seen"))),
         several => Ok(Outcome::warn(
             format!("{figure}, {several} over {CONNECTIONS}"),
-            "connections are balanced and not calls (L4): all calls of a client stick to one instance",
+            "connections are balanced, not calls (L4): all calls of a client stick to one instance",
             remedies::BALANCE,
         )),
     }

@@ -9,17 +9,17 @@ use crate::{outcome::Checked, path::Path};
 /// What checks have in common.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Group {
-    /// Names, TCP, TLS, HTTP/2, and whether a call is answered
+    /// DNS, TCP, TLS, HTTP/2, and a first call
     Connect,
-    /// Whether each mode is what it says
+    /// Whether each mode works
     Modes,
     /// Codes, messages, details and trailers
     Status,
-    /// What of the metadata arrives, in both directions
+    /// Metadata, in both directions
     Metadata,
     /// Deadlines, cancels and resets
     Control,
-    /// Whether what is no right call is refused, on every transport
+    /// Whether invalid calls are rejected, on every transport
     Rules,
     /// Large messages, many streams, slow readers, compression
     Flow,

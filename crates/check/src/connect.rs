@@ -37,18 +37,14 @@ pub(crate) const CHECKS: [Check; 7] = [
     Check::new(Group::Connect, "round-trip", |path| Box::pin(round_trip(path))),
 ];
 
-const PLAIN: &str = "the URL begins with http://, which is without TLS";
+const PLAIN: &str = "the URL begins with http://: no TLS";
 
 async fn name(path: &Path) -> Checked {
     let found = match timeout(SOON, resolve(&path.server)).await {
         Ok(Ok(found)) if !found.is_empty() => found,
         Ok(Ok(_)) => return Ok(Outcome::fail(path.host(), "the name has no address", remedies::NAME)),
         Ok(Err(error)) => {
-            return Ok(Outcome::fail(
-                error.to_string(),
-                "the name of the host cannot be resolved",
-                remedies::NAME,
-            ));
+            return Ok(Outcome::fail(error.to_string(), "the host name cannot be resolved", remedies::NAME));
         }
         Err(_) => return Ok(Outcome::fail(path.host(), "the resolver does not answer", remedies::NAME)),
     };
@@ -65,8 +61,8 @@ async fn tcp(path: &Path) -> Checked {
     if dead.is_empty() {
         return Ok(Outcome::pass(figure));
     }
-    let cause = "an address of the name is dead: clients that try one after the other fail there, or wait";
-    let remedy = "take the address out of the DNS, or have something listen there";
+    let cause = "one address of the name is dead: clients that try it fail or wait";
+    let remedy = "remove the address from the DNS, or let something listen there";
     Ok(Outcome::warn(format!("{figure}; {}", dead.join(", ")), cause, remedy))
 }
 
@@ -107,7 +103,7 @@ async fn certificate(path: &Path) -> Checked {
             return Ok(Outcome::warn(
                 error.to_string(),
                 "the certificate cannot be read",
-                "have it made anew",
+                "issue a new certificate",
             ));
         }
     };
@@ -116,8 +112,8 @@ async fn certificate(path: &Path) -> Checked {
     let figure = format!("{days} days left, {}", certificate.subject());
     if days < SOON {
         let remedy =
-            "renew it, and have it renewed by itself (`certbot`, cert-manager, AWS ACM; Caddy does it)";
-        return Ok(Outcome::warn(figure, "the certificate ends soon", remedy));
+            "renew it, and automate the renewal (`certbot`, cert-manager, AWS ACM; Caddy does it itself)";
+        return Ok(Outcome::warn(figure, "the certificate expires soon", remedy));
     }
     Ok(Outcome::pass(figure))
 }
@@ -146,8 +142,9 @@ async fn http2(path: &Path) -> Checked {
 }
 
 async fn speaks_http2(path: &Path) -> Checked {
-    let fails =
-        |figure: String| Outcome::fail(figure, "what answers does not speak HTTP/2 here", remedies::LISTEN);
+    let fails = |figure: String| {
+        Outcome::fail(figure, "the endpoint does not speak HTTP/2 on this port", remedies::LISTEN)
+    };
     let how = match is_tls(&path.server) {
         true => {
             let shaken = shake(path).await?;
@@ -183,18 +180,19 @@ async fn without_alpn(path: &Path, shaken: Handshake) -> Outcome {
     let spoken = Wire::over(stream, heard, &path.server, &path.connector.metadata, seen).await;
     match spoken {
         Ok(wire) if within(SOON, wire.ping()).await.is_ok() => Outcome::fail(
-            "no ALPN, and HTTP/2 all the same",
-            "TLS here does not agree on HTTP/2: clients of the C core (Python, C++, Ruby), Java, Rust (tonic, and so \
+            "no ALPN, but HTTP/2 works",
+            "TLS does not negotiate HTTP/2: clients of the C core (Python, C++, Ruby), Java, Rust (tonic, and so \
              this one) and Go from 1.67 of grpc-go on refuse it; grpcurl and others on an older grpc-go do not",
             remedies::ALPN,
         ),
-        _ => Outcome::fail("no ALPN", "what answers does not speak HTTP/2 here", remedies::LISTEN),
+        _ => Outcome::fail("no ALPN", "the endpoint does not speak HTTP/2 on this port", remedies::LISTEN),
     }
 }
 
 /// The first call, which tells what the others may count on.
 async fn call(path: &Path) -> Checked {
-    let other = "start a Four Modes server at the other end of the path (`fourmodes-server all`), to look at all of it";
+    let other =
+        "for all checks, start a Four Modes server at the other end of the path (`fourmodes-server all`)";
     if path.standard {
         let answer = within(SOON, path.empty_call()).await;
         return match answer {
@@ -204,7 +202,7 @@ async fn call(path: &Path) -> Checked {
             Err(lost) if is_unimplemented(&lost) => Ok(Outcome::fail(
                 lost.to_string(),
                 "the server has no grpc.testing.TestService",
-                "leave --standard out, or name an interop server, with its `TestService`",
+                "omit --standard, or name an interop server with `TestService`",
             )),
             Err(lost) => lost_call(path, Dialect::Standard, lost),
         };
@@ -217,7 +215,7 @@ async fn call(path: &Path) -> Checked {
                 "HTTP/2.0" => Outcome::pass(figure),
                 _ => Outcome::fail(
                     figure,
-                    "something on the path does not speak HTTP/2 to the server",
+                    "a hop on the path does not speak HTTP/2 to the server",
                     remedies::HTTP2,
                 ),
             };
@@ -225,8 +223,8 @@ async fn call(path: &Path) -> Checked {
         }
         Err(lost) if is_unimplemented(&lost) => {
             let (dialect, figure) = match within(SOON, path.empty_call()).await {
-                Ok(_) => (Dialect::Standard, "grpc.testing.TestService is asked in its place"),
-                Err(_) => (Dialect::Other, "what needs it is left out"),
+                Ok(_) => (Dialect::Standard, "the checks use grpc.testing.TestService"),
+                Err(_) => (Dialect::Other, "checks that need it are skipped"),
             };
             let cause = "the server has no fourmodes.v1.ProbeService";
             Ok(know(path, dialect, None, Outcome::warn(figure, cause, other)))

@@ -43,16 +43,16 @@ async fn deadline(path: &Path) -> Checked {
     // Proxies that count may take off what they took themselves.
     let (earliest, slack) = (SENT.saturating_sub(begun.elapsed()), Duration::from_millis(100));
     let Some(came) = seen(answer.message.observation)?.deadline.as_ref().map(script::read) else {
-        let cause = "something on the path drops `grpc-timeout`: the server works on for nobody";
+        let cause = "a hop on the path drops `grpc-timeout`: the server continues abandoned calls";
         return Ok(Outcome::fail("none of 20 s arrived", cause, remedies::DEADLINE));
     };
     let figure = format!("{:.2} s of 20 s on arrival", came.as_secs_f64());
     if came + slack < earliest {
-        let cause = "something on the path has a shorter deadline of its own";
+        let cause = "a hop on the path sets a shorter deadline";
         return Ok(Outcome::fail(figure, cause, remedies::DEADLINE));
     }
     if came > SENT {
-        let cause = "something on the path lengthens the deadline: the server works on for nobody";
+        let cause = "a hop on the path extends the deadline: the server continues abandoned calls";
         return Ok(Outcome::fail(figure, cause, remedies::DEADLINE));
     }
     Ok(Outcome::pass(figure))
@@ -64,7 +64,7 @@ async fn no_deadline(path: &Path) -> Checked {
         None => Ok(Outcome::pass("none sent, none arrived")),
         Some(came) => Ok(Outcome::warn(
             format!("{:.2} s arrived where none was sent", came.as_secs_f64()),
-            "something on the path gives calls a deadline: long streams end by it",
+            "a hop on the path adds a deadline, which ends long streams",
             remedies::DEADLINE,
         )),
     }
@@ -89,13 +89,13 @@ async fn cancel(path: &Path) -> Checked {
     let seen = path.observe(id, patience, |seen| seen.cancelled.is_some()).await?;
     let time = begun.elapsed();
     match seen {
-        None => Ok(Outcome::skip("another instance answered when this one's was asked for")),
+        None => Ok(Outcome::skip("another instance answered the query")),
         Some(seen) if seen.cancelled.is_some() => {
-            Ok(Outcome::pass(format!("the server knew within {}", milliseconds(time))))
+            Ok(Outcome::pass(format!("the server saw it within {}", milliseconds(time))))
         }
         Some(_) => Ok(Outcome::fail(
-            format!("the server did not know after {} s", patience.as_secs()),
-            "something on the path swallows cancels: the server works on for nobody",
+            format!("the server did not see it within {} s", patience.as_secs()),
+            "a hop on the path drops cancels: the server continues abandoned calls",
             remedies::CANCEL,
         )),
     }
@@ -143,15 +143,15 @@ async fn cancels(path: &Path) -> Checked {
         }
     };
     match within(path.answer(), after).await {
-        Ok(_) => Ok(Outcome::pass(format!("{figure}, and the connection lives"))),
+        Ok(_) => Ok(Outcome::pass(format!("{figure}, and the connection survives"))),
         Err(lost @ WireError::Silent(_)) => Ok(Outcome::fail(
             format!("{figure}, then {lost} on the next call"),
-            "something on the path lets calls that were cancelled keep their places, and others wait for them",
+            "a hop on the path keeps the places of cancelled calls, so that others wait",
             remedies::CANCEL,
         )),
         Err(lost) => Ok(Outcome::fail(
             format!("{figure}, then {lost}"),
-            "the server, or something on the path, takes so many cancels for an attack: all calls of the connection \
+            "the server, or a hop on the path, takes so many cancels for an attack: all calls of the connection \
              are lost",
             remedies::CANCELS,
         )),
@@ -182,22 +182,22 @@ async fn reset(path: &Path) -> Checked {
     }
     if !lost_ends.is_empty() {
         return Ok(Outcome::fail(
-            format!("{} arrived as an end with OK", lost_ends.join(", ")),
-            "something on the path makes a good end of a call that was cut",
+            format!("{} arrived as OK", lost_ends.join(", ")),
+            "a hop on the path turns a cut call into a successful one",
             remedies::TRAILERS,
         ));
     }
     match changed.is_empty() {
-        true => Ok(Outcome::pass(format!("{} of {} codes as they were sent", CODES.len(), CODES.len()))),
+        true => Ok(Outcome::pass(format!("{} of {} codes unchanged", CODES.len(), CODES.len()))),
         false => Ok(Outcome::warn(
             changed
                 .iter()
                 .map(|(came, sent)| format!("{}: {came}", sent.join(", ")))
                 .collect::<Vec<_>>()
                 .join("; "),
-            "something on the path has a reason of its own for a call that was reset: what may be tried again \
-             cannot be told",
-            "it is so with most proxies; have servers end calls with a status (UNAVAILABLE), which passes",
+            "a hop on the path replaces the reason of a reset call: what may be retried \
+             is unknown",
+            "most proxies do this; let servers end calls with a status (UNAVAILABLE), which passes",
         )),
     }
 }

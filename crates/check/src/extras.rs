@@ -42,15 +42,15 @@ async fn health(path: &Path) -> Checked {
         Ok(answer) if answer.message.status() == ServingStatus::Serving => Ok(Outcome::pass("SERVING")),
         Ok(answer) => Ok(Outcome::fail(
             answer.message.status().as_str_name(),
-            "the server says that it does not serve: balancers leave it out",
-            "look at its log: it starts, ends, or lacks what it needs",
+            "the server reports NOT_SERVING: balancers skip it",
+            "read its log: it is starting, stopping, or missing something that it needs",
         )),
-        Err(lost) => Ok(not_there("grpc.health.v1", "balancers cannot ask whether the server serves", &lost)),
+        Err(lost) => Ok(not_there("grpc.health.v1", "balancers cannot check the server's health", &lost)),
     }
 }
 
 fn not_there(what: &str, why: &str, lost: &WireError) -> Outcome {
-    Outcome::warn(lost.to_string(), format!("{what} is not to be had: {why}"), remedies::SERVICE)
+    Outcome::warn(lost.to_string(), format!("{what} is missing: {why}"), remedies::SERVICE)
 }
 
 const TOOLS: &str = "tools such as grpcurl need the protos";
@@ -129,11 +129,7 @@ async fn grpc_web(path: &Path) -> Checked {
         .header(header::ACCEPT, "application/grpc-web+proto")
         .header("x-grpc-web", "1");
     let warns = |figure: String| {
-        Outcome::warn(
-            figure,
-            "browsers cannot call: nothing here speaks gRPC-Web over HTTP/1.1",
-            remedies::WEB,
-        )
+        Outcome::warn(figure, "browsers cannot call: no gRPC-Web over HTTP/1.1", remedies::WEB)
     };
     let answer = match by_http1(path, request, body.freeze()).await {
         Ok(answer) => answer,
@@ -154,7 +150,7 @@ async fn grpc_web(path: &Path) -> Checked {
         Some(code) => Ok(warns(format!("grpc-status {code}"))),
         None => Ok(Outcome::fail(
             "an answer without trailers",
-            "something on the path cuts what gRPC-Web has at the end of a body",
+            "a hop on the path cuts the trailers at the end of a gRPC-Web body",
             remedies::WEB,
         )),
     }
@@ -184,7 +180,7 @@ pub(crate) fn web_status(mut body: Bytes) -> Option<i32> {
 async fn http1(path: &Path) -> Checked {
     match by_http1(path, Request::get("/"), Bytes::new()).await {
         Ok(answer) => Ok(Outcome::pass(format!("HTTP {}", answer.status()))),
-        Err(what) => Ok(Outcome::warn(what, "HTTP/1.1 has no answer here", remedies::HTTP1)),
+        Err(what) => Ok(Outcome::warn(what, "HTTP/1.1 gets no answer", remedies::HTTP1)),
     }
 }
 

@@ -110,7 +110,7 @@ pub(crate) fn passed(
     ended: Result<tonic::Status, WireError>,
     begun: Instant,
 ) -> Checked {
-    let cause = format!("something on the path, or the server, does not bear a message of {size}");
+    let cause = format!("a hop on the path, or the server, rejects a message of {size}");
     whole(path, size, bytes, ended, begun, (cause, remedies::MESSAGE))
 }
 
@@ -242,7 +242,7 @@ fn heard(
 
 /// What became of a call with [`WHOLE`] bytes in it.
 fn long(path: &Path, bytes: u64, ended: Result<tonic::Status, WireError>, begun: Instant) -> Checked {
-    let limit = ("something on the path ends streams by their size".to_owned(), remedies::BODY);
+    let limit = ("a hop on the path ends streams by their size".to_owned(), remedies::BODY);
     whole(path, WHOLE, bytes + u64::from(LONG * AROUND), ended, begun, limit)
 }
 
@@ -297,7 +297,9 @@ async fn streams(path: &Path) -> Checked {
     }
     let at_once = *opened.borrow();
     if at_once == 0 && lost.is_none() {
-        return Ok(Outcome::skip("nothing comes back while a request is open: see modes/full-duplex"));
+        return Ok(Outcome::skip(
+            "responses arrive only after the end of the request: see modes/full-duplex",
+        ));
     }
     release.send_replace(true);
     while let Some(call) = calls.join_next().await {
@@ -306,10 +308,9 @@ async fn streams(path: &Path) -> Checked {
     let figure = format!("{at_once} at once, the server allows {limit}");
     if let Some(lost) = lost {
         let (cause, remedy) = match lost {
-            WireError::Reset(_) | WireError::Status(_) => (
-                "something on the path refuses a stream that should wait until there is room",
-                remedies::STREAMS,
-            ),
+            WireError::Reset(_) | WireError::Status(_) => {
+                ("a hop on the path rejects a stream that should wait for a free place", remedies::STREAMS)
+            }
             _ => lost.advice(),
         };
         return Ok(Outcome::fail(format!("{figure}; one ended with {lost}"), cause, remedy));
@@ -317,7 +318,7 @@ async fn streams(path: &Path) -> Checked {
     match at_once {
         fewer if fewer < allowed => Ok(Outcome::warn(
             figure,
-            "something on the path lets fewer streams through a connection than the server",
+            "a hop on the path allows fewer streams on a connection than the server",
             remedies::STREAMS,
         )
         .unless_busy()),
@@ -350,11 +351,11 @@ async fn slow_client(path: &Path) -> Checked {
     loop {
         let seen = match path.observe(id, Duration::from_secs(3), |_| true).await {
             Ok(Some(seen)) => seen,
-            Ok(None) => return Ok(Outcome::skip("another instance answered when this one's was asked for")),
+            Ok(None) => return Ok(Outcome::skip("another instance answered the query")),
             Err(WireError::Silent(time)) => {
                 return Ok(Outcome::fail(
                     format!("another call has no answer in {} s", time.as_secs()),
-                    "a reader that takes its time stops other calls: it holds all of a connection on the path",
+                    "a slow reader stops other calls: it uses up the window of a connection on the path",
                     remedies::WINDOWS,
                 ));
             }
@@ -398,7 +399,7 @@ async fn slow_server(path: &Path) -> Checked {
         if begun.elapsed() > ENOUGH {
             let rate = rate(now.sent, begun.elapsed());
             return Ok(Outcome::skip(format!(
-                "after {} at {rate} the path still takes more: too slow to tell",
+                "after {} at {rate} the path still accepts more: too slow for a verdict",
                 Size(now.sent)
             )));
         }
@@ -419,7 +420,7 @@ fn held(bytes: u64, who: &str) -> Checked {
     if bytes >= FLOOD {
         return Ok(Outcome::fail(
             format!("{who} sent {} that nobody read", Size(bytes)),
-            "something on the path takes all that comes: a slow reader costs it its memory or its disk",
+            "a hop on the path buffers without limit: a slow reader fills its memory or its disk",
             remedies::BACKPRESSURE,
         ));
     }
@@ -442,7 +443,7 @@ async fn compressed(path: &Path, encoding: CompressionEncoding) -> Checked {
     let fails = |figure: String| {
         Outcome::fail(
             figure,
-            format!("something on the path, or the server, has no {name}"),
+            format!("a hop on the path, or the server, does not support {name}"),
             remedies::COMPRESSION,
         )
     };
@@ -461,7 +462,7 @@ async fn compressed(path: &Path, encoding: CompressionEncoding) -> Checked {
         true => Ok(Outcome::pass("in both directions")),
         false => Ok(Outcome::warn(
             format!("{there} to the server, {back} back"),
-            "something on the path takes away what compression is agreed on by",
+            "a hop on the path removes the headers that negotiate compression",
             remedies::COMPRESSION,
         )),
     }

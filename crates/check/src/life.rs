@@ -34,7 +34,7 @@ pub(crate) const CHECKS: [Check; 5] = [
     Check::new(Group::Life, "1200-calls", |path| Box::pin(many_calls(path))).heavy(),
 ];
 
-pub(crate) const NOT_ASKED: &str = "it takes a while: say how long with --idle, such as --idle 60s";
+pub(crate) const NOT_ASKED: &str = "not requested: use --idle with a time, such as --idle 60s";
 
 /// Nothing is said for a while, and then something in both directions.
 async fn idle(path: &Path) -> Checked {
@@ -72,7 +72,7 @@ pub(crate) fn slept(
 ) -> Checked {
     let asked = humantime::format_duration(time);
     let lost = match ended {
-        Ok(()) => return Ok(Outcome::pass(format!("silent for {asked}, and alive"))),
+        Ok(()) => return Ok(Outcome::pass(format!("silent for {asked}, still open"))),
         Err(lost) => lost,
     };
     let figure = format!("{lost} after {:.1} s of {asked}", lived.as_secs_f64());
@@ -82,19 +82,15 @@ pub(crate) fn slept(
             Ok(Outcome::fail(figure, cause, remedy))
         }
         (_, Err((_, old))) => Ok(Outcome::fail(
-            format!("{figure}, and a busy one after {:.1} s", old.as_secs_f64()),
+            format!("{figure}; a busy call ended after {:.1} s", old.as_secs_f64()),
             AGED,
             remedies::AGE,
         )),
-        _ => Ok(Outcome::fail(
-            figure,
-            "something on the path ends streams on which nothing is said for a while",
-            remedies::IDLE,
-        )),
+        _ => Ok(Outcome::fail(figure, "a hop on the path ends silent streams", remedies::IDLE)),
     }
 }
 
-const AGED: &str = "something on the path ends calls by their age, however much passes on them";
+const AGED: &str = "a hop on the path ends calls by their age, even busy ones";
 
 pub(crate) fn beats(time: Duration) -> (Duration, u32) {
     let beat = (time / 1000).max(Duration::from_millis(250)).min(time);
@@ -158,7 +154,7 @@ pub(crate) async fn lasted<Q, R: Message + Default>(
                 "{lost} after {:.1} s; a call whose request had ended lived {figure}",
                 lived.as_secs_f64()
             ),
-            "something on the path ends requests by their age, however much passes on them",
+            "a hop on the path ends requests by their age, even busy ones",
             remedies::AGE,
         )),
         (Err(lost), _) => Ok(Outcome::fail(format!("{lost} after {figure}"), AGED, remedies::AGE)),
@@ -180,7 +176,7 @@ async fn keepalive(path: &Path) -> Checked {
             Err(WireError::Silent(time)) => {
                 return Ok(Outcome::fail(
                     format!("PING {number} had no answer in {} s", time.as_secs()),
-                    "something on the path swallows PINGs: clients that send them take the server for dead",
+                    "a hop on the path drops PINGs: clients that send them consider the server dead",
                     "let a product that speaks HTTP/2 answer them, as most do by themselves, or \
                      turn keepalive off in the clients",
                 ));
@@ -189,22 +185,22 @@ async fn keepalive(path: &Path) -> Checked {
                 let figure = format!("{lost} at PING {number}, one a second");
                 let is_calm = matches!(lost, WireError::GoAway(Reason::ENHANCE_YOUR_CALM, _));
                 if !is_calm && ends_anyway(&without, begun.elapsed()).await {
-                    let figure = format!("{figure}; a connection without PINGs ended as well");
+                    let figure = format!("{figure}; a connection without PINGs also ended");
                     return Ok(match lost {
                         WireError::GoAway(Reason::NO_ERROR, _) => Outcome::pass(figure),
                         _ => Outcome::warn(
                             figure,
-                            "something on the path ends connections without calls, or by their age, and without GOAWAY",
+                            "a hop on the path ends connections that are idle or old, without GOAWAY",
                             remedies::GOAWAY,
                         ),
                     });
                 }
                 // By default so many are an attack to the servers of gRPC's C core, Go and Java.
                 if is_calm || number > 1 {
-                    let cause = "the server, or something on the path, takes so many PINGs for an attack";
+                    let cause = "the server, or a hop on the path, takes so many PINGs for an attack";
                     return Ok(Outcome::warn(figure, cause, remedies::CALM));
                 }
-                let cause = "something on the path ends a connection that is asked whether it is alive";
+                let cause = "a hop on the path ends connections that receive PINGs";
                 return Ok(Outcome::fail(figure, cause, remedies::CALM));
             }
         }
@@ -259,7 +255,7 @@ pub(crate) async fn empty_data<F: Future<Output = Result<(), WireError>> + 'stat
         frames => Ok(Outcome::warn(
             format!("{frames} empty DATA frames with {CALLS} answers"),
             format!(
-                "something on the path sends DATA frames with nothing in them: a client on Rust's h2 0.4.16 to \
+                "a hop on the path sends empty DATA frames: a client with Rust's h2 0.4.16 to \
                  0.4.20 (tonic) loses its connection every {} answers",
                 100 * CALLS / frames
             ),
@@ -332,7 +328,7 @@ pub(crate) async fn calls_on_connections<F: Future<Output = Result<(), WireError
         }
         Some(lost) => Ok(Outcome::fail(
             format!("{figure}, then {lost}"),
-            "something on the path ends a connection without GOAWAY, or with calls that had begun",
+            "a hop on the path ends connections without GOAWAY, or with open calls",
             remedies::GOAWAY,
         )),
     }

@@ -1,4 +1,4 @@
-//! What of the metadata arrives, in both directions.
+//! Metadata, in both directions.
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 use shared_proto::fourmodes::v1 as pb;
@@ -24,7 +24,7 @@ pub(crate) const CHECKS: [Check; 6] = [
     Check::new(Group::Metadata, "changes", |path| Box::pin(changes(path))),
 ];
 
-const DROPPED: &str = "something on the path drops or changes metadata";
+const DROPPED: &str = "a hop on the path drops or changes metadata";
 
 /// Sends entries both ways, and returns what arrived of them: at the server and
 /// here.
@@ -102,7 +102,7 @@ async fn names(path: &Path) -> Checked {
     match lost.is_empty() {
         true => Ok(Outcome::pass("underscores and dots in keys arrive")),
         false => {
-            let cause = "something on the path drops keys that are no usual names of HTTP";
+            let cause = "a hop on the path drops unusual header names";
             Ok(Outcome::warn(lost.join(", "), cause, remedies::METADATA))
         }
     }
@@ -145,7 +145,7 @@ async fn large(path: &Path) -> Checked {
         return Ok(Outcome::skip(format!("the server takes only {} of headers", Size(limit.into()))));
     }
     let fails = |figure| {
-        Outcome::fail(figure, "something on the path limits headers to less than 8 KiB", remedies::HEADERS)
+        Outcome::fail(figure, "a hop on the path limits headers to less than 8 KiB", remedies::HEADERS)
     };
     let (server, head) = match there_and_back(path, &entries).await {
         Ok(came) => came,
@@ -187,7 +187,7 @@ async fn changes(path: &Path) -> Checked {
         true => Ok(Outcome::pass(format!("{added}, nothing removed"))),
         false => Ok(Outcome::warn(
             format!("{added}, {}", changed.join(", ")),
-            "something on the path takes headers away that servers look at",
+            "a hop on the path removes headers that servers read",
             remedies::METADATA,
         )),
     }

@@ -1,4 +1,4 @@
-//! Whether each mode is what it says.
+//! Whether each mode works.
 
 use std::time::{Duration, Instant};
 
@@ -89,7 +89,7 @@ pub(crate) fn as_sent(what: &str, sent: &[Duration], arrived: &[Duration]) -> Ch
     let figure = format!("{BEATS} messages over {}, sent over {}", milliseconds(arrived), milliseconds(sent));
     // A side that was slow itself held nothing back.
     if arrived < sent.min(BEAT * (BEATS - 1)) / 2 {
-        let cause = format!("something on the path holds the {what} back and passes it on in one piece");
+        let cause = format!("a hop on the path buffers the {what} and forwards it in one piece");
         return Ok(Outcome::fail(figure, cause, remedies::BUFFERING).unless_busy());
     }
     Ok(Outcome::pass(figure))
@@ -104,7 +104,9 @@ async fn full_duplex(path: &Path) -> Checked {
         call.send(&pb::BidiStreamingRequest { script: None, payload: payload.clone() }).await?;
         match within(path.answer(), call.next()).await {
             Ok(Some(answer)) if answer.payload == payload => {}
-            Ok(_) => return Err(WireError::Malformed("the answer is to another question".to_owned()).into()),
+            Ok(_) => {
+                return Err(WireError::Malformed("the answer belongs to another question".to_owned()).into());
+            }
             Err(WireError::Silent(_)) => return Ok(one_way(path, number)),
             Err(lost) => return Err(lost.into()),
         }
@@ -119,7 +121,7 @@ pub(crate) fn one_way(path: &Path, question: u32) -> Outcome {
     let time = path.answer().as_secs();
     Outcome::fail(
         format!("no answer to message {question} in {time} s while the request was open"),
-        "something on the path lets nothing back before the request has ended, or the other way round",
+        "a hop on the path forwards the response only after the end of the request, or vice versa",
         remedies::BUFFERING,
     )
 }
@@ -143,11 +145,11 @@ async fn client_ends_first(path: &Path) -> Checked {
     match half_closed {
         _ if count != 4 => Err(WireError::Malformed(format!("{count} messages arrived of 4")).into()),
         Some(time) if time < last => {
-            Ok(Outcome::pass(format!("the server went on for {}", milliseconds(last - time))))
+            Ok(Outcome::pass(format!("the server continued for {}", milliseconds(last - time))))
         }
         _ => Ok(Outcome::fail(
             "the end of the request reached the server after the last response",
-            "something on the path holds the request's end back",
+            "a hop on the path holds back the end of the request",
             remedies::BUFFERING,
         )
         .unless_busy()),
@@ -167,7 +169,7 @@ pub(crate) fn ends_first<T>(ended: Result<T, WireError>, begun: Instant) -> Chec
         Ok(_) => Ok(Outcome::pass(format!("ended after {}", milliseconds(begun.elapsed())))),
         Err(WireError::Silent(time)) => Ok(Outcome::fail(
             format!("the end did not arrive in {} s while the request was open", time.as_secs()),
-            "something on the path holds the end of a response back until the request has ended",
+            "a hop on the path holds back the end of a response until the request has ended",
             remedies::END,
         )),
         Err(lost) => Err(lost.into()),
@@ -183,9 +185,9 @@ async fn head_first(path: &Path) -> Checked {
     call.next().await?;
     let message = call.begun.elapsed();
     call.end_well().await?;
-    let figure = format!("head after {}, message after {}", milliseconds(head), milliseconds(message));
+    let figure = format!("headers after {}, message after {}", milliseconds(head), milliseconds(message));
     if message - head < PAUSE / 2 {
-        let cause = "something on the path holds the head back until there is a message";
+        let cause = "a hop on the path holds back the headers until the first message";
         return Ok(Outcome::fail(figure, cause, remedies::BUFFERING).unless_busy());
     }
     Ok(Outcome::pass(figure))
@@ -208,22 +210,22 @@ async fn early_answer(path: &Path) -> Checked {
 pub(crate) fn answered_early(ended: Result<tonic::Status, WireError>) -> Checked {
     match ended {
         Ok(status) if status.code() == Code::FailedPrecondition && status.message() == "enough" => {
-            Ok(Outcome::pass("the answer came while the client was sending"))
+            Ok(Outcome::pass("the answer arrived while the client was sending"))
         }
         Ok(status) => Ok(Outcome::fail(
-            format!("{} instead of what the server said", WireError::Status(Box::new(status))),
-            "something on the path puts a status of its own in the place of an early answer",
+            format!("{} instead of the server's status", WireError::Status(Box::new(status))),
+            "a hop on the path replaces an early answer with its own status",
             remedies::STATUS,
         )),
         Err(WireError::Silent(time)) => Ok(Outcome::fail(
             format!("the answer did not arrive in {} s while the request was open", time.as_secs()),
-            "something on the path reads a request to its end before it passes the response on",
+            "a hop on the path reads the whole request before it forwards the response",
             remedies::BUFFERING,
         )),
         Err(lost @ WireError::StatusInHead(_)) => Err(lost.into()),
         Err(lost) => Ok(Outcome::fail(
-            format!("{lost} instead of what the server said"),
-            "something on the path ends a call whose answer comes before the end of its request",
+            format!("{lost} instead of the server's status"),
+            "a hop on the path ends calls that are answered before the end of the request",
             remedies::RESET,
         )),
     }

@@ -168,15 +168,14 @@ impl Path {
             Err(_) => (Connect::TimedOut, io::Error::from(io::ErrorKind::TimedOut).to_string()),
         };
         let (cause, remedy) = match reason {
-            Connect::Refused => (
-                "nothing listens at that address",
-                "start the server or the proxy, and check the port where it listens",
-            ),
+            Connect::Refused => {
+                ("nothing listens at that address", "start the server or the proxy, and check its port")
+            }
             Connect::TimedOut => (
-                "the host is away, or a firewall swallows the connection",
+                "the host is unreachable, or a firewall drops the connection",
                 "check the address, and let the port through the firewall or the security group",
             ),
-            _ => ("the network refuses the connection", "check the address and the port"),
+            _ => ("the network rejects the connection", "check the address and the port"),
         };
         Err(WireError::Unconnected(what, cause, remedy))
     }
@@ -289,7 +288,7 @@ impl Path {
     pub(crate) fn without_probe(&self) -> Outcome {
         Outcome::skip(match self.dialect() {
             Some(Dialect::Standard) => {
-                "grpc.testing.TestService cannot tell it; it takes fourmodes.v1.ProbeService"
+                "grpc.testing.TestService does not support this; it needs fourmodes.v1.ProbeService"
             }
             _ => "the server has no fourmodes.v1.ProbeService",
         })
@@ -319,5 +318,5 @@ impl<Q, R> std::ops::DerefMut for Alone<Q, R> {
 /// The observation in an answer; without it the answer is none of the probe's.
 pub(crate) fn seen(observation: Option<pb::Observation>) -> Result<pb::Observation, WireError> {
     observation
-        .ok_or_else(|| WireError::Malformed("an answer of the probe without what it observed".to_owned()))
+        .ok_or_else(|| WireError::Malformed("an answer of the probe without an observation".to_owned()))
 }

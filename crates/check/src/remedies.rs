@@ -7,65 +7,66 @@ use std::{
 
 use http::{HeaderMap, StatusCode, header};
 
-pub(crate) const NAME: &str = "check the spelling, and ask the resolver by itself (`getent hosts NAME`)";
-pub(crate) const LISTEN: &str = "let HTTP/2 in on the port where gRPC comes in";
+pub(crate) const NAME: &str = "check the spelling, and query the resolver directly (`getent hosts NAME`)";
+pub(crate) const LISTEN: &str = "accept HTTP/2 on the port that receives gRPC";
 pub(crate) const HTTP2: &str = "speak HTTP/2 to the server";
-pub(crate) const BUFFERING: &str = "pass on at once what comes, in both directions";
-pub(crate) const END: &str = "pass the end of a response on while the request is open";
-pub(crate) const BACKPRESSURE: &str = "bound what is kept on the way, and read no more than is passed on";
-pub(crate) const BODY: &str = "raise what limits the size of a body: a stream is one body";
+pub(crate) const BUFFERING: &str = "forward data at once, in both directions: turn buffering off";
+pub(crate) const END: &str = "forward the end of a response while the request is open";
+pub(crate) const BACKPRESSURE: &str = "limit buffers on the path, and read only as fast as data is forwarded";
+pub(crate) const BODY: &str = "raise the limit for the size of a body: a stream is one body";
 pub(crate) const MESSAGE: &str =
-    "raise what limits a message, in the server (`--max-message` of ours) and on the way";
-pub(crate) const HEADERS: &str = "raise what limits the size of headers";
-pub(crate) const IDLE: &str = "raise what ends silent streams on the way and in the server (`--idle-timeout` of ours), \
-    or let a stream say something now and then";
-pub(crate) const STREAMS: &str = "raise what limits the streams of a connection, or use several connections";
-pub(crate) const RESET: &str = "look at the log of the proxy at this time, and at what ends its streams: time-outs, \
-    limits, a restart";
-pub(crate) const UPSTREAM: &str = "look whether the proxy reaches the server, and by HTTP/2";
-pub(crate) const RATE: &str = "raise what limits the rate of calls";
-pub(crate) const UPSTREAM_OR_RATE: &str = "look whether the proxy reaches the server, and by HTTP/2; or raise what limits \
-    the rate of calls";
-pub(crate) const CREDENTIALS: &str = "give the proxy what it asks for (FOURMODES_TOKEN goes along as a bearer token), or \
-    have it let gRPC pass without";
-pub(crate) const REDIRECT: &str = "name the address that it redirects to, or let gRPC pass there";
+    "raise the limit for a message, in the server (Four Modes: `--max-message`) and on the path";
+pub(crate) const HEADERS: &str = "raise the limit for the size of headers";
+pub(crate) const IDLE: &str = "raise the idle timeout for streams, on the path and in the server (Four Modes: `--idle-timeout`), or \
+    send heartbeats on quiet streams";
+pub(crate) const STREAMS: &str =
+    "raise the limit for concurrent streams of a connection, or use several connections";
+pub(crate) const RESET: &str =
+    "read the log of the proxy at this time, and look for what ends its streams: timeouts, limits, a restart";
+pub(crate) const UPSTREAM: &str = "check that the proxy reaches the server, and by HTTP/2";
+pub(crate) const RATE: &str = "raise the rate limit for calls";
+pub(crate) const UPSTREAM_OR_RATE: &str =
+    "check that the proxy reaches the server, and by HTTP/2; or raise the rate limit for calls";
+pub(crate) const CREDENTIALS: &str =
+    "give the proxy its credentials (FOURMODES_TOKEN is sent as a bearer token), or exempt gRPC";
+pub(crate) const REDIRECT: &str = "use the address that it redirects to, or exempt gRPC from the redirect";
 pub(crate) const ROUTE: &str = "route the services' paths (`/PACKAGE.SERVICE/`) to the server";
-pub(crate) const TRAILERS: &str = "pass trailers on, which takes HTTP/2 on every hop";
+pub(crate) const TRAILERS: &str = "forward trailers, which needs HTTP/2 on every hop";
 pub(crate) const STATUS: &str =
-    "leave the status to the server: no error pages or answers of the proxy's own";
-pub(crate) const METADATA: &str = "let metadata pass as it is";
-pub(crate) const DEADLINE: &str = "let `grpc-timeout` pass as it is, and set no time of the proxy's own";
-pub(crate) const CANCEL: &str = "end what nobody waits for: pass a cancel on to the server";
-pub(crate) const CALM: &str = "send PING less often, or allow it: in a server of gRPC's C core \
+    "forward the server's status: no error pages and no answers of the proxy itself";
+pub(crate) const METADATA: &str = "forward metadata unchanged";
+pub(crate) const DEADLINE: &str = "forward `grpc-timeout` unchanged, and set no deadline in the proxy";
+pub(crate) const CANCEL: &str = "forward cancels to the server, so that abandoned calls end";
+pub(crate) const CALM: &str = "send PINGs less often, or allow them: in a server of gRPC's C core \
     `GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS`, in Go `keepalive.EnforcementPolicy`, in Java \
     `permitKeepAliveTime`";
-pub(crate) const GOAWAY: &str = "have connections end in order, with GOAWAY and after their calls";
+pub(crate) const GOAWAY: &str = "close connections gracefully: with GOAWAY, and after their calls";
 pub(crate) const BALANCE: &str = "balance calls and not connections, or balance in the client (round_robin)";
-pub(crate) const INSTANCES: &str = "take the instance that does not answer out of the pool";
-pub(crate) const COMPRESSION: &str = "let `grpc-encoding` and `grpc-accept-encoding` pass";
-pub(crate) const WEB: &str = "for browsers, let HTTP/1.1 in and translate; where the server itself speaks gRPC-Web, pass \
-    HTTP/1.1 on to it";
-pub(crate) const HTTP1: &str = "where a load balancer checks health by HTTP/1.1, give it a port that answers it, or have \
-    it check by gRPC";
-pub(crate) const SLOW: &str = "look for the hop that takes the time (`traceroute`), and for one that waits before it \
-    sends";
+pub(crate) const INSTANCES: &str = "remove the instance that does not answer from the pool";
+pub(crate) const COMPRESSION: &str = "forward `grpc-encoding` and `grpc-accept-encoding`";
+pub(crate) const WEB: &str = "for browsers, accept HTTP/1.1 and translate gRPC-Web; if the server itself speaks gRPC-Web, forward \
+    HTTP/1.1 to it";
+pub(crate) const HTTP1: &str =
+    "if a load balancer checks health by HTTP/1.1, give it a port that answers, or let it check by gRPC";
+pub(crate) const SLOW: &str =
+    "look for the slow hop (`traceroute`), and for a hop that waits before it sends";
 pub(crate) const SERVICE: &str = "serve it, or route it: its paths begin with `/grpc.`";
-pub(crate) const AGE: &str = "raise what ends long calls by their age, in the proxy and in the server \
-    (`--max-stream-age` of ours)";
+pub(crate) const AGE: &str =
+    "raise the maximum age of calls, in the proxy and in the server (Four Modes: `--max-stream-age`)";
 pub(crate) const NOBODY: &str =
-    "look whether a server stands behind it, or whether the port wants TLS (https://)";
+    "check that a server runs behind it, and whether the port wants TLS (https://)";
 pub(crate) const LIMIT: &str = "raise the limit in the server (`fourmodes-server --help`, \"Limits\")";
 pub(crate) const ALPN: &str = "agree on HTTP/2 by ALPN";
-pub(crate) const TRAILERS_ONLY: &str = "have a head that ends its stream passed on as that, with END_STREAM";
-pub(crate) const EMPTY_DATA: &str = "build clients on h2 outside 0.4.16 to 0.4.20, or take out what sends an empty DATA \
-    frame with each answer";
-pub(crate) const FORGOTTEN: &str = "send something before it forgets: keepalive PINGs in the clients (`keepalive_time` \
-    below that time), TCP keepalive, or a message now and then; or raise its time-out for idle connections";
-pub(crate) const RULES: &str = "refuse it in the server, or before it: 415 for a content type that is none of gRPC, 405 \
-    for a method other than POST, UNIMPLEMENTED for a unary call without one message";
-pub(crate) const CANCELS: &str = "raise what bounds cancels, or have clients cancel less at once";
-pub(crate) const WINDOWS: &str = "make the window of a connection to the server much larger than that of a stream, or \
-    have more connections to it";
+pub(crate) const TRAILERS_ONLY: &str = "forward headers that end their stream as such, with END_STREAM";
+pub(crate) const EMPTY_DATA: &str = "build clients with h2 outside of 0.4.16 to 0.4.20, or remove the hop that adds an empty DATA frame to \
+    each answer";
+pub(crate) const FORGOTTEN: &str = "send something more often than its timeout: keepalive PINGs in the clients (`keepalive_time`), TCP \
+    keepalive, or heartbeats; or raise its timeout for idle connections";
+pub(crate) const RULES: &str = "reject it in the server, or before it: 415 for a content type that is not gRPC, 405 for a method other \
+    than POST, UNIMPLEMENTED for a unary call without exactly one message";
+pub(crate) const CANCELS: &str = "raise the limit for cancels, or let clients cancel fewer calls at once";
+pub(crate) const WINDOWS: &str = "make the window of a connection to the server much larger than the window of a stream, or open more \
+    connections to it";
 
 /// By remedy, a line for each product.
 const SETTINGS: &str = include_str!("../settings.md");

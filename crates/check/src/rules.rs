@@ -71,8 +71,7 @@ async fn message_count(path: &Path) -> Checked {
 async fn host(path: &Path) -> Checked {
     let origin = Some("http://elsewhere.invalid");
     let page = Wrong { what: "a page of another origin", origin, ..RIGHT };
-    let rebound =
-        Wrong { what: "a page by another name of the server", host: Some(ELSEWHERE), ..page.clone() };
+    let rebound = Wrong { what: "a page with a foreign host name", host: Some(ELSEWHERE), ..page.clone() };
     refused(path, &[page, rebound]).await
 }
 
@@ -93,8 +92,8 @@ async fn refused(path: &Path, wrong: &[Wrong]) -> Checked {
     match carried_out.is_empty() {
         true => Ok(Outcome::pass(answers.into_iter().collect::<Vec<_>>().join(", "))),
         false => Ok(Outcome::warn(
-            format!("carried out: {}", carried_out.join(", ")),
-            "the server, or something before it, carries out what is no right call",
+            format!("accepted: {}", carried_out.join(", ")),
+            "the server, or a hop before it, accepts invalid calls",
             remedies::RULES,
         )),
     }

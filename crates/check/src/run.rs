@@ -37,7 +37,7 @@ const SIDE_BY_SIDE: usize = 6;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// stdout takes no more.
-    #[error("the output cannot be written: {0}")]
+    #[error("cannot write the output: {0}")]
     Output(#[from] io::Error),
     /// A check was cut short.
     #[error("the work was cut short: {0}")]
@@ -200,7 +200,7 @@ fn after_connect() -> Vec<Check> {
 /// What there is to tell of a check that was not made.
 fn after(check: Check, stuck: &'static str) -> Ended {
     let Check { group, name, .. } = check;
-    let outcome = Outcome::skip(format!("nothing can be found out before connect/{stuck} passes"));
+    let outcome = Outcome::skip(format!("not run: connect/{stuck} failed"));
     Ended { group, name, time: Duration::ZERO, outcome, evidence: Value::Null, follows: Some(stuck) }
 }
 

@@ -154,7 +154,9 @@ async fn full_duplex(path: &Path) -> Checked {
         match within(path.answer(), call.next()).await {
             Ok(Some(answer))
                 if answer.payload.as_ref().is_some_and(|it| it.body.len() as u32 == 100 + number) => {}
-            Ok(_) => return Err(WireError::Malformed("the answer is to another question".to_owned()).into()),
+            Ok(_) => {
+                return Err(WireError::Malformed("the answer belongs to another question".to_owned()).into());
+            }
             Err(WireError::Silent(_)) => return Ok(one_way(path, number)),
             Err(lost) => return Err(lost.into()),
         }
@@ -175,7 +177,7 @@ async fn client_ends_first(path: &Path) -> Checked {
     }
     call.end_well().await?;
     match count {
-        3 => Ok(Outcome::pass(format!("the server went on for {}", milliseconds(last)))),
+        3 => Ok(Outcome::pass(format!("the server continued for {}", milliseconds(last)))),
         _ => Err(WireError::Malformed(format!("{count} messages arrived of 3")).into()),
     }
 }
@@ -249,7 +251,7 @@ async fn trailing_metadata(path: &Path) -> Checked {
         true => Ok(Outcome::pass("1 of 1 entry after the message")),
         false => Ok(Outcome::fail(
             "0 of 1 entry after the message",
-            "something on the path drops or changes trailers",
+            "a hop on the path drops or changes trailers",
             remedies::TRAILERS,
         )),
     }
@@ -264,7 +266,7 @@ async fn ascii(path: &Path) -> Checked {
         true => Ok(Outcome::pass("the same in both directions")),
         false => Ok(Outcome::fail(
             "lost on the way there or back",
-            "something on the path drops or changes metadata",
+            "a hop on the path drops or changes metadata",
             remedies::METADATA,
         )),
     }

@@ -32,7 +32,7 @@ pub(crate) const CHECKS: [Check; 6] = [
     Check::new(Group::Status, "trailing-metadata", |path| Box::pin(trailing_metadata(path))),
 ];
 
-const CHANGED: &str = "something on the path puts a status of its own in the place of the server's";
+const CHANGED: &str = "a hop on the path replaces the server's status";
 
 /// All of them, by calls that have nothing but a status.
 async fn codes(path: &Path) -> Checked {
@@ -65,7 +65,7 @@ pub(crate) async fn changed_codes(ask: impl AsyncFn(Code) -> Result<Status, Wire
             Ok(status) => code_name(status.code()).to_owned(),
             Err(lost @ WireError::StatusInHead(_)) => {
                 advice = lost.advice();
-                "a status in a head that does not end the stream".to_owned()
+                "a status in headers that do not end the stream".to_owned()
             }
             Err(lost) => {
                 advice = lost.advice();
@@ -77,7 +77,7 @@ pub(crate) async fn changed_codes(ask: impl AsyncFn(Code) -> Result<Status, Wire
     let count = changed.values().map(Vec::len).sum::<usize>();
     let as_what = |(came, sent): (&String, &Vec<_>)| format!("{} as {came}", sent.join(", "));
     match count {
-        0 => Ok(Outcome::pass("17 of 17 as they were sent")),
+        0 => Ok(Outcome::pass("17 of 17 unchanged")),
         _ => {
             let all = changed.iter().map(as_what).collect::<Vec<_>>().join("; ");
             Ok(Outcome::fail(format!("{count} of 17 changed: {all}"), advice.0, advice.1))
@@ -121,21 +121,17 @@ async fn details(path: &Path) -> Checked {
         Ok(came) if came == sent => Ok(Outcome::pass("2 details, 2.1 KiB")),
         Ok(came) => {
             let figure = format!("{} of {} details arrived", came.len(), sent.len());
-            Ok(Outcome::fail(
-                figure,
-                "something on the path drops `grpc-status-details-bin`",
-                remedies::METADATA,
-            ))
+            Ok(Outcome::fail(figure, "a hop on the path drops `grpc-status-details-bin`", remedies::METADATA))
         }
         Err(_) => Ok(Outcome::fail(
             "the details cannot be read",
-            "something on the path changes `grpc-status-details-bin`",
+            "a hop on the path changes `grpc-status-details-bin`",
             remedies::METADATA,
         )),
     }
 }
 
-/// A call that has nothing but an end has head and trailers in one.
+/// A call that has nothing but an end has one header block.
 async fn trailers_only(path: &Path) -> Checked {
     let script = pb::Script {
         ending: script::status(Code::NotFound, "as asked"),
@@ -146,8 +142,8 @@ async fn trailers_only(path: &Path) -> Checked {
     call.ask(&pb::UnaryRequest { script: Some(script), ..pb::UnaryRequest::default() }).await;
     let (status, trailers) = call.end().await?;
     let figure = match call.is_trailers_only() {
-        true => "as head and trailers in one",
-        false => "as head and trailers apart",
+        true => "as one header block",
+        false => "as headers and trailers",
     };
     if status.code() != Code::NotFound || status.message() != "as asked" {
         let figure = WireError::Status(Box::new(status)).to_string();
@@ -157,7 +153,7 @@ async fn trailers_only(path: &Path) -> Checked {
         true => Ok(Outcome::pass(figure)),
         false => Ok(Outcome::fail(
             format!("{figure}, without their metadata"),
-            "something on the path drops metadata that comes with a status",
+            "a hop on the path drops metadata that accompanies a status",
             remedies::METADATA,
         )),
     }
@@ -196,7 +192,7 @@ async fn trailing_metadata(path: &Path) -> Checked {
         (true, true) => Ok(Outcome::pass("2 of 2 entries after the last message")),
         (has_text, has_binary) => Ok(Outcome::fail(
             format!("{} of 2 entries after the last message", u8::from(has_text) + u8::from(has_binary)),
-            "something on the path drops or changes trailers",
+            "a hop on the path drops or changes trailers",
             remedies::TRAILERS,
         )),
     }

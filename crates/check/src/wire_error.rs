@@ -50,7 +50,7 @@ pub(crate) enum WireError {
 
 impl WireError {
     pub(crate) const FORGOTTEN: (&str, &str) = (
-        "something on the path (NAT, a firewall, a balancer of connections) has forgotten the connection without a \
+        "a hop on the path (NAT, a firewall, an L4 balancer) has forgotten the connection without a \
          word",
         remedies::FORGOTTEN,
     );
@@ -73,7 +73,7 @@ impl WireError {
             }
             Some(reason) if error.is_library() => {
                 let name = http2_error(reason.into());
-                return Self::Broken(format!("what came breaks the rules of HTTP/2: {name}"));
+                return Self::Broken(format!("the peer violates HTTP/2: {name}"));
             }
             _ => {}
         }
@@ -83,7 +83,7 @@ impl WireError {
                 // What was under way was to go on.
                 match stream.is_some_and(|stream| Some(stream) <= last_stream) && !error.is_go_away() {
                     true if code == Reason::NO_ERROR => {
-                        Self::Broken("it was closed after GOAWAY, with a call that was to go on".to_owned())
+                        Self::Broken("closed after GOAWAY, although a call was to continue".to_owned())
                     }
                     _ => Self::GoAway(code, debug.unwrap_or_default()),
                 }
@@ -99,25 +99,23 @@ impl WireError {
         match self {
             Self::Unconnected(_, cause, remedy) => (cause, remedy),
             Self::Reset(Reason::REFUSED_STREAM) => {
-                ("the server or something before it refuses streams", remedies::STREAMS)
+                ("the server, or a hop before it, refuses streams", remedies::STREAMS)
             }
-            Self::Reset(_) => ("something on the path ended the call without a status", remedies::RESET),
+            Self::Reset(_) => ("a hop on the path ended the call without a status", remedies::RESET),
             Self::Local(_) => (
-                "a limit of this client's HTTP/2 library (h2) ended it, and not the path",
-                "look with another client what the path does; clients on the same library end there as well",
+                "a limit of this client's HTTP/2 library (h2) ended it, not the path",
+                "test the path with another client; clients with the same library also fail",
             ),
-            Self::Closed => ("what listens there takes the connection and closes it", remedies::NOBODY),
-            Self::Mute(_) => ("what listens there takes the connection and says nothing", remedies::NOBODY),
+            Self::Closed => ("the peer accepts connections and closes them", remedies::NOBODY),
+            Self::Mute(_) => ("the peer accepts connections and sends nothing", remedies::NOBODY),
             Self::GoAway(Reason::ENHANCE_YOUR_CALM, _) => {
-                ("the peer takes what this client does for an attack", remedies::CALM)
+                ("the peer takes this client's requests for an attack", remedies::CALM)
             }
-            Self::GoAway(..) | Self::Broken(_) => {
-                ("something on the path ended the connection", remedies::RESET)
-            }
+            Self::GoAway(..) | Self::Broken(_) => ("a hop on the path ended the connection", remedies::RESET),
             Self::Http(page) => match page.status {
                 StatusCode::PAYLOAD_TOO_LARGE => ("a proxy limits the size of a request", remedies::BODY),
                 StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE | StatusCode::BAD_REQUEST => {
-                    ("a proxy does not take the head of the request", remedies::HEADERS)
+                    ("a proxy rejects the headers of the request", remedies::HEADERS)
                 }
                 StatusCode::BAD_GATEWAY => {
                     ("a proxy does not reach the server, or not by HTTP/2", remedies::UPSTREAM)
@@ -127,52 +125,52 @@ impl WireError {
                     remedies::UPSTREAM_OR_RATE,
                 ),
                 StatusCode::TOO_MANY_REQUESTS => {
-                    ("something on the path limits the rate of calls", remedies::RATE)
+                    ("a hop on the path limits the rate of calls", remedies::RATE)
                 }
                 StatusCode::UNAUTHORIZED | StatusCode::PROXY_AUTHENTICATION_REQUIRED => {
-                    ("a proxy wants credentials before it passes a call on", remedies::CREDENTIALS)
+                    ("a proxy requires credentials", remedies::CREDENTIALS)
                 }
                 status if status.is_redirection() => {
-                    ("what answers redirects the call, which no gRPC client follows", remedies::REDIRECT)
+                    ("the endpoint redirects the call, which no gRPC client follows", remedies::REDIRECT)
                 }
                 StatusCode::REQUEST_TIMEOUT => {
-                    ("a proxy waits for the end of the request before it passes it on", remedies::BUFFERING)
+                    ("a proxy forwards a request only after its end", remedies::BUFFERING)
                 }
-                StatusCode::GATEWAY_TIMEOUT => ("a proxy waits no longer for the server", remedies::IDLE),
-                StatusCode::NOT_FOUND => ("what answers knows no such path", remedies::ROUTE),
-                _ => ("what answers is no gRPC server, or a proxy in its place", remedies::UPSTREAM),
+                StatusCode::GATEWAY_TIMEOUT => {
+                    ("a proxy timed out while waiting for the server", remedies::IDLE)
+                }
+                StatusCode::NOT_FOUND => ("the endpoint does not know the path", remedies::ROUTE),
+                _ => ("a proxy answers, or a server that is not gRPC", remedies::UPSTREAM),
             },
             Self::Status(_) | Self::StatusInHead(_) if self.needs_http2() => {
-                ("something on the path speaks HTTP/1.1 to the server", remedies::HTTP2)
+                ("a hop on the path speaks HTTP/1.1 to the server", remedies::HTTP2)
             }
             Self::StatusInHead(_) => (
-                "something on the path makes the beginning of a call of its end: clients of Go get INTERNAL",
+                "a hop on the path turns the end of a call into its beginning: Go clients get INTERNAL",
                 remedies::TRAILERS_ONLY,
             ),
-            Self::NoStatus => ("something on the path drops the trailers", remedies::TRAILERS),
-            Self::Malformed(_) => ("something on the path changes what is sent", remedies::UPSTREAM),
+            Self::NoStatus => ("a hop on the path drops the trailers", remedies::TRAILERS),
+            Self::Malformed(_) => ("a hop on the path changes the data", remedies::UPSTREAM),
             Self::Status(_) if self.is_limit_of_server() => {
-                ("the server says that a limit of its own is reached", remedies::LIMIT)
+                ("the server reports that one of its limits is reached", remedies::LIMIT)
             }
             Self::Status(status) => match status.code() {
                 Code::Unauthenticated | Code::PermissionDenied => (
-                    "the server wants to know who calls",
-                    "set FOURMODES_TOKEN to a token that it knows, or --token-file to a file with it",
+                    "the server requires a token",
+                    "set FOURMODES_TOKEN to a token that it knows, or --token-file to a file with such a token",
                 ),
                 Code::Unavailable => {
-                    ("the server, or a proxy in its place, has no answer", remedies::UPSTREAM)
+                    ("the server, or a proxy before it, does not answer", remedies::UPSTREAM)
                 }
                 Code::DeadlineExceeded => {
-                    ("a deadline has passed that this client did not set", remedies::DEADLINE)
+                    ("a deadline passed that this client did not set", remedies::DEADLINE)
                 }
                 _ => (
-                    "the server, or a proxy in its place, refuses the call",
-                    "look at the log of the server: a call that is not there was refused on the way",
+                    "the server, or a proxy before it, rejects the call",
+                    "read the log of the server: a call that is not in it was rejected on the path",
                 ),
             },
-            Self::Silent(_) => {
-                ("something on the path holds the call back, or swallows it", remedies::BUFFERING)
-            }
+            Self::Silent(_) => ("a hop on the path delays or drops the call", remedies::BUFFERING),
             Self::Forgotten(..) => Self::FORGOTTEN,
         }
     }
@@ -216,13 +214,13 @@ impl fmt::Display for WireError {
                 Ok(())
             }
             Self::Local(what) => write!(f, "this client's HTTP/2 library ended the connection: {what}"),
-            Self::Closed => f.write_str("the connection was closed before anything came"),
-            Self::Mute(time) => write!(f, "nothing came for {}", humantime::format_duration(*time)),
+            Self::Closed => f.write_str("the connection was closed before any data arrived"),
+            Self::Mute(time) => write!(f, "no data for {}", humantime::format_duration(*time)),
             Self::Broken(what) => write!(f, "the connection was lost: {what}"),
             Self::Http(page) => page.fmt(f),
             Self::StatusInHead(status) => {
                 let code = grpc_wire::code_name(status.code());
-                write!(f, "{code} in a head that does not end the stream")
+                write!(f, "{code} in headers that do not end the stream")
             }
             Self::NoStatus => f.write_str("ended without a grpc-status"),
             Self::Malformed(what) => f.write_str(what),
@@ -232,10 +230,10 @@ impl fmt::Display for WireError {
             Self::Status(status) => {
                 write!(f, "{}: {}", grpc_wire::code_name(status.code()), status.message())
             }
-            Self::Silent(time) => write!(f, "nothing for {}", humantime::format_duration(*time)),
+            Self::Silent(time) => write!(f, "no data for {}", humantime::format_duration(*time)),
             Self::Forgotten(time, bytes) => {
                 let time = humantime::format_duration(*time);
-                write!(f, "nothing for {time}, and {bytes} bytes were not taken")
+                write!(f, "no data for {time}, and {bytes} bytes were not accepted")
             }
         }
     }

@@ -114,10 +114,7 @@ impl<W: Write + Send> Renderer for Text<W> {
         self.progress.finish_and_clear();
         self.begin()?;
         if let Some((stuck, count)) = self.left_out {
-            let rest = format!(
-                "{:<28} nothing can be found out before connect/{stuck} passes",
-                counted(count, "check")
-            );
+            let rest = format!("{:<28} not run: connect/{stuck} failed", counted(count, "check"));
             writeln!(self.out, "{}", self.line(Verdict::Skip, &rest))?;
         }
         // Each remedy once, with the first check that it is for.

@@ -228,7 +228,7 @@ fn http1_to_the_server_is_told_by_name() {
 fn a_page_in_the_place_of_an_answer_is_told_with_what_to_change_in_what_has_sent_it() {
     let server = Server::start();
     for (status, figure, cause, remedy) in [
-        (200, "HTTP 200 OK with text/html", "no gRPC server", "`grpc_pass"),
+        (200, "HTTP 200 OK with text/html", "not gRPC", "`grpc_pass"),
         (301, "HTTP 301 Moved Permanently to https://elsewhere.example/", "redirects", "`return 301`"),
         (401, "HTTP 401 Unauthorized with text/html", "credentials", "`auth_basic off`"),
         (429, "HTTP 429 Too Many Requests with text/html", "limits the rate", "`limit_req`"),

@@ -112,10 +112,10 @@ fn a_run_is_text_for_people() {
     let ended = check(&path.url, "--only modes").run().failed(1, &[]);
     assert!(ended.stdout.contains("FAIL  modes     server-streaming   5 messages over "), "{}", ended.stdout);
     // What helps is told once, and last.
-    assert_eq!(ended.stdout.matches("pass on at once what comes").count(), 1, "{}", ended.stdout);
+    assert_eq!(ended.stdout.matches("forward data at once").count(), 1, "{}", ended.stdout);
     assert_eq!(ended.stdout.matches("remedy  as for modes/").count(), 2, "{}", ended.stdout);
     assert_eq!(ended.stdout.matches("\nFAIL  modes     server-streaming").count(), 2, "{}", ended.stdout);
-    let last = ended.stdout.rsplit_once("pass on at once").unwrap().1;
+    let last = ended.stdout.rsplit_once("forward data at once").unwrap().1;
     assert!(!last.contains("\npass"), "{}", ended.stdout);
     let quiet = check(&path.url, "--only modes -q").run().failed(1, &[]).stdout;
     assert_eq!(quiet.matches("\nFAIL  modes     server-streaming").count(), 1, "{quiet}");
@@ -124,7 +124,7 @@ fn a_run_is_text_for_people() {
     let ended = check(&format!("http://{address}"), "").run().failed(1, &[]);
     assert!(ended.stdout.lines().count() < 20, "{}", ended.stdout);
     assert!(
-        ended.stdout.contains(" checks  ") && ended.stdout.contains("before connect/tcp passes"),
+        ended.stdout.contains(" checks  ") && ended.stdout.contains("connect/tcp failed"),
         "{}",
         ended.stdout
     );

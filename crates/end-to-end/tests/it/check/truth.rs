@@ -53,7 +53,7 @@ fn a_status_in_a_head_that_does_not_end_the_stream_is_none() {
     let path = Path::to(&server, Fault::StatusInHead(1));
     let found = outcomes(check(&path.url, "--only status"));
     let status = &found["status/message"];
-    says(status, "figure", "NOT_FOUND in a head that does not end the stream");
+    says(status, "figure", "NOT_FOUND in headers that do not end the stream");
     says(status, "remedy", "END_STREAM");
     let call = &status["evidence"][0]["calls"][0];
     assert_eq!((&call["http_status"], &call["grpc_status"]), (&json!(200), &Value::Null), "{status}");
@@ -168,7 +168,7 @@ fn a_path_that_takes_nothing_more_is_told_soon() {
     let found = outcomes(check(&slow.url, "--only flow"));
     let long = &found["flow/long-upload"];
     assert!(long["ms"].as_u64().unwrap() < 15_000, "{long}");
-    says(long, "figure", "bytes were not taken");
+    says(long, "figure", "bytes were not accepted");
     says(long, "cause", "has forgotten the connection");
 }
 
@@ -192,16 +192,16 @@ fn a_dead_end_is_told_as_what_it_is() {
     let closes = over(&server, Link { fate: Fate::Closed, ..Link::GOOD });
     let (_listener, mute) = listener();
     for (url, cause) in [
-        (closes.url.clone(), "takes the connection and closes it"),
-        (format!("http://{mute}"), "takes the connection and says nothing"),
-        (closes.url.replace("http", "https"), "takes the connection and closes it"),
-        (format!("https://{mute}"), "takes the connection and says nothing"),
+        (closes.url.clone(), "accepts connections and closes them"),
+        (format!("http://{mute}"), "accepts connections and sends nothing"),
+        (closes.url.replace("http", "https"), "accepts connections and closes them"),
+        (format!("https://{mute}"), "accepts connections and sends nothing"),
     ] {
         let found = outcomes(check(&url, "--only connect"));
         let failed = with(&found, "fail");
         assert_eq!(failed.len(), 1, "{found:#?}");
         says(&found[&failed[0]], "cause", cause);
-        says(&found[&failed[0]], "remedy", "whether a server stands behind it");
+        says(&found[&failed[0]], "remedy", "a server runs behind it");
     }
 }
 
@@ -237,11 +237,11 @@ fn the_age_of_a_request_is_told_from_silence() {
         says(&found["life/lasting"], "cause", "ends requests by their age");
         assert_eq!(found["life/idle"]["outcome"], "fail", "{found:#?}");
         says(&found["life/idle"], "cause", "by their age");
-        says(&found["life/idle"], "remedy", "by their age");
+        says(&found["life/idle"], "remedy", "maximum age");
     }
     let silence = Path::to(&server, Fault::CutIdle(Duration::from_millis(800)));
     let found = outcomes(check(&silence.url, "--only life --idle 2s"));
-    says(&found["life/idle"], "cause", "nothing is said");
+    says(&found["life/idle"], "cause", "silent streams");
     assert_eq!(found["life/lasting"]["outcome"], "pass", "{found:#?}");
 }
 
@@ -311,6 +311,6 @@ fn without_alpn_the_clients_are_named_that_refuse_it() {
     let found = outcomes(certs.trusted_by(check(&url, "--only connect")));
     let http2 = &found["connect/http2"];
     assert_eq!(http2["outcome"], "fail", "{http2}");
-    says(http2, "figure", "HTTP/2 all the same");
+    says(http2, "figure", "HTTP/2 works");
     says(http2, "cause", "grpcurl");
 }
