@@ -75,14 +75,14 @@ impl Report {
         ));
         goals.push(Goal::new(
             "memory-given-back",
-            "of what they took, given back when they were closed and nobody calls",
+            "memory of closed streams that an idle server returns",
             "–",
             Bound::ShareAtLeast(GIVEN_BACK),
             memory.and_then(|memory| memory.given_back(|round| round.after)),
         ));
         goals.push(Goal::new(
             "memory-given-back-calls",
-            "likewise, with the next calls",
+            "memory of closed streams that the next calls return",
             "–",
             Bound::ShareAtLeast(GIVEN_BACK),
             memory.and_then(|memory| memory.given_back(|round| round.after_calls)),

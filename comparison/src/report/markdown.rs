@@ -35,18 +35,17 @@ fn head(page: &mut String, report: &Report) -> fmt::Result {
         page,
         "# Performance
 
-Made by `just compare-report` from [the figures of a run](performance/comparison.json); do not edit. What is said about single
-goals is in [notes.md](performance/notes.md). Machines differ and are shared: ratios within a run are what can be
-compared, and other machines have others. To repeat it:
-
 ```sh
 just compare          # measures, and writes target/comparison.json
 just compare-report   # writes this page
 ```
+
+`just compare-report` makes this page from [the figures of a run](performance/comparison.json) and from
+[notes.md](performance/notes.md); do not edit it. Machines differ and are shared, so compare only ratios within a run.
 "
     )?;
     if versions.profile == "debug" {
-        writeln!(page, "**Made with debug binaries, to see that it works: the figures say nothing.**\n")?;
+        writeln!(page, "**Made with debug binaries, as a test: the figures mean nothing.**\n")?;
     }
     writeln!(page, "| | |\n|---|---|")?;
     let memory = Unit::Bytes.text(machine.memory_bytes as f64);
@@ -68,9 +67,9 @@ fn goals(page: &mut String, report: &Report, notes: &Notes) -> fmt::Result {
         page,
         "## Goals
 
-Ratios are of operations for each second of the server's CPU time, with all layers on, unless the work says something
-else: of each round, and of these the median. In each round everyone has a turn, so that what else the machine does hits
-all of them. A server has one core and the clients another, where the platform lets them.
+Ratios compare operations per second of the server's CPU time, with all layers on, unless the row says otherwise. `measured`
+is the median over the rounds. Each round measures every server once, so noise of the machine affects all of them. The
+server has one core and the clients another, if the platform allows it.
 
 | work | against | goal | measured | each round | holds | |
 |---|---|---|---|---|---|---|"
@@ -98,9 +97,9 @@ fn rates(page: &mut String, report: &Report) -> fmt::Result {
         page,
         "## Operations
 
-For each second of the server's CPU time, and for each second that went by, where the client may be what is slow.
-`ratio` is how many times what the other one does the server does, by CPU time. What the works and the others are:
-`just compare --help`, and `--help` of its command `serve`.
+Operations per second of the server's CPU time, and per second of the clock, where the client may be the slow side. `ratio`
+is our server divided by the other one, by CPU time. `just compare --help` explains the works, and `--help` of its command
+`serve` the other servers.
 
 | work | by | a CPU second | a second | ratio | each round | by the clock |
 |---|---|---:|---:|---:|---|---:|"
@@ -130,7 +129,7 @@ fn wire(page: &mut String, report: &Report) -> fmt::Result {
         page,
         "## Bytes of a call
 
-Two small integers multiplied, in bytes that TCP carries, for each call after the first ones of a connection.
+The bytes on TCP for the multiplication of two small integers, for each call after the first ones of a connection.
 
 | by | request | response |
 |---|---:|---:|"
@@ -148,10 +147,10 @@ fn durable(page: &mut String, report: &Report) -> fmt::Result {
         page,
         "## An upload to the disk
 
-`fourmodes client-streaming upload` of {size} to a server that has just started, in seconds from its first question to the
-answer that the file is there: its checksum compared, the file and its directory fsynced. Beside it `cp` of the same
-file on the same disk, with an fsync of the copy and of its directory. Both read from the page cache. The client's own
-reading of the file for its checksum comes before, and is not in it. Nobody is kept on a core.
+`fourmodes client-streaming upload` of {size} to a fresh server, in seconds from its first request to the answer that the
+file is durable: checksum compared, file and directory fsynced. Beside it `cp` of the same file on the same disk, with an
+fsync of the copy and of its directory. Both read from the page cache. The time in which the client reads the file for its
+checksum is not included. No process is pinned to a core.
 
 | round | upload | `cp` + `fsync` |
 |---:|---:|---:|"
@@ -168,11 +167,9 @@ fn memory(page: &mut String, report: &Report) -> fmt::Result {
         page,
         "## Memory
 
-Resident memory of one server before, while and after {} bidirectional streams are open on {} connections: their heads
-have been answered, and nobody says anything. `after`: the least in the time of ten measurements after the connections
-were closed, in which nobody calls, and when that was. `after calls`: when unary calls were made for one measurement
-then. The next round is of the same process. What is to be given back is what the process took beyond a new
-one.
+Resident memory of one server before, while and after {} bidirectional streams are open and idle on {} connections.
+`after`: the minimum while the server is idle after the connections were closed, for the time of ten measurements, and when
+it was reached. `after calls`: after unary calls for one measurement. The next round uses the same process.
 
 | round | before | open | a stream | at the end of the connections | after | | after calls |
 |---:|---:|---:|---:|---:|---:|---:|---:|",
@@ -200,10 +197,9 @@ fn beside(page: &mut String, report: &Report) -> fmt::Result {
         page,
         "## Calls beside an upload
 
-Small unary calls on one connection, {} a second, half of the {} that one connection with 64 in flight came to. Calls
-begin when they are due, whether or not those before were answered, and their time counts from then. Beside them, on
-another connection, an upload in messages of 64 KiB that the server throws away, as fast as it goes; its client stands
-back where both clients want their core.
+Small unary calls on one connection, {} per second, half of the {} that one connection with 64 in flight reached.
+Calls start when they are due, even if earlier calls are unanswered, and their time counts from then. Beside them, another
+connection uploads messages of 64 KiB at full speed, which the server discards; its client has a lower priority.
 
 | round | p50 | p90 | p99 | p99.9 | beside an upload of | p50 | p90 | p99 | p99.9 |
 |---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
@@ -239,8 +235,8 @@ fn growth(page: &mut String, report: &Report) -> fmt::Result {
             page,
             "\n## Longer messages
 
-A message there and as long a one back, on one stream. A message may have 4 MiB with all that is in it: the longest
-payload is ten bytes shorter.
+A message and an answer of the same length, on one stream. A message may have 4 MiB in total, so the longest payload is ten
+bytes shorter.
 "
         )?;
         picture(page, "sizes", "Time until the answer over the size of a message", report)?;

@@ -15,10 +15,10 @@ use crate::{
     scenarios::{BidiStreaming, ClientStreaming, ServerStreaming, Unary},
 };
 
-/// Shows gRPC's four communication modes at work.
+/// A client for gRPC's four communication modes.
 ///
-/// Every call is drawn as a sequence diagram while it happens. Results go to
-/// stdout, errors and progress to stderr.
+/// It draws each call as a sequence diagram while it runs. Results go to stdout, errors and
+/// progress to stderr.
 #[derive(Debug, Parser)]
 #[command(name = "fourmodes", bin_name = "fourmodes", version = env!("VERSION_AND_COMMIT"), about, max_term_width = 100, after_help = AFTERWORD)]
 pub struct Cli {
@@ -59,33 +59,33 @@ pub(crate) const HINT: &str = "Options for every command, such as --server: four
 pub(crate) enum Command {
     /// One request, one response
     ///
-    /// Without a scenario the mode is explained and demonstrated.
+    /// Without a scenario, explains and demonstrates the mode.
     Unary {
         #[command(subcommand)]
         scenario: Option<Unary>,
     },
     /// One request, many responses
     ///
-    /// Without a scenario the mode is explained and demonstrated.
+    /// Without a scenario, explains and demonstrates the mode.
     ServerStreaming {
         #[command(subcommand)]
         scenario: Option<ServerStreaming>,
     },
     /// Many requests, one response
     ///
-    /// Without a scenario the mode is explained and demonstrated.
+    /// Without a scenario, explains and demonstrates the mode.
     ClientStreaming {
         #[command(subcommand)]
         scenario: Option<ClientStreaming>,
     },
     /// Many requests, many responses
     ///
-    /// Without a scenario the mode is explained and demonstrated.
+    /// Without a scenario, explains and demonstrates the mode.
     BidiStreaming {
         #[command(subcommand)]
         scenario: Option<BidiStreaming>,
     },
-    /// All four modes, one after the other, explained
+    /// Demonstrate and explain all four modes
     Tour,
     Call(Box<Call>),
     Check(Check),
@@ -100,17 +100,17 @@ pub(crate) enum Command {
 }
 
 const AFTERWORD: &str = "Several servers:
-  Each has its turn, from a random one on, once it says by grpc.health.v1 that it serves, if it has
-  that. One that cannot be reached or fails is left out, for 1s and up to 30s, and another one takes
-  the call. That is for servers of which one is as good as another. What a server keeps is there
-  alone: a stream that has begun comes back to its own server, as does a submission, and the others
-  do not know its tasks, rooms and files.
+  Unary calls go round-robin, starting at a random server. The servers must be interchangeable
+  replicas. The client skips a server that is unreachable, fails, or reports by grpc.health.v1 that
+  it does not serve, for 1s and up to 30s. Another server takes the call. Each server keeps its own
+  state: streams and submissions return to their own server, and the other servers do not know its
+  tasks, rooms and files.
 
 Exit status:
-    0  done; of `check`: nothing failed
-    1  the call failed, a check did, `replay` found a difference, or the output could not be
+    0  success; `check`: no check failed
+    1  the call or a check failed, `replay` found a difference, or the output could not be
        written
     2  wrong usage
-    3  the input could not be used; nothing was sent, or the call was cancelled
+    3  bad input; nothing was sent, or the call was cancelled
   130  interrupted
-  141  nobody reads stdout any more";
+  141  stdout was closed";

@@ -49,7 +49,7 @@ impl Config {
     /// When something in `options` makes no sense.
     pub(crate) fn of_calls(options: Options) -> Result<Self, String> {
         match options.output.output {
-            Output::Junit => Err("--output junit is for check alone; use json".to_owned()),
+            Output::Junit => Err("--output junit is only for check; use json".to_owned()),
             _ => Self::at(None, options),
         }
     }
@@ -100,7 +100,7 @@ impl Config {
         /// Longer than any call.
         const NEVER: Duration = Duration::from_secs(365 * 24 * 3600);
         if options.output.output == Output::Junit {
-            return Err("--output junit is for check alone; use json".to_owned());
+            return Err("--output junit is only for check; use json".to_owned());
         }
         let socket = target.strip_prefix("unix:").map(|path| path.strip_prefix("//").unwrap_or(path));
         if socket.is_none() && !target.contains("://") && !target.contains(':') {
@@ -147,7 +147,7 @@ fn tls_files(options: TlsOptions, is_https: bool) -> Result<TlsFiles, String> {
     match (is_https, is_typed) {
         (true, _) => {}
         (false, true) => {
-            let reason = "--ca, --cert and --key mean nothing without TLS; write --server https://host:port";
+            let reason = "--ca, --cert and --key need TLS; write --server https://host:port";
             return Err(reason.to_owned());
         }
         (false, false) => return Ok(TlsFiles::default()),
@@ -183,7 +183,7 @@ fn server_uri(text: &str) -> Result<Uri, String> {
     }
     let authority = uri.authority().map_or("", |authority| authority.as_str());
     if authority.contains('@') || text.contains('#') {
-        return Err("a user name or a fragment means nothing here; write it as http://host:port".to_owned());
+        return Err("a user name or a fragment is not allowed; write it as http://host:port".to_owned());
     }
     let has_port = authority.rsplit_once(':').is_some_and(|(_, port)| !port.ends_with(']'));
     if has_port && uri.port_u16().is_none() {

@@ -125,7 +125,7 @@ impl Failure {
             | Cause::System(message)
             | Cause::Listen(message) => message,
             Cause::Interrupted => "interrupted",
-            Cause::ReaderGone => "nobody reads stdout any more",
+            Cause::ReaderGone => "stdout was closed",
         }
     }
 
@@ -167,19 +167,19 @@ impl Failure {
 
     /// Work that was handed to a thread did not come back.
     pub(crate) fn cut_short(error: &tokio::task::JoinError) -> Self {
-        Self::new(Cause::System(format!("the work was cut short: {error}")))
+        Self::new(Cause::System(format!("the work was interrupted: {error}")))
     }
 
     pub(crate) fn listen(address: SocketAddr, error: &io::Error) -> Self {
-        Self::new(Cause::Listen(format!("{address} takes no connections: {error}")))
+        Self::new(Cause::Listen(format!("cannot listen on {address}: {error}")))
     }
 
     pub(crate) fn signals(error: &io::Error) -> Self {
-        Self::new(Cause::System(format!("the handlers for signals cannot be installed: {error}")))
+        Self::new(Cause::System(format!("cannot install signal handlers: {error}")))
     }
 
     pub(crate) fn threads(error: &io::Error) -> Self {
-        Self::new(Cause::System(format!("threads cannot be started: {error}")))
+        Self::new(Cause::System(format!("cannot start threads: {error}")))
     }
 
     /// A code, what came back, the likely cause, and the next step.
@@ -210,7 +210,7 @@ impl Failure {
     /// One that has had a call for that long, and does not even say how it is.
     pub(crate) fn hangs(time: Duration) -> Self {
         let time = humantime::format_duration(time);
-        Self::status(Code::Unavailable, format!("the server has given no heartbeat for {time}"))
+        Self::status(Code::Unavailable, format!("no heartbeat from the server for {time}"))
     }
 
     pub(crate) fn interrupted() -> Self {
@@ -256,20 +256,19 @@ impl Failure {
                 "compare `fourmodes --version` on both sides",
             ),
             Cause::Other { cause, next, .. } => (cause, next),
-            Cause::Input(_) => ("the input cannot be used", "see the `--help` of this command"),
-            Cause::Unfit(_, next) => ("it does not fit what the server has, or what the method takes", next),
+            Cause::Input(_) => ("the input is invalid", "see the `--help` of this command"),
+            Cause::Unfit(_, next) => ("it does not match the server or the method", next),
             Cause::Output(_, io::ErrorKind::AlreadyExists) => (
-                "a file of that name is there, and nothing is replaced that nobody asked to",
-                "replace it with --force, or name another place with --output-file",
+                "a file with that name exists, and is only replaced on request",
+                "replace it with --force, or choose another file with --output-file",
             ),
-            Cause::Output(..) => (
-                "there is no room, the place is not writable, or something is in the way",
-                "choose another place",
-            ),
-            Cause::System(_) => ("the system refused it", "see the error above"),
+            Cause::Output(..) => {
+                ("the disk is full, the path is not writable, or it is a directory", "choose another path")
+            }
+            Cause::System(_) => ("the operating system rejected it", "see the error above"),
             Cause::Listen(_) => (
-                "another program has that port, or the address is not one of this machine",
-                "choose another one with --listen; port 0 is a free one",
+                "another program uses that port, or the address does not belong to this machine",
+                "choose another address with --listen; port 0 picks a free port",
             ),
             Cause::Interrupted | Cause::ReaderGone => ("", ""),
         }
@@ -331,7 +330,7 @@ impl Failure {
             && let Some(proxy) =
                 PROXIES.iter().find(|name| env::var_os(name).is_some_and(|url| !url.is_empty()))
         {
-            line("note", &format!("{proxy} is set, and ignored: servers are called directly"));
+            line("note", &format!("{proxy} is set but ignored: servers are called directly"));
         }
         line("cause", cause);
         line("next", next);
@@ -393,8 +392,8 @@ mod tests {
                     "text": "SEQUENCE_GAP (fourmodes) next=7",
                 }],
                 "sources": [],
-                "cause": "the server has not what was delivered before: another --data-dir, or a week has passed",
-                "next": "deliver all of it again, from the beginning",
+                "cause": "the server does not have the earlier batches: another --data-dir, or a week has passed",
+                "next": "deliver everything again, from the beginning",
             })
         );
     }

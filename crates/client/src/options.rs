@@ -29,8 +29,8 @@ pub(crate) struct Options {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Server")]
 pub(crate) struct ServerOptions {
-    /// The server to call, https:// for one with TLS; several, separated by commas
-    /// or each with a --server of its own, have their turns
+    /// Server to call, with https:// for TLS. Several servers, separated by commas or in several
+    /// --server options, are called round-robin
     #[arg(
         long = "server",
         env = "FOURMODES_SERVER",
@@ -48,11 +48,11 @@ pub(crate) struct ServerOptions {
     #[arg(skip = env::var("FOURMODES_TOKEN").ok().filter(|token| !token.is_empty()))]
     pub(crate) token: Option<String>,
 
-    /// A file that has the token to call with; FOURMODES_TOKEN has the token itself
+    /// File with the token; FOURMODES_TOKEN has the token itself
     #[arg(long, env = "FOURMODES_TOKEN_FILE", hide_env_values = true, value_name = "FILE", global = true)]
     pub(crate) token_file: Option<PathBuf>,
 
-    /// How long all of it may take [default: 5s for unary, none for streams and `call`]
+    /// Time limit for the whole call [default: 5s for unary, none for streams and `call`]
     #[arg(long, value_name = "DURATION", value_parser = deadline, allow_hyphen_values = true, global = true)]
     pub(crate) deadline: Option<Duration>,
 }
@@ -60,8 +60,7 @@ pub(crate) struct ServerOptions {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Output")]
 pub(crate) struct OutputOptions {
-    /// What stdout gets: text for people, JSON lines for programs, or, of `check`
-    /// alone, a report as JUnit has it
+    /// Format of stdout: text, JSON lines, or for `check` a JUnit report
     #[arg(
         long,
         env = "FOURMODES_OUTPUT",
@@ -72,11 +71,11 @@ pub(crate) struct OutputOptions {
     )]
     pub(crate) output: Output,
 
-    /// The result only, without what led to it
+    /// Print only the result, no diagram
     #[arg(long, short, global = true)]
     pub(crate) quiet: bool,
 
-    /// Also write what happened as a Mermaid sequence diagram
+    /// Also write a Mermaid sequence diagram
     #[arg(long, value_name = "FILE.mmd", global = true)]
     pub(crate) diagram: Option<PathBuf>,
 }
@@ -91,12 +90,11 @@ pub(crate) enum Output {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "TLS")]
 pub(crate) struct TlsOptions {
-    /// Trust servers whose certificate is of a CA in this file of PEM, and no
-    /// others [default: those of a CA that this machine trusts]
+    /// Trust only the CAs in this PEM file [default: the CAs of this machine]
     #[arg(long, env = "FOURMODES_CA", hide_env_values = true, value_name = "FILE", global = true)]
     pub(crate) ca: Option<PathBuf>,
 
-    /// The certificate to show to a server that asks for one, in PEM
+    /// Client certificate in PEM, for servers that ask for one
     #[arg(long, env = "FOURMODES_CERT", hide_env_values = true, value_name = "FILE", global = true)]
     pub(crate) cert: Option<PathBuf>,
 
@@ -113,7 +111,7 @@ pub(crate) struct TlsOptions {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Retry")]
 pub(crate) struct RetryOptions {
-    /// How long to try to come back when a connection is lost; 0s gives up at once
+    /// How long to try to reconnect after a lost connection; 0s gives up at once
     #[arg(
         long,
         default_value = "30s",
@@ -124,8 +122,8 @@ pub(crate) struct RetryOptions {
     )]
     pub(crate) reconnect: Duration,
 
-    /// How often a unary call is made at most, from 1 to 5: again when its server
-    /// is unavailable or was lost [default: 5; of `call` 1]
+    /// Maximum attempts for a unary call, from 1 to 5; retries when the server is unavailable or
+    /// the connection is lost [default: 5; for `call` 1]
     #[arg(
         long,
         value_name = "N",
@@ -136,8 +134,7 @@ pub(crate) struct RetryOptions {
     )]
     pub(crate) max_attempts: Option<u32>,
 
-    /// Wait for a server that is not there yet, until the deadline, or without
-    /// one for as long as --reconnect says
+    /// Wait until the server is reachable: until the deadline, or without one for --reconnect
     #[arg(long, global = true)]
     pub(crate) wait_for_ready: bool,
 }
@@ -145,8 +142,8 @@ pub(crate) struct RetryOptions {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Keepalive")]
 pub(crate) struct KeepaliveOptions {
-    /// After how long without a frame the server is asked whether it is there
-    /// [default: 10s; of `call` never, as many servers forbid it]
+    /// Send a keepalive ping after this much silence [default: 10s; for `call` never, because many
+    /// servers forbid it]
     #[arg(
         long,
         env = "FOURMODES_KEEPALIVE_INTERVAL",
@@ -157,7 +154,7 @@ pub(crate) struct KeepaliveOptions {
     )]
     pub(crate) keepalive_interval: Option<Duration>,
 
-    /// How long its answer may take; then the connection is lost
+    /// Time limit for the answer to a ping; then the connection counts as lost
     #[arg(
         long,
         env = "FOURMODES_KEEPALIVE_TIMEOUT",
@@ -174,13 +171,12 @@ pub(crate) struct KeepaliveOptions {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Faults, of a server with --allow-faults")]
 pub(crate) struct FaultOptions {
-    /// Ask the server to end calls with this status, such as `UNAVAILABLE`, or
-    /// `UNAVAILABLE:30` for 30 of 100
+    /// Ask the server to fail calls with this status, such as `UNAVAILABLE`, or `UNAVAILABLE:30`
+    /// for 30 %
     #[arg(long, value_name = "CODE[:PERCENT]", value_parser = abort, global = true)]
     pub(crate) fault_abort: Option<Abort>,
 
-    /// Ask the server to wait before it answers calls, such as `200ms`, or
-    /// `200ms:30` for 30 of 100
+    /// Ask the server to delay answers, such as `200ms`, or `200ms:30` for 30 %
     #[arg(long, value_name = "DURATION[:PERCENT]", value_parser = delay, global = true)]
     pub(crate) fault_delay: Option<Delay>,
 }

@@ -10,7 +10,7 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let duration = humantime::parse_duration(text)
         .map_err(|error| format!("{error}; write a number with a unit, such as 500ms, 5s or 2m"))?;
     if duration > LONGEST {
-        return Err("a year is the longest that makes sense here".to_owned());
+        return Err("it must be at most a year".to_owned());
     }
     Ok(duration)
 }
@@ -19,7 +19,7 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
 pub(crate) fn deadline(text: &str) -> Result<Duration, String> {
     let deadline = duration(text)?;
     if deadline < Duration::from_millis(1) {
-        return Err("no server can be that fast; give it at least 1ms".to_owned());
+        return Err("it must be at least 1ms".to_owned());
     }
     Ok(deadline)
 }

@@ -46,23 +46,21 @@ const KEY_COUNTS_KEY: &str = "readings/stock";
 pub enum CollectError {
     #[error("producer_id {0}")]
     BadProducer(BadName),
-    #[error("producer_id changed within the call, which has one producer")]
+    #[error("producer_id changed within the call; a call has one producer")]
     OtherProducer,
     #[error("sequence must be from 1")]
     BadSequence,
     #[error(
-        "a batch of device {device:?} is missing: {got} came where {expected} was expected; deliver from there on"
+        "a batch of device {device:?} is missing: got {got}, expected {expected}; deliver from {expected} on"
     )]
     Gap { device: String, got: u64, expected: u64 },
-    #[error("another call has delivered batches of producer {producer:?} meanwhile; deliver again")]
+    #[error("another call has delivered batches of producer {producer:?} in the meantime; deliver again")]
     Fenced { producer: String },
-    #[error("the calls that are open have {OPEN_DEVICES} devices already; come back later")]
+    #[error("open calls already have {OPEN_DEVICES} devices; try again later")]
     TooManyOpen,
-    #[error("the server has readings of {DEVICES} devices already and takes no others")]
+    #[error("the server already has readings of {DEVICES} devices, which is the maximum")]
     TooManyDevices,
-    #[error(
-        "the server knows {MARKS} producers and their devices already; come back when it has forgotten some"
-    )]
+    #[error("the server already has {MARKS} pairs of producer and device; try again when some have expired")]
     TooManyMarks,
     #[error(transparent)]
     Store(#[from] StoreError),

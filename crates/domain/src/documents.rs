@@ -45,15 +45,15 @@ pub enum DocumentError {
     BadName(BadName),
     #[error(transparent)]
     Refused(#[from] Refusal),
-    #[error("the server keeps {0} documents, and that is as many as it may; remove one of them")]
+    #[error("the server has {0} documents, which is the maximum; remove one")]
     TooManyKept(usize),
-    #[error("document {0:?} is open; it can be removed when nobody has it open")]
+    #[error("document {0:?} is open; it can be removed when it is closed everywhere")]
     Occupied(String),
-    #[error("{MAX_DOCUMENTS} documents are open already; come back later")]
+    #[error("{MAX_DOCUMENTS} documents are already open; try again later")]
     TooManyDocuments,
-    #[error("the documents that are open remember as many edits as all may together; come back later")]
+    #[error("the open documents have as many edits as they may have together; try again later")]
     TooManyOperations,
-    #[error("document {0:?} is open in {MAX_PEERS} places already; come back later")]
+    #[error("document {0:?} is already open in {MAX_PEERS} places; try again later")]
     TooManyPeers(String),
     #[error(transparent)]
     Store(#[from] StoreError),

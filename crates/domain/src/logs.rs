@@ -364,7 +364,7 @@ impl LogError {
             }
             io::ErrorKind::PermissionDenied => Self::Forbidden { file: path.to_owned() },
             io::ErrorKind::InvalidInput | io::ErrorKind::InvalidFilename | io::ErrorKind::NotADirectory => {
-                Self::BadPath { reason: format!("{path:?} is no path to a file: {error}") }
+                Self::BadPath { reason: format!("{path:?} is not a path to a file: {error}") }
             }
             _ => Self::Unreadable(error),
         }

@@ -52,11 +52,11 @@ pub struct Quote {
 #[allow(missing_docs, reason = "the messages say it")]
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum MarketError {
-    #[error("this feed began at another time than the one that was asked for: it counts anew")]
+    #[error("this is another feed than the requested one: its numbers start again")]
     OtherEpoch { epoch: SystemTime },
-    #[error("quote {from} is not made yet: the next one is {next}")]
+    #[error("quote {from} does not exist yet: the next quote is {next}")]
     NotYet { from: u64, next: u64 },
-    #[error("quote {from} is not kept any more: the first one that is left is {first}")]
+    #[error("quote {from} is no longer kept: the first kept quote is {first}")]
     Gone { from: u64, first: u64 },
     #[error(transparent)]
     Store(StoreError),

@@ -13,7 +13,7 @@ pub enum BadName {
     Blank,
     #[error("has {0} characters; {LONGEST} are allowed")]
     TooLong(usize),
-    #[error("has a control character or one that cannot be seen: {0:?}")]
+    #[error("has a control character or an invisible character: {0:?}")]
     Unseen(String),
 }
 
@@ -44,7 +44,7 @@ mod tests {
         assert_eq!(check(&"x".repeat(65)), Err(BadName::TooLong(65)));
         assert_eq!(
             check("a\u{1b}[2J").unwrap_err().to_string(),
-            r#"has a control character or one that cannot be seen: "a\u{1b}[2J""#
+            r#"has a control character or an invisible character: "a\u{1b}[2J""#
         );
     }
 }

@@ -17,7 +17,7 @@ pub type Place = OwnedSemaphorePermit;
 
 #[allow(missing_docs, reason = "the message says it")]
 #[derive(Debug, thiserror::Error)]
-#[error("{most} files are open for calls, and that is as many as this server opens; come back later")]
+#[error("{most} files are open for calls, which is the maximum; try again later")]
 pub struct TooManyOpenFiles {
     pub most: usize,
 }

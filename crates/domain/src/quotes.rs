@@ -8,7 +8,7 @@ const LISTED: [(&str, i64); 6] =
 
 #[allow(missing_docs, reason = "the messages say it")]
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error("no such symbol: {}; listed are {}", named(unknown), listed().join(", "))]
+#[error("no such symbol: {}; the symbols are {}", named(unknown), listed().join(", "))]
 pub struct UnknownSymbols {
     pub unknown: Vec<String>,
 }
@@ -130,7 +130,7 @@ mod tests {
         let symbols = ["ACME", "acme", "NOPE"].map(String::from);
         let refused = chosen(&symbols).unwrap_err();
         assert_eq!(refused.unknown, ["acme", "NOPE"]);
-        assert!(refused.to_string().contains("listed are ACME, BOLT"), "{refused}");
+        assert!(refused.to_string().contains("the symbols are ACME, BOLT"), "{refused}");
         let many = chosen(&vec!["x".repeat(9_000); 9_000]).unwrap_err();
         assert!(many.to_string().len() < 500 && many.to_string().contains("and 8995 more"), "{many}");
         assert_eq!(chosen(&["CORA".to_owned()]).unwrap(), [false, false, true, false, false, false]);

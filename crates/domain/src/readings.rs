@@ -28,7 +28,7 @@ pub enum Refusal {
     Time,
     #[error("value {0} is not a finite number")]
     NotFinite(f64),
-    #[error("one device too many: a call may have {0}")]
+    #[error("too many devices: a call may have {0}")]
     TooManyDevices(usize),
 }
 

@@ -44,7 +44,7 @@ pub enum Source {
 pub enum BadResource {
     #[error("must be blobs/BLAKE3/SIZE with 64 hex digits and a decimal number")]
     NoBlob,
-    #[error("must be uploads/UUID/blobs/BLAKE3/SIZE, and may have /NAME after it")]
+    #[error("must be uploads/UUID/blobs/BLAKE3/SIZE, optionally followed by /NAME")]
     NoUpload,
     #[error("must be blobs/BLAKE3/SIZE or files/NAME")]
     NoSource,

@@ -82,22 +82,22 @@ pub enum RoomError {
     LongText(usize),
     #[error("message {id:02x?} was posted before with another text, as event {sequence}")]
     IdReused { id: Id, sequence: u64 },
-    #[error("room {room:?} has a member called {name:?} already; join under another name")]
+    #[error("room {room:?} already has a member {name:?}; join under another name")]
     NameTaken { room: String, name: String },
-    #[error("the same member has joined again, by another call")]
+    #[error("the same member has joined again in another call")]
     TakenOver,
-    #[error("{MAX_ROOMS} rooms have members already; join one of them or come back later")]
+    #[error("{MAX_ROOMS} rooms already have members; join one of them or try again later")]
     TooManyRooms,
-    #[error("the server keeps what was said in {0} rooms, and that is as many as it may; join one of them")]
+    #[error("the server keeps {0} rooms, which is the maximum; join one of them")]
     TooManyKept(usize),
     #[error("room {0:?} has members; it can be removed when they have left")]
     Occupied(String),
     #[error("room {room:?} is full: it has {MAX_MEMBERS} members")]
     RoomFull { room: String },
-    #[error("this member fell behind: the next event for it is {next}, the oldest that is kept is {oldest}")]
+    #[error("this member fell behind: its next event is {next}, the oldest kept event is {oldest}")]
     FellBehind { next: u64, oldest: u64 },
     #[error(
-        "the last event of this room is {last}: it cannot go on after {after}, which is of another history"
+        "the last event of this room is {last}: it cannot continue after {after}, which belongs to another history"
     )]
     Ahead { after: u64, last: u64 },
     #[error(transparent)]
@@ -311,7 +311,7 @@ impl Rooms {
         let (rooms, room) = (self.clone(), room.clone());
         tokio::spawn(async move {
             if let Err(error) = rooms.retention.apply(&*rooms.store, &stream(&room.name), time).await {
-                tracing::warn!(room = %room.name, %error, "what is too old could not be removed");
+                tracing::warn!(room = %room.name, %error, "could not remove expired events");
             }
         });
     }

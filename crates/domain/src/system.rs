@@ -20,9 +20,9 @@ const MOMENT: Duration = Duration::from_millis(150);
 #[allow(missing_docs, reason = "the messages say it")]
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
-    #[error("the load of this machine cannot be read: {0}")]
+    #[error("cannot read the load of this machine: {0}")]
     Unreadable(#[from] sysinfo::Error),
-    #[error("the reading of the load was cut short: {0}")]
+    #[error("reading the load was interrupted: {0}")]
     CutShort(#[from] JoinError),
 }
 

@@ -98,24 +98,24 @@ pub enum Fault {
     NoResource { resource: String },
     #[error("the uploaded file {resource:?} cannot be read: {reason}")]
     Unreadable { resource: String, reason: String },
-    #[error("the server failed at it; its log tells how")]
+    #[error("the server failed; see its log")]
     Defect,
 }
 
 #[allow(missing_docs, reason = "the messages say it")]
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TaskError {
-    #[error("below is {0}; {highest} is the highest", highest = primes::HIGHEST)]
+    #[error("below is {0}; the maximum is {highest}", highest = primes::HIGHEST)]
     TooHigh(u64),
     #[error("resource has {0} bytes; 1 to {LONGEST_RESOURCE} are allowed")]
     BadResource(usize),
-    #[error("request_id {request} made task {task} of other work; choose a new one for a new task")]
+    #[error("request_id {request} belongs to task {task} with other work; choose a new id for a new task")]
     RequestReused { request: Uuid, task: Uuid },
-    #[error("{MOST_OPEN} tasks have not ended yet; come back when some have, or cancel some")]
+    #[error("{MOST_OPEN} tasks are running or waiting; try again later, or cancel some")]
     TooManyOpen,
-    #[error("there is no task {id}; of those that have ended, the newest {MOST_ENDED} are kept")]
+    #[error("there is no task {id}; the server keeps the newest {MOST_ENDED} ended tasks")]
     Unknown { id: Uuid },
-    #[error("task {id} has {ending} already")]
+    #[error("task {id} has already {ending}")]
     Ended { id: Uuid, ending: &'static str },
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -211,7 +211,7 @@ async fn to_the_end<T: Send + 'static>(
     work: impl Future<Output = Result<T, TaskError>> + Send + 'static,
 ) -> Result<T, TaskError> {
     let done = tokio::spawn(work).await;
-    done.unwrap_or_else(|error| Err(StoreError::Broken(format!("a commit was cut short: {error}")).into()))
+    done.unwrap_or_else(|error| Err(StoreError::Broken(format!("a commit was interrupted: {error}")).into()))
 }
 
 impl Shared {
@@ -282,7 +282,7 @@ impl Shared {
         // A task and its request are forgotten together.
         match self.store.get(&key).await? {
             None => Ok(None),
-            Some(_) => Err(StoreError::Damaged(format!("{key} made a task that is not there"))),
+            Some(_) => Err(StoreError::Damaged(format!("{key} refers to a missing task"))),
         }
     }
 

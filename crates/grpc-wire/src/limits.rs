@@ -6,7 +6,7 @@ use std::time::Duration;
 /// How much a peer may send on one stream before it is read, in bytes.
 pub const STREAM_WINDOW: u32 = 1 << 20;
 
-/// Likewise for all streams of a connection together, in bytes.
+/// The same for all streams of a connection together, in bytes.
 ///
 /// Sixteen stream windows, for two reasons. A few streams that nobody reads do
 /// not starve the others. And h2 charges each unread DATA frame under 256
@@ -19,16 +19,14 @@ pub const CONNECTION_WINDOW: u32 = 16 << 20;
 /// third of its throughput.
 pub const FRAME_SIZE: u32 = 256 << 10;
 
-/// After this long without a frame a side asks whether the other is there.
+/// A side sends a keepalive ping after this much silence.
 pub const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 
-/// How long the answer to that may take.
+/// Time limit for the answer to a ping.
 pub const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The longest message of a stream that a server takes unless it was told
-/// otherwise, in bytes.
+/// Default maximum size of a message in a stream, in bytes.
 pub const MESSAGE_BYTES: u64 = 4 << 20;
 
-/// The longest message of a unary call that a server takes unless it was told
-/// otherwise, in bytes.
+/// Default maximum size of a message of a unary call, in bytes.
 pub const UNARY_MESSAGE_BYTES: u64 = 64 << 10;

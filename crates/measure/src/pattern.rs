@@ -10,7 +10,7 @@ use serde::Serialize;
 pub enum Pattern {
     /// Unary calls, each after the answer to the one before
     Unary,
-    /// Unary calls, so many at a time as --concurrency says
+    /// Unary calls, --concurrency at a time
     UnaryInFlight,
     /// A stream to the server, answered at its end
     ClientStreaming,
@@ -18,7 +18,7 @@ pub enum Pattern {
     ServerStreaming,
     /// A stream in both directions, each message after the answer to the one before
     BidiPingPong,
-    /// A stream in both directions, so many unanswered as --concurrency says
+    /// A stream in both directions, with --concurrency unanswered messages
     BidiPipelined,
     /// A stream to the server, many messages packed into one as numbers
     Columnar,
@@ -119,10 +119,10 @@ impl Pattern {
     pub(crate) fn left_out(self, size: u64, paced: bool) -> Option<String> {
         match self {
             Self::ServerStreaming if paced => {
-                Some("--rate is for what the client sends, and here the server sends".to_owned())
+                Some("--rate applies to what the client sends, but here the server sends".to_owned())
             }
             Self::Columnar if batch(size) < 2 => {
-                Some(format!("a batch has {} KiB at most: one such message would fill it", BATCH_BYTES >> 10))
+                Some(format!("a batch has at most {} KiB: one such message would fill it", BATCH_BYTES >> 10))
             }
             _ => None,
         }

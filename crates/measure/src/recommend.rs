@@ -53,8 +53,8 @@ pub(crate) fn of(goal: Goal, measured: &[Measured], size: u64) -> Option<Recomme
         return Some(Recommendation {
             goal,
             pattern: None,
-            sentence: format!("Nothing was measured of messages of {}.", bytes(size)),
-            reason: "each way was left out, for what is said beside it".to_owned(),
+            sentence: format!("Nothing was measured with messages of {}.", bytes(size)),
+            reason: "every way was skipped, for the reason beside it".to_owned(),
             price: "none".to_owned(),
         });
     }
@@ -89,7 +89,7 @@ fn recommend(goal: Goal, facts: &[Fact], size: u64, cpu: &str) -> Option<Recomme
     if fastest.rate <= ALIKE * slowest.rate {
         return say(
             None,
-            "Choose by what you need, not for speed: all ways are alike.".to_owned(),
+            "All ways are about equally fast: choose by your needs, not by speed.".to_owned(),
             format!(
                 "with messages of {} the fastest ({}) is {} the slowest ({})",
                 bytes(size),
@@ -97,7 +97,7 @@ fn recommend(goal: Goal, facts: &[Fact], size: u64, cpu: &str) -> Option<Recomme
                 times(fastest.rate / slowest.rate),
                 slowest.pattern.title()
             ),
-            "none; unary calls are the simplest, and a proxy can balance and repeat each of them".to_owned(),
+            "none; unary calls are the simplest, and a proxy can balance and retry each of them".to_owned(),
         );
     }
 
@@ -109,27 +109,29 @@ fn recommend(goal: Goal, facts: &[Fact], size: u64, cpu: &str) -> Option<Recomme
     let calls = of(Pattern::UnaryInFlight).or(of(Pattern::Unary));
     let simple = of(Pattern::Unary).map_or(String::new(), |unary| {
         format!(
-            "Up to about {} unary calls one at a time will do; for more, ",
+            "Below about {}, sequential unary calls are enough; above that, ",
             rate(roughly(unary.rate / 2.0))
         )
     });
     let sentence = |what: &str| capitalised(&format!("{simple}{what}."));
     let against = |better: Fact, other: Fact| {
         let speed = format!(
-            "{} of them pass, {} {}",
+            "{}, {} {}",
             rate(better.rate),
             times(better.rate / other.rate),
             match other.pattern {
-                Pattern::UnaryInFlight => "as many as by unary calls in flight",
-                Pattern::Unary => "as many as by unary calls one at a time",
-                _ => "as many as one message each",
+                Pattern::UnaryInFlight => "as many as with unary calls in flight",
+                Pattern::Unary => "as many as with sequential unary calls",
+                _ => "as many as with one message each",
             }
         );
         match other.cpu / better.cpu {
             ratio if ratio.is_finite() && ratio >= NOTABLE => {
-                format!("{speed}, and each takes {} of the {cpu}", part(ratio))
+                format!("{speed}, and {} of the {cpu} for each", part(ratio))
             }
-            ratio if ratio.is_finite() && ratio > 0.0 => format!("{speed}, at about the same {cpu} each"),
+            ratio if ratio.is_finite() && ratio > 0.0 => {
+                format!("{speed}, with about the same {cpu} for each")
+            }
             _ => speed,
         }
     };
@@ -139,10 +141,12 @@ fn recommend(goal: Goal, facts: &[Fact], size: u64, cpu: &str) -> Option<Recomme
     {
         return say(
             Some(Pattern::Columnar),
-            sentence("pack many into one message, as columns, and send those on a client stream"),
+            sentence(
+                "pack many values into one message, as columns, and send these messages on a client stream",
+            ),
             against(columnar, stream),
-            "a message waits for its batch, and what is in it has to fit into columns; without that take a \
-             client stream, of which nothing is known of a single message before the end"
+            "a message waits for its batch, and the values must fit into columns; otherwise use a client \
+             stream, which confirms no message before its end"
                 .to_owned(),
         );
     }
@@ -153,18 +157,19 @@ fn recommend(goal: Goal, facts: &[Fact], size: u64, cpu: &str) -> Option<Recomme
     {
         let (what, price) = match goal {
             Goal::Deliver => (
-                "send them on a client stream",
+                "send the messages on a client stream",
                 match of(Pattern::BidiPipelined) {
                     Some(bidi) => format!(
-                        "what has arrived is known at the end alone; a bidirectional stream answers each, at {}",
+                        "arrival is confirmed only at the end; a bidirectional stream answers each, at {}",
                         rate(bidi.rate)
                     ),
-                    None => "what has arrived is known at the end alone".to_owned(),
+                    None => "arrival is confirmed only at the end".to_owned(),
                 },
             ),
             Goal::Receive => (
-                "let the server stream them",
-                "a stream that breaks has to know where to go on, and no proxy repeats it".to_owned(),
+                "let the server stream",
+                "after a break, the client must say where to continue, and no proxy retries a stream"
+                    .to_owned(),
             ),
         };
         return say(Some(stream.pattern), sentence(what), against(stream, calls), price);
@@ -174,9 +179,9 @@ fn recommend(goal: Goal, facts: &[Fact], size: u64, cpu: &str) -> Option<Recomme
     {
         return say(
             Some(Pattern::BidiPipelined),
-            sentence("send them on a bidirectional stream, without waiting for the answers"),
+            sentence("send the messages on a bidirectional stream, without waiting for the answers"),
             against(bidi, calls),
-            "the stream has to be opened again, and its order kept, when it breaks".to_owned(),
+            "after a break, the client must open a new stream and keep the order".to_owned(),
         );
     }
     if let (Some(one), Some(many)) = (of(Pattern::Unary), of(Pattern::UnaryInFlight))
@@ -185,32 +190,32 @@ fn recommend(goal: Goal, facts: &[Fact], size: u64, cpu: &str) -> Option<Recomme
         let waits = one.cpu * WAITING < one.p50;
         return say(
             Some(Pattern::UnaryInFlight),
-            sentence("have several unary calls in flight; a stream gains nothing more"),
+            sentence("keep several unary calls in flight; a stream gains nothing more"),
             format!(
-                "{}, {} as many as one at a time, {}",
+                "{}, {} as many as sequential calls, {}",
                 rate(many.rate),
                 times(many.rate / one.rate),
                 match waits {
                     true => format!(
-                        "which waits: a call takes {}, and its work a tenth of that or less",
+                        "which wait: a call takes {}, but its work at most a tenth of that",
                         time(one.p50)
                     ),
-                    false => format!("of which each takes {}", time(one.p50)),
+                    false => format!("each of which takes {}", time(one.p50)),
                 }
             ),
-            format!("each waits for the others: half of them take longer than {}", time(many.p50)),
+            format!("calls wait for each other: half of them take longer than {}", time(many.p50)),
         );
     }
     say(
         Some(fastest.pattern),
-        format!("Take the fastest of what was measured: {}.", fastest.pattern.title()),
+        format!("Use the fastest measured way: {}.", fastest.pattern.title()),
         format!(
-            "{}, {} as many as by {}",
+            "{}, {} as many as with {}",
             rate(fastest.rate),
             times(fastest.rate / slowest.rate),
             slowest.pattern.title()
         ),
-        "not known: ways that might be better were left out, by --only or for the reason above".to_owned(),
+        "unknown: ways that may be better were skipped, by --only or for the reason above".to_owned(),
     )
 }
 
@@ -236,9 +241,10 @@ fn at_a_rate(goal: Goal, facts: &[Fact]) -> Option<Recommendation> {
         return Some(Recommendation {
             goal,
             pattern: None,
-            sentence: "None of what was measured keeps this rate: ask for less, or for more --connections or --concurrency."
-                .to_owned(),
-            reason: format!("the fastest ({}) gets to {}", fastest.pattern.title(), rate(fastest.rate)),
+            sentence:
+                "No measured way keeps this rate: lower it, or use more --connections or --concurrency."
+                    .to_owned(),
+            reason: format!("the fastest ({}) reaches {}", fastest.pattern.title(), rate(fastest.rate)),
             price: "none".to_owned(),
         });
     };
@@ -251,16 +257,13 @@ fn at_a_rate(goal: Goal, facts: &[Fact]) -> Option<Recommendation> {
         goal,
         pattern: Some(first.pattern),
         sentence: match enough {
-            true => "Unary calls one at a time are enough for this rate, and the simplest.".to_owned(),
-            false => format!("Take {}: the simplest way that keeps this rate.", first.pattern.title()),
+            true => "Sequential unary calls are enough for this rate, and the simplest.".to_owned(),
+            false => format!("Use {}: the simplest way that keeps this rate.", first.pattern.title()),
         },
-        reason: format!(
-            "99 of 100 messages took {} or less from when they were due; {others}",
-            time(first.p99)
-        ),
+        reason: format!("99 of 100 messages took at most {} from their due time; {others}", time(first.p99)),
         price: match enough {
             true => "a higher rate may need another way: measure it with --rate".to_owned(),
-            false => "more is open at the same time than with one call after the other".to_owned(),
+            false => "more is in flight at the same time than with sequential calls".to_owned(),
         },
     })
 }

@@ -193,7 +193,7 @@ impl Run {
         let time_of = pattern.time_of(rate.is_some());
         let times = if time_of == TimeOf::Send { &work.sending.times } else { &work.times };
         if tally.messages == 0 {
-            return Err(Error::Answer("no message has arrived in all that time".to_owned()));
+            return Err(Error::Answer("no message arrived in that time".to_owned()));
         }
         let streams = matches!(
             pattern,

@@ -58,7 +58,7 @@ impl Server {
         let cpu = told.cpu_time.and_then(|time| time.try_into().ok());
         Ok(Told {
             start: told.start_time,
-            cpu: cpu.ok_or("the server does not tell its CPU time")?,
+            cpu: cpu.ok_or("the server does not report its CPU time")?,
             messages: told.modes.iter().map(|mode| mode.messages_received + mode.messages_sent).sum(),
         })
     }
@@ -77,7 +77,9 @@ impl ServerCpu {
         let ours = ours + 2;
         match messages {
             _ if before.start != after.start => Self::Unknown("several servers answer".to_owned()),
-            less if less < ours => Self::Unknown("another server was asked than did the work".to_owned()),
+            less if less < ours => {
+                Self::Unknown("another server answered than the one that did the work".to_owned())
+            }
             more if more > ours + ours / 100 + 10 => Self::Shared(cpu),
             _ => Self::Known(cpu),
         }

@@ -74,7 +74,7 @@ async fn collected(
     let response = client.measure_client_streaming(requests).await?.into_inner();
     // An answer before the end is one of a server that has not read all.
     let Some((sent, ended)) = given.get() else {
-        return Err(Error::Answer("the server has answered before it had all messages".to_owned()));
+        return Err(Error::Answer("the server answered before it had all messages".to_owned()));
     };
     let tally = Tally {
         messages: *sent,

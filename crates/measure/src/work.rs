@@ -38,7 +38,7 @@ pub enum Error {
         error: io::Error,
     },
     /// The work was cut short.
-    #[error("the work was cut short: {0}")]
+    #[error("the work was interrupted: {0}")]
     CutShort(#[from] JoinError),
 }
 
@@ -101,6 +101,6 @@ pub(crate) async fn next<T>(
 pub(crate) fn all_arrived(arrived: u64, sent: u64) -> Result<(), Error> {
     match arrived == sent {
         true => Ok(()),
-        false => Err(Error::Answer(format!("{arrived} of {sent} messages have arrived"))),
+        false => Err(Error::Answer(format!("{arrived} of {sent} messages arrived"))),
     }
 }

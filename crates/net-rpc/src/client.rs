@@ -75,7 +75,7 @@ pub enum CallError {
     #[error("reading body {0}")]
     Reply(Arc<CodecError>),
     /// The arguments cannot be sent.
-    #[error("the arguments cannot be sent: {0}")]
+    #[error("cannot send the arguments: {0}")]
     Args(Arc<CodecError>),
 }
 

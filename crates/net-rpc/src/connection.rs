@@ -81,7 +81,7 @@ pub enum ConnectionError {
     #[error("unexpected EOF")]
     UnexpectedEof,
     /// See [`Limits::idle`].
-    #[error("nothing came or went for {0:?}")]
+    #[error("no traffic for {0:?}")]
     Idle(Duration),
 }
 

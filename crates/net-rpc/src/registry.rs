@@ -31,7 +31,7 @@ pub(crate) struct Method {
 #[derive(Debug, thiserror::Error)]
 pub enum RegisterError {
     /// The name has no dot, or nothing before or after it.
-    #[error("{0} is no name of a method; a name is Service.Method")]
+    #[error("{0} is not a method name; write Service.Method")]
     Name(String),
     /// Another method has this name.
     #[error("rpc: service already defined: {0}")]

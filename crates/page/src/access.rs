@@ -43,13 +43,13 @@ impl Access {
         let text = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
         let Some(host) = text(HOST) else { return Some("the request has no Host") };
         if !self.hosts.iter().any(|name| name.eq_ignore_ascii_case(without_port(host))) {
-            return Some("the page is not to be had under this name");
+            return Some("this name is not allowed for the page");
         }
         match text(ORIGIN) {
             Some(origin) if origin.strip_prefix("http://") != Some(host) => {
-                Some("a page of another origin may not look")
+                Some("pages of other origins are not allowed")
             }
-            None if headers.contains_key(ORIGIN) => Some("a page of another origin may not look"),
+            None if headers.contains_key(ORIGIN) => Some("pages of other origins are not allowed"),
             _ => None,
         }
     }

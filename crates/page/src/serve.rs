@@ -111,10 +111,7 @@ fn find(page: &Arc<Page>, access: &Access, request: &Request<Incoming>) -> Respo
         return with_token(token);
     }
     if !access.admits(request.headers()) {
-        return text(
-            StatusCode::UNAUTHORIZED,
-            "open the address with the token that the program has printed",
-        );
+        return text(StatusCode::UNAUTHORIZED, "open the printed address, which contains the token");
     }
     match path {
         "/events" => return events(page),

@@ -121,7 +121,7 @@ pub(crate) fn lower(file: &mut FileDescriptorProto, bytes: &[u8]) -> Result<(), 
             }
             if lowered.some_implicit { "proto3" } else { "proto2" }
         }
-        Some(edition) => return Err(format!("edition {edition} is not known here, only 2023 and 2024 are")),
+        Some(edition) => return Err(format!("edition {edition} is not supported, only 2023 and 2024 are")),
         None => return Err("it is in an edition, and does not say in which one".to_owned()),
     };
     file.syntax = Some(syntax.to_owned());

@@ -33,7 +33,7 @@ impl File {
         let checked = match proto.syntax() {
             "" | "proto2" | "proto3" => Ok(()),
             "editions" => edition::lower(&mut proto, bytes),
-            syntax => Err(format!("its syntax {syntax:?} is not known here")),
+            syntax => Err(format!("its syntax {syntax:?} is not supported")),
         };
         match checked.and_then(|()| fit(&mut proto)) {
             Ok(()) => Ok(Self { proto, comments }),

@@ -55,7 +55,7 @@ pub enum Error {
     #[error("{0}")]
     SourceInEdition(String),
     /// Bytes are no descriptors.
-    #[error("this is no descriptor set: {0}")]
+    #[error("this is not a descriptor set: {0}")]
     NotDescriptors(DecodeError),
     /// Descriptors contradict themselves.
     #[error("the descriptors of {file} are wrong: {reason}")]
@@ -66,7 +66,7 @@ pub enum Error {
         reason: String,
     },
     /// Descriptors do not fit each other.
-    #[error("the descriptors do not fit together: {0}")]
+    #[error("the descriptors are inconsistent: {0}")]
     Unfit(String),
     /// A name that nothing has.
     #[error(transparent)]

@@ -96,7 +96,7 @@ where
                 "it does not list its services: {}",
                 error.error_message
             ))),
-            _ => Err(ReflectionError::Broken("another answer than the list of services".to_owned())),
+            _ => Err(ReflectionError::Broken("an answer other than the list of services".to_owned())),
         }
     }
 
@@ -113,7 +113,7 @@ where
             let services = self.services().await.unwrap_or_default();
             return Err(match services.iter().any(|service| service == symbol) {
                 true => {
-                    ReflectionError::Broken(format!("it lists {symbol}, and does not describe it: {reason}"))
+                    ReflectionError::Broken(format!("it lists {symbol}, but does not describe it: {reason}"))
                 }
                 false => Error::from(Unknown::among("service", symbol, services)).into(),
             });
@@ -243,7 +243,7 @@ impl Found {
         let files = match answer {
             MessageResponse::FileDescriptorResponse(response) => response.file_descriptor_proto,
             MessageResponse::ErrorResponse(error) => return Ok(Err(error.error_message)),
-            _ => return Err(ReflectionError::Broken("another answer than descriptors".to_owned())),
+            _ => return Err(ReflectionError::Broken("an answer other than descriptors".to_owned())),
         };
         for bytes in files {
             self.bytes += bytes.len();

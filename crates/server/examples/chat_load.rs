@@ -93,7 +93,7 @@ async fn member(
         match responses.message().await?.and_then(|response| response.response) {
             Some(Response::Accepted(_)) => {
                 last = Instant::now();
-                took.push(last - waiting.pop_front().context("accepted what was not posted")?);
+                took.push(last - waiting.pop_front().context("accepted a post that was not sent")?);
                 if took.len() == posts {
                     // Leaves; what the others say until then is heard.
                     requests = None;

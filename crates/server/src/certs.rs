@@ -66,7 +66,7 @@ impl Request {
             .collect();
         if let Some((file, ..)) = files.iter().find(|(file, ..)| !replace && file.exists()) {
             anyhow::bail!(
-                "{} is there already; replace it with --force, or choose another --dir",
+                "{} already exists; replace it with --force, or choose another --dir",
                 file.display()
             );
         }
@@ -104,7 +104,7 @@ impl Request {
     fn params(&self, common_name: &str, names: Vec<String>) -> anyhow::Result<CertificateParams> {
         let all = names.join(", ");
         let params = CertificateParams::new(names);
-        let mut params = params.with_context(|| format!("no certificate can be for all of {all}"))?;
+        let mut params = params.with_context(|| format!("no certificate can cover {all}"))?;
         params.distinguished_name.push(DnType::CommonName, common_name);
         let time = |time: SystemTime| {
             let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
@@ -121,7 +121,7 @@ impl Request {
         let dir = directory.display();
         format!(
             "made in {dir}:
-  ca.pem      ca-key.pem      the CA; who has its key can be anybody
+  ca.pem      ca-key.pem      the CA; whoever has this key can impersonate anyone
   server.pem  server-key.pem  the server, for {names}
   client.pem  client-key.pem  a client
 use them with

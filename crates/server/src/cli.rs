@@ -15,16 +15,15 @@ use crate::config::{Config, Data, Retention, UploadLimits};
 
 /// A server for gRPC's four communication modes.
 ///
-/// Health (grpc.health.v1), reflection (v1 and v1alpha), probes
-/// (fourmodes.v1.ProbeService), measuring (fourmodes.v1.MeasureService) and the
-/// interop service (grpc.testing.TestService) are served with every mode, all of
-/// it also by gRPC-Web. The first line on stdout is the address; the log goes to
-/// stderr, each message at RUST_LOG=debug.
+/// Every mode comes with health (grpc.health.v1), reflection (v1 and v1alpha), probes
+/// (fourmodes.v1.ProbeService), measuring (fourmodes.v1.MeasureService) and the interop service
+/// (grpc.testing.TestService). All of it also answers gRPC-Web. The first line on stdout is the
+/// address. The log goes to stderr; RUST_LOG=debug logs each message.
 #[derive(Debug, Parser)]
 #[command(name = "fourmodes-server", bin_name = "fourmodes-server", version = env!("VERSION_AND_COMMIT"), about, max_term_width = 100, after_help = EXIT_CODES)]
 pub struct Cli {
-    /// Address and port to listen on; port 0 takes any free port [default:
-    /// 127.0.0.1:50051, or 127.0.0.1:1234 for net-rpc]
+    /// Address and port to listen on; port 0 picks a free port [default: 127.0.0.1:50051, or
+    /// 127.0.0.1:1234 for net-rpc]
     #[arg(
         long,
         env = "FOURMODES_LISTEN",
@@ -35,9 +34,8 @@ pub struct Cli {
     )]
     pub listen: Option<SocketAddr>,
 
-    /// Where the state is kept, a directory that is this server's own;
-    /// `:memory:` forgets everything at the end [default: fourmodes in the
-    /// platform's directory for state]
+    /// Directory for the state, for this server only; `:memory:` keeps nothing after the end
+    /// [default: fourmodes in the platform's state directory]
     #[arg(long, env = "FOURMODES_DATA_DIR", hide_env_values = true, value_name = "DIR", global = true)]
     pub data_dir: Option<PathBuf>,
 
@@ -52,19 +50,18 @@ pub struct Cli {
     )]
     pub quotes_seed: u64,
 
-    /// A directory whose files may be followed with `log`: all that it contains,
-    /// and nothing else [default: none may]
+    /// Directory whose files clients may follow with `log` [default: none]
     #[arg(long, env = "FOURMODES_LOG_ROOT", hide_env_values = true, value_name = "DIR", global = true)]
     pub log_root: Option<PathBuf>,
 
-    /// Show every call while it runs, on a page at this address, such as
-    /// 127.0.0.1:8080. Elsewhere than on the loopback interface the page asks for the
-    /// token in the address that the log prints [default: off]
+    /// Serve a page that shows every call while it runs, at this address, such as 127.0.0.1:8080.
+    /// On other than loopback addresses the page needs a token; the log prints the address with the
+    /// token [default: off]
     #[arg(long, env = "FOURMODES_PAGE", hide_env_values = true, value_name = "ADDRESS", value_parser = listen_address, global = true)]
     pub page: Option<SocketAddr>,
 
-    /// A name by which browsers may call the page, such as `calls.example.com`; may be
-    /// given several times [default: the loopback names and the page's own address]
+    /// Host name of the page for browsers, such as `calls.example.com`; repeatable [default: the
+    /// loopback names and the page's own address]
     #[arg(
         long,
         env = "FOURMODES_PAGE_HOSTS",
@@ -117,13 +114,12 @@ pub enum Command {
     /// Serve Go's net/rpc instead of gRPC: MathService.Multiply, with gob over TCP
     /// or HTTP, or with JSON
     NetRpc,
-    /// Make a CA for development, and certificates of it for a server and a client
+    /// Make a CA for development, with certificates for a server and a client
     Certs {
-        /// Where to put them
+        /// Directory to write to
         #[arg(long, env = "FOURMODES_CERTS_DIR", hide_env_values = true, value_name = "DIR")]
         dir: PathBuf,
-        /// A name or an IP address of the server, besides localhost, 127.0.0.1
-        /// and ::1; may be given several times
+        /// Host name or IP address of the server, besides localhost, 127.0.0.1 and ::1; repeatable
         #[arg(
             long = "name",
             env = "FOURMODES_CERTS_NAMES",
@@ -132,7 +128,7 @@ pub enum Command {
             value_delimiter = ','
         )]
         names: Vec<String>,
-        /// Replace those that are there
+        /// Replace existing files
         #[arg(long, env = "FOURMODES_FORCE", hide_env_values = true, value_parser = clap::builder::FalseyValueParser::new())]
         force: bool,
     },
@@ -145,43 +141,43 @@ pub enum Command {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Limits")]
 pub struct StateOptions {
-    /// How large an upload may be
+    /// Maximum size of an upload
     #[arg(long, env = "FOURMODES_MAX_UPLOAD", hide_env_values = true, default_value = "1GiB", value_name = "SIZE", value_parser = shared_process::bytes, global = true)]
     pub max_upload: u64,
 
-    /// How many uploads may be unfinished at a time
+    /// Maximum number of unfinished uploads
     #[arg(long, env = "FOURMODES_MAX_PARTIAL_UPLOADS", hide_env_values = true, default_value = "64", value_name = "N", value_parser = at_least_one, global = true)]
     pub max_partial_uploads: usize,
 
-    /// How long an upload is kept of which nothing more arrives
+    /// How long to keep an upload without progress
     #[arg(long, env = "FOURMODES_PARTIAL_UPLOAD_AGE", hide_env_values = true, default_value = "24h", value_name = "DURATION", value_parser = duration, global = true)]
     pub partial_upload_age: Duration,
 
-    /// How many files may be kept, by their names and by their content
+    /// Maximum number of files, by name and by content
     #[arg(long, env = "FOURMODES_MAX_FILES", hide_env_values = true, default_value = "10000", value_name = "N", value_parser = at_least_one, global = true)]
     pub max_files: usize,
 
-    /// How much content may be kept, unfinished uploads at their full size included
+    /// Maximum total size of content, including unfinished uploads at full size
     #[arg(long, env = "FOURMODES_MAX_CONTENT", hide_env_values = true, default_value = "64GiB", value_name = "SIZE", value_parser = shared_process::bytes, global = true)]
     pub max_content: u64,
 
-    /// How many documents may be kept
+    /// Maximum number of documents
     #[arg(long, env = "FOURMODES_MAX_DOCUMENTS", hide_env_values = true, default_value = "1000", value_name = "N", value_parser = at_least_one, global = true)]
     pub max_documents: usize,
 
-    /// How many rooms may be kept; one without members goes with its last event
+    /// Maximum number of rooms; an empty room is removed with its last event
     #[arg(long, env = "FOURMODES_MAX_ROOMS", hide_env_values = true, default_value = "10000", value_name = "N", value_parser = at_least_one, global = true)]
     pub max_rooms: usize,
 
-    /// How many files calls may have open at a time: logs, downloads and uploads
+    /// Maximum number of files open for calls: logs, downloads and uploads
     #[arg(long, env = "FOURMODES_MAX_OPEN_FILES", hide_env_values = true, default_value = "512", value_name = "N", value_parser = at_least_one, global = true)]
     pub max_open_files: usize,
 
-    /// How long the events of a room, and quotes, are kept
+    /// How long to keep the events of a room, and quotes
     #[arg(long, env = "FOURMODES_RETENTION_AGE", hide_env_values = true, default_value = "24h", value_name = "DURATION", value_parser = duration, global = true)]
     pub retention_age: Duration,
 
-    /// How much of the events of each room, and of the quotes, is kept
+    /// Maximum size of the kept events of each room, and of the kept quotes
     #[arg(long, env = "FOURMODES_RETENTION_SIZE", hide_env_values = true, default_value = "1GiB", value_name = "SIZE", value_parser = shared_process::bytes, global = true)]
     pub retention_size: u64,
 }
@@ -197,20 +193,20 @@ pub enum Modes {
     ClientStreaming,
     /// Many requests, many responses
     BidiStreaming,
-    /// All four
+    /// All four modes
     All {
-        /// Serve Go's net/rpc as well, at this address, such as 127.0.0.1:1234. It has
-        /// neither TLS nor tokens [default: off]
+        /// Also serve Go's net/rpc at this address, such as 127.0.0.1:1234; without TLS and tokens
+        /// [default: off]
         #[arg(long, env = "FOURMODES_NET_RPC", hide_env_values = true, value_name = "ADDRESS", value_parser = listen_address)]
         net_rpc: Option<SocketAddr>,
     },
 }
 
 const EXIT_CODES: &str = "Exit status:
-  0  stopped by a signal, every call ended or the grace period over
-  1  could not start, or could not write what a command makes
+  0  stopped by a signal: every call ended, or the grace period was over
+  1  could not start, or could not write files
   2  wrong usage
-  130  a second signal: what was open is cut";
+  130  a second signal cut the open calls";
 
 impl Config {
     /// What `cli` says about serving `modes`.
@@ -260,10 +256,10 @@ impl Config {
 #[derive(Debug, thiserror::Error)]
 pub enum Unusable {
     /// The platform does not say where programs keep their state.
-    #[error("there is no home directory to keep the state in; choose a place with --data-dir, or :memory:")]
+    #[error("there is no home directory for the state; choose a directory with --data-dir, or :memory:")]
     NoHome,
     /// Options of gRPC that would promise what net/rpc lacks.
-    #[error("net/rpc has neither TLS nor tokens; leave out --tls-cert, --client-ca and --tokens-file")]
+    #[error("net/rpc has neither TLS nor tokens; omit --tls-cert, --client-ca and --tokens-file")]
     NetRpcInTheClear,
 }
 

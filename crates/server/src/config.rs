@@ -28,7 +28,7 @@ pub struct Config {
     pub uploads: UploadLimits,
     /// How many rooms may be kept.
     pub rooms: usize,
-    /// How many documents may be kept.
+    /// Maximum number of documents.
     pub documents: usize,
     /// How many files may be open for calls at a time.
     pub open_files: usize,

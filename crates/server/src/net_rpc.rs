@@ -40,7 +40,7 @@ pub(crate) fn add(stack: &mut Stack, listener: TcpListener, settings: &Settings)
     tracing::info!("net/rpc at {address}: gob over TCP, gob behind HTTP, JSON");
     if !address.ip().is_loopback() {
         tracing::warn!(
-            "everyone who can reach {address} may call, and read what passes: net/rpc has neither TLS nor tokens"
+            "everyone who can reach {address} may call and read the traffic: net/rpc has neither TLS nor tokens"
         );
     }
     let metrics = Metrics::default();
@@ -96,9 +96,9 @@ impl Default for Metrics {
 impl Metrics {
     fn register(&self, stack: &mut Stack) {
         let registry = stack.metrics().sub_registry_with_prefix("net_rpc");
-        registry.register("connections", "Connections of net/rpc that are open", self.connections.clone());
-        registry.register("handled", "Calls of net/rpc that were answered", self.handled.clone());
-        let help = "How long calls of net/rpc took";
+        registry.register("connections", "Open connections of net/rpc", self.connections.clone());
+        registry.register("handled", "Answered calls of net/rpc", self.handled.clone());
+        let help = "Durations of net/rpc calls";
         registry.register_with_unit("handling", help, Unit::Seconds, self.seconds.clone());
     }
 

@@ -27,7 +27,7 @@ pub fn main() -> ExitCode {
     shared_process::log_to_stderr(LevelFilter::INFO);
     // What serves connections has threads of its own, if there are several.
     let runtime = Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.context("the runtime cannot be started");
+    let runtime = runtime.context("cannot start the runtime");
     match runtime.and_then(|runtime| runtime.block_on(run(cli))) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -58,12 +58,12 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
     let listener = listen(config.listen, "--listen").await?;
     if !config.listen.ip().is_loopback() && config.stack.tokens.is_none() && config.stack.tls.is_none() {
         tracing::warn!(
-            "everyone who can reach {} may call, and read what passes: see --tokens-file, --tls-cert and --client-ca",
+            "everyone who can reach {} may call and read the traffic: see --tokens-file, --tls-cert and --client-ca",
             config.listen
         );
     }
     // First the handlers: whoever has read the address may send a signal.
-    let shutdown = stack::shutdown_signal().context("the handlers for signals cannot be installed")?;
+    let shutdown = stack::shutdown_signal().context("cannot install signal handlers")?;
     let address = listener.local_addr().context("the listener has no address")?;
     let scheme = if config.stack.tls.is_some() { "https" } else { "http" };
     let ready = Ready::open(config).await?;
@@ -78,7 +78,7 @@ async fn serve_net_rpc(cli: Cli) -> anyhow::Result<()> {
         return Err(Unusable::NetRpcInTheClear.into());
     }
     let listener = listen(cli.listen.unwrap_or(net_rpc::ADDRESS), "--listen").await?;
-    let shutdown = stack::shutdown_signal().context("the handlers for signals cannot be installed")?;
+    let shutdown = stack::shutdown_signal().context("cannot install signal handlers")?;
     let address = listener.local_addr().context("the listener has no address")?;
     let mut stack = Stack::open(settings.clone(), &[]).await?;
     net_rpc::add(&mut stack, listener, &settings)?;

@@ -312,7 +312,7 @@ fn limit_reached(message: String, limit: &str, value: u64) -> Status {
 
 /// DATA_LOSS: content that is shorter on disk than when it was committed.
 pub(crate) fn content_damaged() -> Status {
-    with_reason(Code::DataLoss, "the content has lost bytes on disk".to_owned(), Reason::ContentDamaged, [])
+    with_reason(Code::DataLoss, "the content on disk is incomplete".to_owned(), Reason::ContentDamaged, [])
 }
 
 /// OUT_OF_RANGE: the field of a request is outside of what there is.
@@ -334,14 +334,13 @@ pub(crate) fn out_of_turn(message: &str) -> Status {
 
 /// FAILED_PRECONDITION: the server was started without what the call needs.
 pub(crate) fn no_log_root() -> Status {
-    let message = "this server follows no logs; start it with --log-root DIR to follow those in DIR";
+    let message = "this server has no log directory; start it with --log-root DIR";
     with_reason(Code::FailedPrecondition, message.to_owned(), Reason::NoLogRoot, [])
 }
 
 /// NOT_FOUND: nothing is known of a call with that id.
 pub(crate) fn no_observation(call_id: &str) -> Status {
-    let message =
-        format!("no probe with the call_id {call_id} came to this server, or 1,024 others have come since");
+    let message = format!("this server has seen no probe with the call_id {call_id}, or 1,024 newer ones");
     not_found("probe", call_id, message)
 }
 
@@ -355,7 +354,7 @@ pub(crate) fn mode_not_served(mode: Mode, served: &[Mode]) -> Status {
     let served = served.iter().map(|mode| mode.name()).collect::<Vec<_>>().join(", ");
     let command = format!("fourmodes-server {mode}");
     let message = format!(
-        "this server serves {served}, not {mode}; `{command}` starts one that does, `fourmodes-server all` one for every mode"
+        "this server serves {served}, not {mode}; `{command}` starts a server that does, `fourmodes-server all` serves every mode"
     );
     let facts = [("mode", mode.to_string()), ("served", served), ("command", command)];
     with_reason(Code::Unimplemented, message, Reason::ModeNotServed, facts)

@@ -45,7 +45,7 @@ pub async fn serve(
 pub(crate) async fn listen(address: SocketAddr, option: &str) -> anyhow::Result<TcpListener> {
     let listening = TcpListener::bind(address).await;
     listening.with_context(|| {
-        format!("cannot listen on {address}; choose another address with {option}, port 0 for any free one")
+        format!("cannot listen on {address}; choose another address with {option}, port 0 for a free port")
     })
 }
 

@@ -20,7 +20,7 @@ pub enum Describe {
     },
     /// Print the man page of the program
     Man {
-        /// Write it into this directory instead, with a page for each command
+        /// Write a page for each command to this directory
         #[arg(long, value_name = "DIR")]
         dir: Option<PathBuf>,
     },

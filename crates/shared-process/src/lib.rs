@@ -64,7 +64,7 @@ pub fn bytes(text: &str) -> Result<u64, String> {
 /// When it is not one.
 pub fn duration(text: &str) -> Result<Duration, String> {
     match humantime::parse_duration(text).map_err(|error| error.to_string())? {
-        Duration::ZERO => Err("it has to be more than nothing".to_owned()),
+        Duration::ZERO => Err("it must be more than 0".to_owned()),
         duration => Ok(duration),
     }
 }

@@ -85,7 +85,7 @@ pub(crate) fn admit<C>(
                 }
                 (Ok(_), Err(_)) => {
                     metrics.refused("max_connections");
-                    tracing::warn!(most, "a connection too many is closed");
+                    tracing::warn!(most, "too many connections: closing one");
                 }
                 (Err(error), _) => {
                     // Such as too many open files: the next one may do.
@@ -229,7 +229,7 @@ impl<C> Timed<C> {
                     None => ("the handshake stopped", "handshake_timeout"),
                 };
                 clock.metrics.refused(limit);
-                tracing::debug!("{what}: the connection is closed");
+                tracing::debug!("{what}: closing the connection");
                 self.hang_up();
                 Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, what)))
             }

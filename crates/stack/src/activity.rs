@@ -8,13 +8,12 @@ use grpc_wire::Mode;
 #[derive(Debug, Default)]
 pub struct Activity([Counters; Mode::ALL.len()]);
 
-/// The counts of one mode. They are read one by one, so they need not be of one
-/// instant.
+/// The counts of one mode. They are read one by one, so they may differ by an instant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Counts {
-    /// Calls that have begun.
+    /// Started calls.
     pub calls_started: u64,
-    /// Calls that have begun and not ended.
+    /// Open calls.
     pub calls_open: u64,
     /// Messages of clients.
     pub messages_received: u64,

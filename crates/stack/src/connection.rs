@@ -7,12 +7,12 @@ use std::{
 
 use http::Extensions;
 
-/// What is known of a connection. Every call on it has this in its extensions.
+/// A connection, in the extensions of each of its calls.
 #[derive(Debug)]
 pub struct Connection {
-    /// Counts the connections that had a place, from 1.
+    /// The number of the connection, from 1.
     pub number: u64,
-    /// Unknown when the connection is no TCP.
+    /// The peer's address; none for connections other than TCP.
     pub peer: Option<SocketAddr>,
     /// The address that the peer connected to.
     pub local: Option<SocketAddr>,
@@ -27,17 +27,17 @@ impl Connection {
     }
 }
 
-/// What two sides have agreed on in a handshake of TLS.
+/// The result of a TLS handshake.
 #[derive(Debug)]
 pub struct TlsFacts {
     /// Such as `TLSv1.3`.
     pub version: String,
     /// By its name in the registry of IANA.
     pub cipher_suite: String,
-    /// The protocol that both speak, or nothing.
+    /// The negotiated protocol, if any.
     pub alpn: String,
-    /// The name that the client asked for, or nothing.
+    /// The server name that the client requested, if any.
     pub server_name: String,
-    /// The subject of the client's certificate, or nothing.
+    /// The subject of the client's certificate, if any.
     pub client_certificate: String,
 }

@@ -35,7 +35,7 @@ pub(crate) async fn follow<C: PartialEq + Send + 'static>(
             }
             Ok(new) => match take(&new) {
                 Ok(()) => {
-                    tracing::info!("the {what} have changed, and the new ones are in use");
+                    tracing::info!("the {what} changed; the new ones are in use");
                     (current, seen) = (new, None);
                     complaint.clear();
                     continue;
@@ -46,7 +46,7 @@ pub(crate) async fn follow<C: PartialEq + Send + 'static>(
         };
         let unusable = format!("{unusable:#}");
         if unusable != complaint {
-            tracing::warn!("the new {what} cannot be used, the old ones stay: {unusable}");
+            tracing::warn!("the new {what} are invalid and ignored: {unusable}");
             complaint = unusable;
         }
     }

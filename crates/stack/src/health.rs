@@ -1,7 +1,7 @@
 //! `grpc.health.v1.Health`, as `health.proto` has it.
 //!
-//! The one of tonic-health 0.14.9 ends a watch of a service that it does not know
-//! with NOT_FOUND. The protocol wants SERVICE_UNKNOWN, and a watch that goes on.
+//! tonic-health 0.14.9 ends the watch of an unknown service with NOT_FOUND. The protocol requires
+//! SERVICE_UNKNOWN and a watch that continues.
 
 use std::{collections::BTreeSet, pin::Pin};
 
@@ -12,8 +12,7 @@ use tonic_health::pb::{
     HealthCheckRequest, HealthCheckResponse, health_check_response::ServingStatus, health_server,
 };
 
-/// What health says of the services of a server, and of the server itself, whose
-/// name is empty.
+/// The health of the services of a server, and of the server itself, whose name is empty.
 #[derive(Debug, Clone)]
 pub struct Health(watch::Sender<State>);
 
@@ -41,9 +40,8 @@ impl Default for Health {
 }
 
 impl Health {
-    /// Whether they can do their work: `SERVING`, or `NOT_SERVING`. Those who watch
-    /// them hear of a change. A server that shuts down serves no more, whatever this
-    /// says.
+    /// Sets whether the services work: `SERVING` or `NOT_SERVING`. Watchers receive changes. A
+    /// server that shuts down is always `NOT_SERVING`.
     pub fn serving(&self, works: bool) {
         self.0.send_modify(|state| state.works = works);
     }

@@ -26,10 +26,10 @@ impl GoAway {
         let peer = connection.peer.map(tracing::field::display);
         if let Some(limit) = limit {
             metrics.refused(limit);
-            tracing::warn!(peer, limit, "a connection is closed: a limit of HTTP/2 is reached");
+            tracing::warn!(peer, limit, "closing a connection: a limit of HTTP/2 is reached");
         } else {
             let code = h2::Reason::from(code);
-            tracing::info!(peer, %code, "a connection is closed: an error of HTTP/2");
+            tracing::info!(peer, %code, "closing a connection: an error of HTTP/2");
         }
     }
 }

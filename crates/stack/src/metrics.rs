@@ -1,7 +1,7 @@
-//! Figures for Prometheus, under the names that its gRPC dashboards know.
+//! Metrics for Prometheus, with the names of the usual gRPC dashboards.
 //!
-//! Every label has values from a list: a method that nobody knows, of which
-//! there may be a million, counts as `unknown`.
+//! Label values come from a fixed list: unknown methods, of which there may be a million, count as
+//! `unknown`.
 
 use std::{sync::Arc, time::Duration};
 
@@ -93,7 +93,7 @@ impl Metrics {
         let Self { methods, connections, refused, no_calls } = self;
         let grpc = registry.sub_registry_with_prefix("grpc_server");
         grpc.register("started", "Calls that began", methods.started.clone());
-        grpc.register("handled", "Calls that ended, by their status", methods.handled.clone());
+        grpc.register("handled", "Ended calls, by status", methods.handled.clone());
         grpc.register("msg_received", "Messages of clients", methods.received.clone());
         grpc.register("msg_sent", "Messages to clients", methods.sent.clone());
         grpc.register_with_unit("handling", "How long calls took", Unit::Seconds, methods.seconds.clone());
@@ -101,7 +101,7 @@ impl Metrics {
         own.register("open_calls", "Calls that are open", methods.open.clone());
         own.register("connections", "Connections that are open", connections.clone());
         own.register("refused", "Calls and connections over a limit", refused.clone());
-        own.register("no_calls", "Requests that were refused before they were calls", no_calls.clone());
+        own.register("no_calls", "Rejected requests that are not gRPC calls", no_calls.clone());
     }
 
     /// Those of the method with a path of `/service/method`.

@@ -16,7 +16,7 @@ use crate::{
 // All are global, so that they may also stand behind a subcommand.
 #[derive(Debug, Args)]
 pub struct Options {
-    /// How long open calls may go on after SIGINT or SIGTERM
+    /// Time limit for open calls after SIGINT or SIGTERM
     #[arg(
         long,
         env = "FOURMODES_GRACE",
@@ -29,18 +29,16 @@ pub struct Options {
     )]
     pub grace: Duration,
 
-    /// How many threads serve connections; a connection stays on one of them
-    /// [default: one for each core]
+    /// Number of threads; a connection stays on one thread [default: one for each core]
     #[arg(long, env = "FOURMODES_WORKERS", hide_env_values = true, value_name = "N", value_parser = at_least_one, global = true)]
     pub workers: Option<usize>,
 
-    /// Lets in only who has a token. A line a caller: a name, the SHA-256 of its
-    /// token in hex, and the modes it may call, `all` or separated by commas. New
-    /// content is taken as it comes
+    /// Require a token. One caller per line: a name, the SHA-256 of its token in hex, and its
+    /// modes, `all` or separated by commas. The server reloads a changed file
     #[arg(long, env = "FOURMODES_TOKENS_FILE", hide_env_values = true, value_name = "FILE", global = true)]
     pub tokens_file: Option<PathBuf>,
 
-    /// Reflection also for those without a token
+    /// Allow reflection without a token
     #[arg(
         long,
         env = "FOURMODES_OPEN_REFLECTION",
@@ -50,8 +48,7 @@ pub struct Options {
     )]
     pub open_reflection: bool,
 
-    /// Clients may ask for faults: `fourmodes --fault-abort`, `--fault-delay`, or the
-    /// headers that Envoy has for it
+    /// Let clients request faults: `fourmodes --fault-abort`, `--fault-delay`, or Envoy's headers
     #[arg(
         long,
         env = "FOURMODES_ALLOW_FAULTS",
@@ -61,14 +58,13 @@ pub struct Options {
     )]
     pub allow_faults: bool,
 
-    /// Metrics for Prometheus at http://ADDRESS/metrics, for everyone who can
-    /// reach it [default: none]
+    /// Serve metrics for Prometheus at http://ADDRESS/metrics, to everyone who can reach it
+    /// [default: off]
     #[arg(long, env = "FOURMODES_METRICS", hide_env_values = true, value_name = "ADDRESS", global = true)]
     pub metrics: Option<SocketAddr>,
 
-    /// A page of this origin, such as `https://example.com`, may call; may be given
-    /// several times, `*` lets in every page [default: none but
-    /// those of the server's own origin]
+    /// Let pages of this origin call, such as `https://example.com`; repeatable; `*` allows every
+    /// page [default: only the server's own origin]
     #[arg(
         long,
         env = "FOURMODES_GRPC_WEB_ORIGINS",
@@ -80,9 +76,8 @@ pub struct Options {
     )]
     pub grpc_web_origin: Vec<HeaderValue>,
 
-    /// A page may call the server by this name, such as `grpc.example.com`; may be
-    /// given several times, `*` is every name [default: none but `localhost`, the
-    /// loopback addresses and the address of the connection]
+    /// Let pages call the server by this name, such as `grpc.example.com`; repeatable; `*` allows
+    /// every name [default: `localhost`, the loopback addresses and the address of the connection]
     #[arg(
         long,
         env = "FOURMODES_GRPC_WEB_HOSTS",
@@ -107,8 +102,7 @@ pub struct Options {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "TLS")]
 pub struct TlsOptions {
-    /// The server's certificate in PEM, with those between it and its CA: serves
-    /// https, and takes new content of the files as it comes
+    /// Certificate chain of the server in PEM: serve TLS. The server reloads changed files
     #[arg(long, env = "FOURMODES_TLS_CERT", hide_env_values = true, value_name = "FILE", global = true)]
     pub tls_cert: Option<PathBuf>,
 
@@ -116,7 +110,7 @@ pub struct TlsOptions {
     #[arg(long, env = "FOURMODES_TLS_KEY", hide_env_values = true, value_name = "FILE", global = true)]
     pub tls_key: Option<PathBuf>,
 
-    /// Takes only clients that have a certificate of a CA in this file of PEM
+    /// Require client certificates from a CA in this PEM file
     #[arg(long, env = "FOURMODES_CLIENT_CA", hide_env_values = true, value_name = "FILE", global = true)]
     pub client_ca: Option<PathBuf>,
 }
@@ -125,68 +119,68 @@ pub struct TlsOptions {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Limits")]
 pub struct LimitOptions {
-    /// How many connections there may be; one more is closed at once
+    /// Maximum number of connections; the server closes further ones at once
     #[arg(long, env = "FOURMODES_MAX_CONNECTIONS", hide_env_values = true, default_value = "1024", value_name = "N", value_parser = at_least_one, global = true)]
     pub max_connections: usize,
 
-    /// After about how long a client has to make a new connection for further calls
+    /// Approximate maximum age of a connection; new calls then need a new connection
     #[arg(long, env = "FOURMODES_MAX_CONNECTION_AGE", hide_env_values = true, default_value = "1h", value_name = "DURATION", value_parser = duration, global = true)]
     pub max_connection_age: Duration,
 
-    /// How long a connection may say nothing at first
+    /// Time allowed until a connection's first byte
     #[arg(long, env = "FOURMODES_FIRST_BYTE_TIMEOUT", hide_env_values = true, default_value = "5s", value_name = "DURATION", value_parser = duration, global = true)]
     pub first_byte_timeout: Duration,
 
-    /// How long its handshakes may take then, or the head of a request over HTTP/1.1
+    /// Time limit for the handshakes after that, or for the headers of an HTTP/1.1 request
     #[arg(long, env = "FOURMODES_HANDSHAKE_TIMEOUT", hide_env_values = true, default_value = "5s", value_name = "DURATION", value_parser = duration, global = true)]
     pub handshake_timeout: Duration,
 
-    /// How many calls may be open on one connection; further ones wait at the client
+    /// Maximum number of open calls on a connection; further calls wait in the client
     #[arg(long, env = "FOURMODES_MAX_STREAMS", hide_env_values = true, default_value = "100", value_name = "N", value_parser = clap::value_parser!(u32).range(1..), global = true)]
     pub max_streams: u32,
 
-    /// How many calls may be open in all
+    /// Maximum number of open calls in total
     #[arg(long, env = "FOURMODES_MAX_CALLS", hide_env_values = true, default_value = "10000", value_name = "N", value_parser = at_least_one, global = true)]
     pub max_calls: usize,
 
-    /// How long the headers of a call may be, as HTTP/2 counts them; up to 64KiB
+    /// Maximum size of a call's headers, as HTTP/2 counts them; up to 64KiB
     #[arg(long, env = "FOURMODES_MAX_HEADERS", hide_env_values = true, default_value = "16KiB", value_name = "SIZE", value_parser = headers, global = true)]
     pub max_headers: u32,
 
-    /// How long a message of a stream may be
+    /// Maximum size of a message in a stream
     #[arg(long, env = "FOURMODES_MAX_MESSAGE", hide_env_values = true, default_value = "4MiB", value_name = "SIZE", value_parser = bytes, global = true)]
     pub max_message: u32,
 
-    /// How long the request of a unary call may be
+    /// Maximum size of the request of a unary call
     #[arg(long, alias = "max-command", env = "FOURMODES_MAX_COMMAND", hide_env_values = true, default_value = "64KiB", value_name = "SIZE", value_parser = bytes, global = true)]
     pub max_unary_message: u32,
 
-    /// How much the server may hold of responses that are not read and of requests
-    /// that are not complete; a connection may hold a quarter of it
+    /// Memory limit for unread responses and incomplete requests; a connection may use a quarter of
+    /// it
     #[arg(long, env = "FOURMODES_MAX_BUFFERED", hide_env_values = true, default_value = "512MiB", value_name = "SIZE", value_parser = shared_process::bytes, global = true)]
     pub max_buffered: u64,
 
-    /// After how long without a frame a client is asked whether it is there
+    /// Send a keepalive ping after this much silence
     #[arg(long, env = "FOURMODES_KEEPALIVE_INTERVAL", hide_env_values = true, default_value = "10s", value_name = "DURATION", value_parser = duration, global = true)]
     pub keepalive_interval: Duration,
 
-    /// How long its answer may take; then its connection is closed
+    /// Time limit for the answer to a ping; then the server closes the connection
     #[arg(long, env = "FOURMODES_KEEPALIVE_TIMEOUT", hide_env_values = true, default_value = "5s", value_name = "DURATION", value_parser = duration, global = true)]
     pub keepalive_timeout: Duration,
 
-    /// How long a unary call may take whose client has set no deadline
+    /// Deadline of a unary call that has none
     #[arg(long, env = "FOURMODES_UNARY_DEADLINE", hide_env_values = true, default_value = "5s", value_name = "DURATION", value_parser = duration, global = true)]
     pub unary_deadline: Duration,
 
-    /// The longest deadline that a unary call gets, whatever its client asks for
+    /// Maximum deadline of a unary call
     #[arg(long, env = "FOURMODES_MAX_UNARY_DEADLINE", hide_env_values = true, default_value = "60s", value_name = "DURATION", value_parser = duration, global = true)]
     pub max_unary_deadline: Duration,
 
-    /// How long nothing may move on a stream
+    /// Maximum idle time of a stream
     #[arg(long, env = "FOURMODES_IDLE_TIMEOUT", hide_env_values = true, default_value = "60s", value_name = "DURATION", value_parser = duration, global = true)]
     pub idle_timeout: Duration,
 
-    /// After about how long a stream ends, and its client begins it anew
+    /// Approximate maximum age of a stream; the client then opens a new one
     #[arg(long, env = "FOURMODES_MAX_STREAM_AGE", hide_env_values = true, default_value = "1h", value_name = "DURATION", value_parser = duration, global = true)]
     pub max_stream_age: Duration,
 }
@@ -253,10 +247,10 @@ impl From<&LimitOptions> for Limits {
 #[derive(Debug, thiserror::Error)]
 pub enum Unusable {
     /// One file of the two.
-    #[error("--tls-cert and --tls-key go together: give both, or neither to serve without TLS")]
+    #[error("--tls-cert and --tls-key need each other: set both, or neither to serve without TLS")]
     HalfOfTls,
     /// Clients have certificates with TLS only.
-    #[error("--client-ca needs TLS: give --tls-cert and --tls-key as well")]
+    #[error("--client-ca needs TLS: also set --tls-cert and --tls-key")]
     ClientCaWithoutTls,
 }
 
@@ -278,7 +272,8 @@ fn origin(text: &str) -> Result<HeaderValue, String> {
 fn host(text: &str) -> Result<String, String> {
     let is_host = text.parse().is_ok_and(|it: Authority| it.host() == text);
     (is_host || text == "*").then(|| text.to_owned()).ok_or_else(|| {
-        "it has to be a name or an address without a port, such as grpc.example.com or [2001:db8::1], or *".to_owned()
+        "it must be a name or an address without a port, such as grpc.example.com or [2001:db8::1], or *"
+            .to_owned()
     })
 }
 

@@ -188,7 +188,7 @@ impl<F: Future<Output = ()> + Send + 'static> hyper::rt::Executor<F> for Current
         let bounds = std::mem::take(&mut *lock(&self.0)).upgrade().unwrap_or_default();
         tokio::spawn(async move {
             if keep(pin!(call), |cx| bounds.end.poll_due(cx)).await.is_none() {
-                tracing::info!("a call that is due is cut: its peer does not read");
+                tracing::info!("resetting an overdue call: its peer does not read");
             }
         });
     }

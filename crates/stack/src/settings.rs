@@ -1,4 +1,4 @@
-//! What the stack may rely on.
+//! The validated settings.
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
@@ -7,44 +7,41 @@ use http::{HeaderName, HeaderValue};
 
 use crate::tokens::Tokens;
 
-/// The settings of a stack. [`Options`](crate::Options) makes them of a command
-/// line.
+/// The settings of a stack. [`Options`](crate::Options) makes them from a command line.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// What the names of the stack's own metrics begin with.
+    /// The prefix of the stack's own metrics.
     pub name: &'static str,
-    /// How long open calls may go on after shutdown began.
+    /// Time limit for open calls after shutdown began.
     pub grace: Duration,
-    /// How many threads serve connections. With one, that is the caller's runtime.
+    /// Number of threads. With one thread, the caller's runtime serves.
     pub workers: usize,
-    /// What a peer may take.
+    /// Limits for peers.
     pub limits: Limits,
-    /// TLS; without it connections are in the clear.
+    /// TLS; without it, connections are not encrypted.
     pub tls: Option<TlsFiles>,
-    /// Who may call; everyone, when unset.
+    /// The tokens; unset, everyone may call.
     pub tokens: Option<Tokens>,
-    /// Whether reflection answers those without a token, too.
+    /// Whether reflection needs no token.
     pub open_reflection: bool,
-    /// Whether a client may ask for faults.
+    /// Whether clients may request faults.
     pub allow_faults: bool,
-    /// How many files the services may have open. The stack opens none of them: it
-    /// makes sure that the process may.
+    /// How many files the services may have open. The stack only raises the limit of the process
+    /// for them.
     pub open_files: usize,
-    /// Where metrics are to be had; nowhere, when unset.
+    /// The address of the metrics; unset, there are none.
     pub metrics: Option<SocketAddr>,
-    /// The origins whose pages may call, besides the server's own; `*` is all of
-    /// them.
+    /// Origins whose pages may call, besides the server's own; `*` means all.
     pub grpc_web_origins: Vec<HeaderValue>,
-    /// The names by which pages may call the server, without a port, besides
-    /// `localhost`, the loopback addresses and the address of the connection; `*` is
-    /// all of them.
+    /// Host names by which pages may call the server, without a port, besides `localhost`, the
+    /// loopback addresses and the address of the connection; `*` means all.
     pub grpc_web_hosts: Vec<String>,
     /// The headers of responses that such a page may read, besides those of gRPC.
     pub grpc_web_headers: Vec<HeaderName>,
 }
 
 impl Default for Settings {
-    /// In the clear, for everyone, on the caller's runtime.
+    /// Without TLS and tokens, on the caller's runtime.
     fn default() -> Self {
         Self {
             name: "fourmodes",
@@ -64,21 +61,20 @@ impl Default for Settings {
     }
 }
 
-/// What a peer may take, and for how long.
+/// Limits for peers: sizes, numbers and times.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// How many connections there may be.
+    /// Maximum number of connections.
     pub connections: usize,
-    /// About how old a connection may be. Then its peer makes further calls on a
-    /// new one.
+    /// Approximate maximum age of a connection. The peer then makes new calls on a new connection.
     pub connection_age: Duration,
-    /// Until the first byte of a connection.
+    /// Time until the first byte of a connection.
     pub first_byte: Duration,
-    /// From there until the handshakes are complete, TLS and HTTP/2.
+    /// Time from the first byte until the TLS and HTTP/2 handshakes are complete.
     pub handshake: Duration,
-    /// How many calls there may be on one connection.
+    /// Maximum number of open calls on a connection.
     pub streams: u32,
-    /// How many calls there may be in all.
+    /// Maximum number of open calls in total.
     pub calls: usize,
     /// The headers of a call, in bytes as HTTP/2 counts them: up to
     /// [`HEADERS`](Self::HEADERS).
@@ -87,28 +83,26 @@ pub struct Limits {
     pub message: u32,
     /// A message of a unary call, in bytes.
     pub unary_message: u32,
-    /// What the server may hold of responses that are not read and of requests that
-    /// are not complete, in bytes; a connection may hold a quarter of it. The first
-    /// 64 KiB of each call do not count.
+    /// Memory limit for unread responses and incomplete requests, in bytes; a connection may use a
+    /// quarter of it. The first 64 KiB of each call do not count.
     pub buffered: usize,
-    /// After this long without a frame the server asks whether the client is
-    /// there.
+    /// The server sends a keepalive ping after this much silence.
     pub keepalive_interval: Duration,
-    /// How long the answer to that may take.
+    /// Time limit for the answer to a ping.
     pub keepalive_timeout: Duration,
-    /// The deadline of a unary call whose client has sent none.
+    /// The deadline of a unary call without one.
     pub unary_deadline: Duration,
-    /// The longest deadline that a unary call gets, whatever its client asks for.
+    /// Maximum deadline of a unary call.
     pub max_unary_deadline: Duration,
-    /// How long nothing may move on a stream.
+    /// Maximum idle time of a stream.
     pub idle: Duration,
-    /// About how old a stream may be.
+    /// Approximate maximum age of a stream.
     pub age: Duration,
 }
 
 impl Limits {
-    /// The most that [`headers`](Self::headers) may be. The library for HTTP takes no
-    /// path of this length, and over HTTP/1.1 it panics at 24,577 headers.
+    /// The maximum of [`headers`](Self::headers). The HTTP library accepts no path of this length,
+    /// and over HTTP/1.1 it panics at 24,577 headers.
     pub const HEADERS: u32 = 64 << 10;
 }
 
@@ -135,14 +129,13 @@ impl Default for Limits {
     }
 }
 
-/// What TLS needs, in files of PEM. New content is taken while the server runs.
+/// The PEM files for TLS. The server reloads changed files.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TlsFiles {
-    /// The server's certificate, and those between it and its CA.
+    /// The server's certificate chain.
     pub certificate: PathBuf,
     /// The private key of the certificate.
     pub key: PathBuf,
-    /// The CAs that a client's certificate has to be from; without it none is
-    /// asked for.
+    /// The CAs for client certificates; unset, the server requests none.
     pub client_ca: Option<PathBuf>,
 }

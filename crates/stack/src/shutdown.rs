@@ -16,7 +16,7 @@ pub fn shutdown_signal() -> io::Result<impl Future<Output = ()>> {
         signals.next().await;
         tokio::spawn(async move {
             signals.next().await;
-            tracing::warn!("second signal: open calls are cut");
+            tracing::warn!("second signal: cutting open calls");
             std::process::exit(130);
         });
     })

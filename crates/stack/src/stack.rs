@@ -1,4 +1,4 @@
-//! The entry point: what a server is made of, and its life.
+//! The entry point: builds a server and runs it.
 
 use std::{io, sync::Arc};
 
@@ -52,11 +52,10 @@ const OWN_SERVICES: [&str; 3] = [
     v1alpha::server_reflection_server::SERVICE_NAME,
 ];
 
-/// How long a request for the health may be, in bytes. Everyone may ask, and a
-/// watch keeps the name.
+/// Maximum size of a health request, in bytes. Everyone may send one, and a watch keeps the name.
 const HEALTH_REQUEST: u32 = 1 << 10;
 
-/// A server that takes services until it is let loose on connections.
+/// A server under construction: add services, then serve.
 pub struct Stack {
     settings: Settings,
     pool: DescriptorPool,
@@ -69,7 +68,7 @@ pub struct Stack {
     activity: Arc<Activity>,
     registry: Registry,
     metrics: Arc<Metrics>,
-    /// Where those ask who want metrics.
+    /// The listener for metrics.
     scraped: Option<TcpListener>,
     draining: CancellationToken,
     alongside: JoinSet<()>,
@@ -77,18 +76,17 @@ pub struct Stack {
 }
 
 impl Stack {
-    /// Reads the files, and listens for those who want metrics. The descriptor sets
-    /// are those of all services to come: they give each method's mode, and
-    /// reflection shows them.
+    /// Reads the files, and opens the listener for metrics. The descriptor sets must cover all
+    /// services that are added later: they give each method's mode, and reflection shows them.
     ///
     /// # Errors
     ///
-    /// When a file, a descriptor set or a limit cannot be used, or nothing can listen
-    /// for those who want metrics.
+    /// When a file, a descriptor set or a limit is invalid, or the metrics' address cannot be
+    /// opened.
     pub async fn open(settings: Settings, descriptors: &[&'static [u8]]) -> anyhow::Result<Self> {
         ensure!(
             settings.limits.headers <= Limits::HEADERS,
-            "headers may have {} bytes at most",
+            "headers may have at most {} bytes",
             Limits::HEADERS
         );
         open_files::provide(&settings);
@@ -133,77 +131,73 @@ impl Stack {
         })
     }
 
-    /// Calls whose path begins with `prefix`, such as `/grpc.testing.`, follow this
-    /// rule instead of that of a shorter prefix, or of an earlier one for the same.
+    /// Applies a rule to calls whose path begins with `prefix`, such as `/grpc.testing.`. The
+    /// longest prefix wins, and a later rule replaces an earlier one for the same prefix.
     pub fn rule(&mut self, prefix: &str, rule: Rule) {
         self.rules.add(prefix, rule);
     }
 
-    /// Adds a service. Health knows it, and reflection shows it.
+    /// Adds a service. Health and reflection know it.
     pub fn add_service<S: HttpService + NamedService + Sync>(&mut self, service: S) {
         self.health.add(S::NAME);
         self.add_tool(service);
     }
 
-    /// Adds a service that is none of the server's jobs, such as one for
-    /// measurements: reflection shows it, and health does not know it.
+    /// Adds an auxiliary service, such as one for measurements: reflection knows it, health does
+    /// not.
     pub fn add_tool<S: HttpService + NamedService + Sync>(&mut self, service: S) {
         self.shown.push(S::NAME);
         self.add_hidden(service);
     }
 
-    /// Adds what answers in the place of a service that is not there: neither
-    /// health nor reflection knows it.
+    /// Adds a placeholder for a service that is not served: neither health nor reflection knows it.
     pub fn add_hidden<S: HttpService + NamedService + Sync>(&mut self, service: S) {
         self.routes.add_service(service);
     }
 
-    /// The registry of what is at `/metrics`, for metrics of the services. The
-    /// names of its metrics begin with [`Settings::name`].
+    /// The registry behind `/metrics`, for metrics of the services. The names of its metrics begin
+    /// with [`Settings::name`].
     pub fn metrics(&mut self) -> &mut Registry {
         self.registry.sub_registry_with_prefix(self.settings.name)
     }
 
-    /// For what the services depend on, such as a store: while it does not work,
-    /// health says so.
+    /// Reports the health of something that the services need, such as a store.
     pub fn health(&self) -> Health {
         self.health.clone()
     }
 
-    /// What the server is doing, by mode.
+    /// Counts of calls and messages, by mode.
     pub fn activity(&self) -> Arc<Activity> {
         self.activity.clone()
     }
 
-    /// Cancelled when shutdown begins: for work that outlives its call. To cancel
-    /// it does not shut down the server.
+    /// Cancelled when shutdown begins: for work that outlives its call. Cancelling it does not shut
+    /// down the server.
     pub fn draining(&self) -> CancellationToken {
         self.draining.child_token()
     }
 
-    /// Has `watcher` told what passes on calls, such as for a page that shows them.
+    /// Reports the traffic of calls to `watcher`, such as for a page that shows them.
     pub fn watch(&mut self, watcher: Watcher) {
         self.watcher = Some(watcher);
     }
 
-    /// Begins work that is not gRPC, such as another protocol on a port of its own. It
-    /// has to end by itself after [`draining`](Self::draining): shutdown waits for it
-    /// as for an open call.
+    /// Starts work other than gRPC, such as another protocol on its own port. It must end by itself
+    /// after [`draining`](Self::draining): shutdown waits for it as for an open call.
     pub fn alongside(&mut self, work: impl Future<Output = ()> + Send + 'static) {
         self.alongside.spawn(work);
     }
 
-    /// Serves on `listener`, with as many threads as [`Settings::workers`] says,
-    /// until `shutdown` completes and every call has ended or the grace period is
-    /// over.
+    /// Serves on `listener`, with [`Settings::workers`] threads, until `shutdown` completes and
+    /// every call has ended or the grace period is over.
     ///
-    /// Dropping the future stops accepting. What is still open after the grace
-    /// period lives until the runtime is dropped.
+    /// Dropping the future stops accepting. Calls that are open after the grace period live until
+    /// the runtime is dropped.
     ///
     /// # Errors
     ///
-    /// When the descriptor sets lack a service that was added, or the listener
-    /// fails. What goes wrong on a connection ends that connection only.
+    /// When the descriptor sets lack a service that was added, or the listener fails. An error on a
+    /// connection ends only that connection.
     pub async fn serve(
         self,
         listener: TcpListener,
@@ -223,7 +217,7 @@ impl Stack {
                 Ok(())
             }
         };
-        let workers = Workers::start(workers, serve).context("the workers cannot be started")?;
+        let workers = Workers::start(workers, serve).context("cannot start the workers")?;
         let serving = workers.serve(served.admit(connections), life.draining.clone());
         life.until(serving, shutdown).await
     }
@@ -298,7 +292,7 @@ impl Stack {
     }
 }
 
-/// What goes on beside the calls, from the first connection to the last.
+/// Work beside the calls, from the first connection to the last.
 struct Life {
     settings: Settings,
     health: Health,
@@ -357,7 +351,7 @@ impl Life {
                 served
             }
             () = shutdown => {
-                tracing::warn!("the grace period is over: what is still open is cut");
+                tracing::warn!("the grace period is over: cutting open calls");
                 Ok(())
             }
         }

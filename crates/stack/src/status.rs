@@ -1,4 +1,4 @@
-//! What the stack answers, as a `Status`.
+//! The statuses of the stack.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -7,22 +7,22 @@ use humantime::format_duration;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
-/// UNAVAILABLE with `RetryInfo`: the same call will do elsewhere, or in a moment.
-/// For a handler whose work has ended with [`Stack::draining`](crate::Stack::draining).
+/// UNAVAILABLE with `RetryInfo`: retry the call in a moment, or on another server. For a handler
+/// whose work ended with [`Stack::draining`](crate::Stack::draining).
 pub fn shutting_down() -> Status {
     come_again("the server is shutting down", None)
 }
 
-/// Likewise, of a stream that does not move.
+/// UNAVAILABLE with `RetryInfo`: the stream was idle.
 pub(crate) fn idle_for_too_long(limit: Duration) -> Status {
-    let message = format!("nothing moved on this stream for {}", format_duration(limit));
+    let message = format!("this stream was idle for {}", format_duration(limit));
     come_again(&message, Some(("idle_timeout", limit)))
 }
 
-/// Likewise, of a stream that is old.
+/// UNAVAILABLE with `RetryInfo`: the stream is too old.
 pub(crate) fn open_for_too_long(limit: Duration) -> Status {
     let message =
-        format!("this stream was open for about {}, and may go on as a new one", format_duration(limit));
+        format!("this stream was open for about {}; open a new one to continue", format_duration(limit));
     come_again(&message, Some(("max_stream_age", limit)))
 }
 
@@ -35,60 +35,56 @@ fn come_again(message: &str, limit: Option<(&str, Duration)>) -> Status {
     Status::with_error_details(Code::Unavailable, message, details)
 }
 
-/// RESOURCE_EXHAUSTED with `RetryInfo`: there is no room for another call.
+/// RESOURCE_EXHAUSTED with `RetryInfo`: too many open calls.
 pub(crate) fn too_many_calls(limit: usize) -> Status {
     let mut details = ErrorDetails::with_retry_info(Some(Duration::from_secs(1)));
     let named = [("limit", "max_calls".to_owned()), ("value", limit.to_string())];
     details.set_error_info(<&str>::from(Reason::LimitReached), ERROR_DOMAIN, facts(named));
-    let message = format!("{limit} calls are open, and that is as many as this server takes");
+    let message = format!("{limit} calls are open, which is the maximum of this server");
     Status::with_error_details(Code::ResourceExhausted, message, details)
 }
 
-/// RESOURCE_EXHAUSTED with `RetryInfo`: what is not sent or not complete takes more
-/// memory than there may be for it.
+/// RESOURCE_EXHAUSTED with `RetryInfo`: unread and incomplete messages use too much memory.
 pub(crate) fn too_much_buffered(limit: usize) -> Status {
     let mut details = ErrorDetails::with_retry_info(Some(Duration::from_secs(1)));
     let named = [("limit", "max_buffered".to_owned()), ("value", limit.to_string())];
     details.set_error_info(<&str>::from(Reason::LimitReached), ERROR_DOMAIN, facts(named));
-    let message = format!(
-        "messages that the peers have not read, or not sent to their end, take all of the {limit} bytes that they may"
-    );
+    let message = format!("unread and incomplete messages use all of the {limit} bytes that they may");
     Status::with_error_details(Code::ResourceExhausted, message, details)
 }
 
-/// RESOURCE_EXHAUSTED: what the sender has to do is to send less at a time.
+/// RESOURCE_EXHAUSTED: the message is too long.
 pub(crate) fn message_too_long(length: u32, limit: u32) -> Status {
-    let message = format!("a message of {length} bytes is too long: {limit} are taken here");
+    let message = format!("a message of {length} bytes is too long: the limit is {limit}");
     let named = [("limit", "max_message".to_owned()), ("value", limit.to_string())];
     with_reason(Code::ResourceExhausted, message, Reason::LimitReached, named)
 }
 
-/// UNIMPLEMENTED, as gRPC's `statuscodes.md` has it for a number of requests that
-/// the mode of the method does not have.
+/// UNIMPLEMENTED, as in gRPC's `statuscodes.md` for a wrong number of requests.
 pub(crate) fn not_one_request(mode: Mode, came: &str) -> Status {
-    Status::unimplemented(format!("{mode} takes one request message, and {came} came"))
+    Status::unimplemented(format!("{mode} takes one request message, but {came} arrived"))
 }
 
-/// RESOURCE_EXHAUSTED: there is too much metadata.
+/// RESOURCE_EXHAUSTED: too much metadata.
 pub(crate) fn head_too_long(length: usize, limit: u32) -> Status {
-    let message = format!("the headers of this call take {length} bytes: this server takes {limit}");
+    let message = format!("the headers of this call have {length} bytes: the limit is {limit}");
     let named = [("limit", "max_headers".to_owned()), ("value", limit.to_string())];
     with_reason(Code::ResourceExhausted, message, Reason::LimitReached, named)
 }
 
-/// UNAUTHENTICATED: the call says nothing of who makes it.
+/// UNAUTHENTICATED: the call has no token.
 pub(crate) fn token_missing() -> Status {
-    let message = "this server wants a token: metadata `authorization: Bearer TOKEN`";
+    let message = "this server requires a token: metadata `authorization: Bearer TOKEN`";
     with_reason(Code::Unauthenticated, message.to_owned(), Reason::TokenMissing, [])
 }
 
-/// UNAUTHENTICATED: the token is nobody's.
+/// UNAUTHENTICATED: the token is unknown.
 pub(crate) fn token_unknown() -> Status {
-    let message = "the token of this call is not one that this server knows";
+    let message = "this server does not know the token of this call";
     with_reason(Code::Unauthenticated, message.to_owned(), Reason::TokenUnknown, [])
 }
 
-/// PERMISSION_DENIED: the caller is known, and may not do this.
+/// PERMISSION_DENIED: the caller may not call this mode.
 pub(crate) fn mode_not_allowed(caller: &str, mode: Mode, modes: &[Mode]) -> Status {
     let modes = modes.iter().map(|mode| mode.name()).collect::<Vec<_>>().join(", ");
     let message = format!("{caller} may call {modes}, not {mode}");
@@ -96,24 +92,27 @@ pub(crate) fn mode_not_allowed(caller: &str, mode: Mode, modes: &[Mode]) -> Stat
     with_reason(Code::PermissionDenied, message, Reason::ModeNotAllowed, facts)
 }
 
-/// What a client asked for, to see what it does about it.
+/// A fault that the client requested.
 pub(crate) fn injected(code: Code) -> Status {
-    with_reason(code, "a fault that the call asked for".to_owned(), Reason::FaultInjected, [])
+    with_reason(code, "a fault that the call requested".to_owned(), Reason::FaultInjected, [])
 }
 
-/// DEADLINE_EXCEEDED: the time is over that the client gave, or the server.
+/// DEADLINE_EXCEEDED: the deadline of the client, or of the server, has passed.
 pub(crate) fn deadline_exceeded(timeout: Duration) -> Status {
-    Status::deadline_exceeded(format!("the call took longer than the {} it had", format_duration(timeout)))
+    Status::deadline_exceeded(format!(
+        "the call took longer than its deadline of {}",
+        format_duration(timeout)
+    ))
 }
 
-/// INTERNAL: gRPC by a protocol that has no streams.
+/// INTERNAL: gRPC over HTTP/1.1.
 pub(crate) fn http2_needed() -> Status {
-    let message = "this call came by HTTP/1.1, and gRPC needs HTTP/2 all the way: a proxy before this server has to \
-        speak HTTP/2 to it";
+    let message = "this call arrived over HTTP/1.1, but gRPC needs HTTP/2 on every hop: a proxy before this \
+                   server must speak HTTP/2 to it";
     with_reason(Code::Internal, message.to_owned(), Reason::Http2Needed, [])
 }
 
-/// INVALID_ARGUMENT for a header that is not as gRPC has it.
+/// INVALID_ARGUMENT for an invalid gRPC header.
 pub(crate) fn bad_timeout() -> Status {
     let message = "grpc-timeout is not up to eight digits and one of H, M, S, m, u, n";
     let details = ErrorDetails::with_bad_request_violation("grpc-timeout", message);
@@ -123,7 +122,7 @@ pub(crate) fn bad_timeout() -> Status {
 /// INTERNAL: a layer needs to know the call, and the layer that begins it is
 /// missing.
 pub(crate) fn not_begun() -> Status {
-    Status::internal("the call passed no layer that begins it: a defect of the server")
+    Status::internal("the call was not registered: a defect of the server")
 }
 
 fn with_reason<const N: usize>(

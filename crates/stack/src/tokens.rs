@@ -130,7 +130,9 @@ fn caller(line: &str) -> anyhow::Result<Caller> {
 
 fn mode(name: &str) -> anyhow::Result<Mode> {
     let mode = Mode::ALL.into_iter().find(|mode| mode.name() == name);
-    mode.with_context(|| format!("{name:?} is no mode; there are {}", Mode::ALL.map(Mode::name).join(", ")))
+    mode.with_context(|| {
+        format!("{name:?} is not a mode; the modes are {}", Mode::ALL.map(Mode::name).join(", "))
+    })
 }
 
 fn from_hex(text: &str) -> Option<[u8; 32]> {

@@ -61,7 +61,7 @@ pub(crate) enum NoAnswer {
     Page(Page),
     #[error("the answer ended without a status")]
     NoStatus,
-    #[error("the answer has bytes in it that are not a gRPC message")]
+    #[error("the answer contains bytes that are not a gRPC message")]
     NoMessage,
     #[error("nothing has come for {}", humantime::format_duration(*.0))]
     Silent(Duration),

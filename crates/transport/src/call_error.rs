@@ -146,29 +146,29 @@ impl CallError {
         match self.kind {
             Kind::Connect(reason) => Some(reason.advice()),
             Kind::Page(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE) => Some((
-                "the headers of the call are longer than the server, or a proxy before it, takes",
+                "the headers of the call exceed the limit of the server, or of a proxy before it",
                 "send a shorter token or less metadata, or raise the limit there (`--max-headers`)",
             )),
             Kind::Calm => Some((
-                "the server takes this client for an attacker: headers that are too long, or too many frames, pings or \
-                 cancelled calls",
-                "send a shorter token or less metadata; the log of the server may say which it was",
+                "the server takes this client for an attacker: too long headers, or too many frames, pings \
+                 or cancelled calls",
+                "send a shorter token or less metadata; the log of the server may name the reason",
             )),
             Kind::Page(status) if code_of(status) == Code::Unavailable => Some((
-                "a proxy answers, and does not reach the server behind it or limits the rate of calls",
-                "try again in a moment; look at the proxy, with `fourmodes check` for one",
+                "a proxy answers: it does not reach its server, or limits the rate of calls",
+                "try again in a moment; check the proxy, for example with `fourmodes check`",
             )),
             Kind::Page(_) => Some((
-                "what answers there is no gRPC server, or a proxy that does not pass gRPC on",
+                "the peer is not a gRPC server, or a proxy that does not forward gRPC",
                 "name a gRPC server with --server",
             )),
             Kind::NoStatus => Some((
-                "something between cut the answer off, or drops the trailers that the status is in",
-                "try again; `fourmodes check` tells whether trailers get through",
+                "a hop on the path cut the answer, or drops the trailers with the status",
+                "try again; `fourmodes check` shows whether trailers pass",
             )),
             Kind::NoMessage => Some((
-                "something between, such as a proxy, wrote into the answer, or the server has another proto",
-                "look at the log of the proxy, and compare `fourmodes --version` on both sides",
+                "a hop on the path, such as a proxy, changed the answer, or the server has another proto",
+                "read the log of the proxy, and compare `fourmodes --version` on both sides",
             )),
             Kind::File => Some(("the input cannot be used", "see the `--help` of this command")),
             Kind::Status(_) => None,

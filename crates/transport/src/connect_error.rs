@@ -34,16 +34,17 @@ impl Connect {
     /// What most likely went wrong, and what to do.
     pub fn advice(self) -> (&'static str, &'static str) {
         match self {
-            Self::NoSuchHost => ("the name of the host cannot be resolved", "check the spelling of --server"),
+            Self::NoSuchHost => ("the host name cannot be resolved", "check the spelling of --server"),
             Self::Refused => (
                 "nothing listens at that address",
                 "start a server with `fourmodes-server all` (`just server`), or name another one with --server",
             ),
-            Self::TimedOut => {
-                ("the host is away, or a firewall swallows the connection", "check the address and the port")
-            }
+            Self::TimedOut => (
+                "the host is unreachable, or a firewall drops the connection",
+                "check the address and the port",
+            ),
             Self::Tls(error) => error.advice(),
-            Self::Other => ("the network refused the connection", "see the errors above"),
+            Self::Other => ("the network rejected the connection", "see the errors above"),
         }
     }
 }
@@ -102,22 +103,22 @@ pub enum TlsError {
     #[error("the certificate of the server is for another name")]
     WrongName,
     /// Nobody who is trusted has signed the certificate.
-    #[error("the certificate of the server is of a CA that is not trusted here")]
+    #[error("the certificate of the server is from a CA that is not trusted here")]
     UnknownCa,
     /// The certificate has another fault.
-    #[error("the certificate of the server cannot be used")]
+    #[error("the certificate of the server is invalid")]
     BadCertificate,
     /// The client has none.
-    #[error("the server wants a certificate of the client, and there is none")]
+    #[error("the server requires a client certificate, but none is set")]
     CertificateRequired,
     /// The client has another one than the server wants.
-    #[error("the server does not take the certificate of the client")]
+    #[error("the server rejects the client's certificate")]
     CertificateRefused,
     /// ALPN says so.
     #[error("the server speaks TLS, but not HTTP/2 over it")]
     NoHttp2,
     /// What came was no TLS.
-    #[error("what answers there does not speak TLS")]
+    #[error("the peer does not speak TLS")]
     NoTls,
     /// What came was TLS, and the client did not speak it.
     #[error("the server expects TLS")]
@@ -184,31 +185,31 @@ impl TlsError {
                 "renew it (`fourmodes-server certs --force` makes a new one), or set the clock",
             ),
             Self::NotYetValid => {
-                ("the clock of this machine or of the one that made it is wrong", "set the clock")
+                ("the clock of this machine, or of the machine that made it, is wrong", "set the clock")
             }
             Self::WrongName => (
-                "--server names the server otherwise than its certificate does, or it is another server",
-                "use a name that it has; `fourmodes-server certs --name HOST` makes one for HOST",
+                "the name in --server is not in the certificate, or it is another server",
+                "use a name that it contains; `fourmodes-server certs --name HOST` makes a certificate for HOST",
             ),
             Self::UnknownCa => (
-                "the server has a CA of its own, or somebody else answers in its place",
+                "the server has its own CA, or another server answers in its place",
                 "if it is yours, name its CA with --ca FILE, such as the `ca.pem` of `fourmodes-server certs`",
             ),
             Self::BadCertificate => ("it was not made for a server, or is damaged", "see the errors above"),
             Self::CertificateRequired => (
                 "the server was started with --client-ca",
-                "give a certificate of that CA with --cert FILE and --key FILE",
+                "set a certificate of that CA with --cert FILE and --key FILE",
             ),
             Self::CertificateRefused => (
-                "it is of another CA than the server asks for, has expired, or is not for clients",
-                "give one of the CA that the server was started with, as --client-ca, with --cert and --key",
+                "it is from a CA that the server does not accept, has expired, or is not for clients",
+                "set a certificate of the server's --client-ca with --cert and --key",
             ),
             Self::NoHttp2 => (
-                "it is no gRPC server, or a proxy that does not pass gRPC on: it does not agree to `h2` by ALPN",
+                "it is not a gRPC server, or a proxy that does not forward gRPC: it does not negotiate `h2` by ALPN",
                 "check the address and the port",
             ),
             Self::NoTls => (
-                "it is a server without TLS, or none that speaks TLS from the beginning",
+                "it is a server without TLS, or it does not start with TLS",
                 "write http:// instead of https://, or start the server with --tls-cert and --tls-key",
             ),
             Self::TlsExpected => (
@@ -216,10 +217,10 @@ impl TlsError {
                 "write https:// instead of http://, with --ca FILE if it has a CA of its own",
             ),
             Self::Closed => (
-                "it is a server without TLS, has too many connections, or is going away",
+                "it is a server without TLS, has too many connections, or is stopping",
                 "check the port, and try again; without TLS write http://",
             ),
-            Self::Other => ("both sides have no version or algorithm in common", "see the errors above"),
+            Self::Other => ("the two sides have no common version or algorithm", "see the errors above"),
         }
     }
 }

@@ -168,7 +168,7 @@ pub async fn serves(channel: &Channel) -> Result<(), CallError> {
         Ok(response) => match response.into_inner().status() {
             ServingStatus::Serving => Ok(()),
             other => {
-                let message = format!("the server says that it is {}", other.as_str_name());
+                let message = format!("the server reports {}", other.as_str_name());
                 Err(CallError::new(Kind::Status(Code::Unavailable), message))
             }
         },

@@ -105,10 +105,10 @@ impl Tls {
         let mut config = match &files.identity {
             Some(identity) => {
                 let key = PrivateKeyDer::from_pem_slice(&read(&identity.key)?)
-                    .map_err(|_| CallError::file(&identity.key, "there is no private key in PEM in it"))?;
+                    .map_err(|_| CallError::file(&identity.key, "it contains no private key in PEM"))?;
                 builder.with_client_auth_cert(certificates(&identity.certificate)?, key).map_err(|error| {
                     let key = identity.key.display();
-                    CallError::file(&identity.certificate, format!("it does not go with {key}: {error}"))
+                    CallError::file(&identity.certificate, format!("it does not match {key}: {error}"))
                 })?
             }
             None => builder.with_no_client_auth(),
@@ -122,7 +122,7 @@ impl Tls {
         config.key_log = Arc::new(KeyLogFile::new());
         let host = host(server);
         let name = ServerName::try_from(host.to_owned())
-            .map_err(|_| unusable(format!("{host} is no name that a certificate can have")))?;
+            .map_err(|_| unusable(format!("{host} is not a valid name for a certificate")))?;
         Ok(Self { config, name })
     }
 
@@ -226,7 +226,7 @@ fn roots_in(file: &Path) -> Result<RootCertStore, CallError> {
 fn roots_of_the_platform() -> RootCertStore {
     let found = rustls_native_certs::load_native_certs();
     for error in &found.errors {
-        tracing::warn!(%error, "some of the CAs that this machine trusts cannot be read");
+        tracing::warn!(%error, "some CAs of this machine cannot be read");
     }
     let mut roots = RootCertStore::empty();
     roots.add_parsable_certificates(found.certs);
@@ -242,5 +242,5 @@ fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, CallError> 
     certificates
         .ok()
         .filter(|certificates| !certificates.is_empty())
-        .ok_or_else(|| CallError::file(file, "there is no certificate in PEM in it"))
+        .ok_or_else(|| CallError::file(file, "it contains no certificate in PEM"))
 }

@@ -86,11 +86,11 @@ impl Decoder {
     }
 
     fn lose(&mut self, reason: &str) {
-        let reason = format!("not decoded any more: {reason}");
+        let reason = format!("no longer decoded: {reason}");
         let calls = self.broke(&reason);
         self.protocol = Protocol::Lost;
-        let calls = if calls == 0 { "" } else { " Its calls go on, but are not drawn any more." };
-        self.out.note(format!("{reason}. The connection is passed on unchanged.{calls}"));
+        let calls = if calls == 0 { "" } else { " Its calls continue, but are no longer drawn." };
+        self.out.note(format!("{reason}. The connection is forwarded unchanged.{calls}"));
     }
 
     /// Tells the open calls why they will not be seen to end, and how many they are.
@@ -152,7 +152,7 @@ fn said_what(client: &[u8], server: &[u8]) -> Result<(), Lost> {
         }
     }
     match server.len() > FIRST_WORDS {
-        true => Err(Lost("the server talks before the client does".to_owned())),
+        true => Err(Lost("the server sends before the client does".to_owned())),
         false => Ok(()),
     }
 }

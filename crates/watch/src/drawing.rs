@@ -250,7 +250,7 @@ impl Drawing {
             text.push_str(&format!("; {open} not over"));
         }
         if unseen > 0 {
-            text.push_str(&format!("; {} not shown, for want of time", counted(unseen, "event")));
+            text.push_str(&format!("; {} not shown, for lack of time", counted(unseen, "event")));
         }
         let outcome = outcome(value, text);
         self.renderers.iter_mut().try_for_each(|renderer| renderer.outcome(&outcome))
@@ -305,7 +305,7 @@ fn draw(
         Seen::Message { from, number, length, compressed, bytes } => {
             let (from, number, mut compressed) = (*from, *number, *compressed);
             if bytes.len() as u64 != *length {
-                let text = format!("{number}  {}, too long to be shown", counted(*length, "byte"));
+                let text = format!("{number}  {}, too long to show", counted(*length, "byte"));
                 return show(Kind::Sent { from, what: "message", text: &text });
             }
             let encoding = call.and_then(|call| call.encodings[from as usize].as_deref());

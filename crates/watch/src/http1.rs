@@ -121,7 +121,7 @@ impl Http1 {
             Body::Size => {
                 let line = std::mem::take(&mut half.line);
                 let Ok(httparse::Status::Complete((_, size))) = httparse::parse_chunk_size(&line) else {
-                    return Err(Lost(format!("{} sent a chunk that says no size", named(from))));
+                    return Err(Lost(format!("{} sent a chunk without a size", named(from))));
                 };
                 half.body = if size == 0 { Body::Trailers } else { Body::Chunk(size) };
             }
@@ -177,11 +177,11 @@ impl Http1 {
             return Err(Lost("what the server sends is not HTTP/1.1".to_owned()));
         };
         if status == 101 {
-            return Err(Lost("both sides go on with another protocol".to_owned()));
+            return Err(Lost("both sides switched to another protocol".to_owned()));
         }
         let fields = fields(response.headers);
         let Some(call) = self.calls.front_mut() else {
-            return Err(Lost("the server answers what was not asked".to_owned()));
+            return Err(Lost("the server answers without a request".to_owned()));
         };
         if status < 200 {
             return Ok(());

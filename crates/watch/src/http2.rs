@@ -195,7 +195,7 @@ impl Http2 {
             CONTINUATION => {
                 let Some((first, mut block)) = self.half(from).block.take() else {
                     return Err(Lost(format!(
-                        "{} goes on with a header block that did not begin",
+                        "{} continues a header block that was not started",
                         named(from)
                     )));
                 };
@@ -256,7 +256,7 @@ impl Http2 {
             }
         });
         if decoded.is_err() {
-            return Err(Lost(format!("a header block of {} is no HPACK", named(from))));
+            return Err(Lost(format!("a header block of {} is not HPACK", named(from))));
         }
         if frame.kind == PUSH_PROMISE {
             return Ok(());
@@ -289,14 +289,14 @@ impl Http2 {
             if self.too_many == 1 {
                 let most = HumanCount(CALLS as u64);
                 out.note(format!(
-                    "more than {most} calls are open on one connection; those on top are not drawn"
+                    "more than {most} calls are open on one connection; further calls are not drawn"
                 ));
             }
         }
         let stream = self.streams.get_mut(&frame.stream);
         let Some(stream) = stream else { return Ok(()) };
         if cut > 0 {
-            out.note(format!("{} of {} are too long to be shown", counted(cut, "field"), named(from)));
+            out.note(format!("{} of {} are too long to show", counted(cut, "field"), named(from)));
         }
         // What begins with 1 is not the answer yet.
         if from == Side::Server && status.is_none_or(|status: u16| status >= 200) {

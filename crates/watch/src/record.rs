@@ -91,13 +91,13 @@ pub enum RecordingError {
     #[error(transparent)]
     Io(#[from] io::Error),
     /// There is something else in the file.
-    #[error("it is no recording: its first line does not say so")]
+    #[error("it is not a recording: its first line is wrong")]
     None,
     /// It was written by a later program.
     #[error("it has version {0}, and this program reads version {VERSION}; use a newer one")]
     Newer(u32),
     /// The last line is not complete.
-    #[error("it is cut off in line {0}; what is before that was read")]
+    #[error("it is cut off in line {0}; the lines before were read")]
     Cut(u64),
     /// A line is no event.
     #[error("line {0} is no event: {1}")]

@@ -97,7 +97,7 @@ pub fn calls(recording: &mut Recording) -> Result<Vec<RecordedCall>, RecordingEr
         let after = call.received.len();
         match seen {
             Seen::Message { length, ref bytes, .. } if bytes.len() as u64 != length => {
-                call.unfit = Some("a message of it is not whole in the recording");
+                call.unfit = Some("the recording has only a part of a message");
             }
             Seen::Message { from: Side::Client, compressed, bytes, .. } => {
                 let framed =
@@ -118,7 +118,7 @@ pub fn calls(recording: &mut Recording) -> Result<Vec<RecordedCall>, RecordingEr
     }
     for call in calls.values_mut() {
         if call.end.is_none() {
-            call.unfit = Some("its end is not in the recording");
+            call.unfit = Some("the recording does not have its end");
         }
     }
     Ok(calls.into_values().collect())
@@ -202,7 +202,7 @@ async fn again(call: &RecordedCall, channel: Channel, server: &Uri, clock: Clock
     let ended = tokio::select! {
         status = calling => Some(status),
         Ok(()) = cancelled => None,
-        () = sleep_until(late) => Some(Status::deadline_exceeded("it took 30 s more than it did")),
+        () = sleep_until(late) => Some(Status::deadline_exceeded("it took 30 s longer than in the recording")),
     };
     answer.is_cancelled = ended.is_none();
     answer.status = ended;
@@ -310,13 +310,13 @@ fn differences(call: &RecordedCall, answer: &Answer) -> Vec<String> {
             let said =
                 if status.message().is_empty() { String::new() } else { format!(" ({})", status.message()) };
             differences.push(format!(
-                "the status is {}{said}, and was {}",
+                "the status is {}{said}, but was {}",
                 code_name(status.code()),
                 code_name(was)
             ));
         }
         None if was != Code::Cancelled => {
-            differences.push(format!("it was cancelled, and ended with {}", code_name(was)))
+            differences.push(format!("it was cancelled, but ended with {}", code_name(was)))
         }
         _ => {}
     }
@@ -327,7 +327,11 @@ fn differences(call: &RecordedCall, answer: &Answer) -> Vec<String> {
         (now, then) = (&now[..both], &then[..both]);
     }
     if now.len() != then.len() {
-        differences.push(format!("there are {} messages of the server, and were {}", now.len(), then.len()));
+        differences.push(format!(
+            "the server sent {} messages, but {} in the recording",
+            now.len(),
+            then.len()
+        ));
     }
     let others: Vec<_> = (1..).zip(now.iter().zip(then)).filter(|(_, (now, then))| now != then).collect();
     let sorted = |messages: &[Vec<u8>]| {

@@ -106,7 +106,7 @@ impl Watch {
             while connections.try_join_next().is_some() {}
             let tap = Tap::new(&watch, number, numbers.clone(), begun, queue.clone());
             let Ok(place) = places.clone().try_acquire_owned() else {
-                tap.note(format!("a connection too many is closed; there are {CONNECTIONS}"));
+                tap.note(format!("too many connections: closing one; there are {CONNECTIONS}"));
                 continue;
             };
             let watch = watch.clone();
@@ -144,7 +144,7 @@ impl Watch {
         match self.reach(offered).await {
             Ok(server) => copy(client, server, &first, tap).await,
             Err(reason) => {
-                let reason = format!("{} cannot be reached: {reason}; watch answers in its place", self.to);
+                let reason = format!("{} is unreachable: {reason}; watch answers in its place", self.to);
                 refuse(&mut client, &first, &reason, tap).await;
             }
         }
@@ -172,8 +172,8 @@ impl Watch {
             let tls = Tls::load(&self.to, &self.tls).map_err(|error| error.message)?;
             let shaken = tls.offering(&[&offered]).shake(socket).await.map_err(|error| error.to_string())?;
             match shaken.protocol {
-                Some(agreed) if agreed != offered => Err("it agrees to another protocol by ALPN".to_owned()),
-                None if offered == b"h2" => Err("it does not agree to HTTP/2 by ALPN".to_owned()),
+                Some(agreed) if agreed != offered => Err("it negotiates another protocol by ALPN".to_owned()),
+                None if offered == b"h2" => Err("it does not negotiate HTTP/2 by ALPN".to_owned()),
                 _ => Ok(Box::new(shaken.stream) as Socket),
             }
         });

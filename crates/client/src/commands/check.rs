@@ -13,26 +13,24 @@ use crate::{
     values::{deadline, trimmed},
 };
 
-/// Look whether the path to a server carries all four modes, and say what to change
+/// Check whether the path to a server carries all four modes, and say what to change
 ///
-/// One line a check, as it ends. What the path does shows best with a Four
-/// Modes server at its end; it serves the probes that the checks call.
-/// Nothing is tried again, and every check ends in bounded time. What failed comes
-/// last, with what to change; --quiet shows nothing else.
+/// One line per check. A Four Modes server at the end of the path supports all checks, because it
+/// serves their probes. No check is repeated, and each ends in bounded time. Failures come last,
+/// with what to change; --quiet shows only these.
 #[derive(Debug, Args)]
 pub(crate) struct Check {
-    /// The server, or what is before it [default: the one of --server]
+    /// The server, or the proxy before it [default: --server]
     #[arg(value_name = "URL", value_parser = trimmed)]
     url: Option<String>,
-    /// Only the checks of this group; may be given several times
+    /// Only the checks of this group; repeatable
     #[arg(long, value_delimiter = ',', value_name = "GROUP")]
     only: Vec<Group>,
-    /// Look as well whether a stream lives for so long, such as 60s: one that is
-    /// silent, and one that is not
+    /// Also check whether streams live for this long, such as 60s: a silent stream and a busy one
     #[arg(long, value_name = "DURATION", value_parser = deadline, allow_hyphen_values = true)]
     idle: Option<Duration>,
-    /// Call `grpc.testing.TestService` alone, which servers in every language
-    /// have; what it cannot tell is left out
+    /// Use only `grpc.testing.TestService`, which exists in every language; skip checks that it
+    /// does not support
     #[arg(long)]
     standard: bool,
 }
@@ -47,10 +45,10 @@ impl Check {
         let Self { url, only, idle, standard } = self;
         let config = Config::at(url, options)?;
         if config.servers.len() > 1 {
-            return Err("check looks at one path: name one server".to_owned());
+            return Err("check tests one path: name one server".to_owned());
         }
         if config.diagram.is_some() {
-            return Err("check draws no diagram: leave --diagram out".to_owned());
+            return Err("check draws no diagram: omit --diagram".to_owned());
         }
         let output = match config.output {
             Output::Text => check::Output::Text { quiet: config.quiet },

@@ -19,19 +19,19 @@ use crate::{
     values::{duration, trimmed},
 };
 
-/// Measure what a message costs in each way that gRPC has, and say which one to take
+/// Measure what a message costs in each mode, and recommend one
 ///
-/// The same job in each way: to deliver messages and to know that they have
-/// arrived, and to receive them. The server has to be a Four Modes server.
+/// It does the same jobs in each way: deliver messages and know that they arrived, and receive
+/// messages. The server must be a Four Modes server.
 #[derive(Debug, Args)]
 pub(crate) struct Measure {
-    /// The server, or what is before it [default: the one of --server]
+    /// The server, or the proxy before it [default: --server]
     #[arg(value_name = "URL", value_parser = trimmed)]
     url: Option<String>,
-    /// Only this way; may be given several times
+    /// Only this way; repeatable
     #[arg(long, value_delimiter = ',', value_name = "WAY")]
     only: Vec<Pattern>,
-    /// How many messages each way [default: as many as pass in --duration]
+    /// Number of messages for each way [default: as many as pass in --duration]
     #[arg(
         long,
         value_name = "N",
@@ -40,7 +40,7 @@ pub(crate) struct Measure {
         conflicts_with = "duration"
     )]
     messages: Option<u64>,
-    /// How long each way, from 50ms on; a warm-up comes before it
+    /// Duration of each way, at least 50ms, after a warm-up
     #[arg(
         long,
         default_value = "1s",
@@ -49,8 +49,8 @@ pub(crate) struct Measure {
         allow_hyphen_values = true
     )]
     duration: Duration,
-    /// How long a message is, up to 16MiB. A server takes 64 KiB by unary calls
-    /// and 4 MiB by streams, unless it was told otherwise
+    /// Size of a message, up to 16MiB. By default a server accepts 64 KiB in unary calls and 4 MiB
+    /// in streams
     #[arg(
         long,
         default_value = "128",
@@ -59,8 +59,8 @@ pub(crate) struct Measure {
         allow_hyphen_values = true
     )]
     size: u64,
-    /// How many messages are in flight at the same time, over all connections, where
-    /// it is not one at a time. A server takes 100 calls at a time on a connection
+    /// Number of messages in flight, over all connections. By default a server accepts 100
+    /// concurrent calls on a connection
     #[arg(
         long,
         default_value_t = 64,
@@ -69,7 +69,7 @@ pub(crate) struct Measure {
         allow_negative_numbers = true
     )]
     concurrency: u32,
-    /// How many connections, each with a stream of its own, where it is not one at a time
+    /// Number of connections, each with its own stream
     #[arg(
         long,
         default_value_t = 1,
@@ -78,8 +78,8 @@ pub(crate) struct Measure {
         allow_negative_numbers = true
     )]
     connections: u32,
-    /// Send so many messages a second, each at its time, whatever has become of those
-    /// before; times count from then on [default: as fast as they are answered or taken]
+    /// Send this many messages per second on a fixed schedule; times count from when a message is
+    /// due [default: as fast as they are answered or accepted]
     #[arg(
         long,
         value_name = "N",
@@ -87,7 +87,7 @@ pub(crate) struct Measure {
         allow_negative_numbers = true
     )]
     rate: Option<u64>,
-    /// How long each way is used before it is measured
+    /// Duration of the warm-up
     #[arg(
         long,
         default_value = "200ms",
@@ -96,7 +96,7 @@ pub(crate) struct Measure {
         allow_hyphen_values = true
     )]
     warmup: Duration,
-    /// Also draw it
+    /// Also draw a chart
     #[arg(long, value_name = "FILE.svg")]
     plot: Option<PathBuf>,
 }
@@ -110,13 +110,13 @@ impl Measure {
     pub(crate) async fn run(self, options: Options) -> Result<ExitCode, String> {
         let config = Config::at(self.url, options)?;
         if config.servers.len() > 1 {
-            return Err("measure looks at one path: name one server".to_owned());
+            return Err("measure tests one path: name one server".to_owned());
         }
         if config.diagram.is_some() {
-            return Err("measure draws no diagram: leave --diagram out, or use --plot".to_owned());
+            return Err("measure draws no diagram: omit --diagram, or use --plot".to_owned());
         }
         if config.output == Output::Junit {
-            return Err("--output junit is for check alone; use json".to_owned());
+            return Err("--output junit is only for check; use json".to_owned());
         }
         let connections = self.connections;
         if self.concurrency < connections {
@@ -195,6 +195,6 @@ fn message_size(text: &str) -> Result<u64, String> {
     const LARGEST: u64 = 16 << 20;
     match shared_process::bytes(text)? {
         size if (1..=LARGEST).contains(&size) => Ok(size),
-        size => Err(format!("{size} bytes are not from 1 to 16MiB, the most that a server sends at once")),
+        size => Err(format!("{size} bytes are not from 1 to 16MiB, the maximum of a server")),
     }
 }

@@ -20,7 +20,7 @@ use crate::{
 
 const METHOD: &str = "MathService.Multiply";
 
-/// Call a server of Go's net/rpc, which gRPC's users often come from
+/// Call a server of Go's net/rpc
 #[derive(Debug, Args)]
 pub(crate) struct NetRpc {
     #[command(subcommand)]
@@ -38,17 +38,16 @@ struct Multiply {
     /// One factor, a signed 64-bit integer
     #[arg(allow_negative_numbers = true)]
     a: i64,
-    /// The other one
+    /// The other factor
     #[arg(allow_negative_numbers = true)]
     b: i64,
-    /// What the connection speaks
+    /// Protocol of the connection
     #[arg(long, value_enum, default_value_t = Transport::Tcp)]
     transport: Transport,
-    /// Make a second call, B times A, before the first is answered. Answers may
-    /// overtake each other
+    /// Make a second call, B times A, before the first answer. Answers may arrive in another order
     #[arg(long = "async")]
     is_async: bool,
-    /// The server, ours or one of Go's
+    /// The server: Four Modes or Go
     #[arg(long, default_value = "127.0.0.1:1234", value_name = "HOST:PORT", value_parser = address)]
     address: Uri,
 }
@@ -183,7 +182,7 @@ fn unreachable(error: &transport::ConnectError) -> Failure {
     Failure::other(
         "UNAVAILABLE",
         error.to_string(),
-        "no net/rpc server can be reached at that address",
+        "no net/rpc server is reachable at that address",
         "start one with `fourmodes-server net-rpc`, or name another one with --address",
     )
 }
@@ -192,13 +191,13 @@ fn late(deadline: Duration) -> Failure {
     Failure::other(
         "DEADLINE_EXCEEDED",
         format!("not done after {}", humantime::format_duration(deadline)),
-        "the server is slow, or waits for another transport: a gob server takes JSON for the start of a long message",
-        "try another --transport, or give it more time with --deadline",
+        "the server is slow, or expects another transport: a gob server takes JSON for the start of a long message",
+        "try another --transport, or set a longer --deadline",
     )
 }
 
 const OTHER_TRANSPORT: (&str, &str) = (
-    "it is no net/rpc server, or it speaks another transport",
+    "it is not a net/rpc server, or it speaks another transport",
     "try another --transport, or check --address",
 );
 
@@ -215,7 +214,7 @@ impl From<CallError> for Failure {
             CallError::Server(_) => (
                 "SERVER_ERROR",
                 (
-                    "the server refused the call; net/rpc has no status codes, only this text",
+                    "the server rejected the call; net/rpc has no status codes, only this text",
                     "do what it says",
                 ),
             ),
@@ -223,7 +222,7 @@ impl From<CallError> for Failure {
             CallError::Reply(_) | CallError::Args(_) => (
                 "UNEXPECTED_ANSWER",
                 (
-                    "the method is another one of that name",
+                    "it is another method with the same name",
                     "compare its arguments and its reply with the server's",
                 ),
             ),

@@ -20,17 +20,17 @@ use crate::{
     values::speed,
 };
 
-/// Make the calls of a recording again, and say what differs
+/// Repeat the calls of a recording, and report differences
 ///
-/// At the times at which they were made, each message after those of the server that
-/// came before it then. Status, number of messages, their bytes and their order are
-/// compared. What was a secret is not in a recording: give a token as for any call.
+/// Calls start at their original times, and requests keep their order relative to the server's
+/// messages. It compares status, number of messages, bytes and order. Recordings contain no
+/// secrets: give a token as for any call.
 #[derive(Debug, Args)]
 pub(crate) struct Replay {
-    /// What `watch --record` wrote
+    /// Recording of `watch --record`
     #[arg(value_name = "FILE")]
     file: PathBuf,
-    /// So many times as fast
+    /// Speed factor
     #[arg(long, default_value = "1", value_name = "FACTOR", value_parser = speed)]
     speed: f64,
 }

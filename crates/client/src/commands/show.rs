@@ -13,16 +13,16 @@ use watch::{Recording, RecordingError};
 use super::watch::{Drawn, config};
 use crate::{failure::Failure, options::Options, stop::stop, values::speed};
 
-/// Draw a recording of `watch` again
+/// Draw a recording of `watch`
 #[derive(Debug, Args)]
 pub(crate) struct Show {
-    /// What `watch --record` wrote
+    /// Recording of `watch --record`
     #[arg(value_name = "FILE")]
     file: PathBuf,
-    /// Take as long as it took
+    /// Draw in the original pace
     #[arg(long)]
     live: bool,
-    /// So many times as fast, with --live
+    /// Speed factor, with --live
     #[arg(long, default_value = "1", value_name = "FACTOR", value_parser = speed)]
     speed: f64,
     #[command(flatten)]

@@ -37,21 +37,19 @@ const WAITING_FOR_FILE: usize = 64 << 20;
 const ASKED: Duration = Duration::from_secs(2);
 const ASKED_AGAIN: Duration = Duration::from_secs(2);
 
-/// Stand between any client and any server, and draw every call while it runs
+/// Sit between any client and any server, and draw each call while it runs
 ///
-/// Let the client call the address of --listen instead of the server. What arrives is
-/// passed on at once and unchanged, whether or not it can be decoded. Interrupt it to
-/// end it.
+/// Let the client call the address of --listen in place of the server. All data is forwarded at
+/// once and unchanged, even if it cannot be decoded. Ctrl-C ends it.
 #[derive(Debug, Args)]
 pub(crate) struct Watch {
-    /// The server [default: the one of --server]
+    /// The server [default: --server]
     #[arg(long, value_name = "URL", value_parser = trimmed)]
     to: Option<String>,
-    /// Where clients call; port 0 is a free one
+    /// Address for clients; port 0 picks a free port
     #[arg(long, default_value = "127.0.0.1:50052", value_name = "ADDRESS")]
     listen: SocketAddr,
-    /// Speak TLS with clients, with this certificate in PEM, such as the one of
-    /// `fourmodes-server certs`
+    /// Speak TLS with clients, with this certificate in PEM, such as from `fourmodes-server certs`
     #[arg(long, value_name = "FILE", requires = "tls_key")]
     tls_cert: Option<PathBuf>,
     /// The private key of --tls-cert, in PEM
@@ -59,13 +57,13 @@ pub(crate) struct Watch {
     tls_key: Option<PathBuf>,
     #[command(flatten)]
     drawn: Drawn,
-    /// Draw the frames of HTTP/2 as well: settings, windows, pings, header compression
+    /// Also draw HTTP/2 frames: settings, windows, pings, header compression
     #[arg(long)]
     frames: bool,
-    /// Also keep all of it, whatever is drawn, for `show` and `replay`
+    /// Also record all traffic, for `show` and `replay`
     #[arg(long, value_name = "FILE")]
     record: Option<PathBuf>,
-    /// How large the file of --record may get
+    /// Maximum size of the --record file
     #[arg(
         long,
         default_value = "1GiB",
@@ -79,16 +77,16 @@ pub(crate) struct Watch {
 /// Which calls are drawn, and where.
 #[derive(Debug, Args)]
 pub(crate) struct Drawn {
-    /// Only calls of this service or method; may be given several times
+    /// Only calls of this service or method; repeatable
     #[arg(long, value_delimiter = ',', value_name = "SERVICE[/METHOD]")]
     only: Vec<Only>,
-    /// Only calls that end with this status; may be given several times
+    /// Only calls that end with this status; repeatable
     #[arg(long, value_delimiter = ',', value_name = "CODE", value_parser = code)]
     status: Vec<Code>,
-    /// Only calls that take longer; they are drawn once they do
+    /// Only calls that take longer; drawn from that moment on
     #[arg(long, value_name = "DURATION", value_parser = duration, allow_hyphen_values = true)]
     slower_than: Option<Duration>,
-    /// Write each call that ends into this directory, as a Mermaid diagram
+    /// Write a Mermaid diagram of each finished call to this directory
     #[arg(long, value_name = "DIR")]
     diagram_dir: Option<PathBuf>,
     #[command(flatten)]
@@ -98,14 +96,13 @@ pub(crate) struct Drawn {
 /// What the messages are.
 #[derive(Debug, Args)]
 struct Descriptors {
-    /// A proto file with the services; may be given several times [default: what the
-    /// server says by reflection]
+    /// Proto file of the services; repeatable [default: the server's reflection]
     #[arg(long, value_name = "FILE")]
     proto: Vec<PathBuf>,
-    /// Where the imports of --proto are; may be given several times
+    /// Directory with imports of --proto; repeatable
     #[arg(long, value_name = "DIR", requires = "proto")]
     proto_path: Vec<PathBuf>,
-    /// A descriptor set, as `protoc --descriptor_set_out` and `buf build -o` write it
+    /// Descriptor set of `protoc --descriptor_set_out` or `buf build -o`
     #[arg(long, value_name = "FILE", conflicts_with = "proto")]
     descriptors: Option<PathBuf>,
 }
@@ -192,13 +189,13 @@ impl Drawn {
 pub(crate) fn config(command: &str, server: Option<String>, options: Options) -> Result<Config, String> {
     let config = Config::at(server, options)?;
     if config.servers.len() > 1 {
-        return Err(format!("{command} has one server: name one"));
+        return Err(format!("{command} needs exactly one server"));
     }
     if config.diagram.is_some() {
         return Err(format!("{command} has many calls: use --diagram-dir instead of --diagram"));
     }
     if config.output == Output::Junit {
-        return Err("--output junit is for check alone; use json".to_owned());
+        return Err("--output junit is only for check; use json".to_owned());
     }
     Ok(config)
 }

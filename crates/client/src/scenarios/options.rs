@@ -10,7 +10,7 @@ use crate::{failure::Failure, values::duration};
 /// How many responses a stream is to have.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Count {
-    /// How many; 0 goes on until Ctrl-C
+    /// Number of messages; 0 continues until Ctrl-C
     #[arg(long, default_value_t = 10, value_name = "N", allow_negative_numbers = true)]
     pub(crate) count: u64,
 }
@@ -29,7 +29,7 @@ impl Count {
 /// How often there is to be one.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Interval {
-    /// Time between two of them
+    /// Time between two messages
     #[arg(
         long,
         default_value = "1s",
@@ -43,6 +43,7 @@ pub(crate) struct Interval {
 impl Interval {
     pub(crate) fn wire(&self) -> Result<Option<prost_types::Duration>, Failure> {
         let wire = prost_types::Duration::try_from(self.interval);
-        wire.map(Some).map_err(|error| Failure::answer(format!("an interval that fits no message: {error}")))
+        wire.map(Some)
+            .map_err(|error| Failure::answer(format!("an interval that is too long for a message: {error}")))
     }
 }

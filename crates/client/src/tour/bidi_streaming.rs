@@ -24,8 +24,8 @@ use crate::{
 
 pub(super) async fn demonstrate(session: &Session, steps: &mut Vec<Step>) -> Result<(), Failure> {
     session.note(
-        "BIDIRECTIONAL STREAMING: both sides speak when they have something to say. Two clients, ana and \
-         ben, share a room; what one of them posts, both hear, in the same order.",
+        "BIDIRECTIONAL STREAMING: many requests, many responses. Either side sends at any time. Two clients, \
+         ana and ben, share a room. Both receive every post, in the same order.",
     );
     // A room of its own for each run: demonstrations do not meet.
     let now = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
@@ -41,8 +41,8 @@ pub(super) async fn demonstrate(session: &Session, steps: &mut Vec<Step>) -> Res
     both_hear_through(before + 4, &mut ana, &mut ben).await?;
 
     session.note(
-        "Each side ends its own direction. ana half-closes, still hears what the room said until then, \
-         her own leaving last, and gets her trailers; ben's call goes on.",
+        "Each side ends its own direction. ana half-closes. She still receives the earlier events, her own \
+         leaving last, and then the trailers. ben's call continues.",
     );
     ana.half_close();
     both_hear_through(before + 5, &mut ana, &mut ben).await?;
@@ -57,7 +57,7 @@ pub(super) async fn demonstrate(session: &Session, steps: &mut Vec<Step>) -> Res
     }
     steps.push(Step::new(
         "chat",
-        format!("2 members heard the same {} events in one order", ben.heard.len() - 1),
+        format!("2 members received the same {} events in one order", ben.heard.len() - 1),
     ));
     edit_together(session, &room, steps).await?;
 
@@ -74,8 +74,8 @@ pub(super) async fn demonstrate(session: &Session, steps: &mut Vec<Step>) -> Res
 
 async fn edit_together(session: &Session, document: &str, steps: &mut Vec<Step>) -> Result<(), Failure> {
     session.note(
-        "ana and ben open one document, and both write into it before either has heard of the other. Each \
-         sends what it did and is told what it does not have, until both have the same text.",
+        "ana and ben open one document. Both edit it before either has seen the other's edit. Each sends its \
+         edits and receives the missing ones, until both have the same text.",
     );
     let mut editors = [("ana", "ana was here\n"), ("ben", "and ben\n")]
         .into_iter()

@@ -23,9 +23,9 @@ use crate::{
 
 pub(super) async fn demonstrate(session: &Session, steps: &mut Vec<Step>) -> Result<(), Failure> {
     session.note(
-        "CLIENT STREAMING: many requests, one response. The client sends at its own pace and says with \
-         its half-close that this was all; only then does the server answer, once. Each batch has a \
-         number: the one that comes twice here counts once.",
+        "CLIENT STREAMING: many requests, one response. The client sends at its own pace and ends with a \
+         half-close. Then the server answers once. Each batch has a number: the batch that is sent twice \
+         here counts once.",
     );
     let producer_id = Uuid::new_v4().to_string();
     // Devices that nobody has: the statistics of those that are real stay as they are.
@@ -51,7 +51,7 @@ pub(super) async fn demonstrate(session: &Session, steps: &mut Vec<Step>) -> Res
     steps.push(Step::new(
         "readings",
         format!(
-            "{} readings of {} devices, {} known before, {} refused with its reason",
+            "{} readings of {} devices, {} known before, {} rejected with its reason",
             answer.count,
             answer.devices.len(),
             answer.repeated_count,
@@ -64,9 +64,9 @@ pub(super) async fn demonstrate(session: &Session, steps: &mut Vec<Step>) -> Res
 async fn upload(session: &Session, steps: &mut Vec<Step>) -> Result<(), Failure> {
     const CHUNK: usize = 1 << 10;
     session.note(
-        "An upload is a stream, too, but its end means nothing: a client that cancels ends in the same way. \
-         So the last message says finish_write, and the answer comes when size and checksum are right and \
-         the content is on disk. The server says where to begin; what it has already it does not want again.",
+        "An upload is a stream too, but its end commits nothing, because a cancelled upload ends in the same \
+         way. So the last message sets finish_write. The server answers when size and checksum are right and \
+         the content is on disk. A client that resumes asks the server for the offset.",
     );
     let (content, hash) = content();
     let size = content.len() as u64;
@@ -82,7 +82,7 @@ async fn upload(session: &Session, steps: &mut Vec<Step>) -> Result<(), Failure>
         if complete {
             steps.push(Step::new(
                 "upload",
-                format!("the {time} time the server has all {size} bytes already"),
+                format!("the {time} time, the server already has all {size} bytes"),
             ));
             continue;
         }
@@ -98,7 +98,7 @@ async fn upload(session: &Session, steps: &mut Vec<Step>) -> Result<(), Failure>
         if u64::try_from(response.committed_size) != Ok(size) {
             return Err(Failure::answer(format!("{} of {size} bytes committed", response.committed_size)));
         }
-        steps.push(Step::new("upload", format!("the {time} time {size} bytes, in messages of {CHUNK}")));
+        steps.push(Step::new("upload", format!("the {time} time, {size} bytes in messages of {CHUNK}")));
     }
     content::remove(session).await
 }

@@ -53,8 +53,8 @@ struct Shown {
 
 /// Each takes a few seconds.
 const PATIENCE: Duration = Duration::from_secs(60);
-const STUCK: &str = "nothing more came for a minute: all calls of a demonstration have to reach one and the same \
-    server, and a balancer on the way keeps them apart";
+const STUCK: &str = "no response for a minute: all calls of a demonstration must reach the same server, but \
+                     a balancer on the path spreads them";
 
 impl Scenario for Demonstration {
     type Report = Report;

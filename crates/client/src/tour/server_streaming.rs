@@ -34,8 +34,8 @@ use crate::{
 
 pub(super) async fn demonstrate(session: &Session, steps: &mut Vec<Step>) -> Result<(), Failure> {
     session.note(
-        "SERVER STREAMING: one request, many responses. The client half-closes after its request and \
-         then only listens; the server speaks when it has something to say, and its trailers end the call.",
+        "SERVER STREAMING: one request, many responses. The client half-closes after its request. The server \
+         pushes each quote as it is made. Its trailers end the call.",
     );
     let mut quotes = Quotes {
         symbols: Vec::new(),
@@ -48,12 +48,12 @@ pub(super) async fn demonstrate(session: &Session, steps: &mut Vec<Step>) -> Res
     steps.push(Step::new("quotes", format!("{} quotes, {} gaps", report.count, report.gaps)));
     cancel(session, steps).await?;
 
-    session.note("What the server does not have, it refuses before the first message.");
+    session.note("The server rejects an unknown symbol before the first message.");
     quotes.symbols = vec!["NOPE".to_owned()];
     let unknown = run(session, &quotes).await;
     steps.push(expect_code("quotes", unknown, Code::InvalidArgument, "an unknown symbol")?);
 
-    session.note("The load of the server's own machine: each sample is taken when it is sent.");
+    session.note("The load of the server's machine. The server takes each sample when it sends it.");
     let interval = Interval { interval: Duration::from_millis(500) };
     let report = run(session, &System { interval, count: Count { count: 2 } }).await?;
     steps.push(Step::new("system", format!("{} samples of the server's load", report.count)));
@@ -64,9 +64,9 @@ pub(super) async fn demonstrate(session: &Session, steps: &mut Vec<Step>) -> Res
 async fn cancel(session: &Session, steps: &mut Vec<Step>) -> Result<(), Failure> {
     const ENOUGH: u32 = 1000;
     session.note(
-        "The client may stop whenever it has seen enough, here after 1,000 quotes of an endless stream: it \
-         cancels, and what is still on its way is thrown away. The server may have made thousands more by \
-         the time it hears of that; then it ends the call.",
+        "The client may stop at any time, here after 1,000 quotes of an endless stream. It cancels, and \
+         discards the messages on their way. The server may have made thousands more before the cancel \
+         arrives. Then it ends the call.",
     );
     let before = open_calls(session).await?;
     let mut client = ServerStreamingServiceClient::new(session.channel());
@@ -82,7 +82,8 @@ async fn cancel(session: &Session, steps: &mut Vec<Step>) -> Result<(), Failure>
     if let Some(before) = before {
         shown += &match until_ended(session, before).await? {
             Some(time) => format!("; {} ms later the server has ended the call", time.as_millis()),
-            None => "; whether the server has ended the call is not known: others call as well".to_owned(),
+            None => "; whether the server has ended the call is unknown, because other clients call too"
+                .to_owned(),
         };
     }
     steps.push(Step::new("quotes", shown));
@@ -119,9 +120,9 @@ async fn open_calls(session: &Session) -> Result<Option<u64>, Failure> {
 
 async fn download(session: &Session, steps: &mut Vec<Step>) -> Result<(), Failure> {
     session.note(
-        "A download is pulled: the server reads from its disk what the client has room for. The header says \
-         which content it is, so that a client that was cut off goes on with the same. What there is to \
-         download is uploaded first.",
+        "Flow control pulls a download: the server reads from its disk only what the client can take. The \
+         headers name the content, so that a client can resume the same content. The demonstration uploads \
+         it first.",
     );
     content::upload(session).await?;
     let (bytes, hash) = content();
@@ -147,13 +148,13 @@ async fn download(session: &Session, steps: &mut Vec<Step>) -> Result<(), Failur
 
 async fn task(session: &Session, steps: &mut Vec<Step>) -> Result<(), Failure> {
     session.note(
-        "Long work is two calls: a unary one that submits it and ends at once, and a stream that follows it. \
-         When this one breaks, the work goes on, and so does whoever asks again.",
+        "Long work takes two calls: a unary call submits it and ends at once, and a stream follows its \
+         progress. If the stream breaks, the work continues, and the client opens a new stream.",
     );
     let submit = Submit { work: Work::Primes { below: 20_000_000 }, request_id: None };
     let submitted = match run(session, &submit).await {
         Err(failure) if failure.is_status(Code::Unimplemented) => {
-            session.note("This server takes no tasks, as it does not serve the unary mode.");
+            session.note("This server accepts no tasks, because it does not serve the unary mode.");
             return Ok(());
         }
         submitted => submitted?.task.unwrap_or_default(),

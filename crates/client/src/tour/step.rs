@@ -27,7 +27,7 @@ pub(super) fn expect_code<T>(
 ) -> Result<Step, Failure> {
     match ended {
         Err(failure) if failure.is_status(code) => {
-            Ok(Step::new(scenario, format!("{what} is refused with {}", failure.code())))
+            Ok(Step::new(scenario, format!("{what} is rejected with {}", failure.code())))
         }
         Err(failure) => Err(failure),
         Ok(_) => Err(Failure::answer(format!("{what} was accepted"))),

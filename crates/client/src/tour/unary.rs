@@ -22,25 +22,25 @@ use crate::{
 
 pub(super) async fn demonstrate(session: &Session, steps: &mut Vec<Step>) -> Result<(), Failure> {
     session.note(
-        "UNARY: one request, one response. The client's half-close follows its only message at once; \
-         the server answers with headers, one message, and trailers that carry the status.",
+        "UNARY: one request, one response. The client half-closes right after its only message. The server \
+         answers with headers, one message, and trailers with the status.",
     );
     let product = run(session, &Multiply { a: 6, b: 7 }).await?;
     steps.push(Step::new("multiply", product.to_string()));
 
     session.note(
-        "An error is an answer, too: no message, only a status, here with details that a program can \
-         read. It does not disturb the connection.",
+        "An error is an answer too: a status without a message, here with details for programs. The \
+         connection stays open.",
     );
     let overflow = run(session, &Multiply { a: i64::MAX, b: 2 }).await;
     steps.push(expect_code("multiply", overflow, Code::OutOfRange, "an overflow")?);
 
-    session.note("The server tells what it serves and what it has done so far.");
+    session.note("The server reports its modes and its call counts.");
     let server = run(session, &Status {}).await?;
     let served = server.modes.iter().filter(|mode| mode.served).count();
     steps.push(Step::new("status", format!("the server serves {served} of 4 modes")));
 
-    session.note("What there may be many of comes page by page, a call for each.");
+    session.note("Long lists arrive in pages, one call for each page.");
     let files = run(session, &Files { delete: None }).await?.files.len();
     steps.push(Step::new("files", format!("the server has {}", counted(files as u64, "file"))));
     commands(session, steps).await
@@ -48,9 +48,9 @@ pub(super) async fn demonstrate(session: &Session, steps: &mut Vec<Step>) -> Res
 
 async fn commands(session: &Session, steps: &mut Vec<Step>) -> Result<(), Failure> {
     session.note(
-        "A command changes something, so a client that hears no answer must not simply ask again: it might \
-         do it twice. This one carries a request_id. The same id again makes no second task, it is answered \
-         with the first one.",
+        "A command changes something. A client without an answer must not simply repeat it, because it might \
+         then happen twice. This command carries a request_id. For the same id, the server makes no second \
+         task and answers with the first one.",
     );
     let request_id = Some(session.key_at_home());
     let submit = |below| Submit { work: Work::Primes { below }, request_id };
@@ -61,15 +61,15 @@ async fn commands(session: &Session, steps: &mut Vec<Step>) -> Result<(), Failur
     }
     steps.push(Step::new("submit", "one request_id, submitted twice, made one task"));
 
-    session.note("The same id with other parameters can only be a mistake.");
+    session.note("The server rejects the same id with other parameters.");
     let reused = run(session, &submit(10)).await;
     steps.push(expect_code("submit", reused, Code::InvalidArgument, "the same request_id for other work")?);
 
-    session.note("The work goes on when the call has ended. Another call asks how far it is, or ends it.");
+    session.note("The work continues after the call. Further calls query or cancel it.");
     let long = Submit { work: Work::Primes { below: 100_000_000_000 }, request_id: None };
     let id = submitted(session, &long).await?.uuid()?;
     let asked = run(session, &Task { id }).await?;
-    steps.push(Step::new("task", format!("asked for, the task is {}", asked.state)));
+    steps.push(Step::new("task", format!("the task is {}", asked.state)));
     let cancelled = run(session, &Cancel { id }).await?;
     steps.push(Step::new("cancel", format!("cancelled, the task is {}", cancelled.state)));
     Ok(())

@@ -64,7 +64,7 @@ fn a_unary_call_with_an_answer_that_was_cut_off_is_not_made_again() {
     for (fault, said) in [
         (Fault::EndAfter(0), "UNKNOWN: the answer ended without a status"),
         (Fault::DropTrailers, "UNKNOWN: the answer ended without a status"),
-        (Fault::PageAfter(0), "INTERNAL: the answer has bytes in it that are not a gRPC message"),
+        (Fault::PageAfter(0), "INTERNAL: the answer contains bytes that are not a gRPC message"),
     ] {
         let path = Path::to(&server, fault);
         let ended = client(&format!("unary multiply 6 7 --server {}", path.url)).run().failed(1, &[said]);

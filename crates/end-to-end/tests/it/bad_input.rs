@@ -43,7 +43,7 @@ fn a_server_that_says_nothing_is_given_up_at_the_deadline() {
     let held = thread::spawn(move || listener.incoming().next().unwrap().unwrap());
     client(&format!("--server {address} --deadline 300ms unary multiply 6 7"))
         .run()
-        .failed(1, &["DEADLINE_EXCEEDED", "300ms", "no gRPC server"]);
+        .failed(1, &["DEADLINE_EXCEEDED", "300ms", "not a working gRPC server"]);
     held.join().unwrap();
 }
 

@@ -146,7 +146,7 @@ fn names_that_break_a_rule_are_refused_with_the_field_and_the_reason() {
     for (room, name, words) in [
         ("", "ana", ["room", "must not be blank"]),
         ("r", "", ["name", "must not be blank"]),
-        ("r", "a\u{1b}[2J", ["name", "cannot be seen"]),
+        ("r", "a\u{1b}[2J", ["name", "invisible character"]),
         (long.as_str(), "ana", ["room", "65 characters"]),
     ] {
         let chat =

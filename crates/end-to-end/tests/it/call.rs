@@ -159,9 +159,9 @@ fn data_comes_from_files_from_standard_input_and_as_bytes() {
     let binary = echo.file("data.bin", [0, 0, 0, 0, 2, 8, 6, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2, 8, 7]);
     assert_eq!(numbers(echo.quietly("Each").arg("--data-binary").arg(binary).run()), [6, 0, 7]);
     for (bytes, wrong) in [
-        (&[1, 0, 0, 0, 0][..], "message 1: it begins with 1"),
+        (&[1, 0, 0, 0, 0][..], "message 1: it starts with 1"),
         (&[0, 0, 0], "message 1: it ends within the length"),
-        (&[0, 0, 0, 0, 9, 1], "message 1: it has 1 bytes and says 9"),
+        (&[0, 0, 0, 0, 9, 1], "message 1: it has 1 bytes, but its length says 9"),
     ] {
         let binary = echo.file("wrong.bin", bytes);
         echo.quietly("Each").arg("--data-binary").arg(binary).run().failed(3, &[wrong]);
@@ -181,7 +181,7 @@ fn nothing_is_sent_when_the_first_message_is_wrong_or_there_is_one_too_many() {
     for method in ["Unary", "Many"] {
         echo.with(method, "{} {}")
             .run()
-            .failed(3, &[&format!("t.Echo.{method} takes one message, and there are more")]);
+            .failed(3, &[&format!("t.Echo.{method} takes one message, but there are more")]);
     }
     assert_eq!(echo.calls.load(Relaxed), 0);
     // Later it is a cancel, and no half-close: the server does not take it for whole.
@@ -242,7 +242,7 @@ fn what_a_server_does_wrong_is_told() {
     let other = BlockingServer::start();
     let proto = echo.proto.to_str().unwrap();
     let call = client("call").arg(&other.url).args("t.Echo/Unary --proto").arg(proto);
-    call.run().failed(1, &["UNIMPLEMENTED", "list what it has"]);
+    call.run().failed(1, &["UNIMPLEMENTED", "list its services"]);
 }
 
 #[test]
@@ -371,7 +371,7 @@ fn tls_is_verified_unless_it_is_said_otherwise_aloud() {
     let server = BlockingServer::with(Settings { tls: Some(certs.server()), ..Settings::default() }.into());
     let call = |arguments: &str| client("call").arg(&server.url).args(arguments);
     let multiply = "fourmodes.v1.UnaryService/Multiply -q -d {\"a\":6,\"b\":7}";
-    call(multiply).run().failed(1, &["of a CA that is not trusted here", "--ca FILE"]);
+    call(multiply).run().failed(1, &["from a CA that is not trusted here", "--ca FILE"]);
     assert_eq!(certs.trusted_by(call(multiply)).run().ok().stdout, "{\"product\":\"42\"}\n");
     let ended = call(multiply).args("--insecure-skip-verify").run().failed(0, &[]);
     assert_eq!(ended.stdout, "{\"product\":\"42\"}\n");

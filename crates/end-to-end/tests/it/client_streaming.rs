@@ -258,7 +258,7 @@ fn an_input_that_cannot_be_used_is_refused_before_a_call_is_made() {
         assert!(!ended.json().iter().any(|line| line["type"] == "headers"), "{ended:?}");
     };
     refused(b"", &["standard input: is empty"]);
-    refused(b"\x7fELF\x00\x01", &["is no text"]);
+    refused(b"\x7fELF\x00\x01", &["is not text"]);
     refused(b"device,time,value\n", &["has a header and no rows"]);
     refused(b"1,2,3\n4,5,6\n", &["device, time and value", "1,2,3"]);
     let missing = server.client("client-streaming readings /nonexistent/file").run();

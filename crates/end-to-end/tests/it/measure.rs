@@ -287,7 +287,7 @@ fn a_schedule_that_cannot_be_kept_is_said() {
     assert_eq!(number(schedule, "unsent") + number(&line, "messages"), 200e3);
     let text =
         server.client("measure --warmup 0s --rate 1000000 --messages 200000 --only unary").run().ok().stdout;
-    assert!(text.contains("1000000/s were not kept: "), "{text}");
+    assert!(text.contains("1000000/s not kept: "), "{text}");
     assert!(text.contains("messages were given up"), "{text}");
 }
 
@@ -342,7 +342,7 @@ fn the_plot_is_an_svg_of_all_that_was_measured() {
 
     let nowhere = directory.path().join("none").join("measure.svg");
     let ended = measure(&server, "--messages 3 --only unary --plot").arg(&nowhere).run();
-    let ended = ended.failed(1, &["measure.svg cannot be written", "choose another place"]);
+    let ended = ended.failed(1, &["measure.svg cannot be written", "choose another path"]);
     assert!(ways(&ended).is_empty(), "measured before it is known where to: {ended:?}");
 }
 
@@ -422,7 +422,7 @@ fn what_makes_no_sense_is_wrong_usage() {
         ("--connections 3 --concurrency 2", "--connections 3 needs"),
         ("--server a:1,b:2", "name one server"),
         ("--diagram x.mmd", "--plot"),
-        ("--output junit", "check alone"),
+        ("--output junit", "only for check"),
     ] {
         client(&format!("measure {options}")).run().failed(2, &[words]);
     }

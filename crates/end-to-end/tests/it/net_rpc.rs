@@ -138,7 +138,7 @@ fn a_server_that_is_none_or_speaks_otherwise_is_named() {
     let address = silent.local_addr().unwrap();
     let late =
         client(&format!("net-rpc multiply 1 2 --transport json --deadline 50ms --address {address}")).run();
-    late.failed(1, &["DEADLINE_EXCEEDED", "not done after 50ms", "waits for another transport"]);
+    late.failed(1, &["DEADLINE_EXCEEDED", "not done after 50ms", "expects another transport"]);
 }
 
 #[test]

@@ -109,11 +109,11 @@ fn a_certificate_of_a_ca_that_is_not_trusted() {
     let server = serve(&certs, None);
     for client in [others.trusted_by(server.client(CALL)), server.client(CALL)] {
         let ended = client.run();
-        assert_refused(ended, &["of a CA that is not trusted here", "--ca FILE"]);
+        assert_refused(ended, &["from a CA that is not trusted here", "--ca FILE"]);
     }
     // Who waits for a server does so for one that may come.
     let waiting = server.client(CALL).args("--wait-for-ready --deadline 10min").run();
-    assert_refused(waiting, &["of a CA that is not trusted here"]);
+    assert_refused(waiting, &["from a CA that is not trusted here"]);
 }
 
 const QUOTES: &str = "server-streaming quotes --count 0 --interval 1ms --reconnect 10min --output json";
@@ -149,13 +149,13 @@ fn a_server_that_comes_back_as_somebody_else_is_not_tried_again() {
     server.restart();
     loop {
         let line = lines.until("");
-        let is_refused = line.contains("of a CA that is not trusted here");
+        let is_refused = line.contains("from a CA that is not trusted here");
         match line.contains(r#""type":"result""#) {
             true => break assert!(is_refused, "{line}"),
             false => assert!(!is_refused, "tried again: {line}"),
         }
     }
-    stream.wait().failed(1, &["of a CA that is not trusted here", "--ca FILE"]);
+    stream.wait().failed(1, &["from a CA that is not trusted here", "--ca FILE"]);
 }
 
 #[test]
@@ -169,7 +169,7 @@ fn a_client_without_a_certificate_where_one_is_asked_for() {
             let ended = certs.trusted_by(server.client(call)).run();
             assert_refused(
                 ended,
-                &["the server wants a certificate of the client", "--cert FILE and --key FILE"],
+                &["the server requires a client certificate", "--cert FILE and --key FILE"],
             );
         }
     }
@@ -181,7 +181,7 @@ fn a_client_with_a_certificate_of_another_ca() {
     let server = serve(&certs, Some(&certs));
     for _ in 0..5 {
         let ended = others.shown_by(certs.trusted_by(server.client(CALL))).run();
-        assert_refused(ended, &["does not take the certificate of the client", "another CA"]);
+        assert_refused(ended, &["rejects the client's certificate", "a CA that the server does not accept"]);
     }
 }
 
@@ -234,7 +234,7 @@ fn files_that_cannot_be_used_are_named() {
     server.client(CALL).arg("--ca").arg(&key).run().failed(3, &["client-key.pem", "no certificate"]);
     let client = certs.trusted_by(server.client(CALL)).arg("--cert").arg(certs.path("client.pem"));
     let client = client.arg("--key").arg(certs.path("server-key.pem"));
-    client.run().failed(3, &["client.pem", "does not go with", "server-key.pem"]);
+    client.run().failed(3, &["client.pem", "does not match", "server-key.pem"]);
 }
 
 #[test]

@@ -173,7 +173,7 @@ fn a_client_and_a_watch_that_disagree_about_tls_are_told() {
     let watching = Watching::before(&server, "");
     let https = watching.url.replace("http://", "https://");
     certs.trusted_by(client("unary multiply 6 7 --reconnect 0s --server").arg(https)).run().failed(1, &[]);
-    watching.drawn.until("not decoded any more: the client speaks TLS");
+    watching.drawn.until("no longer decoded: the client speaks TLS");
     watching.end();
     let tls = watch(&server.url, "").arg("--tls-cert").arg(certs.path("server.pem"));
     let watching = Watching::start(tls.arg("--tls-key").arg(certs.path("server-key.pem")));
@@ -190,7 +190,7 @@ fn a_server_that_is_not_there_is_answered_for_and_named() {
     drop(nobody);
     let watching = Watching::start(watch(&format!("http://{address}"), ""));
     let call = watching.client("unary multiply 6 7 --max-attempts 1 --reconnect 0s").run();
-    call.failed(1, &["UNAVAILABLE", "cannot be reached"]);
+    call.failed(1, &["UNAVAILABLE", "is unreachable"]);
     let broken = watching.drawn.until("call 1: broken:");
     assert!(broken.contains(&address.to_string()), "{broken}");
     watching.end();
@@ -220,7 +220,7 @@ fn refused(watch: Program, code: i32, words: &[&str]) -> Ended {
 fn what_makes_no_sense_is_refused() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let taken = format!("watch --listen {}", taken.local_addr().unwrap());
-    refused(client(&taken), 1, &["takes no connections", "--listen"]);
+    refused(client(&taken), 1, &["cannot listen on", "--listen"]);
     refused(client("watch --server a:1,b:2"), 2, &["one server"]);
     refused(client("watch --diagram x.mmd"), 2, &["--diagram-dir"]);
     refused(client("watch --tls-cert x.pem"), 2, &["--tls-key"]);
@@ -494,8 +494,8 @@ fn a_recording_that_cannot_be_read_is_refused_by_name() {
     assert!(cut.stdout.lines().count() + 1 >= drawn.lines().count() - 1, "{cut:?}");
     show(&text.replacen(r#""fourmodes_recording":1"#, r#""fourmodes_recording":2"#, 1))
         .failed(3, &["version 2", "newer"]);
-    show("").failed(3, &["no recording"]);
-    show("{}\n").failed(3, &["no recording"]);
+    show("").failed(3, &["not a recording"]);
+    show("{}\n").failed(3, &["not a recording"]);
     show(&text.replacen(r#""type":"request""#, r#""type":"dance""#, 1)).failed(3, &["is no event"]);
     server.client("replay").arg(directory.path().join("none")).run().failed(3, &["none"]);
 }

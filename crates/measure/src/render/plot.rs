@@ -20,9 +20,9 @@ pub(crate) fn svg(request: &Request, measured: &[Measured]) -> io::Result<String
     let figures = || measured.iter().filter_map(|measured| measured.outcome.as_ref().ok());
     let both = figures().all(|figures| figures.server_cpu().is_some());
     let whose = if both {
-        "CPU time a message, of client and server together"
+        "CPU time per message, client and server together"
     } else {
-        "CPU time a message, of the client"
+        "CPU time per message, client"
     };
     let cpu = |figures: &Figures| {
         Some(figures.client_cpu()? + figures.server_cpu().filter(|_| both).unwrap_or_default())
@@ -32,7 +32,7 @@ pub(crate) fn svg(request: &Request, measured: &[Measured]) -> io::Result<String
     let mut panels = vec![
         bars(measured, "Throughput", "messages a second", Unit::PerSecond, |figures| Some(figures.rate())),
         bars(measured, "Work", whose, Unit::Seconds, cpu),
-        bars(measured, "On the wire", "bytes a message, in both directions together", Unit::Bytes, wire),
+        bars(measured, "On the wire", "bytes per message, both directions together", Unit::Bytes, wire),
     ];
     // Not every platform tells of CPU time.
     panels.retain(|chart| !chart.groups.is_empty());
@@ -40,7 +40,7 @@ pub(crate) fn svg(request: &Request, measured: &[Measured]) -> io::Result<String
     for goal in [Goal::Deliver, Goal::Receive] {
         panels.extend(times(measured, goal).map(Panel::Lines));
     }
-    Figure { title: "What a message costs, in each way", notes: vec![request.to_string()], panels }.svg()
+    Figure { title: "The cost of a message in each way", notes: vec![request.to_string()], panels }.svg()
 }
 
 fn bars(

@@ -52,10 +52,10 @@ impl<W: Write> Text<W> {
         let behind = seconds(Some(behind));
         let text = match (kept, unsent) {
             (true, _) => format!("{late} of {messages} messages were sent late, by up to {behind}"),
-            (false, 0) => format!("{rate}/s were not kept: a message was sent {behind} late"),
+            (false, 0) => format!("{rate}/s not kept: a message was sent {behind} late"),
             (false, _) => format!(
-                "{rate}/s were not kept: {unsent} of {messages} messages were given up, one was sent \
-                 {behind} late"
+                "{rate}/s not kept: {unsent} of {messages} messages were given up, one was sent {behind} \
+                 late"
             ),
         };
         writeln!(self.out, "  {text}")
@@ -107,31 +107,28 @@ impl<W: Write> Text<W> {
             (
                 TimeOf::Answer,
                 if paced {
-                    "from when a message was due to its answer"
+                    "from a message's due time to its answer"
                 } else {
                     "from a message to its answer"
                 },
             ),
-            (TimeOf::Gap, "from one message to the next; 0 s for those that come together"),
-            (TimeOf::Send, "from when a piece of the stream is handed over until the next one may be"),
-            (
-                TimeOf::Wait,
-                "from when a message was due until the stream has taken it; columns wait for a batch",
-            ),
+            (TimeOf::Gap, "from one message to the next; 0 s for messages that arrive together"),
+            (TimeOf::Send, "from handing over a piece of the stream until the next one is accepted"),
+            (TimeOf::Wait, "from a message's due time until the stream accepts it; columns wait for a batch"),
         ] {
             if figures().any(|figures| figures.time_of == time_of) {
                 lines.push((time_of.name(), what.to_owned()));
             }
         }
         if figures().any(|figures| figures.headers.is_some()) {
-            let text = "from the beginning of a stream to the head of its answer, and to the first message";
+            let text = "from the start of a stream to the headers of its answer, and to the first message";
             lines.push(("headers", text.to_owned()));
         }
         if figures().any(|figures| figures.blocked.is_some()) {
-            lines.push(("blocked", "of the time, the stream could not be sent".to_owned()));
+            lines.push(("blocked", "the share of the time in which the stream could not send".to_owned()));
         }
         if figures().any(|figures| figures.acknowledged.is_some()) {
-            let text = "from the last message of a stream to the answer that says that all have arrived";
+            let text = "from the last message of a stream to the answer that counts all of them";
             lines.push(("to ack", text.to_owned()));
         }
         let mut unknown = figures().filter_map(|figures| match &figures.server_cpu {
@@ -142,7 +139,7 @@ impl<W: Write> Text<W> {
             lines.push(("?", format!("not known: {}", printable(reason))));
         }
         if figures().any(|figures| matches!(figures.server_cpu, ServerCpu::Shared(_))) {
-            lines.push(("≤", "others have called the server as well, and some of it is theirs".to_owned()));
+            lines.push(("≤", "other clients also called the server, so some of it is theirs".to_owned()));
         }
         writeln!(self.out)?;
         lines.into_iter().try_for_each(|(what, text)| self.paragraph(what, &text))

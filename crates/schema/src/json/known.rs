@@ -266,7 +266,7 @@ fn any<'de: 'r, 'r, D: Deserializer<'de>>(
             name.ok_or_else(|| Error::custom(format!("{url:?} has no / before the name of the type")))?;
         let inner = desc.parent_pool().get_message_by_name(name).ok_or_else(|| {
             Error::custom(format!(
-                "the type {name} is not known; it has to be in the files that describe the service"
+                "the type {name} is unknown; it must be in the files that describe the service"
             ))
         })?;
         let message = reading.again(object, |json| match is_known(name) {

@@ -225,7 +225,7 @@ impl Field {
             && let Some(other) = oneof.fields().find(|other| seen.contains(&other.number()))
         {
             return Err(format!(
-                "{} is there already, and the oneof {} has one field",
+                "{} is already set, and the oneof {} has one field",
                 other.name(),
                 oneof.name()
             ));

@@ -122,7 +122,7 @@ fn editions_mean_the_same_as_proto2_and_proto3_on_the_wire() {
     let given = r#"{"required": 0, "expanded": [1], "delimited": {"required": 2}}"#;
     assert_eq!(read(&m, given).unwrap().encode_to_vec(), [0x08, 0, 0x10, 1, 0x1b, 0x08, 2, 0x1c]);
     let error = Schema::decode(&in_edition(1002, &[], &[])).unwrap_err().to_string();
-    assert!(error.contains("edition 1002 is not known here"), "{error}");
+    assert!(error.contains("edition 1002 is not supported"), "{error}");
 }
 
 #[test]

@@ -172,7 +172,7 @@ fn what_does_not_fit_is_refused_with_its_place() {
         (r#"{"aColor": 1.5}"#, "not a whole number"),
         (r#"{"a_strin": ""}"#, "t.All has no such field: there is no field \"a_strin\"; near to it: aString"),
         (r#"{"aString": "x", "a_string": "y"}"#, "at a_string: the field is there twice"),
-        (r#"{"byName": "x", "byNumber": 1}"#, "by_name is there already, and the oneof choice has one field"),
+        (r#"{"byName": "x", "byNumber": 1}"#, "by_name is already set, and the oneof choice has one field"),
         (r#"{"manyInts": 1}"#, "expected a list"),
         (r#"{"manyInts": [1, null]}"#, "at many_ints[1]: invalid type: null"),
         (r#"{"many": [{}, {"i32": "x"}]}"#, "at many[1].i32: "),
@@ -200,7 +200,7 @@ fn what_does_not_fit_is_refused_with_its_place() {
         ),
         (r#"{"mask": "a_b"}"#, "is not names of fields such as"),
         (r#"{"any": {"i32": 1}}"#, "there is no \"@type\""),
-        (r#"{"any": {"@type": "x/t.None"}}"#, "the type t.None is not known"),
+        (r#"{"any": {"@type": "x/t.None"}}"#, "the type t.None is unknown"),
         (r#"{"any": {"@type": "t.All"}}"#, "has no / before the name"),
         (
             "{\"any\": {\"@type\": \"x/t.All\",\n \"many\": [{\"i32\": \"x\"}]}}",

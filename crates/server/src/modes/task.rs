@@ -33,10 +33,7 @@ pub(super) fn work(wire: Option<submit_task_request::Work>) -> Result<Work, Stat
         Some(Wire::ComputeChecksum(pb::ComputeChecksum { resource })) => {
             Ok(Work::ComputeChecksum { resource })
         }
-        None => Err(bad_request(
-            "work",
-            "a task must be of some work: count_primes or compute_checksum".to_owned(),
-        )),
+        None => Err(bad_request("work", "a task needs work: count_primes or compute_checksum".to_owned())),
     }
 }
 

@@ -140,7 +140,7 @@ impl TestService for Interop {
                 wanted(request.response_status.take())?;
                 all.response_parameters.append(&mut request.response_parameters);
                 if all.response_parameters.len() > KEPT {
-                    let message = format!("more than {KEPT} responses are asked for in one call");
+                    let message = format!("more than {KEPT} responses requested in one call");
                     Err(bad_request("response_parameters", message))?;
                 }
             }
@@ -150,7 +150,7 @@ impl TestService for Interop {
     }
 
     async fn unimplemented_call(&self, _: Request<Empty>) -> Result<Response<Empty>, Status> {
-        Err(Status::unimplemented("this method is there to be unimplemented"))
+        Err(Status::unimplemented("this method is unimplemented on purpose"))
     }
 }
 
@@ -226,7 +226,7 @@ impl OnCall {
         match expected {
             Some(BoolValue { value }) if value != compressed => {
                 let message = format!(
-                    "expect_compressed is {value}, and the message came {}compressed",
+                    "expect_compressed is {value}, but the message arrived {}compressed",
                     if compressed { "" } else { "un" }
                 );
                 Err(bad_request("expect_compressed", message))

@@ -69,10 +69,10 @@ pub(crate) async fn add(
 ) -> anyhow::Result<()> {
     let files = OpenFiles::new(config.open_files);
     let uploads = Uploads::open(state.store.clone(), state.files(), config.uploads, files.clone()).await;
-    let uploads = uploads.context("the uploads of an earlier run cannot be read; see --data-dir")?;
+    let uploads = uploads.context("cannot read the uploads of an earlier run; see --data-dir")?;
     let tasks = Tasks::open(state.store.clone(), uploaded_files(uploads.clone()), stop_tasks.clone())
         .await
-        .context("the tasks cannot be taken up again")?;
+        .context("cannot resume the tasks")?;
     let served = config.modes.clone();
     let market = Arc::new(Market::new(state.store.clone(), config.quotes_seed, config.retention));
     let collector = Arc::new(Collector::new(state.store.clone()));
@@ -151,7 +151,7 @@ async fn sweep(interval: Duration, rooms: Arc<Rooms>, market: Arc<Market>, colle
         let swept = [rooms.sweep().await, market.sweep().await, collector.sweep().await];
         for (what, swept) in ["rooms", "quotes", "producers"].into_iter().zip(swept) {
             if let Err(error) = swept {
-                tracing::warn!(%error, "what is too old of the {what} could not be removed");
+                tracing::warn!(%error, "could not remove expired {what}");
             }
         }
         tokio::time::sleep(interval).await;

@@ -366,7 +366,7 @@ impl Shared {
             let error = StoreError::from(error);
             if matches!(error, StoreError::Broken(_)) {
                 // After an error a handle reads no more.
-                tracing::error!(%error, "the store failed; its file is opened anew");
+                tracing::error!(%error, "the store failed; reopening its file");
                 *self.database.write().unwrap_or_else(PoisonError::into_inner) = None;
                 self.failed.notify_one();
             }
@@ -494,7 +494,7 @@ impl Writer {
     /// After an error of the disk a file is not used any more, since nobody
     /// knows what is on it: it is opened anew, and says itself how far it got.
     fn recover(&self, error: &StoreError, group: Option<Group>, jobs: usize) -> Results {
-        tracing::error!(%error, "the store failed; its file is opened anew");
+        tracing::error!(%error, "the store failed; reopening its file");
         self.shared.failed.notify_one();
         let mut database = self.shared.database.write().unwrap_or_else(PoisonError::into_inner);
         match (self.shared.open_into(&mut database), group) {

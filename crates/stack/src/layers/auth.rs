@@ -1,8 +1,8 @@
-//! Lets in who has a token for the mode of the call.
+//! Requires a token for the mode of the call.
 //!
-//! A rule may let in everyone, or everyone who has a token: health is open, since
-//! who asks for it is often not who calls, and reflection is when the server was
-//! told so. The name of the caller, and never the token, is in the log.
+//! A rule may allow everyone, or everyone with a token. Health is open, because health checkers are
+//! often not callers. Reflection is open on request. The log has the name of the caller, but never
+//! the token.
 
 use std::{
     collections::HashMap,

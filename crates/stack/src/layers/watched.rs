@@ -1,8 +1,8 @@
-//! Tells somebody outside what passes on each call while it runs: the headers, the
-//! messages, the end. Nothing of it changes.
+//! Reports the traffic of each call while it runs: the headers, the messages, the end. It changes
+//! nothing.
 //!
-//! Whoever is told says for each call whether it is of interest. For one that is not,
-//! and where nobody is told at all, this costs nothing.
+//! The watcher decides for each call whether to observe it. Other calls cost nothing, and neither
+//! does a server without a watcher.
 
 use std::{
     convert::Infallible,
@@ -19,24 +19,24 @@ use tower::Service;
 
 use super::around::{Around, Request, Response, ResponseFuture};
 
-/// Says for a call that begins, by its head, who is told what passes on it.
+/// Decides by the headers of a new call which observer it gets, if any.
 pub type Watcher = Arc<dyn Fn(&request::Parts) -> Option<Told> + Send + Sync>;
-/// Is told what passes on one call, in order. It is called in between the frames of a
-/// connection, so it must not block.
+/// Receives the events of one call, in order. It runs between the frames of a connection, so it
+/// must not block.
 pub type Told = Box<dyn FnMut(Passed<'_>) + Send>;
 
-/// What passes on a call.
+/// An event of a call.
 #[derive(Debug)]
 pub enum Passed<'a> {
-    /// The head of the response.
+    /// The headers of the response.
     Response(&'a response::Parts),
-    /// A message, when all of it has passed.
+    /// A complete message.
     Message {
-        /// Of the client; otherwise of the server.
+        /// True for messages of the client.
         is_request: bool,
         /// From 1 on, for each side.
         number: u64,
-        /// Whether gRPC has compressed it.
+        /// Whether gRPC compressed it.
         compressed: bool,
         /// On the wire, in bytes, without the prefix.
         length: u32,
@@ -45,20 +45,20 @@ pub enum Passed<'a> {
     },
     /// The client will send no more.
     HalfClose,
-    /// The end: the trailers, or the head of a response that has the status.
+    /// The end: the trailers, or headers that contain the status.
     Trailers {
-        /// Whether there was no other head.
+        /// Whether there were no other headers.
         only: bool,
-        /// What has the status.
+        /// The headers that contain the status.
         headers: &'a HeaderMap,
     },
     /// The end without a status.
     Broken(&'a Status),
-    /// The client has gone before the end.
+    /// The client left before the end.
     Cancelled,
 }
 
-/// How much of a message is kept to be shown, in bytes.
+/// How much of a message is kept for display, in bytes.
 const KEPT: usize = 64 << 10;
 
 pub(super) struct Watched(pub(super) Option<Watcher>);

@@ -49,10 +49,10 @@ const REMEMBERED: Duration = Duration::from_secs(3600);
 const SPEAKS: &str = "This is a gRPC server. It speaks gRPC over HTTP/2, and gRPC-Web: POST with the \
     content-type application/grpc, application/grpc-web or application/grpc-web-text.\n";
 
-const OTHER_PAGE: &str = "This server takes calls from pages of its own origin only; \
-    `--grpc-web-origin ORIGIN` lets in those of another one.\n";
-const OTHER_NAME: &str = "A page has called this server by a name that is not one of its own; \
-    `--grpc-web-host NAME` adds one.\n";
+const OTHER_PAGE: &str = "This server accepts calls only from pages of its own origin; `--grpc-web-origin \
+                          ORIGIN` allows another origin.\n";
+const OTHER_NAME: &str = "A page called this server by an unknown host name; `--grpc-web-host NAME` allows a \
+                          name.\n";
 
 pub(super) struct Web {
     pages: Pages,
@@ -124,7 +124,7 @@ impl Web {
             peer,
             reason,
             status = response.status().as_u16(),
-            "a request is no call, and is refused"
+            "rejected a request that is not a gRPC call"
         );
         answer(response)
     }

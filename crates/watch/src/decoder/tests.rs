@@ -236,7 +236,7 @@ fn a_connection_that_ends_breaks_its_calls() {
 fn lost(pieces: Pieces) -> String {
     let seen = seen_however_cut(&pieces);
     let Some(Seen::Note { text }) = seen.last() else { panic!("{seen:?}") };
-    assert!(text.starts_with("not decoded any more: "), "{text}");
+    assert!(text.starts_with("no longer decoded: "), "{text}");
     text.clone()
 }
 
@@ -244,7 +244,7 @@ fn lost(pieces: Pieces) -> String {
 fn the_decoder_says_what_it_cannot_follow() {
     let begun = client(&[frame(1, 4, 1, &request())]);
     let hpack = vec![begun.clone(), (Side::Server, frame(1, 4, 1, &[0xff, 0xff, 0xff]))];
-    assert!(lost(hpack).contains("a header block of the server is no HPACK"));
+    assert!(lost(hpack).contains("a header block of the server is not HPACK"));
     let long = vec![client(&[frame(1, 0, 1, &[0; 200 << 10]), frame(9, 0, 1, &[0; 100 << 10])])];
     assert!(lost(long).contains("longer than 262,144 bytes"));
     let http1 = vec![begun.clone(), (Side::Server, b"HTTP/1.1 400 Bad Request\r\n\r\n".to_vec())];

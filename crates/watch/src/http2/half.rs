@@ -88,7 +88,7 @@ impl Half {
     pub(super) fn recognise(&self, from: Side) -> Result<(), Lost> {
         match &self.head[..self.have] {
             head if head.starts_with(b"HTTP/1.") => {
-                Err(Lost(format!("{} answers in HTTP/1.1, so it is no gRPC server", named(from))))
+                Err(Lost(format!("{} answers in HTTP/1.1, so it is not a gRPC server", named(from))))
             }
             // An alert.
             [0x15, 0x03, ..] => Err(Lost(format!("{} expects TLS: pass on to https://", named(from)))),

@@ -188,7 +188,7 @@ async fn a_server_that_cannot_be_reached_is_answered_for() {
     let response = within(response).await.unwrap();
     assert_eq!(response.headers()["grpc-status"], "14");
     let message = response.headers()["grpc-message"].to_str().unwrap();
-    assert!(message.contains(&format!("http://{address}/ cannot be reached")), "{message}");
+    assert!(message.contains(&format!("http://{address}/ is unreachable")), "{message}");
     drop((send, _body));
     // The connection ends, so that the next call is made on another one.
     assert!(within(driven).await.unwrap().is_ok());
@@ -197,5 +197,5 @@ async fn a_server_that_cannot_be_reached_is_answered_for() {
     stream.write_all(b"POST /a.B/C HTTP/1.1\r\nhost: here\r\n\r\n").await.unwrap();
     let mut answer = String::new();
     within(stream.read_to_string(&mut answer)).await.unwrap();
-    assert!(answer.starts_with("HTTP/1.1 502 ") && answer.contains("cannot be reached"), "{answer}");
+    assert!(answer.starts_with("HTTP/1.1 502 ") && answer.contains("is unreachable"), "{answer}");
 }

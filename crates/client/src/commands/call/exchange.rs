@@ -187,10 +187,10 @@ impl Calls<'_> {
         match report.received.messages {
             1 => Ok(()),
             0 if !self.method.is_server_streaming() => {
-                Err(Failure::answer("the server ended the call with OK, and without the one response"))
+                Err(Failure::answer("the server ended the call with OK, but without its response"))
             }
             _ if !self.method.is_server_streaming() => {
-                Err(Failure::answer("the server sent several responses, and the method has one"))
+                Err(Failure::answer("the server sent several responses, but the method has one"))
             }
             _ => Ok(()),
         }

@@ -143,14 +143,14 @@ fn read_binary(
             [0, ..] => return Err(wrong("it ends within the length")),
             [flag, ..] => {
                 return Err(wrong(&format!(
-                    "it begins with {flag}, and not with 0 and its length in four bytes"
+                    "it starts with {flag} in place of 0 and a length in four bytes"
                 )));
             }
         };
         let mut message = Vec::new();
         (&mut from).take(length).read_to_end(&mut message).map_err(|error| wrong(&error.to_string()))?;
         if (message.len() as u64) < length {
-            return Err(wrong(&format!("it has {} bytes and says {length}", message.len())));
+            return Err(wrong(&format!("it has {} bytes, but its length says {length}", message.len())));
         }
         if !send(Ok(message.into())) {
             break;

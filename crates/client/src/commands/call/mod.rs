@@ -36,64 +36,64 @@ use crate::{
     values::{duration, trimmed},
 };
 
-/// Call any method of any gRPC server, or show what it has
+/// Call any method of any gRPC server, or list its services
 ///
-/// Without a method it lists the services, or shows one of them, or a message. What is in
-/// the messages comes from the server's reflection, or from --proto or --descriptors.
+/// Without a method, it lists the services, or shows a service or a message. The message types come
+/// from the server's reflection, or from --proto or --descriptors.
 #[derive(Debug, Args)]
 pub(crate) struct Call {
     /// The server: host:port without TLS, https://host[:port], or unix:///path
     #[arg(value_parser = trimmed)]
     target: String,
-    /// What to call, as package.Service/Method; or what to show: a service or a message
+    /// Method to call, as package.Service/Method; or a service or message to show
     #[arg(value_name = "SERVICE[/METHOD]", value_parser = trimmed)]
     symbol: Option<String>,
     /// The message as JSON, several one after the other, or @FILE, or @- for standard input
     #[arg(short, long, value_name = "JSON", allow_hyphen_values = true, conflicts_with_all = ["data_binary", "interactive"])]
     data: Option<String>,
-    /// Encoded messages, each after a zero and its length in four bytes, as gRPC has them
+    /// Encoded messages in gRPC's framing: a zero byte, the length in four bytes, the message
     #[arg(long, value_name = "@FILE", conflicts_with = "interactive")]
     data_binary: Option<String>,
-    /// Type messages, a line each; Ctrl-D ends them
+    /// Type messages, one per line; Ctrl-D ends them
     #[arg(long)]
     interactive: bool,
-    /// Wait so long between messages
+    /// Pause between messages
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     pace: Option<Duration>,
-    /// Do not end the messages, until the server ends the call or Ctrl-C does
+    /// Send no half-close: the call lasts until the server or Ctrl-C ends it
     #[arg(long)]
     keep_open: bool,
-    /// Make the call N times, one after the other, and stop at the first that fails
+    /// Make the call N times in sequence, and stop at the first failure
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..), hide_default_value = true)]
     repeat: u64,
-    /// Metadata to send, such as 'key: value'; the value of a -bin key in base64
+    /// Metadata to send, such as 'key: value'; values of -bin keys in base64
     #[arg(short = 'H', long = "header", value_name = "HEADER", value_parser = header, allow_hyphen_values = true)]
     headers: Vec<Header>,
-    /// The name of the server in the call and in its certificate, instead of its host
+    /// Server name for the call and the certificate, in place of the host
     #[arg(long, value_name = "NAME")]
     authority: Option<Authority>,
-    /// Compress what is sent
+    /// Compress requests
     #[arg(long, value_name = "ENCODING")]
     compress: Option<Compression>,
-    /// The longest message to take
+    /// Maximum size of a response message
     #[arg(long, value_name = "SIZE", default_value = "4MiB", value_parser = shared_process::bytes)]
     max_message: u64,
-    /// Take every certificate of the server: anybody can be it then
+    /// Accept every certificate: anyone can impersonate the server
     #[arg(long)]
     insecure_skip_verify: bool,
-    /// A proto source with the service, instead of reflection; may be given several times
+    /// Proto source of the service, in place of reflection; repeatable
     #[arg(long, value_name = "FILE", conflicts_with = "descriptors")]
     proto: Vec<PathBuf>,
-    /// Where --proto finds imports; may be given several times
+    /// Directory with imports of --proto; repeatable
     #[arg(short = 'I', long = "include", value_name = "DIR", requires = "proto")]
     includes: Vec<PathBuf>,
-    /// A descriptor set of protoc or buf with the service, instead of reflection
+    /// Descriptor set of the service by protoc or buf, in place of reflection
     #[arg(long, value_name = "FILE.binpb")]
     descriptors: Option<PathBuf>,
-    /// Show JSON of the request to fill in, and call nothing
+    /// Print a JSON template of the request, without a call
     #[arg(long)]
     template: bool,
-    /// Name fields as in the proto, not in lowerCamelCase
+    /// Use the proto's field names in place of lowerCamelCase
     #[arg(long)]
     proto_names: bool,
     /// Also show headers and trailers
@@ -182,7 +182,8 @@ impl Call {
         };
         if self.repeat > 1 && !input.is_repeatable() {
             return Err(
-                "--repeat sends the same again, and what is typed or piped can be read once only".to_owned()
+                "--repeat sends the same messages again, but typed or piped input can be read only once"
+                    .to_owned(),
             );
         }
         Ok(input)

@@ -202,7 +202,7 @@ impl<'a> Run<'a> {
             return Ok(first);
         }
         if !is_typed && messages.recv().await.transpose()?.is_some() {
-            let reason = format!("{} takes one message, and there are more", method.full_name());
+            let reason = format!("{} takes one message, but there are more", method.full_name());
             return Err(Failure::unfit(reason, "send one, or call a method that takes a stream"));
         }
         match first {
@@ -261,16 +261,15 @@ impl<'a> Run<'a> {
     }
 }
 
-const LIST: &str = "the address alone lists the services, and a service after it shows its methods";
+const LIST: &str = "the address alone lists the services; a service after it shows its methods";
 
 fn reflected(error: ReflectionError) -> Failure {
     match error {
         ReflectionError::Status(status) => status.into(),
         ReflectionError::Schema(schema::Error::Unknown(unknown)) => Failure::unfit(unknown, LIST),
-        ReflectionError::Off => Failure::unfit(
-            error,
-            "give what describes the service: --proto FILE [-I DIR], or --descriptors FILE",
-        ),
+        ReflectionError::Off => {
+            Failure::unfit(error, "describe the service by --proto FILE [-I DIR] or --descriptors FILE")
+        }
         error => Failure::unfit(
             error,
             "describe the service by --proto FILE [-I DIR] or --descriptors FILE instead",

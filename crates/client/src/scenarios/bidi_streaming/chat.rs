@@ -20,22 +20,22 @@ use timeline::words::{counted, printable};
 use self::{call::Since, member::Member, typed::typed_lines};
 use crate::{failure::Failure, prompt::Prompt, scenario::Scenario, session::Session};
 
-/// Talk in a room: each line of standard input is a post, its end leaves
+/// Join a chat room: each line of standard input is a post, its end leaves
 #[derive(Debug, Args)]
 pub(crate) struct Chat {
-    /// Which room; it opens with its first member
+    /// Name of the room; the first member opens it
     #[arg(long, allow_hyphen_values = true)]
     room: String,
-    /// Under which name; nobody else in the room may have it
+    /// Your name, unique in the room
     #[arg(long, allow_hyphen_values = true)]
     name: String,
-    /// How much to hear of what was said before, in events
+    /// Number of earlier events to show
     #[arg(long, default_value_t = 20, value_name = "N")]
     history: u64,
-    /// Hear everything after this event, by its number; 0 from the beginning
+    /// Continue after the event with this number; 0 starts at the beginning
     #[arg(long, value_name = "N", conflicts_with = "history")]
     after_sequence: Option<u64>,
-    /// Show what is said, a line each, such as `ben: hello`, and no diagram
+    /// Print lines such as `ben: hello` in place of the diagram
     #[arg(long)]
     plain: bool,
 }

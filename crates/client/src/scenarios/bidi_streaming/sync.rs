@@ -18,18 +18,18 @@ use tokio::task::block_in_place;
 use self::{in_step::InStep, working_copy::WorkingCopy};
 use crate::{failure::Failure, scenario::Scenario, session::Session};
 
-/// Keep a text file in step with those of others, until Ctrl-C
+/// Keep a text file equal to copies elsewhere, until Ctrl-C
 ///
-/// Edit it with any editor, also while the client or the server is away.
-/// What is needed to tell an edit is kept next to it, in `.FILE.sync`.
+/// Edit it with any editor, even while the client or the server is not running. The file
+/// `.FILE.sync` next to it keeps the last synced state.
 #[derive(Debug, Args)]
 pub(crate) struct Sync {
-    /// UTF-8 of up to 1 MiB; written when there is none
+    /// UTF-8 text of up to 1 MiB; created if missing
     file: PathBuf,
-    /// With which document [default: the file's name]
+    /// Name of the document [default: the file's name]
     #[arg(long, value_name = "NAME", allow_hyphen_values = true)]
     document: Option<String>,
-    /// End when file and document are the same, on the server's disk
+    /// End when file and document are equal and on the server's disk
     #[arg(long)]
     once: bool,
 }

@@ -13,18 +13,17 @@ use serde::Serialize;
 use self::{answer::Answer, delivery::Delivery};
 use crate::{failure::Failure, scenario::Scenario, session::Session};
 
-/// Deliver readings of devices, get statistics over all that the server has
+/// Deliver readings of devices, and get statistics over all readings on the server
 ///
-/// Each reading counts once: the same file again, after a failure or by
-/// mistake, adds only what the server has not.
+/// Each reading counts once: delivering a file again adds only the readings that the server does
+/// not have.
 #[derive(Debug, Args)]
 pub(crate) struct Readings {
     /// CSV with the columns device,time,value or JSON lines with these
     /// keys; `-` reads standard input. Times are RFC 3339 or Unix seconds
     file: PathBuf,
-    /// Under which name the readings are numbered. Whoever uses it again must
-    /// deliver the same again [default: a checksum of the file; for what can
-    /// be read only once, a new one]
+    /// Name under which the batches are numbered. Use a name again only for the same readings
+    /// [default: a checksum of the file; a new name for input that can be read only once]
     #[arg(long, value_name = "NAME", allow_hyphen_values = true)]
     producer: Option<String>,
 }

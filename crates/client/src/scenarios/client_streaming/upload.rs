@@ -29,15 +29,15 @@ pub(crate) use self::transfer::upload_name;
 use self::{source::checksum, transfer::Transfer};
 use crate::{failure::Failure, scenario::Scenario, session::Session};
 
-/// Upload a file; the same command again goes on where it was
+/// Upload a file; repeat the command to resume
 #[derive(Debug, Args)]
 pub(crate) struct Upload {
-    /// The file; its size and checksum go ahead, so it cannot be `-`
+    /// File to upload; not `-`, because its size and checksum are sent first
     pub(crate) file: PathBuf,
-    /// What it is to be called there [default: the name of the file]
+    /// Name on the server [default: the name of the file]
     #[arg(long, allow_hyphen_values = true)]
     pub(crate) name: Option<String>,
-    /// How much goes into a message, from 1KiB to 2MiB
+    /// Size of a message, from 1KiB to 2MiB
     #[arg(
         long,
         default_value = "256KiB",
@@ -52,7 +52,9 @@ fn chunk(text: &str) -> Result<usize, String> {
     const SMALLEST: usize = 1 << 10;
     match usize::try_from(shared_process::bytes(text)?).unwrap_or(usize::MAX) {
         size if (SMALLEST..=CHUNK_BYTES).contains(&size) => Ok(size),
-        size => Err(format!("{size} bytes are not from 1KiB to 2MiB, half of what a server takes at once")),
+        size => {
+            Err(format!("{size} bytes are not from 1KiB to 2MiB, half of the largest message of a server"))
+        }
     }
 }
 
@@ -87,14 +89,13 @@ impl Scenario for Upload {
     fn check(&self) -> Result<(), Failure> {
         let unusable = |reason: &str| Failure::input(&self.file, reason);
         if self.file == Path::new("-") {
-            let reason =
-                "cannot be uploaded: size and checksum go ahead of the bytes; put it into a file first";
+            let reason = "cannot be uploaded: size and checksum are sent first; save it to a file";
             return Err(unusable(reason));
         }
         let unreadable = |error| Failure::input(&self.file, format!("cannot be read: {error}"));
         // Before it is opened, for which a pipe would wait.
         if !fs::metadata(&self.file).map_err(unreadable)?.is_file() {
-            return Err(unusable("cannot be uploaded: it is no file"));
+            return Err(unusable("cannot be uploaded: it is not a file"));
         }
         File::open(&self.file).map_err(unreadable)?;
         self.name().map(drop)
@@ -121,7 +122,7 @@ impl Scenario for Upload {
 impl Upload {
     fn name(&self) -> Result<&str, Failure> {
         let own = || self.file.file_name().and_then(|name| name.to_str());
-        let unnamed = || Failure::input(&self.file, "has no name that is text; give it one with --name");
+        let unnamed = || Failure::input(&self.file, "has a name that is not text; set one with --name");
         self.name.as_deref().or_else(own).ok_or_else(unnamed)
     }
 }
@@ -133,7 +134,7 @@ impl fmt::Display for Report {
         }
         let (name, size) = (printable(&self.name), HumanBytes(self.size));
         match self.already_there {
-            true => write!(f, "{name}: {size}, which the server had already")?,
+            true => write!(f, "{name}: {size}, which the server already had")?,
             false => write!(f, "{name}: {size} in {:.1} s", self.seconds)?,
         }
         if !self.already_there && self.seconds > 0.0 {

@@ -27,16 +27,16 @@ use self::{
 };
 use crate::{bar, config::Config, failure::Failure, scenario::Scenario, session::Session};
 
-/// Download a file; the same command again goes on where it was
+/// Download a file; repeat the command to resume
 #[derive(Debug, Args)]
 pub(crate) struct Download {
-    /// What it was uploaded as, or blobs/BLAKE3/SIZE for certain content
+    /// Uploaded name, or blobs/BLAKE3/SIZE for certain content
     name: String,
-    /// Where to write it, - for stdout [default: its name, here]. Until it is
-    /// whole and has its checksum, it is in a file that ends in .part
+    /// Output file, - for stdout [default: the name, in this directory]. Until the file is complete
+    /// and verified, its content is in a file that ends in .part
     #[arg(long, short, value_name = "FILE")]
     output_file: Option<PathBuf>,
-    /// Replace a file that is there
+    /// Replace an existing file
     #[arg(long)]
     force: bool,
 }
@@ -91,7 +91,10 @@ impl Download {
     fn output(&self) -> Result<PathBuf, Failure> {
         let own = || default_output(&self.resource());
         let output = self.output_file.clone().or_else(own).ok_or_else(|| {
-            Failure::input(Path::new(&self.name), "is no name for a file here; choose one with --output-file")
+            Failure::input(
+                Path::new(&self.name),
+                "is not a valid file name here; choose one with --output-file",
+            )
         })?;
         let unwritable = |kind, reason| {
             let error = io::Error::new(kind, reason);
@@ -101,7 +104,7 @@ impl Download {
             return match io::stdout().is_terminal() {
                 true => unwritable(
                     io::ErrorKind::InvalidInput,
-                    "stdout is a terminal; lead it to a file or a program",
+                    "stdout is a terminal; redirect it to a file or a program",
                 ),
                 false => Ok(output),
             };
@@ -119,7 +122,7 @@ impl Download {
             Ok(there) if !there.is_file() => unwritable(io::ErrorKind::InvalidInput, "it is no regular file"),
             Ok(_) if !self.force => unwritable(
                 io::ErrorKind::AlreadyExists,
-                "it is there already; --force replaces it, --output-file names another place",
+                "it already exists; --force replaces it, --output-file chooses another file",
             ),
             _ => Ok(place),
         }

@@ -23,24 +23,23 @@ use crate::{
 
 /// Follow a log file on the server, like `tail -F`
 ///
-/// With --quiet the lines themselves go to stdout, as they come, and nothing
-/// else: byte by byte, unless it is a terminal.
+/// With --quiet, stdout gets only the lines: unchanged bytes, unless it is a terminal.
 #[derive(Debug, Args)]
 #[command(mut_arg("count", |count| count.default_value("0").help(COUNT)))]
 pub(crate) struct Log {
     /// Path below the server's --log-root
     file: String,
-    /// How many of its last lines to begin with
+    /// Number of last lines to start with
     #[arg(short = 'n', long, value_name = "N", default_value_t = 10, conflicts_with = "from")]
     lines: u32,
-    /// Where to begin instead: end, start, or a number of bytes to skip
+    /// Start elsewhere: end, start, or a number of bytes to skip
     #[arg(long, value_name = "PLACE", value_parser = place, allow_negative_numbers = true)]
     from: Option<Place>,
     #[command(flatten)]
     count: Count,
 }
 
-const COUNT: &str = "After how many lines to stop; 0 goes on until Ctrl-C";
+const COUNT: &str = "Stop after this many lines; 0 continues until Ctrl-C";
 
 /// Where in a log to begin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -91,8 +90,7 @@ impl Scenario for Log {
         config.is_bare()
     }
 
-    const NOT_DEMONSTRATED: Option<&'static str> =
-        Some("a server shows logs only where it was started with --log-root, and only those that are there");
+    const NOT_DEMONSTRATED: Option<&'static str> = Some("a server shows only files below its --log-root");
 
     async fn run(&self, session: &Session, report: &mut Report) -> Result<(), Failure> {
         self.file.clone_into(&mut report.file);
@@ -113,7 +111,7 @@ impl Scenario for Log {
             let mut responses = client.tail_log(request).await?.into_inner();
             while report.lines < most {
                 let Some(response) = responses.message().await? else {
-                    return Err(Failure::answer("the stream ended, as a log never does"));
+                    return Err(Failure::answer("the stream ended, although a log never ends"));
                 };
                 session.progressed();
                 let mut bare = Vec::new();

@@ -25,32 +25,31 @@ use crate::{
 
 /// Watch simulated market quotes
 #[derive(Debug, Args)]
-#[command(mut_arg("count", |count| count.help("How many quotes; 0 goes on until Ctrl-C")))]
+#[command(mut_arg("count", |count| count.help("Number of quotes; 0 continues until Ctrl-C")))]
 #[command(mut_arg("interval", |interval| interval.default_value("100ms").help(INTERVAL)))]
 pub(crate) struct Quotes {
-    /// What to watch, separated by commas [default: every symbol there is:
-    /// ACME, BOLT, CORA, DUNE, ECHO, FLUX]
+    /// Symbols, separated by commas [default: all: ACME, BOLT, CORA, DUNE, ECHO, FLUX]
     #[arg(long, value_delimiter = ',', value_name = "SYMBOLS", value_parser = trimmed)]
     pub(crate) symbols: Vec<String>,
     #[command(flatten)]
     pub(crate) count: Count,
     #[command(flatten)]
     pub(crate) interval: Interval,
-    /// The first quote, by its number [default: the next one that is made]
+    /// Number of the first quote [default: the next new quote]
     #[arg(long, value_name = "N")]
     pub(crate) from_sequence: Option<u64>,
-    /// What to get when the feed is faster than this client
+    /// Delivery when the feed is faster than this client
     #[arg(long, default_value = "every", value_name = "WHICH")]
     pub(crate) delivery: Delivery,
 }
 
-const INTERVAL: &str = "Time between two quotes, at most; 0s sends as fast as flow control allows";
+const INTERVAL: &str = "Maximum time between two quotes; 0s sends as fast as flow control allows";
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Delivery {
     /// Every quote, however late
     Every,
-    /// Of each symbol the latest one
+    /// Only the latest quote of each symbol
     Latest,
 }
 
@@ -109,7 +108,7 @@ impl Scenario for Quotes {
                 }
                 match self.count.count {
                     count if count == 0 || count == report.count => Ok(()),
-                    count => Err(Failure::answer(format!("asked for {count} quotes, got {}", report.count))),
+                    count => Err(Failure::answer(format!("requested {count} quotes, got {}", report.count))),
                 }
             })
             .await

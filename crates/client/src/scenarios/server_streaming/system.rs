@@ -25,7 +25,7 @@ use crate::{
 /// Watch the load of the server's process and machine
 #[derive(Debug, Args)]
 #[command(mut_arg("interval", |interval| interval.help("Time between two samples, at least 200ms")))]
-#[command(mut_arg("count", |count| count.default_value("5").help("How many samples; 0 goes on until Ctrl-C")))]
+#[command(mut_arg("count", |count| count.default_value("5").help("Number of samples; 0 continues until Ctrl-C")))]
 pub(crate) struct System {
     #[command(flatten)]
     pub(crate) interval: Interval,

@@ -22,10 +22,10 @@ use crate::{
     failure::Failure, scenario::Scenario, scenarios::task::Task as State, session::Session, values::uuid,
 };
 
-/// Watch a task until it has ended
+/// Watch a task until it ends
 #[derive(Debug, Args)]
 pub(crate) struct Task {
-    /// What `unary submit` said
+    /// Id that `unary submit` printed
     #[arg(value_parser = uuid)]
     pub(crate) id: Uuid,
 }

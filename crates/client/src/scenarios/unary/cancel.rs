@@ -8,10 +8,10 @@ use crate::{
     failure::Failure, scenario::Scenario, scenarios::task::Task as Report, session::Session, values::uuid,
 };
 
-/// End a task before its time
+/// Cancel a task
 #[derive(Debug, Args)]
 pub(crate) struct Cancel {
-    /// What `submit` said
+    /// Id that `submit` printed
     #[arg(value_parser = uuid)]
     pub(crate) id: Uuid,
 }

@@ -13,10 +13,10 @@ use crate::{failure::Failure, scenario::Scenario, session::Session};
 /// How many files a page has.
 const PAGE: i32 = 1000;
 
-/// List the files that were uploaded, or delete one of them
+/// List uploaded files, or delete one
 #[derive(Debug, Args)]
 pub(crate) struct Files {
-    /// Delete this file, and its content when no other file has the same
+    /// Delete this file, and its content unless another file has the same content
     #[arg(long, value_name = "NAME", allow_hyphen_values = true)]
     pub(crate) delete: Option<String>,
 }
@@ -64,7 +64,7 @@ impl Scenario for Files {
         report.files.retain(|file| file.name == *name);
         let [file] = &report.files[..] else {
             return Err(Failure::answer(format!(
-                "the server has no file {name:?}; `unary files` lists what it has"
+                "the server has no file {name:?}; `unary files` lists its files"
             )));
         };
         // With the content: a request that is made again deletes no newer one.

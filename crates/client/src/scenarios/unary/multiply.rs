@@ -14,7 +14,7 @@ pub(crate) struct Multiply {
     /// One factor, a signed 64-bit integer
     #[arg(allow_negative_numbers = true)]
     pub(crate) a: i64,
-    /// The other one
+    /// The other factor
     #[arg(allow_negative_numbers = true)]
     pub(crate) b: i64,
 }

@@ -9,7 +9,7 @@ use timeline::words::printable;
 
 use crate::{failure::Failure, scenario::Scenario, session::Session};
 
-/// Ask what the server is and what it is doing
+/// Show the server's version, modes, calls and state
 #[derive(Debug, Args)]
 pub(crate) struct Status {}
 

@@ -11,13 +11,13 @@ use uuid::Uuid;
 
 use crate::{failure::Failure, scenario::Scenario, scenarios::task::Task, session::Session, values::uuid};
 
-/// Give the server a task; it goes on when this call has ended
+/// Start a task on the server; it continues after the call
 #[derive(Debug, Args)]
 pub(crate) struct Submit {
     #[command(subcommand)]
     pub(crate) work: Work,
-    /// Makes a task once, however often it is submitted: use it again when
-    /// you do not know what became of a submission [default: a new UUID]
+    /// Id of the submission. The same id makes only one task: repeat it if you do not know whether
+    /// a submission succeeded [default: a new UUID]
     #[arg(long, value_name = "UUID", value_parser = uuid, global = true)]
     pub(crate) request_id: Option<Uuid>,
 }
@@ -26,13 +26,13 @@ pub(crate) struct Submit {
 pub(crate) enum Work {
     /// Count the prime numbers below a bound
     Primes {
-        /// The bound, at most 100000000000
+        /// Upper bound, at most 100000000000
         #[arg(long, value_name = "N", allow_negative_numbers = true)]
         below: u64,
     },
     /// Compute the BLAKE3 checksum of an uploaded file
     Checksum {
-        /// The name that the upload was committed under
+        /// Resource name of the upload
         #[arg(long, value_name = "NAME")]
         resource: String,
     },
@@ -90,7 +90,7 @@ impl fmt::Display for Report {
             ),
             None if self.uncertain => write!(
                 f,
-                "the server may have the task or not; submit it again with --request-id {}",
+                "the server may or may not have the task; submit it again with --request-id {}",
                 self.request_id
             ),
             None => Ok(()),

@@ -8,10 +8,10 @@ use crate::{
     failure::Failure, scenario::Scenario, scenarios::task::Task as Report, session::Session, values::uuid,
 };
 
-/// Ask how a task is getting on
+/// Show the state of a task
 #[derive(Debug, Args)]
 pub(crate) struct Task {
-    /// What `submit` said
+    /// Id that `submit` printed
     #[arg(value_parser = uuid)]
     pub(crate) id: Uuid,
 }

@@ -119,7 +119,7 @@ fn what_is_there_is_not_overwritten_unless_it_is_said() {
     let place = Place::new(1, 100_000);
     place.upload(&server.url).run().ok();
     fs::write(place.path("copy"), "mine").unwrap();
-    place.download(&server.url, "a.bin").run().failed(1, &["OUTPUT", "there already", "--force"]);
+    place.download(&server.url, "a.bin").run().failed(1, &["OUTPUT", "already exists", "--force"]);
     assert_eq!(fs::read(place.path("copy")).unwrap(), b"mine");
     place.download(&server.url, "a.bin").arg("--force").run().ok();
     place.has_the_same();
@@ -144,7 +144,7 @@ fn a_download_replaces_a_file_and_nothing_else() {
 
     fs::write(place.path("real"), "mine").unwrap();
     symlink("real", place.path("copy")).unwrap();
-    place.download(&server.url, "a.bin").run().failed(1, &["OUTPUT", "there already", "--force"]);
+    place.download(&server.url, "a.bin").run().failed(1, &["OUTPUT", "already exists", "--force"]);
     place.download(&server.url, "a.bin").arg("--force").run().ok();
     assert!(place.path("copy").is_symlink());
     assert!(fs::read(place.path("real")).unwrap() == place.content);
@@ -178,8 +178,8 @@ fn what_cannot_be_uploaded_or_downloaded_is_said() {
     let server = Server::start();
     let missing = server.client("client-streaming upload /nonexistent/x").run();
     missing.failed(3, &["/nonexistent/x", "No such file"]);
-    server.client("client-streaming upload -").run().failed(3, &["checksum go ahead"]);
-    server.client("client-streaming upload /").run().failed(3, &["no file"]);
+    server.client("client-streaming upload -").run().failed(3, &["checksum are sent first"]);
+    server.client("client-streaming upload /").run().failed(3, &["not a file"]);
     for chunk in ["0", "1023", "4097KiB", "5MiB", "1GiB", "-1", "x", "1 kB"] {
         let upload = server.client("client-streaming upload /etc/hostname").arg(format!("--chunk={chunk}"));
         upload.run().failed(2, &["--chunk"]);
@@ -326,7 +326,7 @@ fn a_file_that_changes_under_the_upload_is_no_file_there() {
     proxy.set(Trouble::None);
     running
         .wait()
-        .failed(1, &["INVALID_ARGUMENT", "CHECKSUM_MISMATCH", "changed while", "same command again"]);
+        .failed(1, &["INVALID_ARGUMENT", "CHECKSUM_MISMATCH", "changed during", "repeat the command"]);
     place.download(&url, "a.bin").run().failed(1, &["NOT_FOUND"]);
 
     proxy.set(Trouble::StallAfter(MIB as u64));

@@ -168,7 +168,7 @@ fn a_request_that_is_no_call_is_counted_by_its_reason() {
             let request = format!("{method} / HTTP/1.1\r\nhost: evil.example\r\n{headers}\r\n\r\n");
             peer.write_all(request.as_bytes()).await.unwrap();
             within(peer.read_to_end(&mut Vec::new())).await.unwrap();
-            until(async || scraped.server.logged(&["is no call", &format!("reason={reason}")])).await;
+            until(async || scraped.server.logged(&["is not a gRPC call", &format!("reason={reason}")])).await;
             let label = format!("reason=\"{reason}\"");
             assert_eq!(scraped.figure("fourmodes_no_calls_total", &[&label]).await, 1.0, "{reason}");
         }

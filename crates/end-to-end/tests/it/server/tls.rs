@@ -122,7 +122,7 @@ fn new_files_are_taken_for_new_connections_and_open_streams_go_on() {
         assert!(answers(address, old_client.clone()).await);
 
         certs.make_new();
-        until(async || server.logged(&["certificates have changed"])).await;
+        until(async || server.logged(&["certificates changed"])).await;
         let new_client = certs.client(true);
         let stream = handshake(address, new_client.clone()).await.unwrap();
         assert_eq!(stream.get_ref().1.peer_certificates().unwrap(), [certs.certificate("server.pem")]);
@@ -233,7 +233,7 @@ fn certs_makes_files_that_work_and_replaces_none_unasked() {
         std::fs::remove_file(made.path("ca.pem")).unwrap();
         let (code, shown) = certs(made.directory.path(), &[]);
         assert_eq!(code, Some(1), "{shown}");
-        assert!(shown.contains("ca-key.pem is there already") && shown.contains("--force"), "{shown}");
+        assert!(shown.contains("ca-key.pem already exists") && shown.contains("--force"), "{shown}");
         assert!(!made.path("ca.pem").exists());
         let (code, shown) = certs(made.directory.path(), &["--force"]);
         assert_eq!(code, Some(0), "{shown}");
@@ -250,7 +250,7 @@ fn files_that_make_no_tls_are_named() {
         let (cert, key) = (path(&certs, "server.pem"), path(&certs, "server-key.pem"));
         let (missing, other_key) = (path(&certs, "missing.pem"), path(&others, "server-key.pem"));
         for (code, options, words) in [
-            (2, vec!["--tls-cert", &cert], vec!["--tls-cert and --tls-key go together"]),
+            (2, vec!["--tls-cert", &cert], vec!["--tls-cert and --tls-key need each other"]),
             (2, vec!["--client-ca", &cert], vec!["--client-ca needs TLS"]),
             (1, vec!["--tls-cert", &missing, "--tls-key", &key], vec!["cannot read", &missing]),
             (1, vec!["--tls-cert", &key, "--tls-key", &key], vec![&key, "has no certificate"]),

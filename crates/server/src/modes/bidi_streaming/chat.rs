@@ -123,7 +123,7 @@ fn join_of(request: ChatRequest) -> Result<JoinRoom, Status> {
 fn post_of(request: ChatRequest) -> Result<PostText, Status> {
     match request.action {
         Some(Action::Post(post)) => Ok(post),
-        Some(Action::Join(_)) => Err(out_of_turn("this call has joined a room already")),
+        Some(Action::Join(_)) => Err(out_of_turn("this call has already joined a room")),
         None => Err(no_action()),
     }
 }

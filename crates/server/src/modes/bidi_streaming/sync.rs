@@ -64,13 +64,13 @@ fn open_of(request: SyncDocumentRequest) -> Result<OpenDocument, Status> {
 fn changes_of(request: SyncDocumentRequest) -> Result<DocumentChanges, Status> {
     match request.action {
         Some(Action::Changes(changes)) => Ok(changes),
-        Some(Action::Open(_)) => Err(out_of_turn("this call has opened a document already")),
+        Some(Action::Open(_)) => Err(out_of_turn("this call has already opened a document")),
         None => Err(no_action()),
     }
 }
 
 fn no_action() -> Status {
-    bad_request("action", "a message must open a document or bring changes of it".to_owned())
+    bad_request("action", "a message must open a document or contain changes".to_owned())
 }
 
 fn heads_of(heads: &[Vec<u8>]) -> Result<Vec<Head>, Status> {

@@ -42,11 +42,9 @@ async fn receive(
     let mut request = first;
     loop {
         if !request.resource_name.is_empty() && request.resource_name != name {
-            return Err(bad_request(
-                "resource_name",
-                "resource_name is not that of the first request".into(),
-            )
-            .into());
+            return Err(
+                bad_request("resource_name", "resource_name differs from the first request".into()).into()
+            );
         }
         attempt.write(offset(request.write_offset)?, request.data).await?;
         if request.finish_write {
@@ -59,7 +57,7 @@ async fn receive(
     }
     // A connection that is cut here was cut after the commit was asked for.
     if let Ok(Some(_)) = attempt.meanwhile(requests.message()).await? {
-        return Err(out_of_turn("the request before this one was the last: it had finish_write").into());
+        return Err(out_of_turn("the previous request was the last: it had finish_write").into());
     }
     Ok(attempt.finish().await?)
 }

@@ -72,11 +72,11 @@ fn start_of(wire: Option<WireStart>) -> Result<Start, Status> {
         Some(WireStart::Edge(edge)) => match LogEdge::try_from(edge) {
             Ok(LogEdge::Start) => Ok(Start::Beginning),
             Ok(LogEdge::End) => Ok(Start::End),
-            _ => Err(bad_request("edge", format!("edge {edge} is neither the start nor the end"))),
+            _ => Err(bad_request("edge", format!("edge {edge} is neither start nor end"))),
         },
         Some(WireStart::Position(LogPosition { file_id, .. })) if file_id.len() > LONGEST_ID => {
             let message =
-                format!("file_id has {} bytes; this server has given none of that length", file_id.len());
+                format!("file_id has {} bytes; no file_id of this server has that length", file_id.len());
             Err(bad_request("position.file_id", message))
         }
         Some(WireStart::Position(LogPosition { file_id, offset, check })) => {

@@ -145,7 +145,7 @@ fn checked_interval(
 /// Runs what blocks for some milliseconds outside of the threads that serve calls.
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Status> {
     let done = platform::blocking(work).await;
-    done.map_err(|error| Status::internal(format!("the work was cut short: {error}")))
+    done.map_err(|error| Status::internal(format!("the work was interrupted: {error}")))
 }
 
 fn load(system::Sample { time, process, machine }: system::Sample) -> v1::WatchSystemResponse {

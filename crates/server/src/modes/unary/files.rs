@@ -24,7 +24,7 @@ pub(super) async fn list(uploads: &Uploads, request: ListFilesRequest) -> Result
         Err(_) => return Err(bad_request("page_size", format!("page_size {page_size} is negative")).into()),
     };
     let after = last_of(&page_token)
-        .ok_or_else(|| bad_request("page_token", "page_token is none that this server gave".to_owned()))?;
+        .ok_or_else(|| bad_request("page_token", "page_token is not from this server".to_owned()))?;
     // One more than the page has tells whether there is another one.
     let mut listed = uploads.list(&after, most + 1).await?;
     let more = listed.len() > most;
@@ -44,7 +44,7 @@ pub(super) async fn delete(
     match (name, blob) {
         (Some(Source::File(name)), blob) => uploads.remove(&name, blob).await?,
         (_, Some(blob)) => uploads.remove_content(blob).await?,
-        _ => return Err(bad_request("name", "a name or a resource_name must be given".to_owned()).into()),
+        _ => return Err(bad_request("name", "a name or a resource_name is required".to_owned()).into()),
     }
     Ok(DeleteFileResponse {})
 }

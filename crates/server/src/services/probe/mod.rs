@@ -172,5 +172,5 @@ fn only_a_status(script: &Script) -> Option<Status> {
 
 fn watched<T>(request: &Request<T>) -> Result<Watched, Status> {
     let watched = request.extensions().get().cloned();
-    watched.ok_or_else(|| Status::internal("the call passed nothing that watches it: a defect of the server"))
+    watched.ok_or_else(|| Status::internal("the call was not observed: a defect of the server"))
 }

@@ -133,7 +133,7 @@ fn duration(wire: Option<prost_types::Duration>, field: &str) -> Result<Duration
     let Some(wire) = wire else { return Ok(Duration::ZERO) };
     match shared_proto::duration(&wire) {
         Some(duration) if duration <= LONGEST => Ok(duration),
-        _ => Err(wrong(field, "has to be between nothing and an hour")),
+        _ => Err(wrong(field, "must be between 0 s and 1 h")),
     }
 }
 
@@ -190,7 +190,7 @@ fn metadata(wire: Vec<pb::MetadataEntry>, field: &str) -> Result<HeaderMap, Stat
         let is_reserved = key.starts_with("grpc-") || HTTPS_OWN.contains(&key.as_str());
         // Reads upper case as well, which HTTP/2 does not have.
         let name = HeaderName::from_lowercase(key.as_bytes()).ok().filter(|_| !is_reserved);
-        let name = name.ok_or_else(|| wrong(&field("key"), "is no key that metadata may have"))?;
+        let name = name.ok_or_else(|| wrong(&field("key"), "is not a valid metadata key"))?;
         let is_binary = key.ends_with("-bin");
         let value = match is_binary {
             true if !text.is_empty() => {
@@ -221,7 +221,7 @@ fn ending(wire: Option<Kind>) -> Result<Ending, Status> {
         Some(Kind::Status(wire)) => Ending::Status(status(wire)?),
         Some(Kind::ResetCode(code @ 0..=13)) => Ending::Reset(code.into()),
         Some(Kind::ResetCode(_)) => {
-            return Err(wrong("ending.reset_code", "is no error code of HTTP/2: 0 to 13"));
+            return Err(wrong("ending.reset_code", "is not an HTTP/2 error code (0 to 13)"));
         }
         Some(Kind::Stall(wire)) => Ending::Stall(duration(Some(wire), "ending.stall")?),
     })

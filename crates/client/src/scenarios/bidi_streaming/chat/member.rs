@@ -73,7 +73,7 @@ impl<'a> Member<'a> {
             Some(Response::Accepted(accepted)) => {
                 let first = self.unaccepted.pop_front();
                 if first.is_none_or(|(id, _)| id.to_string() != accepted.message_id) {
-                    return Err(Failure::answer("the server accepted what was not posted"));
+                    return Err(Failure::answer("the server accepted a post that was not sent"));
                 }
                 self.report.posted += 1;
                 self.report.unaccepted -= 1;

@@ -18,7 +18,7 @@ pub(super) fn typed_lines(editor: Option<Editor>) -> mpsc::Receiver<String> {
             None => read_stdin(&sender),
         };
         if let Err(error) = read {
-            tracing::error!("standard input cannot be read: {error}");
+            tracing::error!("cannot read standard input: {error}");
         }
     });
     receiver

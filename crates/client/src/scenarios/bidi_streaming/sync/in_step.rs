@@ -75,7 +75,7 @@ impl<'a> InStep<'a> {
             Look::Bad(reason) => {
                 if self.report.not_synced.as_ref() != Some(&reason) {
                     tracing::warn!(
-                        "{} is not synced: {reason}; the document keeps the last text, and syncing goes on \
+                        "{} is not synced: {reason}; the document keeps the last text, and syncing continues \
                          when the file is text again",
                         self.copy.path().display()
                     );
@@ -84,8 +84,7 @@ impl<'a> InStep<'a> {
                 return Ok(false);
             }
             Look::Gone => {
-                let reason =
-                    "it was deleted; the document keeps its text, and the same command writes it again";
+                let reason = "it was deleted; the document keeps its text, and repeating the command writes the file again";
                 self.copy.forget(document, &self.replica.durable)?;
                 return Err(Failure::input(self.copy.path(), reason));
             }
@@ -95,8 +94,8 @@ impl<'a> InStep<'a> {
                 self.copy.take(document, text).map_err(|error| damaged(&error))?;
                 if both && self.copy.has() != document.heads() {
                     session.note(
-                        "The file and the document have no history in common: nothing is left out, the \
-                         text of one stands after the other's.",
+                        "The file and the document have no common history: the client appends one text to \
+                         the other.",
                     );
                 }
                 self.copy.save(document, &self.replica.durable)?;

@@ -67,7 +67,7 @@ impl Replica {
     pub(crate) async fn hear(&mut self, call: &mut Call) -> Result<(), Failure> {
         match call.responses.message().await? {
             Some(response) => self.take(response),
-            None => Err(Failure::answer("the server ended the call, which only the client does")),
+            None => Err(Failure::answer("the server ended the call, although only the client may")),
         }
     }
 

@@ -36,7 +36,7 @@ impl Part {
         let mut file = options.read(true).write(true).create(true).truncate(false).open(path)?;
         match file.try_lock() {
             Err(TryLockError::WouldBlock) => {
-                return Err(io::Error::other("another run is downloading it to the same place"));
+                return Err(io::Error::other("another run is downloading to the same file"));
             }
             // Not every file system has locks.
             Ok(()) | Err(TryLockError::Error(_)) => {}
@@ -68,7 +68,7 @@ impl Part {
         if found != *hash {
             fs::remove_file(&self.path).map_err(|error| self.unwritten(&error))?;
             return Err(Failure::damaged(format!(
-                "what has arrived has the BLAKE3 checksum {found}, not {hash}; it is removed"
+                "the received content has the BLAKE3 checksum {found}, not {hash}; it was removed"
             )));
         }
         self.file.sync_all().map_err(|error| self.unwritten(&error))?;

@@ -52,7 +52,7 @@ impl Sink {
             Self::Stdout(hasher) => match hasher.finalize() {
                 found if found == *hash => Ok(()),
                 found => Err(Failure::damaged(format!(
-                    "what went to stdout has the BLAKE3 checksum {found}, not {hash}"
+                    "the content on stdout has the BLAKE3 checksum {found}, not {hash}"
                 ))),
             },
         }

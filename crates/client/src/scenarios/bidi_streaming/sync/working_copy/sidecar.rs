@@ -71,7 +71,7 @@ impl Sidecar {
     }
 
     pub(super) fn refused(&self, reason: impl std::fmt::Display) -> Failure {
-        let advice = "move it away to begin anew; the text of the file is kept next to the document's";
+        let advice = "move it away to start again; the text of the file is kept beside the document's";
         Failure::input(&self.path, format!("{reason}; {advice}"))
     }
 

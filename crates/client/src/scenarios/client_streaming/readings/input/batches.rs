@@ -60,7 +60,7 @@ impl Rows {
         let place = match self.places.get(device) {
             Some(place) => *place,
             None if self.devices.len() == DEVICES => {
-                let reason = format!("one device too many: an input may have {DEVICES}");
+                let reason = format!("too many devices: an input may have {DEVICES}");
                 return self.refuse(reading.line, reason);
             }
             None => {

@@ -20,13 +20,13 @@ const UNIX_SECONDS: u64 = u32::MAX as u64;
 /// An input that is neither.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Unknown {
-    #[error("is no text: its first line has a zero byte or invalid UTF-8")]
+    #[error("is not text: its first line has a zero byte or invalid UTF-8")]
     Binary,
-    #[error("begins neither with a JSON object nor with a header that names device, time and value: {0}")]
+    #[error("starts neither with a JSON object nor with a header of device, time and value: {0}")]
     NoHeader(String),
-    #[error("has its columns separated by {0}; separate them by commas")]
+    #[error("separates columns by {0}; use commas")]
     Separator(&'static str),
-    #[error("has more than one column {0}; leave one of them")]
+    #[error("has more than one column {0}; keep only one")]
     Twice(&'static str),
 }
 

@@ -121,7 +121,7 @@ impl Row {
                 let end = rest.iter().position(|byte| *byte == b',').unwrap_or(rest.len());
                 let (field, after) = rest.split_at(end);
                 if field.contains(&b'"') {
-                    return Err("a quotation mark is inside a field that does not begin with one");
+                    return Err("a quotation mark inside an unquoted field");
                 }
                 self.text.extend_from_slice(field);
                 rest = after;

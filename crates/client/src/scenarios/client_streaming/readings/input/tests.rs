@@ -177,8 +177,8 @@ fn what_is_no_input_at_all_is_an_error() {
     assert_eq!(error(b""), "is empty");
     assert_eq!(error(b"\n \n"), "is empty");
     assert_eq!(error(b"device,time,value\n\n"), "has a header and no rows");
-    assert!(error(b"\x7fELF\x02\x01\x01\0\0").starts_with("is no text"));
-    assert!(error(b"\xff\xfe").starts_with("is no text"));
+    assert!(error(b"\x7fELF\x02\x01\x01\0\0").starts_with("is not text"));
+    assert!(error(b"\xff\xfe").starts_with("is not text"));
     assert!(error(b"a,b,c\n1,2,3\n").contains("device, time and value"));
     assert!(error(b"[1]\n").contains("device, time and value"));
     assert!(error(b"device;time;value\na;0;1,5\n").contains("semicolons"));
