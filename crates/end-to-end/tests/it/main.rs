@@ -25,6 +25,7 @@ mod slow_path;
 mod terminal;
 mod tls;
 mod tour;
+mod translations;
 mod unary;
 mod watch;
 
