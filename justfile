@@ -226,6 +226,26 @@ page-picture: build
     cp interop/node/picture.js {{ target }}/interop/node/
     cd {{ target }}/interop/node && FOURMODES_SERVER_BIN={{ bin }}/fourmodes-server FOURMODES_CLIENT_BIN={{ bin }}/fourmodes CHROMIUM=$(command -v chromium) node picture.js {{ justfile_directory() }}/docs/page.png
 
+# docs/recording.svg, from a run of both programs; needs Python 3.
+[group("more")]
+recording: build
+    python3 interop/recording.py {{ bin }}/fourmodes-server {{ bin }}/fourmodes docs/recording.svg
+
+# The pages as a site with search, in target/book; a broken link fails. Needs mdBook and Python 3.
+[group("more")]
+book:
+    #!/usr/bin/env bash
+    set -euo pipefail
+    command -v mdbook >/dev/null || { echo "mdBook is missing: cargo install mdbook --locked" >&2; exit 1; }
+    # Pages link to sources, so the site has both.
+    rm -rf {{ quote(target / "book") }} {{ quote(target / "book-source") }}
+    mkdir -p {{ quote(target / "book-source") }}
+    cp docs/book/book.toml {{ quote(target / "book-source") }}
+    git ls-files -z | xargs -0 cp --parents -t {{ quote(target / "book-source") }}
+    cp docs/book/SUMMARY.md {{ quote(target / "book-source") }}
+    mdbook build --dest-dir {{ quote(target / "book") }} {{ quote(target / "book-source") }}
+    python3 docs/book/links.py {{ quote(target / "book") }}
+
 # A million calls of net/rpc pipelined on one connection, by gob and by JSON, and 10,000 connections one after the other.
 [group("more")]
 net-rpc-soak:

@@ -44,11 +44,14 @@ fn the_console_blocks_of_the_documents_are_true() {
     }
 }
 
-/// The lines of the blocks of `sh` that start one of the programs, also by a recipe:
-/// the name, and the arguments.
-fn commands(text: &str) -> impl Iterator<Item = (&str, String)> {
+/// The commands that start one of the programs, also by a recipe: the name, and the
+/// arguments. They are lines of the blocks of `sh`, or recipes within a sentence.
+fn commands(text: &str) -> impl Iterator<Item = (&'static str, String)> {
     let blocks = text.split("```sh\n").skip(1).map(|block| block.split("```").next().unwrap());
-    blocks.flat_map(str::lines).filter_map(|line| {
+    let within = text.split("`just ").skip(1).filter_map(|rest| rest.split_once('`'));
+    let recipes = within.map(|(recipe, _)| recipe).filter(|recipe| !recipe.contains('\n'));
+    let recipes = recipes.map(|recipe| format!("just {recipe}"));
+    blocks.flat_map(str::lines).map(str::to_owned).chain(recipes).filter_map(|line| {
         let command = line.split(['#', '|', ';']).next().unwrap().trim();
         let (program, arguments) = match command.strip_prefix("just ") {
             Some(recipe) => match recipe.split_once(' ').unwrap_or((recipe, "")) {
@@ -57,7 +60,11 @@ fn commands(text: &str) -> impl Iterator<Item = (&str, String)> {
                 (mode, _) if Mode::ALL.iter().any(|it| it.name() == mode) => ("fourmodes", recipe),
                 _ => return None,
             },
-            None => command.split_once(' ').filter(|(program, _)| program.starts_with("fourmodes"))?,
+            None => match command.split_once(' ')? {
+                ("fourmodes-server", arguments) => ("fourmodes-server", arguments),
+                ("fourmodes", arguments) => ("fourmodes", arguments),
+                _ => return None,
+            },
         };
         Some((program, arguments.replace(" ID", " 7c0d6a3f-9c7e-4d53-8a1c-2f5b7f0e1d42")))
     })
@@ -105,10 +112,28 @@ fn the_links_of_the_documents_lead_somewhere() {
             };
             let link = format!("{} links to {}", document.display(), &found[0]);
             assert!(target.exists(), "{link}: no such file");
+            if target.extension().is_some_and(|extension| extension == "md") {
+                assert!(in_book(&target), "{link}: docs/book/SUMMARY.md does not have that page");
+            }
             let Some(anchor) = anchor else { continue };
             let anchors = anchors(&fs::read_to_string(&target).unwrap());
             assert!(anchors.iter().any(|it| it == anchor), "{link}: no such heading among {anchors:?}");
         }
+    }
+}
+
+/// Whether the site has a page (`just book`), so that links to it work there.
+fn in_book(page: &Path) -> bool {
+    let root = fs::canonicalize(ROOT).unwrap();
+    let page = fs::canonicalize(page).unwrap();
+    let summary = fs::read_to_string(root.join("docs/book/SUMMARY.md")).unwrap();
+    summary.contains(&format!("]({})", page.strip_prefix(&root).unwrap().display()))
+}
+
+#[test]
+fn the_book_has_every_document() {
+    for document in documents() {
+        assert!(in_book(&document), "docs/book/SUMMARY.md does not have {}", document.display());
     }
 }
 
