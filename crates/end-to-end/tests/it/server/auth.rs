@@ -216,8 +216,7 @@ fn a_new_file_is_taken_for_new_calls_and_open_streams_go_on() {
         until(async || server.logged(&["WARN", "tokens are invalid and ignored", "line 1"])).await;
         assert!(may("ana's").await && !may("ben's").await && may("cat's").await);
         std::fs::remove_file(&file).unwrap();
-        until(async || server.logged(&["WARN", "tokens are invalid and ignored", "cannot read"]))
-            .await;
+        until(async || server.logged(&["WARN", "tokens are invalid and ignored", "cannot read"])).await;
         assert!(may("ana's").await && !may("ben's").await && may("cat's").await);
 
         write(format!("ben {} all\n", hash("ben's")));
