@@ -25,7 +25,7 @@ use indicatif::ProgressBar;
 use shared_proto::limits::MONITORING_HEARTBEAT;
 use timeline::Timeline;
 use tonic::Request;
-use transport::{Channel, Silence, retry::Throttle};
+use transport::{Channel, Mode, Silence, retry::Throttle};
 
 use self::{
     loss::Loss,
@@ -159,6 +159,7 @@ impl Session {
     fn unary_request<T>(&self, message: T) -> Request<T> {
         let mut request = Request::new(message);
         request.set_timeout(self.left_for_unary());
+        request.extensions_mut().insert(Mode::Unary);
         request
     }
 

@@ -13,13 +13,15 @@ use std::{
 
 use bytes::Bytes;
 use grpc_wire::{
+    Mode,
     frames::{Frames, Part},
     is_grpc,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
-use http_body::{Frame, SizeHint};
-use http_body_util::StreamBody;
+use http_body::{Body as _, Frame, SizeHint};
+use http_body_util::{BodyExt as _, BodyStream, StreamBody};
 use tokio::time::{Sleep, sleep};
+use tokio_stream::StreamExt as _;
 use tonic::{Code, Status, body::Body};
 
 /// An answer that is none of gRPC, such as the page of a proxy.
@@ -40,11 +42,10 @@ impl Page {
             let value = headers.get(name).map(HeaderValue::as_bytes);
             value.map(String::from_utf8_lossy)
         };
-        let content_type = text(header::CONTENT_TYPE);
-        let is_grpc = status == StatusCode::OK && content_type.as_deref().is_some_and(is_grpc);
-        if is_grpc || headers.contains_key(Status::GRPC_STATUS) {
+        if is_answer(status, headers) || headers.contains_key(Status::GRPC_STATUS) {
             return None;
         }
+        let content_type = text(header::CONTENT_TYPE);
         let detail = match (text(header::LOCATION), content_type) {
             (Some(location), _) if status.is_redirection() => format!(" to {location}"),
             (_, Some(content_type)) => format!(" with {content_type}"),
@@ -53,6 +54,38 @@ impl Page {
         Some(Self { status, detail })
     }
 }
+
+fn is_answer(status: StatusCode, headers: &HeaderMap) -> bool {
+    let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    status == StatusCode::OK && content_type.is_some_and(is_grpc)
+}
+
+/// What a call takes for an answer.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Wanted {
+    /// Whether there is one message in it.
+    one: bool,
+    /// How messages may be compressed, as the request says.
+    encodings: Option<HeaderValue>,
+}
+
+impl Wanted {
+    pub(crate) fn of<B>(request: &http::Request<B>) -> Self {
+        let mode = request.extensions().get::<Mode>();
+        Self {
+            one: mode.is_some_and(|mode| !mode.has_many_responses()),
+            encodings: request.headers().get(ACCEPT_ENCODING).cloned(),
+        }
+    }
+
+    fn takes(&self, encoding: &HeaderValue) -> bool {
+        let taken = self.encodings.as_ref().map(HeaderValue::as_bytes).unwrap_or_default();
+        encoding == "identity" || taken.split(|byte| *byte == b',').any(|it| it.trim_ascii() == encoding)
+    }
+}
+
+const ACCEPT_ENCODING: HeaderName = HeaderName::from_static("grpc-accept-encoding");
+const ENCODING: HeaderName = HeaderName::from_static("grpc-encoding");
 
 /// Why an answer is none that counts.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -63,6 +96,10 @@ pub(crate) enum NoAnswer {
     NoStatus,
     #[error("the answer contains bytes that are not a gRPC message")]
     NoMessage,
+    #[error("the answer is compressed by {0}, which was not offered")]
+    Encoding(String),
+    #[error("the answer has {0} messages, and a call of this method has one")]
+    NotOne(u64),
     #[error("nothing has come for {}", humantime::format_duration(*.0))]
     Silent(Duration),
 }
@@ -89,31 +126,82 @@ pub(crate) fn code_of(status: StatusCode) -> Code {
     }
 }
 
+/// The answer without a status in its head that is not the status of the call: if
+/// anything follows, that is in the trailers.
+pub(crate) async fn settled(response: http::Response<Body>) -> http::Response<Body> {
+    let has_status = response.headers().contains_key(Status::GRPC_STATUS);
+    if !has_status || response.body().is_end_stream() || !is_answer(response.status(), response.headers()) {
+        return response;
+    }
+    let (mut head, mut body) = response.into_parts();
+    let first = loop {
+        match body.frame().await {
+            Some(Ok(frame)) if frame.data_ref().is_some_and(Bytes::is_empty) => {}
+            first => break first,
+        }
+    };
+    if let Some(first) = first {
+        for name in ["grpc-status", "grpc-message", "grpc-status-details-bin"] {
+            head.headers.remove(name);
+        }
+        body = Body::new(StreamBody::new(tokio_stream::once(first).chain(BodyStream::new(body))));
+    }
+    http::Response::from_parts(head, body)
+}
+
 /// The answer with an error in the place of what no gRPC server has sent, and of an
 /// end that is none. It may be silent no longer than `silence`.
-pub(crate) fn checked(response: http::Response<Body>, silence: Option<Duration>) -> http::Response<Body> {
+pub(crate) fn checked(
+    mut response: http::Response<Body>,
+    wanted: Wanted,
+    silence: Option<Duration>,
+) -> http::Response<Body> {
     if let Some(page) = Page::of(response.status(), response.headers()) {
-        let error: Result<Frame<Bytes>, Status> = Err(NoAnswer::Page(page).into());
-        return response.map(|_| Body::new(StreamBody::new(tokio_stream::once(error))));
+        return failed(response, NoAnswer::Page(page));
     }
-    let ended = response.headers().contains_key(Status::GRPC_STATUS);
-    let is_compressed = response.headers().contains_key("grpc-encoding");
+    let headers = response.headers_mut();
+    let status = Status::from_header_map(headers);
+    let encoding = headers.get(ENCODING);
+    match &status {
+        None if encoding.is_some_and(|encoding| !wanted.takes(encoding)) => {
+            let encoding = headers.remove(ENCODING);
+            let name = encoding.map(|name| String::from_utf8_lossy(name.as_bytes()).into_owned());
+            return failed(response, NoAnswer::Encoding(name.unwrap_or_default()));
+        }
+        Some(status) if wanted.one && status.code() == Code::Ok => {
+            headers.remove(Status::GRPC_STATUS);
+            return failed(response, NoAnswer::NotOne(0));
+        }
+        _ => {}
+    }
+    let highest_flag = u8::from(encoding.is_some());
     response.map(|body| {
         Body::new(Answer {
             body,
             frames: Frames::default(),
-            highest_flag: u8::from(is_compressed),
-            ended,
+            one: wanted.one,
+            messages: 0,
+            highest_flag,
+            ended: status.is_some(),
             silence,
             waiting: None,
         })
     })
 }
 
+fn failed(response: http::Response<Body>, why: NoAnswer) -> http::Response<Body> {
+    let error: Result<Frame<Bytes>, Status> = Err(why.into());
+    response.map(|_| Body::new(StreamBody::new(tokio_stream::once(error))))
+}
+
 /// The body of an answer that has begun well.
 struct Answer {
     body: Body,
     frames: Frames,
+    /// Whether there is to be one message.
+    one: bool,
+    /// How many have begun.
+    messages: u64,
     /// Of its messages.
     highest_flag: u8,
     /// Whether its status was there, or something else that ends it.
@@ -140,6 +228,9 @@ impl Answer {
                 Some(status) if status.code() == Code::Ok && !self.frames.is_whole() => {
                     return Err(NoAnswer::NoMessage);
                 }
+                Some(status) if status.code() == Code::Ok && self.one && self.messages != 1 => {
+                    return Err(NoAnswer::NotOne(self.messages));
+                }
                 Some(_) => self.ended = true,
             }
         }
@@ -152,6 +243,7 @@ impl Answer {
         let (mut are, highest_flag) = (true, self.highest_flag);
         self.frames.feed(data, |part| {
             if let Part::Begin { flag, length } = part {
+                self.messages += 1;
                 are &= flag <= highest_flag && length <= LONGEST;
             }
         });
@@ -193,159 +285,4 @@ impl http_body::Body for Answer {
 }
 
 #[cfg(test)]
-mod tests {
-    use http_body_util::BodyExt as _;
-
-    use super::*;
-    use crate::{CallError, Kind};
-
-    const MESSAGE: &[u8] = &[0, 0, 0, 0, 2, 8, 1];
-    const PAGE: &[u8] = b"<html>Bad Gateway</html>";
-
-    fn head(status: StatusCode, headers: &[(&'static str, &'static str)]) -> http::Response<()> {
-        let mut response = http::Response::new(());
-        *response.status_mut() = status;
-        let fields = headers
-            .iter()
-            .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)));
-        response.headers_mut().extend(fields);
-        response
-    }
-
-    fn grpc() -> http::Response<()> {
-        head(StatusCode::OK, &[("content-type", "application/grpc")])
-    }
-
-    fn status(code: &'static str) -> Frame<Bytes> {
-        Frame::trailers(HeaderMap::from_iter([(Status::GRPC_STATUS, HeaderValue::from_static(code))]))
-    }
-
-    fn data(bytes: &[u8]) -> Frame<Bytes> {
-        Frame::data(Bytes::copy_from_slice(bytes))
-    }
-
-    /// What a client reads in an answer.
-    async fn read(
-        head: http::Response<()>,
-        frames: impl IntoIterator<Item = Frame<Bytes>>,
-    ) -> Result<Bytes, CallError> {
-        let frames: Vec<Result<_, Status>> = frames.into_iter().map(Ok).collect();
-        let answer = head.map(|()| Body::new(StreamBody::new(tokio_stream::iter(frames))));
-        let collected = checked(answer, None).into_body().collect().await;
-        collected.map(http_body_util::Collected::to_bytes).map_err(CallError::from)
-    }
-
-    #[tokio::test]
-    async fn an_answer_of_a_server_is_left_as_it_is() {
-        assert_eq!(
-            read(grpc(), [data(MESSAGE), data(&MESSAGE[..3]), data(&MESSAGE[3..]), status("0")])
-                .await
-                .unwrap(),
-            [MESSAGE, MESSAGE].concat()
-        );
-        assert_eq!(
-            read(grpc(), [data(MESSAGE), data(&MESSAGE[..3]), status("5")]).await.unwrap(),
-            [MESSAGE, &MESSAGE[..3]].concat()
-        );
-        let compressed =
-            head(StatusCode::OK, &[("content-type", "application/grpc"), ("grpc-encoding", "gzip")]);
-        assert_eq!(read(compressed, [data(&[1, 0, 0, 0, 0]), status("0")]).await.unwrap().len(), 5);
-        // A status alone, also where a proxy has made it.
-        for http in [StatusCode::OK, StatusCode::BAD_GATEWAY] {
-            assert!(read(head(http, &[("grpc-status", "14")]), []).await.unwrap().is_empty());
-        }
-    }
-
-    #[tokio::test]
-    async fn a_page_is_known_by_its_status_whatever_is_in_it() {
-        use StatusCode as Http;
-        let html = &[("content-type", "text/html")][..];
-        let moved = &[("content-type", "text/html"), ("location", "https://there.example/")][..];
-        for (http, headers, code, name) in [
-            (Http::BAD_GATEWAY, html, Code::Unavailable, "HTTP 502 Bad Gateway with text/html"),
-            (Http::BAD_GATEWAY, &[], Code::Unavailable, "HTTP 502 Bad Gateway"),
-            (
-                Http::BAD_GATEWAY,
-                &[("content-type", "application/grpc")],
-                Code::Unavailable,
-                "HTTP 502 Bad Gateway with application/grpc",
-            ),
-            (
-                Http::SERVICE_UNAVAILABLE,
-                html,
-                Code::Unavailable,
-                "HTTP 503 Service Unavailable with text/html",
-            ),
-            (Http::NOT_FOUND, html, Code::Unimplemented, "HTTP 404 Not Found with text/html"),
-            (
-                Http::MOVED_PERMANENTLY,
-                moved,
-                Code::Unknown,
-                "HTTP 301 Moved Permanently to https://there.example/",
-            ),
-            (Http::OK, html, Code::Unknown, "HTTP 200 OK with text/html"),
-            (Http::OK, &[], Code::Unknown, "HTTP 200 OK"),
-        ] {
-            for frames in [vec![], vec![data(PAGE)], vec![data(MESSAGE), status("0")]] {
-                let error = read(head(http, headers), frames).await.unwrap_err();
-                assert_eq!((error.kind, error.code()), (Kind::Page(http), code));
-                assert_eq!(error.message, format!("the answer is not gRPC, but {name}"));
-                assert_eq!(error.may_be_tried_again(), code == Code::Unavailable, "{name}");
-            }
-        }
-    }
-
-    #[tokio::test]
-    async fn what_is_missing_or_written_into_an_answer_is_a_loss() {
-        for (frames, kind) in [
-            (vec![], Kind::NoStatus),
-            (vec![data(MESSAGE)], Kind::NoStatus),
-            (vec![data(&MESSAGE[..6])], Kind::NoStatus),
-            (vec![data(MESSAGE), Frame::trailers(HeaderMap::new())], Kind::NoStatus),
-            (vec![data(MESSAGE), data(PAGE)], Kind::NoMessage),
-            (vec![data(PAGE), status("0")], Kind::NoMessage),
-            (vec![data(&[1, 0, 0, 0, 0]), status("0")], Kind::NoMessage),
-            (vec![data(&[0, 0x20, 0x20, 0x20, 0x20]), status("0")], Kind::NoMessage),
-            (vec![data(&MESSAGE[..6]), status("0")], Kind::NoMessage),
-            (vec![data(&MESSAGE[..3]), status("0")], Kind::NoMessage),
-        ] {
-            let error = read(grpc(), frames).await.unwrap_err();
-            assert_eq!(error.kind, kind);
-            assert!(error.may_be_tried_again());
-        }
-    }
-
-    #[test]
-    fn what_cannot_be_decoded_is_a_loss_too() {
-        let decoded = <() as prost::Message>::decode(&[0xff][..]);
-        let mut status = Status::internal("as tonic has it");
-        status.set_source(std::sync::Arc::new(decoded.unwrap_err()));
-        let error = CallError::from(status);
-        assert_eq!((error.kind, error.code()), (Kind::NoMessage, Code::Internal));
-        assert!(error.may_be_tried_again());
-        assert!(!CallError::from(Status::internal("said by a server")).may_be_tried_again());
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn an_answer_is_not_silent_because_nobody_reads_it() {
-        const SILENCE: Duration = Duration::from_secs(15);
-        let (put, frames) = tokio::sync::mpsc::channel(1);
-        let frames = tokio_stream::wrappers::ReceiverStream::new(frames);
-        let answer = grpc().map(|()| Body::new(StreamBody::new(frames)));
-        let mut body = checked(answer, Some(SILENCE)).into_body();
-        for _ in 0..3 {
-            sleep(2 * SILENCE).await;
-            let put = put.clone();
-            tokio::spawn(async move {
-                sleep(SILENCE * 9 / 10).await;
-                put.send(Ok::<_, Status>(data(MESSAGE))).await.unwrap();
-            });
-            assert!(body.frame().await.unwrap().is_ok());
-        }
-        let begun = tokio::time::Instant::now();
-        let error = CallError::from(body.frame().await.unwrap().unwrap_err());
-        assert_eq!(begun.elapsed().as_secs(), 15);
-        assert_eq!((error.code(), error.message.as_str()), (Code::Unavailable, "nothing has come for 15s"));
-        assert!(error.may_be_tried_again());
-    }
-}
+mod tests;

@@ -44,6 +44,9 @@ pub enum Kind {
     NoStatus,
     /// An answer with something in it that is no message, or not one of this call.
     NoMessage,
+    /// An answer of gRPC that a call of this mode cannot have, or that is compressed in
+    /// a way that the client does not know.
+    WrongAnswer(Code),
     /// The end of the connection by GOAWAY with ENHANCE_YOUR_CALM: the server takes
     /// what this side sends for too much.
     Calm,
@@ -98,7 +101,7 @@ impl CallError {
     pub fn code(&self) -> Code {
         match self.kind {
             Kind::Connect(_) => Code::Unavailable,
-            Kind::Status(code) => code,
+            Kind::Status(code) | Kind::WrongAnswer(code) => code,
             Kind::Page(status) => code_of(status),
             Kind::NoStatus => Code::Unknown,
             Kind::NoMessage => Code::Internal,
@@ -124,7 +127,7 @@ impl CallError {
             // The server may just be going away.
             Kind::Connect(Connect::Tls(TlsError::Closed)) => true,
             // The next connection would be refused for the same reason.
-            Kind::Connect(Connect::Tls(_)) | Kind::File => false,
+            Kind::Connect(Connect::Tls(_)) | Kind::WrongAnswer(_) | Kind::File => false,
             Kind::Connect(_) | Kind::Calm | Kind::NoStatus | Kind::NoMessage => true,
             Kind::Status(Code::Unavailable) => true,
             Kind::Status(Code::DeadlineExceeded) => false,
@@ -170,6 +173,10 @@ impl CallError {
                 "a hop on the path, such as a proxy, changed the answer, or the server has another proto",
                 "read the log of the proxy, and compare `fourmodes --version` on both sides",
             )),
+            Kind::WrongAnswer(_) => Some((
+                "the server does not keep to gRPC, or has another proto, in which the method has another mode",
+                "compare the protos of both sides",
+            )),
             Kind::File => Some(("the input cannot be used", "see the `--help` of this command")),
             Kind::Status(_) => None,
         }
@@ -182,6 +189,8 @@ impl Kind {
             NoAnswer::Page(page) => Self::Page(page.status),
             NoAnswer::NoStatus => Self::NoStatus,
             NoAnswer::NoMessage => Self::NoMessage,
+            NoAnswer::Encoding(_) => Self::WrongAnswer(Code::Internal),
+            NoAnswer::NotOne(_) => Self::WrongAnswer(Code::Unimplemented),
             NoAnswer::Silent(_) => Self::Status(Code::Unavailable),
         }
     }

@@ -8,18 +8,22 @@ use std::{
 };
 
 use grpc_wire::body::{Observer, Seen, observe};
-use http_body_util::BodyExt as _;
 use tokio::time::{Instant, timeout_at};
-use tonic::{Status, TimeoutExpired, body::Body, transport};
+use tonic::{Status, body::Body, transport};
 use tower::Service;
 
 use crate::{
     OutgoingMetadata,
-    answer::{NoAnswer, checked},
+    answer::{NoAnswer, Wanted, checked, settled},
     deadline::Deadline,
 };
 
 /// A connection to one server. Every call says who makes it.
+///
+/// With the [`Mode`](crate::Mode) of its method in the extensions of its request, a
+/// call ends with UNIMPLEMENTED when the server does not send the one answer of a unary or
+/// client-streaming call. tonic takes the first of several, and says INTERNAL when there is
+/// none.
 #[derive(Debug, Clone)]
 pub struct Channel {
     pub(crate) inner: transport::Channel,
@@ -48,30 +52,29 @@ impl Service<http::Request<Body>> for Channel {
     fn call(&mut self, mut request: http::Request<Body>) -> Self::Future {
         self.metadata.identify(&mut request);
         let deadline = Deadline::of(request.headers());
-        let late = move |status: Status| match deadline.has_ended(&status) {
-            true => Status::from_error(Box::new(TimeoutExpired(()))),
-            false => status,
-        };
+        let wanted = Wanted::of(&request);
         let Some(silence) = request.extensions_mut().remove::<Silence>() else {
             let answer = self.inner.call(request);
             return Box::pin(async move {
-                let answer = answer.await.map_err(|error| late(broken(error)))?;
-                Ok(checked(answer, None).map(|body| Body::new(body.map_err(late))))
+                let answer =
+                    deadline.head(async { Ok(settled(answer.await.map_err(broken)?).await) }).await?;
+                Ok(checked(answer, wanted, None).map(|body| deadline.body(body)))
             });
         };
         let taken = Taken(Arc::new(Mutex::new(Instant::now())));
         let answer = self.inner.call(request.map(|body| observe(body, taken.clone())));
         Box::pin(async move {
-            let mut answer = pin!(answer);
+            let answer = async { Ok(settled(answer.await.map_err(broken)?).await) };
+            let mut answer = pin!(deadline.head(answer));
             let answer = loop {
                 let last = *lock(&taken.0);
                 match timeout_at(last + silence.head, &mut answer).await {
-                    Ok(answer) => break answer.map_err(|error| late(broken(error)))?,
+                    Ok(answer) => break answer?,
                     Err(_) if *lock(&taken.0) > last => {}
                     Err(_) => return Err(NoAnswer::Silent(silence.head).into()),
                 }
             };
-            Ok(checked(answer, Some(silence.frame)).map(|body| Body::new(body.map_err(late))))
+            Ok(checked(answer, wanted, Some(silence.frame)).map(|body| deadline.body(body)))
         })
     }
 }
@@ -134,8 +137,7 @@ mod tests {
         let mut near = Some(TokioIo::new(near));
         let connect = service_fn(move |_| std::future::ready(Ok::<_, Infallible>(near.take().unwrap())));
         let inner = Endpoint::from_static("http://there").connect_with_connector(connect).await.unwrap();
-        let metadata = Arc::new(OutgoingMetadata::new(None, None, None).unwrap());
-        let channel = Channel { inner, metadata };
+        let channel = Channel { inner, metadata: Arc::default() };
 
         let body = Body::new(StreamBody::new(sent(pieces)));
         let mut request = http::Request::post("http://there/a.B/C").body(body).unwrap();

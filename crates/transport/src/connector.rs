@@ -52,6 +52,20 @@ pub struct Connector {
     pub socket: Option<PathBuf>,
 }
 
+impl Default for Connector {
+    /// In the clear, or with the CAs of the platform.
+    fn default() -> Self {
+        Self {
+            tls: TlsFiles::default(),
+            keepalive_interval: limits::KEEPALIVE_INTERVAL,
+            keepalive_timeout: limits::KEEPALIVE_TIMEOUT,
+            metadata: Arc::default(),
+            authority: None,
+            socket: None,
+        }
+    }
+}
+
 impl Connector {
     /// Connects once, so that an address where nothing listens is an error now and
     /// not a call that fails later.
@@ -193,15 +207,7 @@ pub(crate) mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let server = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
         tokio::spawn(async move { serve(listener.accept().await.unwrap().0).await });
-        let connector = Connector {
-            tls: TlsFiles::default(),
-            keepalive_interval: limits::KEEPALIVE_INTERVAL,
-            keepalive_timeout: limits::KEEPALIVE_TIMEOUT,
-            metadata: Arc::new(OutgoingMetadata::new(None, None, None).unwrap()),
-            authority: None,
-            socket: None,
-        };
-        connector.connect(&server).await.unwrap()
+        Connector::default().connect(&server).await.unwrap()
     }
 
     fn frame(kind: u8, flags: u8, stream: [u8; 4], payload: &[u8]) -> Vec<u8> {

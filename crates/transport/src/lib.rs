@@ -28,6 +28,7 @@ pub use channel::{Channel, Silence};
 pub use connect_error::{Connect, ConnectError, TlsError};
 pub use connector::{Connector, USER_AGENT, serves};
 pub use dial::{dial, is_tls, resolve};
+pub use grpc_wire::Mode;
 pub use metadata::{Abort, Delay, OutgoingMetadata};
 pub use servers::Servers;
 pub use stream::Stream;

@@ -40,6 +40,13 @@ pub struct OutgoingMetadata {
     faults: HeaderMap,
 }
 
+impl Default for OutgoingMetadata {
+    /// Nobody in particular calls, and no faults are asked for.
+    fn default() -> Self {
+        Self { token: None, trace: fastrand::u128(1..), faults: HeaderMap::new() }
+    }
+}
+
 impl OutgoingMetadata {
     /// # Errors
     ///

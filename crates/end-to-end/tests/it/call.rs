@@ -230,7 +230,7 @@ fn what_a_server_does_wrong_is_told() {
     let json = echo.quietly("Fail").args("--output json").run().failed(1, &[]).result();
     assert_eq!(json["error"]["code"], "ABORTED");
     assert_eq!(json["error"]["more_details"], json!([{"@type": "x/t.M", "n": 42}]));
-    echo.quietly("Twice").run().failed(1, &["UNEXPECTED_ANSWER", "several responses"]);
+    echo.quietly("Twice").run().failed(1, &["UNIMPLEMENTED", "2 messages"]);
     let long = format!("{{\"text\": \"{}\"}}", "x".repeat(5000));
     let file = echo.file("long.json", long);
     let words = ["--max-message"];

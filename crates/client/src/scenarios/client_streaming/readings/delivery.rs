@@ -16,6 +16,7 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 use tokio_stream::wrappers::ReceiverStream;
+use transport::Mode;
 use uuid::Uuid;
 
 use super::{
@@ -76,7 +77,8 @@ impl Delivery {
     pub(super) async fn call(&mut self, session: &Session) -> Result<RecordReadingsResponse, Failure> {
         let (requests, receiver) = mpsc::channel(AHEAD);
         let mut client = ClientStreamingServiceClient::new(session.channel());
-        let request = session.request(ReceiverStream::new(receiver), None);
+        let mut request = session.request(ReceiverStream::new(receiver), None);
+        request.extensions_mut().insert(Mode::ClientStreaming);
         let response = client.record_readings(request);
         tokio::select! {
             biased;

@@ -19,6 +19,7 @@ use shared_proto::{
 use tokio::sync::oneshot;
 use tokio_stream::Stream;
 use tonic::Code;
+use transport::Mode;
 
 use super::{Report, source::read_ahead};
 use crate::{bar, failure::Failure, session::Session};
@@ -106,12 +107,14 @@ impl<'a> Transfer<'a> {
         let (failed, failure) = oneshot::channel();
         let sent_before = report.bytes_sent.load(Relaxed);
         let requests = self.requests(from, report.bytes_sent.clone(), failed);
+        let mut request = self.session.request(requests, None);
+        request.extensions_mut().insert(Mode::ClientStreaming);
         let mut client = ByteStreamClient::new(self.session.channel());
         let response = tokio::select! {
             biased;
             // As with readings: the stream does not end, the call is dropped.
             Ok(failure) = failure => return Err(failure),
-            response = client.write(self.session.request(requests, None)) => response?.into_inner(),
+            response = client.write(request) => response?.into_inner(),
         };
         if u64::try_from(response.committed_size) != Ok(self.size) {
             let (committed, size) = (response.committed_size, self.size);
