@@ -1,11 +1,12 @@
 """grpc.testing.TestService as somebody else would serve it, with grpcio.
 
-Its first line is its address. FOURMODES_DESCRIPTORS names the descriptors: the
+Its first line is its address; an argument is the port. FOURMODES_DESCRIPTORS names the descriptors: the
 generated modules would be called like grpcio itself.
 """
 
 import os
 import signal
+import sys
 import time
 from concurrent import futures
 from pathlib import Path
@@ -124,7 +125,7 @@ def main():
     server.add_generic_rpc_handlers(
         [grpc.method_handlers_generic_handler(service.full_name, dict(handlers()))]
     )
-    port = server.add_insecure_port("127.0.0.1:0")
+    port = server.add_insecure_port(f"127.0.0.1:{sys.argv[1] if sys.argv[1:] else 0}")
     server.start()
     signal.signal(signal.SIGTERM, lambda *_: server.stop(0))
     print(f"listening on http://127.0.0.1:{port}", flush=True)
