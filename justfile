@@ -5,7 +5,7 @@ bin := target / "debug"
 in_conformance := "--manifest-path interop/conformance/Cargo.toml --target-dir " + quote(target / "conformance")
 in_comparison := "--manifest-path comparison/Cargo.toml --target-dir " + quote(target / "comparison")
 
-# List the recipes: those of every day first, at most 16, then the group `more`.
+# List the recipes: the everyday ones first, at most 16, then the group `more`.
 [private]
 default:
     @just --list --unsorted
@@ -66,13 +66,13 @@ client-streaming *scenario: ready
 bidi-streaming *scenario: ready
     @exec {{ bin }}/fourmodes bidi-streaming "$@"
 
-# All four modes against a running server, explained.
+# Demonstrate and explain all four modes against a running server.
 [group("see")]
 [no-cd, no-exit-message, positional-arguments]
 tour *options: ready
     @exec {{ bin }}/fourmodes tour "$@"
 
-# Any method of any gRPC server: `just call localhost:50051`, `just call localhost:50051 Greeter/SayHello -d '{"name": "ana"}'`.
+# Call any method of any gRPC server: `just call localhost:50051`, `just call localhost:50051 Greeter/SayHello -d '{"name": "ana"}'`.
 [group("see")]
 [no-cd, no-exit-message, positional-arguments]
 call *options: ready
@@ -84,13 +84,13 @@ call *options: ready
 watch *options: ready
     @exec {{ bin }}/fourmodes watch "$@"
 
-# Does the path to a server carry all four modes? `just check`, `just check http://proxy:8080 --idle 60s`.
+# Check whether the path to a server carries all four modes: `just check`, `just check http://proxy:8080 --idle 60s`.
 [group("see")]
 [no-cd, no-exit-message, positional-arguments]
 check *options: ready
     @exec {{ bin }}/fourmodes check "$@"
 
-# What a message costs in each way, at a server of its own or at a running one: `just measure`, `just measure http://proxy:8080 --size 1KiB`.
+# Measure what a message costs in each mode, with its own server or a running one: `just measure`, `just measure http://proxy:8080 --size 1KiB`.
 [group("see")]
 [no-cd, no-exit-message, positional-arguments]
 measure *options:
@@ -110,13 +110,13 @@ measure *options:
     read -r _ _ url <"$dir/stdout"
     FOURMODES_SERVER=$url {{ target }}/release/fourmodes measure "$@"
 
-# A trap of a first gRPC service, broken and fixed: `just lesson` lists them, `just lesson eof-is-not-commit` runs one.
+# Run a trap of a first gRPC service, broken and fixed: `just lesson` lists them, `just lesson eof-is-not-commit` runs one.
 [group("see")]
 [no-exit-message, positional-arguments]
 lesson *name: ready
     @exec {{ bin }}/lessons "$@"
 
-# `build`, without a word when there is nothing to do.
+# Like `build`, but silent when there is nothing to do.
 [private]
 ready:
     @test -x {{ bin }}/fourmodes || cargo build --workspace
@@ -128,7 +128,7 @@ install:
     cargo install --locked --path crates/server
     cargo install --locked --path crates/client
 
-# Run the tests; what is given goes to cargo test.
+# Run the tests; arguments go to cargo test.
 [group("develop")]
 [positional-arguments]
 test *options:
@@ -143,7 +143,7 @@ fmt:
     cargo fmt --manifest-path interop/conformance/Cargo.toml
     rustfmt --edition 2024 fuzz/fuzz_targets/*.rs
 
-# What has to be clean before a change lands: format, lints, documentation.
+# Check format, lints and documentation, as before each landing.
 [group("develop")]
 lint: comparison-lock conformance-lock
     cargo fmt --all --check
@@ -157,7 +157,7 @@ lint: comparison-lock conformance-lock
     cargo clippy {{ in_conformance }} --all-targets -- -D warnings
     RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
 
-# All that CI runs.
+# Everything that CI runs.
 [group("develop")]
 ci: lint deny test simulate demo compare-smoke interop conformance-short proxies restarts
 
@@ -166,22 +166,22 @@ ci: lint deny test simulate demo compare-smoke interop conformance-short proxies
 build:
     cargo build --workspace
 
-# The power and the network fail in simulated time, as a seed says: `just simulate`, `just simulate 7`.
+# Power and network failures in simulated time, by seed: `just simulate`, `just simulate 7`.
 [group("more")]
 simulate *seed:
     CARGO_TARGET_DIR={{ target }}/simulation RUSTFLAGS="--cfg tokio_unstable" cargo test -p server --features simulation --test simulation -- {{ seed }}
 
-# Kill a server again and again, and restart two in turn, while clients work: `just faults`, `just faults 500`, `just faults 50 7`.
+# Kill a server repeatedly, and restart two in turn, while clients work: `just faults`, `just faults 500`, `just faults 50 7`.
 [group("more")]
 faults kills="50" seed="":
     FAULTS_KILLS={{ kills }} {{ if seed == "" { "" } else { "FAULTS_SEED=" + seed } }} cargo test --workspace --test faults -- --nocapture
 
-# Attack the server in many ways while somebody calls it: `just abuse`; `just test` has less of it.
+# Attack the server in many ways while a client calls it; `just test` has a short version.
 [group("more")]
 abuse:
     ABUSE_SECONDS=60 cargo test --workspace --test abuse -- --nocapture
 
-# Made-up input for each target in `fuzz/`, so many seconds long: `just fuzz 60`, `just fuzz 60 uploads`; needs cargo-fuzz.
+# Random input for each target in `fuzz/`, for this many seconds: `just fuzz 60`, `just fuzz 60 uploads`; needs cargo-fuzz.
 [group("more")]
 [positional-arguments]
 fuzz seconds *targets:
@@ -208,7 +208,7 @@ deny: comparison-lock
     # What it needs beyond ours: the same licences, of which it does not need all.
     cargo deny --config deny.toml --manifest-path comparison/Cargo.toml check --allow license-not-encountered licenses sources
 
-# Known faults of the dependencies, by a database that has to be fetched: not part of `just ci`.
+# Known vulnerabilities of the dependencies; fetches a database, so it is not part of `just ci`.
 [group("more")]
 advisories:
     cargo deny --locked check advisories
@@ -254,7 +254,7 @@ conformance-adapter: conformance-lock
 conformance-lock:
     @[ interop/conformance/Cargo.lock -nt Cargo.lock ] || cp Cargo.lock interop/conformance/
 
-# docs/page.png, by a real browser; `just interop` has to have installed what it needs.
+# docs/page.png, by a real browser; run `just interop` first, which installs what it needs.
 [group("more")]
 page-picture: build
     cp interop/node/picture.js {{ target }}/interop/node/
@@ -285,7 +285,7 @@ book:
 net-rpc-soak:
     NET_RPC_CALLS=1000000 NET_RPC_CONNECTIONS=10000 cargo test --release -p net-rpc --test it -- --nocapture pipelined come_and_go
 
-# `fourmodes check` through real proxies, and what another client sees there: `just proxies`, `just proxies nginx/good`, `just proxies --all`.
+# `fourmodes check` through real proxies, compared with another client: `just proxies`, `just proxies nginx/good`, `just proxies --all`.
 [group("more")]
 [positional-arguments]
 proxies *options: build
@@ -297,12 +297,12 @@ proxies *options: build
 restarts *options: build
     python3 interop/proxies/restarts.py "$@"
 
-# docs/proxies.md, from what `just proxies --all` has found.
+# docs/proxies.md, from the results of `just proxies --all`.
 [group("more")]
 proxies-table:
     "$(bash interop/venv.sh)/bin/python" interop/proxies/run.py --table docs/proxies.md
 
-# docs/lessons.md, from what the lessons say.
+# docs/lessons.md, from the lessons.
 [group("more")]
 lessons-doc:
     cargo build -p lessons
@@ -319,12 +319,12 @@ compare *options: comparison-lock
         --server {{ target }}/release/fourmodes-server --client {{ target }}/release/fourmodes \
         {{ if options == "" { "--output " + quote(target / "comparison.json") } else { '"$@"' } }}
 
-# docs/performance.md and its pictures, from what `just compare` has found.
+# docs/performance.md and its pictures, from the results of `just compare`.
 [group("more")]
 compare-report figures=(target / "comparison.json"): comparison-lock
     cargo run --quiet {{ in_comparison }} -- report {{ quote(figures) }} docs
 
-# All of `just compare` and of `just compare-report` for a moment, and the tests: to see that it works. Its figures say nothing.
+# A short run of `just compare` and `just compare-report`, and their tests. Its figures mean nothing.
 [group("more")]
 compare-smoke: build comparison-lock
     #!/usr/bin/env bash
