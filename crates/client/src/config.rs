@@ -75,6 +75,7 @@ impl Config {
             metadata: Arc::new(metadata),
             authority: None,
             socket: None,
+            onlookers: None,
         };
         Ok(Self {
             servers,

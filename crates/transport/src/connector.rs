@@ -22,8 +22,8 @@ use tonic_health::pb::{
 use tower::{BoxError, Service, service_fn};
 
 use crate::{
-    CallError, Channel, ConnectError, Counted, Kind, OutgoingMetadata, Stream, Tls, TlsError, TlsFiles,
-    Traffic, dial, dial::dial_unix, is_tls,
+    CallError, Channel, ConnectError, Counted, Kind, Onlookers, OutgoingMetadata, Stream, Tls, TlsError,
+    TlsFiles, Traffic, dial, dial::dial_unix, is_tls,
 };
 
 /// What the client calls itself.
@@ -50,6 +50,8 @@ pub struct Connector {
     pub authority: Option<Authority>,
     /// The Unix socket to connect to, whatever the address of the server says.
     pub socket: Option<PathBuf>,
+    /// Who sees all that passes, above TLS.
+    pub onlookers: Option<Onlookers>,
 }
 
 impl Default for Connector {
@@ -62,6 +64,7 @@ impl Default for Connector {
             metadata: Arc::default(),
             authority: None,
             socket: None,
+            onlookers: None,
         }
     }
 }
@@ -148,11 +151,11 @@ impl Connector {
     > + Send
     + 'static {
         let keepalive_timeout = self.keepalive_timeout;
-        let mut unused = Some((tls, traffic, hear, self.socket.clone()));
+        let mut unused = Some((tls, traffic, hear, self.socket.clone(), self.onlookers.clone()));
         service_fn(move |server: Uri| {
             let connector = unused.take();
             async move {
-                let Some((tls, traffic, hear, path)) = connector else {
+                let Some((tls, traffic, hear, path, onlookers)) = connector else {
                     return Err("the connection has ended".into());
                 };
                 let socket = match path {
@@ -161,9 +164,12 @@ impl Connector {
                 };
                 traffic.dialled.get_or_init(Instant::now);
                 let is_tls = tls.is_some();
-                let stream = Stream::open(Counted::new(socket, traffic.clone()), tls, hear).await?;
+                let mut stream = Stream::open(Counted::new(socket, traffic.clone()), tls, hear).await?;
                 if is_tls {
                     traffic.secured.get_or_init(Instant::now);
+                }
+                if let Some(onlookers) = onlookers {
+                    stream.seen_by(onlookers.one());
                 }
                 Ok(TokioIo::new(Watched::client(stream, keepalive_timeout, |it| it.get_ref().tcp())))
             }

@@ -13,7 +13,7 @@ use tokio::{
 };
 use tokio_rustls::client::TlsStream;
 
-use crate::{ConnectError, Tls, TlsError};
+use crate::{ConnectError, Onlooker, Passed, Tls, TlsError};
 
 /// A connection with or without TLS, over any stream.
 #[derive(Debug)]
@@ -22,6 +22,7 @@ pub struct Stream<S> {
     sifter: EmptyData,
     /// Told when something is read for the first time, or nothing can be.
     heard: Option<oneshot::Sender<Result<(), TlsError>>>,
+    onlooker: Option<Onlooker>,
 }
 
 #[derive(Debug)]
@@ -46,12 +47,33 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Stream<S> {
             Some(tls) => Link::Tls(Box::new(tls.connect(socket).await?)),
             None => Link::Plain(socket),
         };
-        Ok(Self { link, sifter: EmptyData::of_server(), heard: Some(heard) })
+        Ok(Self::over(link, heard))
     }
 
     /// After a handshake that agreed to whatever it may be.
     pub fn shaken(stream: TlsStream<S>, heard: oneshot::Sender<Result<(), TlsError>>) -> Self {
-        Self { link: Link::Tls(Box::new(stream)), sifter: EmptyData::of_server(), heard: Some(heard) }
+        Self::over(Link::Tls(Box::new(stream)), heard)
+    }
+
+    fn over(link: Link<S>, heard: oneshot::Sender<Result<(), TlsError>>) -> Self {
+        Self { link, sifter: EmptyData::of_server(), heard: Some(heard), onlooker: None }
+    }
+
+    /// Shows all that passes from now on to an onlooker.
+    pub(crate) fn seen_by(&mut self, onlooker: Onlooker) {
+        self.onlooker = Some(onlooker);
+    }
+
+    /// What was written of these.
+    fn wrote(&mut self, written: &Poll<io::Result<usize>>, pieces: &[&[u8]]) {
+        if let (Poll::Ready(Ok(written)), Some(onlooker)) = (written, &mut self.onlooker) {
+            let mut left = *written;
+            for piece in pieces {
+                let piece = &piece[..piece.len().min(left)];
+                left -= piece.len();
+                onlooker.see(Passed::Sent(piece));
+            }
+        }
     }
 
     /// How many empty DATA frames have come: they are taken out, see [`EmptyData`].
@@ -112,8 +134,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Stream<S> {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let first = self.heard.is_some();
-        let Self { link, sifter, .. } = &mut *self;
-        let read = ready!(sifter.poll_read(cx, buf, |cx, buf| link.poll_read(cx, buf, first)));
+        let Self { link, sifter, onlooker, .. } = &mut *self;
+        let read = ready!(sifter.poll_read(cx, buf, |cx, buf| {
+            let before = buf.filled().len();
+            let read = link.poll_read(cx, buf, first);
+            if let (Poll::Ready(Ok(())), Some(onlooker)) = (&read, &mut *onlooker) {
+                onlooker.see(Passed::Received(&buf.filled()[before..]));
+            }
+            read
+        }));
         if let Some(heard) = self.heard.take() {
             let wrong = read.as_ref().err().and_then(|error| TlsError::of(error));
             // Nobody listens when it took long.
@@ -125,10 +154,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Stream<S> {
 
 impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Stream<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        match &mut self.link {
+        let written = match &mut self.link {
             Link::Plain(socket) => Pin::new(socket).poll_write(cx, buf),
             Link::Tls(stream) => Pin::new(stream).poll_write(cx, buf),
-        }
+        };
+        self.wrote(&written, &[buf]);
+        written
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -157,9 +188,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Stream<S> {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        match &mut self.link {
+        let written = match &mut self.link {
             Link::Plain(socket) => Pin::new(socket).poll_write_vectored(cx, bufs),
             Link::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+        };
+        if self.onlooker.is_some() {
+            self.wrote(&written, &bufs.iter().map(|buf| &**buf).collect::<Vec<_>>());
         }
+        written
     }
 }
