@@ -293,7 +293,7 @@ impl Frames {
         let mut is_of_a_call = false;
         heads.feed(bytes, |part| {
             match part {
-                Part::Head(&[a, b, c, kind, flags, stream @ ..]) => {
+                Part::Head([a, b, c, kind, flags, stream @ ..]) => {
                     let missing = u32::from_be_bytes([0, a, b, c]) as usize;
                     let stream = u32::from_be_bytes(stream) & !(1 << 31);
                     *frame = Frame { kind, flags, stream, missing, payload: Vec::new() };
@@ -317,6 +317,7 @@ impl Frames {
                         _ => {}
                     }
                 }
+                Part::Other(_) => return,
             }
             is_of_a_call |= matches!(frame.kind, DATA | HEADERS | CONTINUATION);
             if frame.missing == 0 {

@@ -24,16 +24,25 @@ impl State {
     fn first() -> Self {
         Self::Head { have: 0, head: [0; HEAD], is_first: true }
     }
+
+    fn head() -> Self {
+        Self::Head { have: 0, head: [0; HEAD], is_first: false }
+    }
 }
 
 /// What passes of a frame.
 #[derive(Debug, Clone, Copy)]
 pub enum Part<'a> {
     /// All of its head.
-    Head(&'a [u8; HEAD]),
+    Head([u8; HEAD]),
     /// More of its payload.
     Payload(&'a [u8]),
+    /// The first bytes of something else, which is not looked at any further.
+    Other([u8; KIND + 1]),
 }
+
+/// Where the type of a frame is in its head.
+const KIND: usize = 3;
 
 impl Heads {
     /// What a client sends.
@@ -41,53 +50,62 @@ impl Heads {
         Self(State::Preface(0))
     }
 
-    /// What a server sends.
+    /// What a server sends, or a client after its preface.
     pub fn of_server() -> Self {
         Self(State::first())
     }
 
     /// Shows what is in these bytes, in their order.
     pub fn feed(&mut self, mut bytes: &[u8], mut see: impl FnMut(Part<'_>)) {
-        while let Some(byte) = bytes.first() {
-            let taken = match &mut self.0 {
-                State::Other => return,
+        while let Some(part) = self.next(&mut bytes) {
+            see(part);
+        }
+    }
+
+    /// Takes what comes next off the bytes. None, when all of them are taken.
+    pub fn next<'a>(&mut self, bytes: &mut &'a [u8]) -> Option<Part<'a>> {
+        loop {
+            match &mut self.0 {
+                State::Other => {
+                    *bytes = &[];
+                    return None;
+                }
                 State::Preface(have) => {
+                    let is_right = PREFACE.get(*have) == Some(bytes.split_off_first()?);
                     self.0 = match *have + 1 {
-                        _ if PREFACE.get(*have) != Some(byte) => State::Other,
+                        _ if !is_right => State::Other,
                         have if have < PREFACE.len() => State::Preface(have),
                         _ => State::first(),
                     };
-                    1
                 }
                 State::Payload(missing) => {
-                    let taken = bytes.len().min(*missing);
-                    *missing -= taken;
+                    let taken = bytes.split_off(..bytes.len().min(*missing)).filter(|it| !it.is_empty())?;
+                    *missing -= taken.len();
                     if *missing == 0 {
-                        self.0 = State::Head { have: 0, head: [0; HEAD], is_first: false };
+                        self.0 = State::head();
                     }
-                    see(Part::Payload(&bytes[..taken]));
-                    taken
+                    return Some(Part::Payload(taken));
                 }
                 State::Head { have, head, is_first } => {
-                    head[*have] = *byte;
-                    *have += 1;
-                    if *have == HEAD {
+                    let taken =
+                        bytes.split_off(..bytes.len().min(HEAD - *have)).filter(|it| !it.is_empty())?;
+                    head[*have..*have + taken.len()].copy_from_slice(taken);
+                    *have += taken.len();
+                    if *is_first && *have > KIND && head[KIND] != SETTINGS {
                         let [a, b, c, kind, ..] = *head;
-                        let length = u32::from_be_bytes([0, a, b, c]) as usize;
-                        let is_http2 = !*is_first || kind == SETTINGS;
-                        if is_http2 {
-                            see(Part::Head(head));
-                        }
-                        self.0 = match length {
-                            _ if !is_http2 => State::Other,
-                            0 => State::Head { have: 0, head: [0; HEAD], is_first: false },
-                            length => State::Payload(length),
-                        };
+                        self.0 = State::Other;
+                        return Some(Part::Other([a, b, c, kind]));
                     }
-                    1
+                    if *have == HEAD {
+                        let head = *head;
+                        self.0 = match u32::from_be_bytes([0, head[0], head[1], head[2]]) {
+                            0 => State::head(),
+                            length => State::Payload(length as usize),
+                        };
+                        return Some(Part::Head(head));
+                    }
                 }
-            };
-            bytes = &bytes[taken..];
+            }
         }
     }
 }
@@ -107,8 +125,9 @@ mod tests {
         let (mut pings, mut payload) = (0, 0);
         for chunk in bytes.chunks(size) {
             heads.feed(chunk, |part| match part {
-                Part::Head([_, _, _, kind, flags, ..]) => pings += usize::from((*kind, *flags) == (PING, 0)),
+                Part::Head([_, _, _, kind, flags, ..]) => pings += usize::from((kind, flags) == (PING, 0)),
                 Part::Payload(bytes) => payload += bytes.len(),
+                Part::Other(_) => {}
             });
         }
         (pings, payload)

@@ -20,7 +20,6 @@ mod text;
 
 use std::{collections::HashMap, path::PathBuf};
 
-use grpc_wire::Mode;
 use prost::DecodeError;
 use prost_reflect::{DescriptorPool, MessageDescriptor, MethodDescriptor, ServiceDescriptor};
 use prost_types::SourceCodeInfo;
@@ -112,11 +111,6 @@ fn suggestion(nearest: &[String]) -> String {
         [] => String::new(),
         nearest => format!("; near to it: {}", nearest.join(", ")),
     }
-}
-
-/// The mode of a method.
-pub fn mode_of(method: &MethodDescriptor) -> Mode {
-    Mode::of(method.is_client_streaming(), method.is_server_streaming())
 }
 
 /// The path of a method in a request.

@@ -2,13 +2,14 @@
 
 use std::{collections::HashMap, fmt::Write as _};
 
+use grpc_wire::mode_of;
 use prost_reflect::{
     Cardinality, EnumDescriptor, FieldDescriptor, Kind, MessageDescriptor, MethodDescriptor,
     ServiceDescriptor, Syntax,
 };
 use shared_process::is_unseen;
 
-use crate::{Schema, Unknown, mode_of};
+use crate::{Schema, Unknown};
 
 /// What can be shown: it has a name.
 #[derive(Debug, Clone)]

@@ -9,7 +9,7 @@ use std::{
 };
 
 use ::page::{Access, Page, serve};
-use grpc_wire::is_secret;
+use grpc_wire::{is_secret, mode_of};
 use http::{HeaderMap, HeaderValue, request};
 use serde_json::Value;
 use stack::{Passed, Stack, Told};
@@ -35,7 +35,7 @@ pub(crate) fn add(stack: &mut Stack, listener: TcpListener, hosts: &[String]) ->
 fn told(page: Arc<Page>, begun: Instant, number: u64, head: &request::Parts) -> Told {
     let path = head.uri.path();
     let method = shared_proto::method(path);
-    let mode = method.as_ref().map(|method| shared_proto::mode_of(method).name());
+    let mode = method.as_ref().map(|method| mode_of(method).name());
     let show = move |kind: Kind<'_>, more: Option<(&str, Value)>| {
         page.event(number, || {
             let mut event = Event { at: begun.elapsed(), client: "", kind }.json();

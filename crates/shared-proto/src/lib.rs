@@ -71,13 +71,7 @@ pub static POOL: LazyLock<DescriptorPool> = LazyLock::new(|| {
 /// The descriptor of the method that a request path such as
 /// `/fourmodes.v1.UnaryService/Multiply` names, if it is in [`POOL`].
 pub fn method(path: &str) -> Option<MethodDescriptor> {
-    let (service, method) = path.strip_prefix('/')?.split_once('/')?;
-    POOL.get_service_by_name(service)?.methods().find(|m| m.name() == method)
-}
-
-/// The mode of a method.
-pub fn mode_of(method: &MethodDescriptor) -> Mode {
-    Mode::of(method.is_client_streaming(), method.is_server_streaming())
+    grpc_wire::method_in(&POOL, path)
 }
 
 impl From<Mode> for fourmodes::v1::Mode {
@@ -93,6 +87,8 @@ impl From<Mode> for fourmodes::v1::Mode {
 
 #[cfg(test)]
 mod tests {
+    use grpc_wire::mode_of;
+
     use super::*;
 
     #[test]

@@ -3,7 +3,7 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use grpc_wire::Mode;
+use grpc_wire::{Mode, mode_of};
 use prost_reflect::DescriptorPool;
 
 use crate::{
@@ -88,7 +88,7 @@ impl Methods {
         let methods = services.iter().flat_map(|service| service.methods());
         let known = methods.map(|method| {
             let path = format!("/{}/{}", method.parent_service().full_name(), method.name());
-            let mode = Mode::of(method.is_client_streaming(), method.is_server_streaming());
+            let mode = mode_of(&method);
             let method = Method {
                 mode: Some(mode),
                 rule: rules.of(&path),

@@ -189,9 +189,7 @@ impl Timeline {
 
     /// The method that a path such as `/package.Service/Method` names.
     pub(crate) fn method(&self, path: &str) -> Option<MethodDescriptor> {
-        let (service, method) = path.strip_prefix('/')?.split_once('/')?;
-        let service = self.shared.pool.as_ref()?.get_service_by_name(service)?;
-        service.methods().find(|candidate| candidate.name() == method)
+        grpc_wire::method_in(self.shared.pool.as_ref()?, path)
     }
 
     /// Why a call broke; none, when it was its deadline.

@@ -22,9 +22,7 @@ impl Pools {
 
     /// The method that a path such as `/package.Service/Method` names.
     pub(crate) fn method(&self, path: &str) -> Option<MethodDescriptor> {
-        let (service, method) = path.strip_prefix('/')?.split_once('/')?;
         let pools = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        let service = pools.iter().find_map(|pool| pool.get_service_by_name(service))?;
-        service.methods().find(|candidate| candidate.name() == method)
+        pools.iter().find_map(|pool| grpc_wire::method_in(pool, path))
     }
 }

@@ -64,7 +64,7 @@ impl Calls<'_> {
         if attempts_before > 0 {
             request.metadata_mut().insert("grpc-previous-rpc-attempts", attempts_before.into());
         }
-        request.extensions_mut().insert(schema::mode_of(self.method));
+        request.extensions_mut().insert(grpc_wire::mode_of(self.method));
         if let Some(deadline) = self.deadline {
             request.set_timeout(deadline.saturating_duration_since(Instant::now()));
         }

@@ -6,8 +6,9 @@ use std::{
     time::Instant,
 };
 
+use grpc_wire::mode_of;
 use prost_reflect::MethodDescriptor;
-use schema::{Reflection, ReflectionError, Schema, mode_of};
+use schema::{Reflection, ReflectionError, Schema};
 use timeline::{Tap, Timeline};
 use tonic::codec::CompressionEncoding;
 use transport::{Channel, Traffic, retry::Backoff};
