@@ -141,4 +141,94 @@ test("a foreign Host and a foreign Origin are refused", async () => {
   assert.equal(await status({ host: "localhost", origin: "http://evil.example" }), 403);
 });
 
+test("a server says that it sees no windows", async () => {
+  await row("WatchQuotes").click();
+  await page.getByText("A server sees no windows of HTTP/2").waitFor();
+  assert.ok(await page.locator("#corner").isHidden());
+});
+
+test("on watch, calls that pass have windows, and the corner makes calls in all four modes", async (t) => {
+  const options = ["watch", "--listen", "127.0.0.1:0", "--to", url, "--page", "127.0.0.1:0", "--quiet"];
+  const watch = spawn(process.env.FOURMODES_CLIENT_BIN, options, { env, stdio: ["ignore", "ignore", "pipe"] });
+  t.after(() => watch.kill());
+  const said = [];
+  for await (const line of createInterface(watch.stderr)) {
+    said.push(line);
+    if (line.startsWith("page at ")) break;
+  }
+  const through = said.find((line) => line.startsWith("watching ")).slice("watching ".length).split(",")[0];
+  const page = await browser.newPage();
+  t.after(() => page.close());
+  page.setDefaultTimeout(TIMEOUT);
+  page.on("console", (message) => message.type() === "error" && problems.push(message.text()));
+  page.on("pageerror", (error) => problems.push(String(error)));
+  await page.goto(said.at(-1).slice("page at ".length));
+  await page.getByRole("status").filter({ hasText: "live" }).waitFor();
+  const row = (method) => page.locator("#calls tr", { hasText: method }).first();
+  const line = (text) => page.locator("#diagram li", { hasText: text }).first();
+
+  const quotes = spawn(process.env.FOURMODES_CLIENT_BIN, ["--server", through, "server-streaming", "quotes", "--count", "0", "--interval", "50ms"], { env, stdio: "ignore" });
+  t.after(() => quotes.kill());
+  await row("WatchQuotes").click();
+  await page.locator("#windows polyline.from-server").waitFor();
+  await page.getByText("Flow control window left").waitFor();
+  quotes.kill("SIGINT");
+  // Whether it resets the stream before its connection ends is up to the client.
+  await row("WatchQuotes").filter({ hasText: /cancelled|broken/ }).waitFor();
+
+  await page.getByText("Make a call").click();
+  await page.getByText("No browser can call gRPC by itself").waitFor();
+  const button = (name) => page.locator("#corner").getByRole("button", { name, exact: true });
+  const choose = async (method) => {
+    await page.locator("#methods option").first().waitFor({ state: "attached" });
+    await page.getByLabel("Method", { exact: true }).fill(`fourmodes.v1.${method}`);
+  };
+  const message = (value) => page.getByLabel("Message as JSON").fill(JSON.stringify(value));
+  const chosen = (text) => page.locator("#call-title", { hasText: text }).waitFor();
+
+  await choose("UnaryService/Multiply");
+  assert.deepEqual(Object.keys(JSON.parse(await page.getByLabel("Message as JSON").inputValue())), ["a", "b"]);
+  await message({ a: 6, b: "7" });
+  await button("Call").click();
+  await chosen("Multiply");
+  await line(`{"product":"42"}`).waitFor();
+  await message({ c: HOSTILE });
+  await button("Call").click();
+  await page.locator("#told", { hasText: "c" }).waitFor();
+
+  await choose("ServerStreamingService/WatchQuotes");
+  await message({ symbols: ["ACME"] });
+  await button("Call").click();
+  await line("message 1").waitFor();
+  await button("Cancel").click();
+  await chosen("cancelled");
+
+  await choose("ClientStreamingService/RecordReadings");
+  await button("Call").click();
+  await chosen("RecordReadings");
+  await button("Half-close").click();
+  await line("half-close").waitFor();
+  await line("trailers").waitFor();
+
+  await choose("BidiStreamingService/Chat");
+  await button("Call").click();
+  await chosen("Chat");
+  const id = "7c0d6a3f-9c7e-4d53-8a1c-2f5b7f0e1d42";
+  await message({ join: { room: "corner", name: "ana", memberId: id } });
+  await button("Send").click();
+  await line("joined").waitFor();
+  await message({ post: { text: HOSTILE, messageId: id } });
+  await button("Send").click();
+  await line("posted").waitFor();
+  assert.ok(await button("Call").isDisabled());
+  await button("Half-close").click();
+  await chosen("OK");
+  assert.ok(await button("Call").isEnabled());
+  assert.equal(await page.title(), "Calls – Four Modes");
+  await page.setViewportSize({ width: 360, height: 640 });
+  assert.equal(await page.evaluate(() => document.documentElement.scrollWidth), 360);
+  // Before its events end.
+  await page.close();
+});
+
 test("the browser has no complaint", () => assert.deepEqual(problems, []));

@@ -21,6 +21,9 @@ pub(crate) const UNARY_DEADLINE: Duration = Duration::from_secs(5);
 /// answer.
 const STANDSTILL: Duration = Duration::from_secs(60);
 
+/// Longer than any connection: keepalive that is off.
+const NEVER: Duration = Duration::from_secs(365 * 24 * 3600);
+
 /// What the options say, validated.
 #[derive(Debug)]
 pub(crate) struct Config {
@@ -39,6 +42,8 @@ pub(crate) struct Config {
     /// Whether to wait for a server that is not there yet.
     pub(crate) wait_for_ready: bool,
     pub(crate) quiet: bool,
+    /// Whether the frames of HTTP/2 are drawn.
+    pub(crate) frames: bool,
 }
 
 impl Config {
@@ -88,7 +93,20 @@ impl Config {
             max_attempts: retry.max_attempts.unwrap_or(MOST_ATTEMPTS),
             wait_for_ready: retry.wait_for_ready,
             quiet: output.quiet,
+            frames: output.frames,
         })
+    }
+
+    /// Of a command that has no frames to draw.
+    ///
+    /// # Errors
+    ///
+    /// When they are asked for.
+    pub(crate) fn without_frames(self, command: &str) -> Result<Self, String> {
+        match self.frames {
+            true => Err(format!("{command} draws no frames: leave --frames out")),
+            false => Ok(self),
+        }
     }
 
     /// For one server that may be anybody's. Keepalive is off unless it was asked for:
@@ -98,8 +116,6 @@ impl Config {
     ///
     /// When something makes no sense.
     pub(crate) fn of_any_server(target: &str, options: Options) -> Result<Self, String> {
-        /// Longer than any call.
-        const NEVER: Duration = Duration::from_secs(365 * 24 * 3600);
         if options.output.output == Output::Junit {
             return Err("--output junit is only for check; use json".to_owned());
         }

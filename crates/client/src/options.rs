@@ -78,6 +78,10 @@ pub(crate) struct OutputOptions {
     /// Also write a Mermaid sequence diagram
     #[arg(long, value_name = "FILE.mmd", global = true)]
     pub(crate) diagram: Option<PathBuf>,
+
+    /// Also draw HTTP/2 frames: settings, windows, pings, header compression
+    #[arg(long, global = true)]
+    pub(crate) frames: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

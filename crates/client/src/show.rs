@@ -5,9 +5,11 @@ use std::{
     io::{self, Write},
 };
 
+use http::Uri;
 use indicatif::ProgressBar;
 use prost_reflect::DescriptorPool;
 use timeline::{Json, Mermaid, Renderer, Text, Timeline};
+use watch::{Depth, Seen, Taps};
 
 use crate::{config::Config, failure::Failure, options::Output, prompt};
 
@@ -46,6 +48,17 @@ pub(crate) fn timeline_of(
     }
     let drawn = !quiet || config.diagram.is_some();
     Ok(Timeline::new(renderers, drawn.then(pool), transport::explain, progress))
+}
+
+/// Draws the connections of a client, and their frames if these are wanted. `keep` is as
+/// [there](Depth::keep).
+pub(crate) fn taps(timeline: &Timeline, client: &str, server: &Uri, keep: usize, frames: bool) -> Taps {
+    let (timeline, client, server) = (timeline.clone(), client.to_owned(), server.clone());
+    Taps::new(Depth { keep, frames, windows: false }, move |event| match &event.seen {
+        Seen::Connected { .. } => timeline.connected(&client, &server),
+        Seen::Frame { from, text } => timeline.frame(&client, *from, text),
+        _ => {}
+    })
 }
 
 /// Hands on to stdout what a scenario is about. Blocks.

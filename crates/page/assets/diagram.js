@@ -24,6 +24,8 @@ export function line(event) {
       return { from: "server", text: `broken: ${event.reason}`, wrong: true };
     case "skipped":
       return { text: `⋮ ${event.count.toLocaleString()} messages ⋮` };
+    case "sent":
+      return { from, text: event.what === "frame" ? event.text : `${event.what} ${event.text}` };
     case "note":
       return { text: event.text };
     default:

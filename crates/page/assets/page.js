@@ -2,13 +2,14 @@
 
 import { Calls } from "./calls.js";
 import { draw, gaps, windows } from "./chart.js";
+import * as corner from "./corner.js";
 import { Diagram } from "./diagram.js";
 
 const ROWS = 200;
 const CHART_EVERY_MS = 250;
 
-const [state, filter, pause, clear, table, none, title, gapsFigure, windowsFigure] =
-  ["state", "filter", "pause", "clear", "calls", "none", "call-title", "gaps", "windows"]
+const [state, filter, pause, clear, table, none, title, gapsFigure, windowsFigure, note] =
+  ["state", "filter", "pause", "clear", "calls", "none", "call-title", "gaps", "windows", "note"]
     .map((id) => document.getElementById(id));
 const diagram = new Diagram(document.getElementById("diagram"), document.getElementById("earlier"));
 const detail = diagram.list.parentElement;
@@ -18,6 +19,18 @@ let waiting = [];
 let chosen = null;
 let frame = 0;
 let charted = 0;
+/** A call that is to be chosen when it is there. */
+let wanted = null;
+let seesWindows = true;
+
+fetch("about").then((response) => response.json()).then(({ calls: canCall }) => {
+  seesWindows = canCall;
+  if (!canCall) return;
+  corner.begin((number) => {
+    wanted = number;
+    soon();
+  });
+});
 
 const source = new EventSource("events");
 source.onopen = () => say("live");
@@ -48,10 +61,23 @@ function update() {
   waiting = [];
   const news = [];
   for (const event of events) {
+    // What belongs to no call.
+    if (event.call === 0) {
+      note.textContent = event.text;
+      note.hidden = false;
+      continue;
+    }
     const call = calls.take(event);
     if (call.number === chosen) news.push(event);
+    if (call.ended !== null) corner.ended(call.number);
   }
   list();
+  if (calls.byNumber.has(wanted)) {
+    choose(wanted, false);
+    if (calls.byNumber.get(wanted).ended !== null) corner.ended(wanted);
+    wanted = null;
+    return;
+  }
   const call = calls.byNumber.get(chosen);
   if (call && news.length) {
     // Who has scrolled up wants to read.
@@ -67,7 +93,7 @@ function chart(call) {
   const now = performance.now();
   if (now - charted < CHART_EVERY_MS && call.ended === null) return;
   charted = now;
-  draw(gapsFigure, call.events, gaps, (most) => `Time between messages, up to ${most.toFixed(1)} ms. Solid: from the client. Dashed: from the server.`);
+  draw(gapsFigure, call.events, gaps, (most) => `Time between messages, up to ${most.toFixed(1)} ms. Solid: from the client. Dashed: from the server.${seesWindows ? "" : " A server sees no windows of HTTP/2; fourmodes watch --page shows them."}`);
   draw(windowsFigure, call.events, windows, (most) => `Flow control window left, up to ${most.toLocaleString()} bytes. Solid: the client may send. Dashed: the server may send.`);
 }
 
@@ -121,7 +147,7 @@ function newRow(number) {
   return row;
 }
 
-function choose(number) {
+function choose(number, focuses = true) {
   const call = calls.byNumber.get(number);
   if (!call) return;
   chosen = number;
@@ -130,7 +156,7 @@ function choose(number) {
   charted = 0;
   chart(call);
   list();
-  rows.get(number)?.focus({ preventScroll: false });
+  if (focuses) rows.get(number)?.focus({ preventScroll: false });
 }
 
 function move(by) {
@@ -162,7 +188,7 @@ document.addEventListener("keydown", (event) => {
     filter.value = "";
     filter.blur();
     list();
-  } else if (event.target === filter) {
+  } else if (event.target.matches("input, textarea")) {
     return;
   } else if (event.key === "/") {
     filter.focus();

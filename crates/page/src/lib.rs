@@ -16,5 +16,5 @@ mod serve;
 mod store;
 
 pub use access::Access;
-pub use serve::serve;
+pub use serve::{Asked, serve};
 pub use store::Page;

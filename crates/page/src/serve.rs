@@ -1,20 +1,26 @@
 //! The page over HTTP/1.1: some files, and the stream of events.
 
-use std::{convert::Infallible, sync::Arc, time::Duration};
+use std::{convert::Infallible, fmt, pin::Pin, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{
     HeaderValue, Method, Request, Response, StatusCode,
     header::{
-        CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, LOCATION, REFERRER_POLICY, SET_COOKIE,
+        CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, LOCATION, ORIGIN, REFERRER_POLICY, SET_COOKIE,
         X_CONTENT_TYPE_OPTIONS,
     },
 };
 use http_body::Frame;
-use http_body_util::{BodyExt as _, Full, StreamBody, combinators::UnsyncBoxBody};
+use http_body_util::{BodyExt as _, Full, Limited, StreamBody, combinators::UnsyncBoxBody};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::{net::TcpListener, sync::Semaphore, task::JoinSet, time::sleep};
+use serde_json::{Value, json};
+use tokio::{
+    net::TcpListener,
+    sync::Semaphore,
+    task::JoinSet,
+    time::{sleep, timeout},
+};
 
 use crate::{Access, Page, access::TOKEN_COOKIE};
 
@@ -24,30 +30,65 @@ const TICK: Duration = Duration::from_millis(100);
 /// A proxy on the way, or a browser, gives up a stream that says nothing.
 const QUIET: u32 = 150;
 const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
+/// What the page may ask, in bytes, and how long it may take to say it.
+const LONGEST: usize = 8 << 20;
+const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
 const HTML: &str = "text/html; charset=utf-8";
 const SCRIPT: &str = "text/javascript; charset=utf-8";
-const FILES: [(&str, &str, &str); 6] = [
+const FILES: [(&str, &str, &str); 7] = [
     ("/", HTML, include_str!("../assets/index.html")),
     ("/page.css", "text/css; charset=utf-8", include_str!("../assets/page.css")),
     ("/page.js", SCRIPT, include_str!("../assets/page.js")),
     ("/calls.js", SCRIPT, include_str!("../assets/calls.js")),
     ("/diagram.js", SCRIPT, include_str!("../assets/diagram.js")),
     ("/chart.js", SCRIPT, include_str!("../assets/chart.js")),
+    ("/corner.js", SCRIPT, include_str!("../assets/corner.js")),
 ];
 
 const POLICY: &str = "default-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 type Body = UnsyncBoxBody<Bytes, Infallible>;
 
-/// Serves the page until `shutdown` completes. Streams of events end with it.
+/// Does what the page asks, such as a call, and says in words what is wrong.
+#[derive(Clone)]
+pub struct Asked(Arc<dyn Fn(Value) -> Answering + Send + Sync>);
+type Answering = Pin<Box<dyn Future<Output = Result<Value, String>> + Send>>;
+
+impl Asked {
+    /// Calls `answer` with each question, which is a JSON object.
+    pub fn new<A>(answer: impl Fn(Value) -> A + Send + Sync + 'static) -> Self
+    where
+        A: Future<Output = Result<Value, String>> + Send + 'static,
+    {
+        Self(Arc::new(move |question| Box::pin(answer(question))))
+    }
+}
+
+impl fmt::Debug for Asked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Asked")
+    }
+}
+
+/// What all requests have in common.
+#[derive(Debug)]
+struct Site {
+    page: Arc<Page>,
+    access: Access,
+    asked: Option<Asked>,
+}
+
+/// Serves the page until `shutdown` completes. Streams of events end with it. With
+/// `asked` the page can make calls, and has the windows of HTTP/2.
 pub async fn serve(
     listener: TcpListener,
     page: Arc<Page>,
     access: Access,
+    asked: Option<Asked>,
     shutdown: impl Future<Output = ()>,
 ) {
-    let (access, room) = (Arc::new(access), Arc::new(Semaphore::new(CONNECTIONS)));
+    let (site, room) = (Arc::new(Site { page, access, asked }), Arc::new(Semaphore::new(CONNECTIONS)));
     let mut connections = JoinSet::new();
     let accept = async {
         loop {
@@ -62,11 +103,11 @@ pub async fn serve(
                     continue;
                 }
             };
-            let (page, access) = (page.clone(), access.clone());
+            let site = site.clone();
             connections.spawn(async move {
                 let answer = service_fn(move |request| {
-                    let answer = answer(&page, &access, &request);
-                    async { Ok::<_, Infallible>(answer) }
+                    let site = site.clone();
+                    async move { Ok::<_, Infallible>(answer(&site, request).await) }
                 });
                 let mut http = http1::Builder::new();
                 http.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);
@@ -82,8 +123,8 @@ pub async fn serve(
     }
 }
 
-fn answer(page: &Arc<Page>, access: &Access, request: &Request<Incoming>) -> Response<Body> {
-    let mut response = find(page, access, request);
+async fn answer(site: &Site, request: Request<Incoming>) -> Response<Body> {
+    let mut response = find(site, request).await;
     let headers = response.headers_mut();
     let always = [
         (CONTENT_SECURITY_POLICY, POLICY),
@@ -97,14 +138,18 @@ fn answer(page: &Arc<Page>, access: &Access, request: &Request<Incoming>) -> Res
     response
 }
 
-fn find(page: &Arc<Page>, access: &Access, request: &Request<Incoming>) -> Response<Body> {
+async fn find(site: &Site, request: Request<Incoming>) -> Response<Body> {
+    let Site { page, access, asked: can_ask } = site;
     if let Some(why) = access.refusal(request.headers()) {
         return text(StatusCode::FORBIDDEN, why);
     }
-    if request.method() != Method::GET {
-        return text(StatusCode::METHOD_NOT_ALLOWED, "there is only GET");
-    }
     let (path, query) = (request.uri().path(), request.uri().query().unwrap_or_default());
+    let asked = can_ask.as_ref().filter(|_| path == "/ask");
+    match (request.method(), asked) {
+        (&Method::GET, None) | (&Method::POST, Some(_)) => {}
+        (_, None) => return text(StatusCode::METHOD_NOT_ALLOWED, "there is only GET"),
+        (_, Some(_)) => return text(StatusCode::METHOD_NOT_ALLOWED, "there is only POST"),
+    }
     if let Some(token) = query.strip_prefix("token=")
         && access.is_token(token)
     {
@@ -113,10 +158,12 @@ fn find(page: &Arc<Page>, access: &Access, request: &Request<Incoming>) -> Respo
     if !access.admits(request.headers()) {
         return text(StatusCode::UNAUTHORIZED, "open the printed address, which contains the token");
     }
-    match path {
-        "/events" => return events(page),
+    match (path, asked) {
+        (_, Some(asked)) => return ask(asked, request).await,
+        ("/about", _) => return json(&json!({ "calls": can_ask.is_some() })),
+        ("/events", _) => return events(page),
         // A browser asks for it, whatever the page says.
-        "/favicon.ico" => return text(StatusCode::NO_CONTENT, ""),
+        ("/favicon.ico", _) => return text(StatusCode::NO_CONTENT, ""),
         _ => {}
     }
     let file = FILES.iter().find(|(at, ..)| *at == path);
@@ -126,6 +173,35 @@ fn find(page: &Arc<Page>, access: &Access, request: &Request<Incoming>) -> Respo
             response(StatusCode::OK, kind, Full::new(Bytes::from_static(content.as_bytes())).boxed_unsync())
         },
     )
+}
+
+async fn ask(Asked(asked): &Asked, request: Request<Incoming>) -> Response<Body> {
+    let headers = request.headers();
+    // No other page can send either of them without asking first, which it does in vain.
+    let is_json = headers.get(CONTENT_TYPE).is_some_and(|kind| kind == "application/json");
+    if !is_json || !headers.contains_key(ORIGIN) {
+        return text(StatusCode::FORBIDDEN, "only the page itself may ask");
+    }
+    let body = Limited::new(request.into_body(), LONGEST).collect();
+    let question = match timeout(BODY_TIMEOUT, body).await {
+        Ok(Ok(body)) => serde_json::from_slice(&body.to_bytes()).map_err(|error| error.to_string()),
+        Ok(Err(error)) => Err(error.to_string()),
+        Err(_) => Err(format!("it did not come within {} s", BODY_TIMEOUT.as_secs())),
+    };
+    let question = question.map_err(|reason| format!("the question cannot be read: {reason}"));
+    let answer = match question {
+        Ok(question) => asked(question).await,
+        Err(reason) => Err(reason),
+    };
+    match answer {
+        Ok(answer) => json(&answer),
+        Err(reason) => json(&json!({ "error": reason })),
+    }
+}
+
+fn json(value: &Value) -> Response<Body> {
+    let body = Full::new(Bytes::from(value.to_string())).boxed_unsync();
+    response(StatusCode::OK, "application/json", body)
 }
 
 /// Keeps the token in a cookie, so that it does not stay in the address.

@@ -3,7 +3,7 @@
 
 use std::{net::SocketAddr, sync::Arc};
 
-use page::{Access, Page, serve};
+use page::{Access, Asked, Page, serve};
 use serde_json::{Value, json};
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
@@ -25,7 +25,11 @@ impl Served {
 
     fn with(listener: TcpListener, address: SocketAddr, access: Access) -> Self {
         let page = Arc::new(Page::default());
-        tokio::spawn(serve(listener, page.clone(), access, std::future::pending()));
+        let echo = Asked::new(async |question: Value| match question["fails"] == true {
+            true => Err("as asked".to_owned()),
+            false => Ok(question),
+        });
+        tokio::spawn(serve(listener, page.clone(), access, Some(echo), std::future::pending()));
         Self { address, page }
     }
 
@@ -64,6 +68,7 @@ async fn every_file_has_its_type_and_no_other_host_is_needed() {
         ("/calls.js", "text/javascript"),
         ("/diagram.js", "text/javascript"),
         ("/chart.js", "text/javascript"),
+        ("/corner.js", "text/javascript"),
     ] {
         let answer = served.get(path, "Host: localhost:8080\r\n").await;
         assert!(answer.starts_with("HTTP/1.1 200 "), "{path}: {answer}");
@@ -149,4 +154,31 @@ async fn events_come_while_calls_run_and_end_with_the_viewer() {
         served.page.event(2, || json!({"type": "message", "number": number}));
         tokio::task::yield_now().await;
     }
+}
+
+#[tokio::test]
+async fn only_the_page_itself_may_ask() {
+    let served = Served::start(&[]).await;
+    let own =
+        format!("Host: {0}\r\nOrigin: http://{0}\r\nContent-Type: application/json\r\n", served.address);
+    let ask = async |headers: &str, body: &str| {
+        let length = body.len();
+        let head =
+            format!("POST /ask HTTP/1.1\r\n{headers}Content-Length: {length}\r\nConnection: close\r\n\r\n");
+        let mut answer = String::new();
+        served.ask(&(head + body)).await.read_to_string(&mut answer).await.unwrap();
+        answer
+    };
+    let answer = ask(&own, r#"{"a":1}"#).await;
+    assert!(answer.starts_with("HTTP/1.1 200 ") && answer.ends_with("\r\n\r\n{\"a\":1}"), "{answer}");
+    assert!(ask(&own, r#"{"fails":true}"#).await.ends_with(r#"{"error":"as asked"}"#));
+    assert!(ask(&own, "{").await.contains("cannot be read"));
+    for (without, status) in [("Origin: ", 403), ("Content-Type: ", 403), ("Host: ", 403)] {
+        let headers: String = own.split_inclusive('\n').filter(|line| !line.starts_with(without)).collect();
+        let answer = ask(&headers, r#"{"a":1}"#).await;
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{without}: {answer}");
+    }
+    let foreign = own.replace("Origin: http://", "Origin: http://evil.");
+    assert!(ask(&foreign, r#"{"a":1}"#).await.starts_with("HTTP/1.1 403 "));
+    assert!(served.get("/ask", "Host: localhost\r\n").await.starts_with("HTTP/1.1 405 "));
 }

@@ -13,7 +13,7 @@ use grpc_wire::{is_secret, mode_of};
 use http::{HeaderMap, HeaderValue, request};
 use serde_json::Value;
 use stack::{Passed, Stack, Told};
-use timeline::{Event, Kind, Message, Side};
+use timeline::{Event, Kind, Message, Side, encoding};
 use tokio::net::TcpListener;
 use tonic::Status;
 
@@ -24,7 +24,7 @@ pub(crate) fn add(stack: &mut Stack, listener: TcpListener, hosts: &[String]) ->
     tracing::info!("page at {}", access.url(address));
     let page = Arc::new(Page::default());
     let draining = stack.draining();
-    stack.alongside(serve(listener, page.clone(), access, async move { draining.cancelled().await }));
+    stack.alongside(serve(listener, page.clone(), access, None, async move { draining.cancelled().await }));
     let (begun, calls) = (Instant::now(), AtomicU64::new(0));
     stack.watch(Arc::new(move |head| {
         page.is_watched().then(|| told(page.clone(), begun, calls.fetch_add(1, Relaxed) + 1, head))
@@ -49,8 +49,10 @@ fn told(page: Arc<Page>, begun: Instant, number: u64, head: &request::Parts) -> 
         Kind::Request { path, metadata: &masked(&head.headers), server: None },
         mode.map(|mode| ("mode", mode.into())),
     );
+    let mut encodings = [encoding(&head.headers), String::new()];
     Box::new(move |passed| match passed {
         Passed::Response(head) => {
+            encodings[Side::Server as usize] = encoding(&head.headers);
             show(Kind::Response { http: head.status, metadata: &masked(&head.headers) }, None);
         }
         Passed::Message { is_request, number, compressed, length, bytes } => {
@@ -62,7 +64,8 @@ fn told(page: Arc<Page>, begun: Instant, number: u64, head: &request::Parts) -> 
             // A beginning would be taken for all of it.
             let whole = bytes.len() == length as usize;
             let descriptor = descriptor.as_ref().filter(|_| whole);
-            let message = Message { bytes, compressed, descriptor };
+            let encoding = compressed.then_some(&*encodings[from as usize]);
+            let message = Message { bytes, encoding, descriptor };
             show(Kind::Message { from, number, message }, Some(("bytes", length.into())));
         }
         Passed::HalfClose => show(Kind::HalfClose, None),

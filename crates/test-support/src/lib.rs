@@ -19,6 +19,7 @@ mod program;
 mod proxy;
 mod server;
 mod slow;
+mod viewer;
 pub mod wire;
 
 pub use address::{Reserved, deaf_address, listener};
@@ -38,6 +39,7 @@ pub use proxy::{Proxy, Trouble, Way};
 pub use rustix::process::Signal;
 pub use server::{BlockingServer, Server};
 pub use slow::{Fate, Link, Slow};
+pub use viewer::Viewer;
 
 /// Takes all the room that a disk has left, until the file is removed.
 pub fn fill(disk: &std::path::Path) -> std::path::PathBuf {

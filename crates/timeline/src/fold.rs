@@ -39,7 +39,7 @@ pub(crate) struct Held {
     client: String,
     from: Side,
     number: u64,
-    compressed: bool,
+    encoding: Option<String>,
     descriptor: Option<MessageDescriptor>,
     bytes: Vec<u8>,
 }
@@ -100,7 +100,7 @@ impl Fold {
             client: client.to_owned(),
             from,
             number,
-            compressed: message.compressed,
+            encoding: message.encoding.map(str::to_owned),
             descriptor: message.descriptor.cloned(),
             bytes,
         });
@@ -137,8 +137,11 @@ impl Fold {
 
 impl Held {
     pub(crate) fn event(&self) -> Event<'_> {
-        let message =
-            Message { bytes: &self.bytes, compressed: self.compressed, descriptor: self.descriptor.as_ref() };
+        let message = Message {
+            bytes: &self.bytes,
+            encoding: self.encoding.as_deref(),
+            descriptor: self.descriptor.as_ref(),
+        };
         Event {
             at: self.at,
             client: &self.client,
@@ -155,7 +158,7 @@ mod tests {
     /// many were folded before each.
     fn shown(live: bool, count: u64, apart: Duration) -> Vec<(u64, u64)> {
         let mut fold = Fold::new(live);
-        let message = Message { bytes: b"", compressed: false, descriptor: None };
+        let message = Message { bytes: b"", encoding: None, descriptor: None };
         let mut shown = Vec::new();
         let flushed = |(folded, held): (u64, Vec<Held>), shown: &mut Vec<_>| {
             let before = std::iter::once(folded).chain(std::iter::repeat(0));
@@ -201,7 +204,7 @@ mod tests {
     #[test]
     fn people_who_answer_each_other_are_never_folded() {
         let mut fold = Fold::new(true);
-        let message = Message { bytes: b"", compressed: false, descriptor: None };
+        let message = Message { bytes: b"", encoding: None, descriptor: None };
         let mut at = Duration::ZERO;
         for n in 0..200 {
             // A post and its echo, then somebody thinks.
@@ -213,7 +216,7 @@ mod tests {
     #[test]
     fn the_end_of_a_burst_does_not_wait_for_the_next_message() {
         let mut fold = Fold::new(true);
-        let message = Message { bytes: b"", compressed: false, descriptor: None };
+        let message = Message { bytes: b"", encoding: None, descriptor: None };
         for n in 1..=20 {
             fold.shows(QUICK * n as u32, "client", Side::Server, n, &message);
         }

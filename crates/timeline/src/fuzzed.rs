@@ -42,7 +42,8 @@ pub fn timeline(pool: &DescriptorPool, bytes: &[u8]) {
         };
         happen(Kind::Request { path: "/a/B", metadata: &metadata, server: None });
         for (number, (compressed, bytes)) in (1..).zip(&messages) {
-            let message = Message { bytes, compressed: *compressed, descriptor: Some(&output) };
+            let encoding = compressed.then_some("gzip");
+            let message = Message { bytes, encoding, descriptor: Some(&output) };
             happen(Kind::Message { from: Side::Server, number, message });
         }
         happen(Kind::Trailers { status: &status, only: false, metadata: &metadata });

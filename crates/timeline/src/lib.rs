@@ -7,6 +7,7 @@
 //! This crate knows no service and no transport: it is handed the descriptors of the
 //! messages, the renderers, and a function that says why a call broke.
 
+mod compression;
 mod detail;
 mod diagram;
 mod event;
@@ -35,7 +36,7 @@ pub use self::{
     mermaid::Mermaid,
     message::Message,
     renderer::{Failed, Outcome, Renderer, result},
-    tap::{Answer, Tap},
+    tap::{Answer, Tap, encoding},
     text::Text,
     timeline::{Explain, Stage, Timeline},
 };

@@ -1,14 +1,14 @@
 //! A message as it was on the wire, and ways to show it: its descriptor tells
 //! what is in it, so no message needs code of its own here.
 
-use std::fmt::Write as _;
+use std::{borrow::Cow, fmt::Write as _};
 
 use prost_reflect::{
     DynamicMessage, FieldDescriptor, Kind, MessageDescriptor, ReflectMessage as _, SerializeOptions, Value,
 };
 
 use crate::{
-    raw,
+    compression, raw,
     words::{counted, printable},
 };
 
@@ -17,8 +17,8 @@ use crate::{
 pub struct Message<'a> {
     /// As they came.
     pub bytes: &'a [u8],
-    /// Whether gRPC has compressed them.
-    pub compressed: bool,
+    /// How gRPC has compressed them, if it has.
+    pub encoding: Option<&'a str>,
     /// `None` for an RPC that is in no proto at hand.
     pub descriptor: Option<&'a MessageDescriptor>,
 }
@@ -36,7 +36,7 @@ impl Message<'_> {
         const OPTIONS: SerializeOptions =
             SerializeOptions::new().use_proto_field_name(true).skip_default_fields(false);
         let Some(mut message) = self.decoded() else {
-            return self.raw().map_or(serde_json::Value::Null, |raw| raw::json(&raw));
+            return self.raw(raw::json).unwrap_or(serde_json::Value::Null);
         };
         let long = take_long_bytes(&mut message);
         let json = message.serialize_with_options(serde_json::value::Serializer, &OPTIONS);
@@ -56,23 +56,30 @@ impl Message<'_> {
                 write_fields(&mut text, &message);
                 if text.is_empty() { "(empty)".to_owned() } else { text }
             }
-            None => match self.raw() {
-                Some(raw) if raw.is_empty() => "(empty)".to_owned(),
-                Some(raw) => raw::text(&raw),
-                None => counted(self.bytes.len() as u64, "byte"),
-            },
+            None => self
+                .raw(|raw| if raw.is_empty() { "(empty)".to_owned() } else { raw::text(raw) })
+                .unwrap_or_else(|| counted(self.bytes.len() as u64, "byte")),
+        }
+    }
+
+    /// Without its compression, as far as that is known.
+    fn plain(&self) -> Option<Cow<'_, [u8]>> {
+        match self.encoding {
+            None => Some(self.bytes.into()),
+            Some(encoding) => compression::plain(encoding, self.bytes).map(Cow::Owned),
         }
     }
 
     /// Its fields by their numbers, where nobody knows their names.
-    fn raw(&self) -> Option<Vec<raw::Field<'_>>> {
-        let is_unknown = self.descriptor.is_none() && !self.compressed;
-        is_unknown.then(|| raw::fields(self.bytes)).flatten()
+    fn raw<T>(&self, show: impl FnOnce(&[raw::Field<'_>]) -> T) -> Option<T> {
+        if self.descriptor.is_some() {
+            return None;
+        }
+        raw::fields(&self.plain()?).map(|fields| show(&fields))
     }
 
     fn decoded(&self) -> Option<DynamicMessage> {
-        let descriptor = self.descriptor.filter(|_| !self.compressed)?;
-        DynamicMessage::decode(descriptor.clone(), self.bytes).ok()
+        DynamicMessage::decode(self.descriptor?.clone(), &*self.plain()?).ok()
     }
 }
 
@@ -188,7 +195,7 @@ mod tests {
 
     fn shown(name: &str, bytes: &[u8]) -> (String, String) {
         let descriptor = shared_proto::POOL.get_message_by_name(name).unwrap();
-        let message = Message { bytes, compressed: false, descriptor: Some(&descriptor) };
+        let message = Message { bytes, encoding: None, descriptor: Some(&descriptor) };
         (message.text(), message.json().to_string())
     }
 

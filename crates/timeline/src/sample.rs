@@ -22,7 +22,7 @@ pub(crate) fn drawn<R: Renderer>(mut renderer: R) -> io::Result<R> {
     let (input, output) = (method.as_ref().map(|m| m.input()), method.as_ref().map(|m| m.output()));
     let message = |from, number, bytes| {
         let descriptor = if from == Side::Client { input.as_ref() } else { output.as_ref() };
-        Kind::Message { from, number, message: Message { bytes, compressed: false, descriptor } }
+        Kind::Message { from, number, message: Message { bytes, encoding: None, descriptor } }
     };
     let mut metadata = HeaderMap::new();
     metadata.insert("grpc-timeout", "2500m".parse().map_err(io::Error::other)?);

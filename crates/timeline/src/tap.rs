@@ -110,8 +110,10 @@ where
         let method = timeline.method(path);
         let call = Call { timeline, client: self.client.clone(), ended: Arc::default() };
         call.record(Kind::Request { path, metadata: request.headers(), server: self.server.as_ref() });
+        let encoding = encoding(request.headers());
         let request = request.map(|body| {
-            let messages = Messages::new(Side::Client, method.as_ref().map(|method| method.input()));
+            let input = method.as_ref().map(|method| method.input());
+            let messages = Messages::new(Side::Client, input, encoding);
             observe(body, Requests { messages, call: call.clone(), half_closed: false })
         });
         let open = OpenCall { call };
@@ -170,7 +172,7 @@ impl OpenCall {
             Some(status) => self.call.record(Kind::Trailers { status: &status, only: true, metadata }),
             None => self.call.record(Kind::Response { http: response.status(), metadata }),
         }
-        let messages = Messages::new(Side::Server, output);
+        let messages = Messages::new(Side::Server, output, encoding(metadata));
         response.map(|body| observe(body, Responses { messages, open: self }))
     }
 
@@ -188,23 +190,32 @@ impl Drop for OpenCall {
     }
 }
 
+/// How a side compresses, if it does.
+pub fn encoding(metadata: &HeaderMap) -> String {
+    let encoding = metadata.get("grpc-encoding").and_then(|encoding| encoding.to_str().ok());
+    encoding.unwrap_or_default().to_owned()
+}
+
 /// Puts the messages of one side together from the chunks of a body.
 struct Messages {
     from: Side,
     descriptor: Option<MessageDescriptor>,
     frames: Frames,
     number: u64,
+    /// How those are compressed that say so.
+    encoding: String,
     compressed: bool,
     bytes: Vec<u8>,
 }
 
 impl Messages {
-    fn new(from: Side, descriptor: Option<MessageDescriptor>) -> Self {
-        Self { from, descriptor, frames: Frames::default(), number: 0, compressed: false, bytes: Vec::new() }
+    fn new(from: Side, descriptor: Option<MessageDescriptor>, encoding: String) -> Self {
+        let (frames, bytes) = (Frames::default(), Vec::new());
+        Self { from, descriptor, frames, number: 0, encoding, compressed: false, bytes }
     }
 
     fn pass(&mut self, chunk: &[u8], call: &Call) {
-        let Self { from, descriptor, frames, number, compressed, bytes } = self;
+        let Self { from, descriptor, frames, number, encoding, compressed, bytes } = self;
         frames.feed(chunk, |part| match part {
             Part::Begin { flag, .. } => {
                 *compressed = flag != 0;
@@ -215,7 +226,7 @@ impl Messages {
                 *number += 1;
                 let message = Message {
                     bytes: bytes.as_slice(),
-                    compressed: *compressed,
+                    encoding: compressed.then_some(encoding),
                     descriptor: descriptor.as_ref(),
                 };
                 call.record(Kind::Message { from: *from, number: *number, message });

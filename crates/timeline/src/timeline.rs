@@ -128,6 +128,13 @@ impl Timeline {
         self.lock().lost.clone()
     }
 
+    /// A frame of HTTP/2 has passed on a connection of this client.
+    pub fn frame(&self, client: &str, from: Side, text: &str) {
+        if self.is_drawn() {
+            self.record(client, Kind::Sent { from, what: "frame", text });
+        }
+    }
+
     /// A word of explanation.
     pub fn note(&self, text: &str) {
         self.record("client", Kind::Note(text));

@@ -15,26 +15,34 @@ const PARTIAL: usize = 4 << 20;
 /// How many bytes the trailers of gRPC-Web may have.
 const TRAILERS: usize = 64 << 10;
 
-/// What was seen, by call, and how much of it is kept.
+/// How much of what passes is told of.
+#[derive(Debug, Clone, Copy)]
+pub struct Depth {
+    /// How many bytes of a message are kept. With 0 no message is told of.
+    pub keep: usize,
+    /// Whether frames of HTTP/2 are told of.
+    pub frames: bool,
+    /// Whether windows of streams are told of.
+    pub windows: bool,
+}
+
+/// What was seen, by call.
 #[derive(Debug)]
 pub(crate) struct Out {
     pub(crate) seen: Vec<(u64, Seen)>,
-    /// How many bytes of a message are kept. With 0 no message is told of.
-    pub(crate) keep: usize,
-    /// Whether frames of HTTP/2 are told of.
-    pub(crate) frames: bool,
+    pub(crate) depth: Depth,
     /// How many bytes are held of messages that are not complete.
     partial: usize,
 }
 
 impl Out {
-    pub(crate) fn new(keep: usize, frames: bool) -> Self {
-        Self { seen: Vec::new(), keep, frames, partial: 0 }
+    pub(crate) fn new(depth: Depth) -> Self {
+        Self { seen: Vec::new(), depth, partial: 0 }
     }
 
     /// Adds to what is kept of a message, as long as there is room.
     fn hold(&mut self, kept: &mut Vec<u8>, data: &[u8]) {
-        let room = self.keep.saturating_sub(kept.len()).min(PARTIAL.saturating_sub(self.partial));
+        let room = self.depth.keep.saturating_sub(kept.len()).min(PARTIAL.saturating_sub(self.partial));
         let data = &data[..data.len().min(room)];
         kept.extend_from_slice(data);
         self.partial += data.len();
@@ -42,7 +50,7 @@ impl Out {
 
     /// Tells of a frame.
     pub(crate) fn frame(&mut self, call: u64, from: Side, text: impl FnOnce() -> String) {
-        if self.frames {
+        if self.depth.frames {
             self.seen.push((call, Seen::Frame { from, text: text() }));
         }
     }
@@ -256,7 +264,7 @@ impl Body {
                         ended = true;
                     } else {
                         *number += 1;
-                        if out.keep == 0 {
+                        if out.depth.keep == 0 {
                             return;
                         }
                         let (from, number, length) = (*from, *number, *length);

@@ -5,7 +5,7 @@ use std::time::Duration;
 use timeline::Side;
 
 use crate::{
-    call::Out,
+    call::{Depth, Out},
     http1::Http1,
     http2::{Http2, Lost, PREFACE},
     numbers::Numbers,
@@ -35,10 +35,8 @@ enum Protocol {
 const FIRST_WORDS: usize = 16 << 10;
 
 impl Decoder {
-    /// `keep` is how many bytes of a message are kept; `frames` says whether frames of
-    /// HTTP/2 are told of.
-    pub(crate) fn new(numbers: Numbers, keep: usize, frames: bool) -> Self {
-        Self { protocol: Protocol::Unknown(Vec::new(), Vec::new()), numbers, out: Out::new(keep, frames) }
+    pub(crate) fn new(numbers: Numbers, depth: Depth) -> Self {
+        Self { protocol: Protocol::Unknown(Vec::new(), Vec::new()), numbers, out: Out::new(depth) }
     }
 
     /// Takes what a side has sent, in pieces of any size, and hands over what was

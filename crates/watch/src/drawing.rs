@@ -1,18 +1,23 @@
 //! From what was seen to the renderers.
 
-use std::{collections::HashMap, fs::File, io, path::PathBuf, sync::mpsc::RecvTimeoutError, time::Duration};
+use std::{
+    collections::HashMap,
+    fs::File,
+    io,
+    path::PathBuf,
+    sync::{Arc, mpsc::RecvTimeoutError},
+    time::Duration,
+};
 
-use grpc_wire::http2_error;
+use grpc_wire::{http2_error, mode_of};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri};
+use page::Page;
 use prost_reflect::MethodDescriptor;
 use serde_json::{Value, json};
 use timeline::{Kind, Mermaid, Message, Outcome, Renderer, Side, words::counted};
 use tonic::{Code, Status};
 
-use crate::{
-    Event, Fields, Filter, Pools, Recorder, Seen, call::reset_reason, compression::decompressed,
-    queue::Events,
-};
+use crate::{Event, Fields, Filter, Pools, Recorder, Seen, call::reset_reason, queue::Events};
 
 /// How often the renderers are told that time goes by.
 const TICK: Duration = Duration::from_millis(50);
@@ -23,8 +28,7 @@ const HELD_IN_ALL: usize = 32 << 20;
 
 /// Draws what was seen.
 pub struct Drawing {
-    server: Uri,
-    renderers: Vec<Box<dyn Renderer>>,
+    canvas: Canvas,
     pools: Pools,
     filter: Filter,
     diagram_dir: Option<PathBuf>,
@@ -33,6 +37,13 @@ pub struct Drawing {
     open: HashMap<u64, Call>,
     /// Of all open calls together, in bytes.
     held: usize,
+}
+
+/// Where events are drawn.
+struct Canvas {
+    server: Uri,
+    renderer: Box<dyn Renderer>,
+    page: Option<Arc<Page>>,
 }
 
 /// What was seen so far.
@@ -52,6 +63,8 @@ struct Call {
     /// By side, how its messages are compressed.
     encodings: [Option<String>; 2],
     begun: Duration,
+    /// Whether it is of a service and a method that are drawn.
+    is_wanted: bool,
     /// Whether it is drawn as it goes on.
     is_live: bool,
     held: Vec<Event>,
@@ -62,34 +75,26 @@ struct Call {
 
 impl std::fmt::Debug for Drawing {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Drawing").field("server", &self.server).finish_non_exhaustive()
+        f.debug_struct("Drawing").field("server", &self.canvas.server).finish_non_exhaustive()
     }
 }
 
 impl Drawing {
-    /// Draws the calls that `filter` takes. `pools` say what the messages are. With
-    /// `diagram_dir` each call gets a file there, with its diagram. `recorder` keeps
-    /// all of it.
+    /// Draws the calls that `filter` takes. `page` shows the same. `pools` say what the
+    /// messages are. With `diagram_dir` each call gets a file there, with its diagram.
+    /// `recorder` keeps all of it.
     pub fn new(
         server: Uri,
         renderer: Box<dyn Renderer>,
+        page: Option<Arc<Page>>,
         pools: Pools,
         filter: Filter,
         diagram_dir: Option<PathBuf>,
         recorder: Option<Recorder>,
     ) -> Self {
+        let canvas = Canvas { server, renderer, page };
         let (counts, open) = (Counts::default(), HashMap::new());
-        Self {
-            server,
-            renderers: vec![renderer],
-            pools,
-            filter,
-            diagram_dir,
-            recorder,
-            counts,
-            open,
-            held: 0,
-        }
+        Self { canvas, pools, filter, diagram_dir, recorder, counts, open, held: 0 }
     }
 
     /// Draws until nothing more can come. Blocks.
@@ -116,7 +121,7 @@ impl Drawing {
                 self.open.iter().filter(|(_, call)| late(call)).map(|(number, _)| *number).collect();
             late.into_iter().try_for_each(|number| self.go_live(number))?;
         }
-        self.renderers.iter_mut().try_for_each(|renderer| renderer.idle(now))
+        self.canvas.renderer.idle(now)
     }
 
     /// A recording that cannot be written ends, and says so. The calls go on.
@@ -126,7 +131,7 @@ impl Drawing {
         self.recorder = None;
         let text = format!("the recording ends here: it cannot be written: {error}");
         let note = Event { at_us: 0, connection: 0, call: 0, seen: Seen::Note { text } };
-        draw(&mut self.renderers, &self.server, None, &note)
+        self.canvas.draw(None, &note)
     }
 
     /// Draws one event, or keeps it until it is known whether its call is drawn.
@@ -135,6 +140,17 @@ impl Drawing {
     ///
     /// When something cannot be written.
     pub fn event(&mut self, event: Event) -> io::Result<()> {
+        if let Seen::Window { from, left } = event.seen {
+            let is_live = self.open.get(&event.call).is_some_and(|call| call.is_live);
+            if let Some(page) = self.canvas.page.as_ref().filter(|_| is_live) {
+                let at_ms = event.at_us as f64 / 1e3;
+                page.event(
+                    event.call,
+                    || json!({ "type": "window", "at_ms": at_ms, "from": from, "left": left }),
+                );
+            }
+            return Ok(());
+        }
         self.record(|recorder| recorder.write(&event))?;
         match &event.seen {
             Seen::Connected { .. } => self.counts.connections += 1,
@@ -151,14 +167,14 @@ impl Drawing {
             // Of a connection, which is nobody's call.
             return match &event.seen {
                 Seen::Connected { .. } | Seen::Frame { .. } if !self.filter.is_empty() => Ok(()),
-                _ => draw(&mut self.renderers, &self.server, None, &event),
+                _ => self.canvas.draw(None, &event),
             };
         }
         let (number, is_end) = (event.call, event.seen.is_end());
         let Some(call) = self.open.get_mut(&number) else {
             // It has ended, or it is one that there was no room for.
             return match self.filter.is_empty() {
-                true => draw(&mut self.renderers, &self.server, None, &event),
+                true => self.canvas.draw(None, &event),
                 false => Ok(()),
             };
         };
@@ -166,10 +182,9 @@ impl Drawing {
             call.encodings[Side::Server as usize] = encoding(headers);
         }
         if call.is_live {
-            draw(&mut self.renderers, &self.server, Some(call), &event)?;
+            self.canvas.draw(Some(call), &event)?;
         }
-        let takes = self.filter.takes_path(&call.path);
-        if takes && (!call.is_live || self.diagram_dir.is_some()) {
+        if call.is_wanted && (!call.is_live || self.diagram_dir.is_some()) {
             let size = event.seen.size();
             if is_end || call.size + size <= HELD && self.held + size <= HELD_IN_ALL {
                 call.size += size;
@@ -184,23 +199,22 @@ impl Drawing {
 
     fn begin(&self, path: String, headers: &Fields, begun: Duration) -> Call {
         let method = self.pools.method(&path);
-        let is_live =
-            self.filter.takes_path(&path) && self.filter.is_live() && self.filter.slower_than.is_none();
+        let is_wanted = self.filter.takes_path(&path);
+        let is_live = is_wanted && self.filter.is_live() && self.filter.slower_than.is_none();
         let encodings = [encoding(headers), None];
-        Call { path, method, encodings, begun, is_live, held: Vec::new(), size: 0, left_out: 0 }
+        Call { path, method, encodings, begun, is_wanted, is_live, held: Vec::new(), size: 0, left_out: 0 }
     }
 
     /// Draws what was held of a call, and goes on with it as it comes.
     fn go_live(&mut self, number: u64) -> io::Result<()> {
         let Some(call) = self.open.get_mut(&number) else { return Ok(()) };
-        if !self.filter.takes_path(&call.path) {
+        if !call.is_wanted {
             return Ok(());
         }
         call.is_live = true;
         let held =
             if self.diagram_dir.is_some() { call.held.clone() } else { std::mem::take(&mut call.held) };
-        held.iter().try_for_each(|event| draw(&mut self.renderers, &self.server, Some(call), event))?;
-        left_out(&mut self.renderers, number, call)
+        self.canvas.draw_held(number, call, &held)
     }
 
     fn ended(&mut self, number: u64) -> io::Result<()> {
@@ -213,15 +227,14 @@ impl Drawing {
         }
         let held = std::mem::take(&mut call.held);
         if !call.is_live {
-            held.iter().try_for_each(|event| draw(&mut self.renderers, &self.server, Some(&call), event))?;
-            left_out(&mut self.renderers, number, &call)?;
+            self.canvas.draw_held(number, &call, &held)?;
         }
         let Some(directory) = &self.diagram_dir else { return Ok(()) };
         let file = File::create(directory.join(file_name(number, &call.path)))?;
-        let mut renderers: Vec<Box<dyn Renderer>> = vec![Box::new(Mermaid::new(io::BufWriter::new(file)))];
-        held.iter().try_for_each(|event| draw(&mut renderers, &self.server, Some(&call), event))?;
-        left_out(&mut renderers, number, &call)?;
-        renderers[0].outcome(&outcome(Value::Null, String::new()))
+        let renderer = Box::new(Mermaid::new(io::BufWriter::new(file)));
+        let mut file = Canvas { server: self.canvas.server.clone(), renderer, page: None };
+        file.draw_held(number, &call, &held)?;
+        file.renderer.outcome(&outcome(Value::Null, String::new()))
     }
 
     /// Nothing more comes.
@@ -252,8 +265,7 @@ impl Drawing {
         if unseen > 0 {
             text.push_str(&format!("; {} not shown, for lack of time", counted(unseen, "event")));
         }
-        let outcome = outcome(value, text);
-        self.renderers.iter_mut().try_for_each(|renderer| renderer.outcome(&outcome))
+        self.canvas.renderer.outcome(&outcome(value, text))
     }
 }
 
@@ -268,77 +280,88 @@ fn file_name(number: u64, path: &str) -> String {
     format!("{number:04}-{path}.mmd")
 }
 
-fn left_out(renderers: &mut [Box<dyn Renderer>], number: u64, call: &Call) -> io::Result<()> {
-    if call.left_out == 0 {
-        return Ok(());
+impl Canvas {
+    /// What was held of a call, and how much could not be.
+    fn draw_held(&mut self, number: u64, call: &Call, held: &[Event]) -> io::Result<()> {
+        held.iter().try_for_each(|event| self.draw(Some(call), event))?;
+        if call.left_out == 0 {
+            return Ok(());
+        }
+        let text =
+            format!("call {number}: {} more were too many to be held", counted(call.left_out, "event"));
+        self.renderer.event(&timeline::Event { at: call.begun, client: "client", kind: Kind::Note(&text) })
     }
-    let text = format!("call {number}: {} more were too many to be held", counted(call.left_out, "event"));
-    let event = timeline::Event { at: call.begun, client: "client", kind: Kind::Note(&text) };
-    renderers.iter_mut().try_for_each(|renderer| renderer.event(&event))
-}
 
-fn draw(
-    renderers: &mut [Box<dyn Renderer>],
-    server: &Uri,
-    call: Option<&Call>,
-    event: &Event,
-) -> io::Result<()> {
-    let name = match event.call {
-        0 => format!("connection {}", event.connection),
-        call => format!("call {call}"),
-    };
-    let mut show = |kind: Kind<'_>| {
-        let event = timeline::Event { at: Duration::from_micros(event.at_us), client: &name, kind };
-        renderers.iter_mut().try_for_each(|renderer| renderer.event(&event))
-    };
-    match &event.seen {
-        Seen::Connected { .. } => show(Kind::Connected { server }),
-        Seen::Request { path, headers, .. } => show(Kind::Request {
-            path: &timeline::words::printable(path),
-            metadata: &metadata(headers),
-            server: None,
-        }),
-        Seen::Response { status, headers } => {
-            let http = StatusCode::from_u16(*status).unwrap_or_default();
-            show(Kind::Response { http, metadata: &metadata(headers) })
-        }
-        Seen::Message { from, number, length, compressed, bytes } => {
-            let (from, number, mut compressed) = (*from, *number, *compressed);
-            if bytes.len() as u64 != *length {
-                let text = format!("{number}  {}, too long to show", counted(*length, "byte"));
-                return show(Kind::Sent { from, what: "message", text: &text });
+    fn draw(&mut self, call: Option<&Call>, event: &Event) -> io::Result<()> {
+        let Self { server, renderer, page } = self;
+        let name = match event.call {
+            0 => format!("connection {}", event.connection),
+            call => format!("call {call}"),
+        };
+        let method = call.and_then(|call| call.method.as_ref());
+        let mut show = |kind: Kind<'_>| {
+            let drawn = timeline::Event { at: Duration::from_micros(event.at_us), client: &name, kind };
+            // On the page, what belongs to no call is in words.
+            let page = page.as_ref().filter(|_| event.call > 0 || matches!(drawn.kind, Kind::Note(_)));
+            if let Some(page) = page {
+                page.event(event.call, || {
+                    let mut json = drawn.json();
+                    if let (Kind::Request { .. }, Some(method)) = (&drawn.kind, method) {
+                        json["mode"] = mode_of(method).name().into();
+                    }
+                    json
+                });
             }
-            let encoding = call.and_then(|call| call.encodings[from as usize].as_deref());
-            let plain = encoding.filter(|_| compressed).and_then(|encoding| decompressed(encoding, bytes));
-            compressed &= plain.is_none();
-            let method = call.and_then(|call| call.method.as_ref());
-            let descriptor = method.map(|method| match from {
-                Side::Client => method.input(),
-                Side::Server => method.output(),
-            });
-            let bytes = plain.as_ref().unwrap_or(bytes);
-            let message = Message { bytes, compressed, descriptor: descriptor.as_ref() };
-            show(Kind::Message { from, number, message })
-        }
-        Seen::Body { from, length, .. } => {
-            show(Kind::Sent { from: *from, what: "body", text: &counted(*length, "byte") })
-        }
-        Seen::HalfClose => show(Kind::HalfClose),
-        Seen::Trailers { only, headers } => {
-            let metadata = metadata(headers);
-            let status = Status::from_header_map(&metadata);
-            let status = status.unwrap_or_else(|| Status::unknown("the trailers have no status"));
-            show(Kind::Trailers { status: &status, only: *only, metadata: &metadata })
-        }
-        Seen::Reset { from: Side::Client, code } if http2_error(*code) == "CANCEL" => show(Kind::Cancel),
-        Seen::Reset { from, code } => show(Kind::Broken { reason: &reset_reason(*from, *code) }),
-        Seen::Broken { reason } => show(Kind::Broken { reason }),
-        Seen::Frame { from, text } => show(Kind::Sent { from: *from, what: "frame", text }),
-        Seen::Note { text } if event.call == 0 && event.connection == 0 => show(Kind::Note(text)),
-        Seen::Note { text } => show(Kind::Note(&format!("{name}: {text}"))),
-        Seen::Unseen { events } => {
-            let text = format!("{} not shown: too many at once", counted(*events, "event"));
-            show(Kind::Note(&text))
+            renderer.event(&drawn)
+        };
+        match &event.seen {
+            Seen::Connected { .. } => show(Kind::Connected { server }),
+            Seen::Request { path, headers, .. } => show(Kind::Request {
+                path: &timeline::words::printable(path),
+                metadata: &metadata(headers),
+                server: None,
+            }),
+            Seen::Response { status, headers } => {
+                let http = StatusCode::from_u16(*status).unwrap_or_default();
+                show(Kind::Response { http, metadata: &metadata(headers) })
+            }
+            Seen::Message { from, number, length, compressed, bytes } => {
+                let (from, number) = (*from, *number);
+                if bytes.len() as u64 != *length {
+                    let text = format!("{number}  {}, too long to show", counted(*length, "byte"));
+                    return show(Kind::Sent { from, what: "message", text: &text });
+                }
+                let encoding = call.and_then(|call| call.encodings[from as usize].as_deref());
+                let encoding = compressed.then(|| encoding.unwrap_or_default());
+                let descriptor = method.map(|method| match from {
+                    Side::Client => method.input(),
+                    Side::Server => method.output(),
+                });
+                let message = Message { bytes, encoding, descriptor: descriptor.as_ref() };
+                show(Kind::Message { from, number, message })
+            }
+            Seen::Body { from, length, .. } => {
+                show(Kind::Sent { from: *from, what: "body", text: &counted(*length, "byte") })
+            }
+            Seen::HalfClose => show(Kind::HalfClose),
+            Seen::Trailers { only, headers } => {
+                let metadata = metadata(headers);
+                let status = Status::from_header_map(&metadata);
+                let status = status.unwrap_or_else(|| Status::unknown("the trailers have no status"));
+                show(Kind::Trailers { status: &status, only: *only, metadata: &metadata })
+            }
+            Seen::Reset { from: Side::Client, code } if http2_error(*code) == "CANCEL" => show(Kind::Cancel),
+            Seen::Reset { from, code } => show(Kind::Broken { reason: &reset_reason(*from, *code) }),
+            Seen::Broken { reason } => show(Kind::Broken { reason }),
+            Seen::Frame { from, text } => show(Kind::Sent { from: *from, what: "frame", text }),
+            Seen::Note { text } if event.call == 0 && event.connection == 0 => show(Kind::Note(text)),
+            Seen::Note { text } => show(Kind::Note(&format!("{name}: {text}"))),
+            // For the page alone.
+            Seen::Window { .. } => Ok(()),
+            Seen::Unseen { events } => {
+                let text = format!("{} not shown: too many at once", counted(*events, "event"));
+                show(Kind::Note(&text))
+            }
         }
     }
 }

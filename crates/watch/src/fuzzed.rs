@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use timeline::Side;
 
-use crate::{Seen, decoder::Decoder, http2::PREFACE, numbers::Numbers};
+use crate::{Depth, Seen, decoder::Decoder, http2::PREFACE, numbers::Numbers};
 
-/// Decodes what two sides say: a byte that says whether it begins as HTTP/2 does, and
-/// then pieces, each with a byte that has the side in its lowest bit and the length in
+/// Decodes what two sides say: a byte that says whether it begins as HTTP/2 does, by its
+/// lowest bit, and whether both sides send SETTINGS first, by the next one, and then pieces, each with a byte that has the side in its lowest bit and the length in
 /// the others.
 ///
 /// Panics when something else is seen where the pieces are cut otherwise.
@@ -16,6 +16,10 @@ pub fn watched(bytes: &[u8]) {
     let mut pieces: Vec<(Side, &[u8])> = Vec::new();
     if first & 1 == 1 {
         pieces.push((Side::Client, PREFACE));
+    }
+    if first & 2 == 2 {
+        let settings = &[0, 0, 0, 4, 0, 0, 0, 0, 0];
+        pieces.extend([(Side::Client, &settings[..]), (Side::Server, settings)]);
     }
     while let Some(head) = rest.split_off_first() {
         let from = if head & 1 == 0 { Side::Client } else { Side::Server };
@@ -26,7 +30,7 @@ pub fn watched(bytes: &[u8]) {
 }
 
 fn seen(pieces: &[(Side, &[u8])], size: usize) -> Vec<(u64, Seen)> {
-    let mut decoder = Decoder::new(Numbers::default(), 64, true);
+    let mut decoder = Decoder::new(Numbers::default(), Depth { keep: 64, frames: true, windows: true });
     let mut seen = Vec::new();
     for (from, piece) in pieces {
         piece.chunks(size).for_each(|piece| seen.extend(decoder.pass(*from, piece, Duration::ZERO)));

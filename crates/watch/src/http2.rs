@@ -6,6 +6,7 @@ mod half;
 
 use std::{collections::BTreeMap, time::Duration};
 
+use grpc_wire::heads::Part;
 use indicatif::HumanCount;
 use timeline::{Side, words::counted};
 
@@ -17,7 +18,7 @@ use crate::{
     call::{Call, Out},
     hpack::How,
     numbers::Numbers,
-    seen::{Fields, masked, named},
+    seen::{Fields, Seen, masked, named},
 };
 
 /// What a client sends first.
@@ -50,6 +51,20 @@ struct Stream {
     /// How much DATA the client may send, and the server.
     windows: [i64; 2],
     ended: [bool; 2],
+    /// When these were last told of.
+    told: [Option<Duration>; 2],
+}
+
+impl Stream {
+    fn tell_window(&mut self, from: Side, at: Duration, out: &mut Out) {
+        /// A chart has no use for more.
+        const PAUSE: Duration = Duration::from_millis(20);
+        let told = &mut self.told[from as usize];
+        if out.depth.windows && told.is_none_or(|told| at.saturating_sub(told) >= PAUSE) {
+            *told = Some(at);
+            out.seen.push((self.call.number, Seen::Window { from, left: self.windows[from as usize] }));
+        }
+    }
 }
 
 impl Http2 {
@@ -87,52 +102,39 @@ impl Http2 {
         at: Duration,
         out: &mut Out,
     ) -> Result<(), Lost> {
-        while !bytes.is_empty() {
+        while let Some(part) = self.half(from).heads.next(&mut bytes) {
             let half = self.half(from);
-            if half.have < half.head.len() {
-                let take = bytes.len().min(half.head.len() - half.have);
-                let (piece, rest) = bytes.split_at(take);
-                half.head[half.have..half.have + take].copy_from_slice(piece);
-                half.have += take;
-                bytes = rest;
-                if !half.begun {
-                    half.recognise(from)?;
+            match part {
+                Part::Head([a, b, c, kind, flags, stream @ ..]) => {
+                    let length = u32::from_be_bytes([0, a, b, c]) as usize;
+                    let stream = u32::from_be_bytes(stream) & (u32::MAX >> 1);
+                    half.frame = Frame { length, kind, flags, stream };
+                    half.left = length;
+                    half.payload.clear();
+                    half.padding = (!half.frame.has(PADDED)).then_some(0);
+                    if kind == DATA {
+                        self.data_begins(from, at, out);
+                    }
                 }
-                if half.have < half.head.len() {
-                    return Ok(());
+                Part::Payload(piece) => {
+                    half.left -= piece.len();
+                    if half.frame.kind == DATA {
+                        self.data(from, piece, out);
+                    } else {
+                        let room = half.kept().saturating_sub(half.payload.len());
+                        half.payload.extend_from_slice(&piece[..piece.len().min(room)]);
+                    }
                 }
-                let [a, b, c, kind, flags, stream @ ..] = half.head;
-                let length = u32::from_be_bytes([0, a, b, c]) as usize;
-                let stream = u32::from_be_bytes(stream) & (u32::MAX >> 1);
-                half.begun = true;
-                half.frame = Frame { length, kind, flags, stream };
-                half.left = length;
-                half.payload.clear();
-                half.padding = (!half.frame.has(PADDED)).then_some(0);
-                if kind == DATA {
-                    self.data_begins(from, out);
-                }
-            } else {
-                let take = bytes.len().min(half.left);
-                let (piece, rest) = bytes.split_at(take);
-                bytes = rest;
-                if half.frame.kind == DATA {
-                    self.data(from, piece, out);
-                } else {
-                    let room = half.kept().saturating_sub(half.payload.len());
-                    half.payload.extend_from_slice(&piece[..take.min(room)]);
-                }
-                self.half(from).left -= take;
+                Part::Other(first) => return Err(half::lost(from, first)),
             }
             if self.half(from).left == 0 {
-                self.half(from).have = 0;
                 self.complete(from, at, out)?;
             }
         }
         Ok(())
     }
 
-    fn data_begins(&mut self, from: Side, out: &mut Out) {
+    fn data_begins(&mut self, from: Side, at: Duration, out: &mut Out) {
         let half = self.half(from);
         let (frame, length) = (half.frame, half.frame.length as i64);
         half.window -= length;
@@ -141,12 +143,12 @@ impl Http2 {
             out.frame(0, from, || format!("DATA  stream {}  {}", frame.stream, bytes(frame.length)));
             return;
         };
-        let window = &mut stream.windows[from as usize];
-        *window -= length;
+        stream.windows[from as usize] -= length;
+        stream.tell_window(from, at, out);
         out.frame(stream.call.number, from, || {
             let end = if frame.has(END_STREAM) { "  END_STREAM" } else { "" };
             let what = if length == 0 { "nothing".to_owned() } else { stream.call.place(from) };
-            let left = [*window, connection].map(left);
+            let left = [stream.windows[from as usize], connection].map(left);
             format!(
                 "DATA  stream {}  {}: {what}{end}  left: stream {}, connection {}",
                 frame.stream,
@@ -157,15 +159,15 @@ impl Http2 {
         });
     }
 
+    /// More of a DATA frame, of which `half.left` bytes come after this piece.
     fn data(&mut self, from: Side, mut piece: &[u8], out: &mut Out) {
         let half = self.half(from);
-        let mut left = half.left;
         if half.padding.is_none()
             && let Some(padding) = piece.split_off_first()
         {
             half.padding = Some(usize::from(*padding));
-            left -= 1;
         }
+        let left = half.left + piece.len();
         let data = left.saturating_sub(half.padding.unwrap_or_default()).min(piece.len());
         let stream = half.frame.stream;
         if let Some(stream) = self.streams.get_mut(&stream) {
@@ -206,7 +208,7 @@ impl Http2 {
             SETTINGS => self.settings(from, frame, &payload, out),
             PING => self.ping(from, frame, &payload, at, out),
             GOAWAY => self.goaway(from, &payload, out),
-            WINDOW_UPDATE => self.window_update(from, frame, &payload, out),
+            WINDOW_UPDATE => self.window_update(from, frame, &payload, at, out),
             // PRIORITY, and what other documents have added.
             kind => out.frame(0, from, || format!("frame of type {kind}  {}", bytes(frame.length))),
         }
@@ -283,7 +285,7 @@ impl Http2 {
         if is_followed {
             let windows = [self.client.initial_window, self.server.initial_window];
             let call = Call::begin(call, method, path, std::mem::take(&mut fields), out);
-            self.streams.insert(frame.stream, Stream { call, windows, ended: [false; 2] });
+            self.streams.insert(frame.stream, Stream { call, windows, ended: [false; 2], told: [None; 2] });
         } else if begins {
             self.too_many += 1;
             if self.too_many == 1 {

@@ -7,7 +7,6 @@
 //! recording.
 
 mod call;
-mod compression;
 mod decoder;
 mod drawing;
 mod filter;
@@ -23,11 +22,13 @@ mod record;
 mod refuse;
 mod replay;
 mod seen;
+mod tap;
 mod watch;
 
 #[cfg(any(test, feature = "fuzzing"))]
 pub use self::fuzzed::watched;
 pub use self::{
+    call::Depth,
     drawing::Drawing,
     filter::{Filter, Only},
     pools::Pools,
@@ -35,5 +36,6 @@ pub use self::{
     record::{Recorder, Recording, RecordingError},
     replay::{RecordedCall, Replayed, calls, replay},
     seen::{Event, Fields, Seen},
+    tap::Taps,
     watch::{Acceptor, Watch},
 };

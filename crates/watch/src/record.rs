@@ -56,7 +56,11 @@ impl Recorder {
     }
 
     /// Adds an event. When the file is full it says so, once, and takes no more.
-    pub(crate) fn write(&mut self, event: &Event) -> io::Result<()> {
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be written; so with the others.
+    pub fn write(&mut self, event: &Event) -> io::Result<()> {
         if self.is_full {
             return Ok(());
         }
@@ -70,7 +74,12 @@ impl Recorder {
         writeln!(self.out, "{line}")
     }
 
-    pub(crate) fn flush(&mut self) -> io::Result<()> {
+    /// Writes what waits for the file.
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn flush(&mut self) -> io::Result<()> {
         self.out.flush()
     }
 }

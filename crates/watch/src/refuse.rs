@@ -8,10 +8,7 @@ use tokio::{
     time::timeout,
 };
 
-use crate::{
-    Seen,
-    watch::{Socket, Tap},
-};
+use crate::{Seen, tap::Tap, watch::Socket};
 
 /// How long the client may take to make its call, and to hang up after the answer.
 const PATIENCE: Duration = Duration::from_secs(5);

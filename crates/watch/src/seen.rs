@@ -104,6 +104,14 @@ pub enum Seen {
         /// What is in it, and what it does.
         text: String,
     },
+    /// How much a side may still send on a stream of HTTP/2. For the page; it is in no
+    /// recording.
+    Window {
+        /// Which side.
+        from: Side,
+        /// In bytes.
+        left: i64,
+    },
     /// A word of explanation.
     Note {
         /// For people.
@@ -125,7 +133,11 @@ impl Seen {
             Self::Response { headers, .. } | Self::Trailers { headers, .. } => fields(headers),
             Self::Message { bytes, .. } | Self::Body { bytes, .. } => bytes.capacity(),
             Self::Broken { reason: text } | Self::Frame { text, .. } | Self::Note { text } => text.len(),
-            Self::Connected { .. } | Self::HalfClose | Self::Reset { .. } | Self::Unseen { .. } => 0,
+            Self::Connected { .. }
+            | Self::HalfClose
+            | Self::Reset { .. }
+            | Self::Window { .. }
+            | Self::Unseen { .. } => 0,
         };
         variable + size_of::<Event>()
     }

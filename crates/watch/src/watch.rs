@@ -5,8 +5,11 @@ use std::{
     io,
     net::SocketAddr,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
-    time::{Duration, Instant},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+    time::Duration,
 };
 
 use http::Uri;
@@ -27,11 +30,19 @@ use tokio_rustls::{
 };
 use transport::{Tls, TlsFiles, dial, is_tls};
 
-use crate::{Event, Queue, Seen, decoder::Decoder, numbers::Numbers, refuse::refuse, seen::named};
+use crate::{
+    Seen, Taps,
+    refuse::refuse,
+    seen::{named, other},
+    tap::Tap,
+};
 
 /// How much the copy holds each way, in bytes; it begins with less.
 const MOST: usize = 64 << 10;
-const LEAST: usize = 8 << 10;
+const LEAST: usize = 4 << 10;
+/// By how much the buffers of all connections may have grown, in bytes: many readers that
+/// have stopped hold a buffer each.
+const GROWTH: usize = 8 << 20;
 /// How many connections there may be.
 const CONNECTIONS: usize = 4096;
 /// How long a handshake may take, and an attempt to reach the server.
@@ -46,10 +57,8 @@ pub struct Watch {
     pub tls: TlsFiles,
     /// What clients speak TLS with, if they do.
     pub acceptor: Option<Acceptor>,
-    /// How many bytes of a message are kept to be shown. With 0 no message is told of.
-    pub keep: usize,
-    /// Whether frames of HTTP/2 are told of.
-    pub frames: bool,
+    /// Who hears of what passes.
+    pub taps: Taps,
 }
 
 /// What clients speak TLS with.
@@ -90,12 +99,11 @@ pub(crate) type Socket = Box<dyn ReadWrite>;
 
 impl Watch {
     /// Serves clients, without end. Dropped, it ends all connections.
-    pub async fn serve(self, listener: TcpListener, begun: Instant, queue: Queue) {
+    pub async fn serve(self, listener: TcpListener) {
         let watch = Arc::new(self);
-        let numbers = Numbers::default();
         let places = Arc::new(Semaphore::new(CONNECTIONS));
         let mut connections = tokio::task::JoinSet::new();
-        for number in 1.. {
+        loop {
             let (client, address) = loop {
                 match listener.accept().await {
                     Ok(accepted) => break accepted,
@@ -104,7 +112,7 @@ impl Watch {
                 }
             };
             while connections.try_join_next().is_some() {}
-            let tap = Tap::new(&watch, number, numbers.clone(), begun, queue.clone());
+            let tap = watch.taps.one();
             let Ok(place) = places.clone().try_acquire_owned() else {
                 tap.note(format!("too many connections: closing one; there are {CONNECTIONS}"));
                 continue;
@@ -200,55 +208,38 @@ async fn copy(client: Socket, server: Socket, first: &[u8], tap: Tap) {
     tap.closed(&reason);
 }
 
-/// What sees all that passes on a connection.
-pub(crate) struct Tap {
-    number: u64,
-    begun: Instant,
-    queue: Queue,
-    /// Held for as long as a piece takes: both directions are in one task.
-    decoder: Mutex<Decoder>,
-    closed_by: Mutex<Option<Side>>,
+/// What one direction of the copy holds.
+struct Buffer(Vec<u8>);
+
+/// By how much all of them have grown, in bytes.
+static GROWN: AtomicUsize = AtomicUsize::new(0);
+
+impl Buffer {
+    fn new() -> Self {
+        Self(vec![0; LEAST])
+    }
+
+    /// Doubles it, as long as there is room.
+    fn grow(&mut self) {
+        let more = self.0.len();
+        if more == MOST {
+            return;
+        }
+        if GROWN.fetch_add(more, Relaxed) + more > GROWTH {
+            GROWN.fetch_sub(more, Relaxed);
+            return;
+        }
+        self.0 = vec![0; more * 2];
+    }
+}
+
+impl Drop for Buffer {
+    fn drop(&mut self) {
+        GROWN.fetch_sub(self.0.len() - LEAST, Relaxed);
+    }
 }
 
 impl Tap {
-    fn new(watch: &Watch, number: u64, numbers: Numbers, begun: Instant, queue: Queue) -> Self {
-        let decoder = Mutex::new(Decoder::new(numbers, watch.keep, watch.frames));
-        Self { number, begun, queue, decoder, closed_by: Mutex::new(None) }
-    }
-
-    pub(crate) fn tell(&self, call: u64, seen: Seen) {
-        let at_us = self.begun.elapsed().as_micros() as u64;
-        self.queue.put(Event { at_us, connection: self.number, call, seen });
-    }
-
-    fn note(&self, text: String) {
-        self.tell(0, Seen::Note { text });
-    }
-
-    /// Hands what a side has sent to the decoder.
-    pub(crate) fn see(&self, from: Side, bytes: &[u8]) {
-        self.decode(|decoder, at, see| decoder.pass(from, bytes, at).for_each(see));
-    }
-
-    pub(crate) fn decode<T>(
-        &self,
-        decode: impl FnOnce(&mut Decoder, Duration, &mut dyn FnMut((u64, Seen))) -> T,
-    ) -> T {
-        let at = self.begun.elapsed();
-        let (at_us, connection) = (at.as_micros() as u64, self.number);
-        let mut see = |(call, seen)| self.queue.put(Event { at_us, connection, call, seen });
-        decode(&mut self.decoder.lock().unwrap_or_else(PoisonError::into_inner), at, &mut see)
-    }
-
-    fn first_to_close(&self) -> Side {
-        self.closed_by.lock().unwrap_or_else(PoisonError::into_inner).unwrap_or(Side::Client)
-    }
-
-    /// The connection is over, which ends its calls.
-    pub(crate) fn closed(&self, reason: &str) {
-        self.decode(|decoder, _, see| decoder.closed(reason).for_each(see));
-    }
-
     /// One direction of the copy. All of what was read is written before more is read,
     /// so that a reader that stops stops the writer.
     async fn half(
@@ -257,9 +248,9 @@ impl Tap {
         mut reader: ReadHalf<Socket>,
         writer: &mut WriteHalf<Socket>,
     ) -> Result<(), String> {
-        let mut buffer = vec![0; LEAST];
+        let mut buffer = Buffer::new();
         loop {
-            let read = match reader.read(&mut buffer).await {
+            let read = match reader.read(&mut buffer.0).await {
                 // With TLS, who is killed says no farewell.
                 Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => 0,
                 read => read.map_err(|error| format!("the connection of {} broke: {error}", named(from)))?,
@@ -267,13 +258,12 @@ impl Tap {
             if read == 0 {
                 break;
             }
-            self.write(from, writer, &buffer[..read]).await?;
-            if read == buffer.len() && read < MOST {
-                buffer = vec![0; read * 2];
+            self.write(from, writer, &buffer.0[..read]).await?;
+            if read == buffer.0.len() {
+                buffer.grow();
             }
         }
-        let first = *self.closed_by.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(from);
-        self.decode(|decoder, _, see| decoder.half_closed(from, first).for_each(see));
+        self.half_closed(from);
         // It may be gone by now, which its own direction finds out.
         let _ = writer.shutdown().await;
         Ok(())
@@ -287,7 +277,7 @@ impl Tap {
         writer: &mut WriteHalf<Socket>,
         mut bytes: &[u8],
     ) -> Result<(), String> {
-        let to = crate::seen::other(from);
+        let to = other(from);
         let broke = |error: io::Error| format!("the connection of {} broke: {error}", named(to));
         while !bytes.is_empty() {
             let written = writer.write(bytes).await.map_err(broke)?;
@@ -297,5 +287,27 @@ impl Tap {
             self.see(from, piece);
         }
         writer.flush().await.map_err(broke)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn grown() -> Buffer {
+        let mut buffer = Buffer::new();
+        (0..10).for_each(|_| buffer.grow());
+        buffer
+    }
+
+    #[test]
+    fn buffers_grow_as_long_as_all_of_them_together_are_small() {
+        let buffers: Vec<_> = (0..1_000).map(|_| grown()).collect();
+        let held: usize = buffers.iter().map(|buffer| buffer.0.len()).sum();
+        assert_eq!(buffers[0].0.len(), MOST);
+        assert_eq!(buffers[999].0.len(), LEAST);
+        assert!(held <= 1_000 * LEAST + GROWTH, "{held}");
+        drop(buffers);
+        assert_eq!(grown().0.len(), MOST);
     }
 }

@@ -43,7 +43,7 @@ impl Check {
     /// When the options make no sense.
     pub(crate) async fn run(self, options: Options) -> Result<ExitCode, String> {
         let Self { url, only, idle, standard } = self;
-        let config = Config::at(url, options)?;
+        let config = Config::at(url, options)?.without_frames("check")?;
         if config.servers.len() > 1 {
             return Err("check tests one path: name one server".to_owned());
         }

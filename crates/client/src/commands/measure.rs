@@ -108,7 +108,7 @@ impl Measure {
     ///
     /// When the options make no sense.
     pub(crate) async fn run(self, options: Options) -> Result<ExitCode, String> {
-        let config = Config::at(self.url, options)?;
+        let config = Config::at(self.url, options)?.without_frames("measure")?;
         if config.servers.len() > 1 {
             return Err("measure tests one path: name one server".to_owned());
         }

@@ -5,6 +5,7 @@ pub(crate) mod call;
 pub(crate) mod check;
 pub(crate) mod measure;
 pub(crate) mod net_rpc;
+pub(crate) mod record;
 pub(crate) mod replay;
 pub(crate) mod show;
 pub(crate) mod watch;

@@ -95,7 +95,7 @@ impl NetRpc {
     /// When the options make no sense.
     pub(crate) async fn run(self, options: Options) -> Result<ExitCode, String> {
         let Call::Multiply(multiply) = self.call;
-        let mut config = Config::of_calls(options)?;
+        let mut config = Config::of_calls(options)?.without_frames("net-rpc")?;
         config.servers = vec![multiply.address.clone()];
         // Only this command knows what a late answer may mean.
         let deadline = config.deadline.take().unwrap_or(UNARY_DEADLINE);

@@ -42,7 +42,7 @@ impl Replay {
     ///
     /// When the options make no sense.
     pub(crate) async fn run(self, options: Options) -> Result<ExitCode, String> {
-        let config = config("replay", None, options)?;
+        let config = config("replay", None, options)?.without_frames("replay")?;
         let tried = config.tried(&format!("replay {}", self.file.display()));
         Ok(match self.replay(&config).await {
             Ok(true) => ExitCode::SUCCESS,

@@ -13,10 +13,10 @@ use watch::{Recording, RecordingError};
 use super::watch::{Drawn, config};
 use crate::{failure::Failure, options::Options, stop::stop, values::speed};
 
-/// Draw a recording of `watch`
+/// Draw a recording of `watch` or `call`
 #[derive(Debug, Args)]
 pub(crate) struct Show {
-    /// Recording of `watch --record`
+    /// Recording of `watch --record` or `call --record`
     #[arg(value_name = "FILE")]
     file: PathBuf,
     /// Draw in the original pace
@@ -36,7 +36,7 @@ impl Show {
     ///
     /// When the options make no sense.
     pub(crate) async fn run(self: Box<Self>, options: Options) -> Result<ExitCode, String> {
-        let config = config("show", None, options)?;
+        let config = config("show", None, options)?.without_frames("show")?;
         let tried = format!("show {}", self.file.display());
         let (file, speed) = (self.file.clone(), self.live.then_some(self.speed));
         let shown = async {
@@ -45,7 +45,7 @@ impl Show {
             let mut recording = Recording::open(&file).map_err(wrong)?;
             self.drawn.prepare()?;
             let pools = self.drawn.pools()?;
-            let mut drawing = self.drawn.drawing(&config, &recording.server, None, pools);
+            let mut drawing = self.drawn.drawing(&config, &recording.server, None, None, pools);
             let (done, drawn) = oneshot::channel();
             // A thread of its own: it sleeps, and it may wait for a terminal.
             std::thread::spawn(move || {

@@ -1,22 +1,29 @@
 //! `watch`: its options, and what they ask of the copy and of the diagram.
 
 use std::{
+    future::pending,
     io::{self, Write as _},
     net::SocketAddr,
     path::PathBuf,
     process::ExitCode,
-    time::{Duration, Instant},
+    sync::Arc,
+    time::Duration,
 };
 
 use clap::Args;
 use http::Uri;
+use page::{Access, Asked, Page};
 use schema::{Reflection, Schema};
 use timeline::{Json, Renderer, Text};
 use tokio::{net::TcpListener, sync::oneshot};
 use tonic::{Code, metadata::MetadataMap};
 use transport::Connector;
-use watch::{Acceptor, Drawing, Filter, Only, Pools, Recorder, queue};
+use watch::{Acceptor, Depth, Drawing, Filter, Only, Pools, Recorder, Seen, Taps, queue};
 
+use super::{
+    call::Corner,
+    record::{RECORDED, Record},
+};
 use crate::{
     config::Config,
     failure::Failure,
@@ -25,9 +32,8 @@ use crate::{
     values::{duration, trimmed},
 };
 
-/// How much of a message is kept to be shown, and how much for a recording, in bytes.
+/// How much of a message is kept to be shown, in bytes.
 const SHOWN: usize = 64 << 10;
-const RECORDED: usize = 16 << 20;
 /// How much may wait to be drawn, and to be recorded, in bytes.
 const WAITING: usize = 8 << 20;
 const WAITING_FOR_FILE: usize = 64 << 20;
@@ -57,21 +63,16 @@ pub(crate) struct Watch {
     tls_key: Option<PathBuf>,
     #[command(flatten)]
     drawn: Drawn,
-    /// Also draw HTTP/2 frames: settings, windows, pings, header compression
-    #[arg(long)]
-    frames: bool,
-    /// Also record all traffic, for `show` and `replay`
-    #[arg(long, value_name = "FILE")]
-    record: Option<PathBuf>,
-    /// Maximum size of the --record file
-    #[arg(
-        long,
-        default_value = "1GiB",
-        value_name = "SIZE",
-        value_parser = shared_process::bytes,
-        allow_hyphen_values = true
-    )]
-    record_limit: u64,
+    #[command(flatten)]
+    record: Record,
+    /// Show the same on a page at this address, such as 127.0.0.1:8080, which can make
+    /// calls. Elsewhere than on the loopback interface it asks for the token in the address
+    /// that stderr has
+    #[arg(long, value_name = "ADDRESS")]
+    page: Option<SocketAddr>,
+    /// A name by which browsers may call the page; may be given several times
+    #[arg(long, value_name = "NAME", value_delimiter = ',', requires = "page")]
+    page_host: Vec<String>,
 }
 
 /// Which calls are drawn, and where.
@@ -128,26 +129,35 @@ impl Descriptors {
     }
 }
 
-/// Asks the server for what is not known, and again while it cannot be reached. One
-/// that has no reflection is asked once. `asked` ends with the first attempt.
+/// Asks the server for what is not known of its services, which it names.
+pub(crate) async fn describe(
+    connector: &Connector,
+    server: &Uri,
+    pools: &Pools,
+) -> Result<Vec<String>, String> {
+    let channel = connector.connect(server).await.map_err(|error| error.message)?;
+    let mut reflection = Reflection::new(channel, MetadataMap::new());
+    let services = reflection.services().await.map_err(|error| error.to_string())?;
+    for service in &services {
+        if !pools.has(service)
+            && let Ok(schema) = reflection.schema(service).await
+        {
+            pools.add(schema.pool().clone());
+        }
+    }
+    Ok(services)
+}
+
+/// [`describe`], again while the server cannot be reached. One that has no reflection is
+/// asked once. `asked` ends with the first attempt.
 async fn reflect(connector: Connector, server: Uri, pools: Pools, asked: oneshot::Sender<()>) {
     let mut asked = Some(asked);
-    loop {
-        if let Ok(channel) = connector.connect(&server).await {
-            let mut reflection = Reflection::new(channel, MetadataMap::new());
-            for service in reflection.services().await.unwrap_or_default() {
-                if !pools.has(&service)
-                    && let Ok(schema) = reflection.schema(&service).await
-                {
-                    pools.add(schema.pool().clone());
-                }
-            }
-            return;
-        }
+    while connector.connect(&server).await.is_err() {
         // Until then calls are drawn by the numbers of their fields.
         drop(asked.take());
         tokio::time::sleep(ASKED_AGAIN).await;
     }
+    let _ = describe(&connector, &server, &pools).await;
 }
 
 impl Drawn {
@@ -169,6 +179,7 @@ impl Drawn {
         config: &Config,
         server: &Uri,
         recorder: Option<Recorder>,
+        page: Option<Arc<Page>>,
         pools: Pools,
     ) -> Drawing {
         let Self { only, status, slower_than, diagram_dir, descriptors: _ } = self;
@@ -177,7 +188,7 @@ impl Drawn {
             Output::Json | Output::Junit => Box::new(Json::new(io::stdout(), config.quiet)),
         };
         let filter = Filter { only, status, slower_than };
-        Drawing::new(server.clone(), renderer, pools, filter, diagram_dir, recorder)
+        Drawing::new(server.clone(), renderer, page, pools, filter, diagram_dir, recorder)
     }
 }
 
@@ -226,17 +237,14 @@ impl Watch {
         let server = config.server();
         self.drawn.prepare()?;
         let pools = self.drawn.pools()?;
-        let recorder = match &self.record {
-            Some(file) => Some(
-                Recorder::create(file, &server, self.record_limit)
-                    .map_err(|error| Failure::output(&file.display().to_string(), &error))?,
-            ),
+        let recorder = self.record.recorder(&server)?;
+        let (listener, listen) = listen(self.listen).await?;
+        let page = match self.page {
+            Some(address) => Some(self::listen(address).await?),
             None => None,
         };
-        let listener = TcpListener::bind(self.listen).await;
-        let listener = listener.map_err(|error| Failure::listen(self.listen, &error))?;
-        let listen = listener.local_addr().map_err(|error| Failure::listen(self.listen, &error))?;
-        let is_drawn = !config.quiet || self.drawn.diagram_dir.is_some() || recorder.is_some();
+        let is_drawn =
+            !config.quiet || self.drawn.diagram_dir.is_some() || recorder.is_some() || page.is_some();
         if is_drawn && !self.drawn.descriptors.is_given() {
             let (asked, answered) = oneshot::channel();
             tokio::spawn(reflect(config.connector.clone(), server.clone(), pools.clone(), asked));
@@ -253,15 +261,41 @@ impl Watch {
             (None, false) => 0,
         };
         let (queue, events) = queue(if recorder.is_some() { WAITING_FOR_FILE } else { WAITING });
-        let mut drawing = self.drawn.drawing(config, &server, recorder, pools);
+        let shown = page.is_some().then(Arc::<Page>::default);
+        let depth = Depth { keep, frames: config.frames, windows: page.is_some() };
+        let looked_at = shown.clone();
+        let taps = Taps::new(depth, move |event| {
+            let is_for_page = matches!(event.seen, Seen::Window { .. });
+            if !is_for_page || looked_at.as_ref().is_some_and(|page| page.is_watched()) {
+                queue.put(event);
+            }
+        });
+        let mut drawing = self.drawn.drawing(config, &server, recorder, shown.clone(), pools.clone());
+        let served = async {
+            let Some((listener, address)) = page else { return pending().await };
+            let access = Access::to(address, &self.page_host);
+            let _ = writeln!(io::stderr(), "page at {}", access.url(address));
+            let corner = Arc::new(Corner {
+                connector: config.connector.clone(),
+                server: server.clone(),
+                pools,
+                taps: taps.clone(),
+                open: Default::default(),
+            });
+            let asked = Asked::new(move |question| {
+                let corner = corner.clone();
+                async move { corner.answer(question).await }
+            });
+            page::serve(listener, shown.unwrap_or_default(), access, Some(asked), pending()).await;
+        };
+        let begun = taps.begun();
         let watch = watch::Watch {
-            to: server,
+            to: server.clone(),
             tls: config.connector.tls.clone(),
             acceptor,
-            keep,
-            frames: self.frames,
+            taps: taps.clone(),
         };
-        let (begun, (done, mut drawn)) = (Instant::now(), oneshot::channel());
+        let (done, mut drawn) = oneshot::channel();
         // A thread of its own: it may wait for a terminal for as long as it likes.
         std::thread::spawn(move || {
             let ended = drawing.follow(&events, begun);
@@ -270,11 +304,20 @@ impl Watch {
         tokio::select! {
             biased;
             _ = stop => {}
-            () = watch.serve(listener, begun, queue) => {}
+            () = watch.serve(listener) => {}
+            () = served => {}
             ended = &mut drawn => return finished(ended),
         }
+        // The last of those who could still tell something.
+        drop(taps);
         finished(drawn.await)
     }
+}
+
+async fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), Failure> {
+    let listener = TcpListener::bind(address).await;
+    let bound = listener.and_then(|listener| listener.local_addr().map(|local| (listener, local)));
+    bound.map_err(|error| Failure::listen(address, &error))
 }
 
 fn finished(ended: Result<io::Result<()>, oneshot::error::RecvError>) -> Result<(), Failure> {

@@ -9,7 +9,7 @@ use timeline::Timeline;
 use tokio::time::timeout;
 use transport::{CallError, Channel, Connector, Servers, serves};
 
-use crate::{config::Config, failure::Failure};
+use crate::{config::Config, failure::Failure, show};
 
 /// The servers, and what it takes to connect to them.
 pub(super) struct Network {
@@ -17,6 +17,7 @@ pub(super) struct Network {
     pub(super) connector: Connector,
     pub(super) timeline: Timeline,
     pub(super) deadline: Option<Instant>,
+    frames: bool,
     /// By server, what the last connection or the first answer on it took: no less
     /// than a round trip.
     round_trips: Mutex<Vec<Duration>>,
@@ -38,6 +39,7 @@ impl Network {
             connector: config.connector.clone(),
             timeline: timeline.clone(),
             deadline: config.deadline.map(|deadline| Instant::now() + deadline),
+            frames: config.frames && !config.quiet,
             round_trips: Mutex::new(vec![Duration::ZERO; config.servers.len()]),
         }
     }
@@ -97,7 +99,11 @@ impl Network {
     /// serves.
     pub(super) async fn connect_to(&self, server: usize, client: &str) -> Result<Channel, Failure> {
         let uri = lock(&self.servers).uri(server).clone();
-        let connected = self.connector.connect(&uri);
+        let mut connector = self.connector.clone();
+        if self.frames {
+            connector.onlookers = Some(show::taps(&self.timeline, client, &uri, 0, true).onlookers());
+        }
+        let connected = connector.connect(&uri);
         let channel = match self.is_alone() {
             true => connected.await?,
             false => {
@@ -110,7 +116,9 @@ impl Network {
                 channel
             }
         };
-        self.timeline.connected(client, &uri);
+        if !self.frames {
+            self.timeline.connected(client, &uri);
+        }
         Ok(channel)
     }
 

@@ -13,6 +13,7 @@ mod command_line;
 mod deadline;
 mod documents;
 mod first_service;
+mod frames;
 mod interrupted;
 mod measure;
 mod net_rpc;

@@ -1,10 +1,11 @@
-//! `fourmodes watch` between the client and the server, and its recordings.
+//! `fourmodes watch` between the client and the server.
+
+mod page;
 
 use std::{
     collections::BTreeMap,
     io::Write as _,
     net::{SocketAddr, TcpListener, TcpStream},
-    path::{Path, PathBuf},
 };
 
 use prost_types::{
@@ -372,6 +373,18 @@ fn messages_are_shown_by_what_the_server_or_a_file_says_of_them() {
 }
 
 #[test]
+fn compressed_messages_are_shown_in_full() {
+    let server = Server::start();
+    let watching = Watching::before(&server, "--output json");
+    let call = format!("call {} grpc.testing.TestService/UnaryCall --compress gzip -d", watching.url);
+    client(&call).arg(r#"{"responseSize": 5}"#).run().ok();
+    let events = watching.json();
+    assert!(events.iter().any(|event| event["metadata"]["grpc-encoding"] == "gzip"), "{events:?}");
+    let sent = events.iter().find(|event| event["value"]["response_size"] == 5);
+    assert!(sent.is_some(), "{events:?}");
+}
+
+#[test]
 fn metadata_that_is_secret_is_masked() {
     let server = Server::start();
     let watching = Watching::before(&server, "--output json");
@@ -398,118 +411,4 @@ fn a_terminal_that_takes_nothing_keeps_no_call_waiting() {
     let result: Value = serde_json::from_str(drawn.lines().last().unwrap()).unwrap();
     assert!(result["value"]["calls"].as_u64().unwrap() >= 3, "{result}");
     eventually(|| running.child.try_wait().unwrap().is_some(), "watch does not end");
-}
-
-/// A recording of some calls, and what was drawn of them.
-fn recorded(server: &Server, directory: &Path, calls: &[&str]) -> (PathBuf, String) {
-    let file = directory.join("calls.jsonl");
-    let watching = Watching::start(watch(&server.url, "--output json --record").arg(&file));
-    calls.iter().for_each(|call| drop(watching.client(call).run()));
-    (file, watching.end())
-}
-
-const CALLS: [&str; 4] = [
-    "unary multiply 6 7",
-    "unary task 01939f6c-8a1b-7c2d-9e3f-0123456789ab",
-    "unary multiply 9223372036854775807 7",
-    "server-streaming quotes --symbols ACME,BOLT --count 5 --from-sequence 1",
-];
-
-#[test]
-fn a_recording_is_drawn_as_the_calls_were() {
-    let server = Server::start();
-    let directory = tempfile::tempdir().unwrap();
-    let (file, drawn) = recorded(&server, directory.path(), &CALLS);
-    let shown = client("show --output json").arg(&file).run().ok().stdout;
-    assert_eq!(shown, drawn);
-    let begun = std::time::Instant::now();
-    let live = client("show --output json --live --speed 2").arg(&file).run().ok().stdout;
-    assert_eq!(live, drawn);
-    let last: Value = serde_json::from_str(drawn.lines().rev().nth(1).unwrap()).unwrap();
-    assert!(begun.elapsed().as_secs_f64() * 2e3 >= last["at_ms"].as_f64().unwrap());
-    let only = client("show --only GetTask").arg(&file).run().ok().stdout;
-    assert!(!only.contains("call 1"), "{only}");
-    let only = client("show --only UnaryService/GetTask").arg(&file).run().ok().stdout;
-    assert!(only.contains("call 2: trailers only  NOT_FOUND") && !only.contains("call 1"), "{only}");
-}
-
-#[test]
-fn a_replay_finds_what_differs_and_nothing_else() {
-    let server = Server::start();
-    let directory = tempfile::tempdir().unwrap();
-    let (file, _) = recorded(&server, directory.path(), &CALLS);
-    let replayed = server.client("replay --output json").arg(&file).run().ok();
-    assert_eq!(replayed.result()["value"]["calls"], 4, "{replayed:?}");
-    assert_eq!(replayed.result()["value"]["differ"], 0, "{replayed:?}");
-    // One answer is another one: 42 becomes 43.
-    let text = std::fs::read_to_string(&file).unwrap();
-    let changed = text.replacen(r#""bytes":"CCo=""#, r#""bytes":"CCs=""#, 1);
-    assert_ne!(changed, text);
-    std::fs::write(&file, changed).unwrap();
-    let replayed = server.client("replay --speed 4").arg(&file).run().failed(1, &[]);
-    assert!(
-        replayed.stdout.contains("call 1 /fourmodes.v1.UnaryService/Multiply differs: message 1"),
-        "{replayed:?}"
-    );
-    assert!(replayed.stdout.ends_with("4 calls made again, 1 of them not as recorded\n"), "{replayed:?}");
-    // And one status.
-    std::fs::write(&file, text.replacen(r#"["grpc-status","5"]"#, r#"["grpc-status","7"]"#, 1)).unwrap();
-    let replayed = server.client("replay").arg(&file).run().failed(1, &[]);
-    assert!(
-        replayed.stdout.contains("the status is NOT_FOUND")
-            && replayed.stdout.contains("was PERMISSION_DENIED"),
-        "{replayed:?}"
-    );
-}
-
-#[test]
-fn a_replay_waits_for_what_the_server_said_before() {
-    let server = Server::start();
-    let directory = tempfile::tempdir().unwrap();
-    let file = directory.path().join("calls.jsonl");
-    let watching = Watching::start(watch(&server.url, "--record").arg(&file));
-    watching.client("check --only modes").run().ok();
-    watching.end();
-    let replayed = server.client("replay --speed 1000 --output json").arg(&file).run();
-    let differs: Vec<_> = replayed.json().into_iter().filter(|line| line["type"] == "differs").collect();
-    // Times differ, and so messages do; their number and the statuses do not.
-    for line in &differs {
-        let reason = line["reason"].as_str().unwrap();
-        assert!(reason.starts_with("message "), "{line}");
-    }
-    assert!(replayed.result()["value"]["calls"].as_u64().unwrap() >= 8, "{replayed:?}");
-}
-
-#[test]
-fn a_recording_that_cannot_be_read_is_refused_by_name() {
-    let server = Server::start();
-    let directory = tempfile::tempdir().unwrap();
-    let (file, drawn) = recorded(&server, directory.path(), &CALLS[..1]);
-    let text = std::fs::read_to_string(&file).unwrap();
-    let show = |content: &str| {
-        std::fs::write(&file, content).unwrap();
-        client("show --output json").arg(&file).run()
-    };
-    let cut = show(&text[..text.len() - 9]).failed(3, &["calls.jsonl", "cut off in line"]);
-    assert!(cut.stdout.lines().count() + 1 >= drawn.lines().count() - 1, "{cut:?}");
-    show(&text.replacen(r#""fourmodes_recording":1"#, r#""fourmodes_recording":2"#, 1))
-        .failed(3, &["version 2", "newer"]);
-    show("").failed(3, &["not a recording"]);
-    show("{}\n").failed(3, &["not a recording"]);
-    show(&text.replacen(r#""type":"request""#, r#""type":"dance""#, 1)).failed(3, &["is no event"]);
-    server.client("replay").arg(directory.path().join("none")).run().failed(3, &["none"]);
-}
-
-#[test]
-fn a_recording_has_a_bound() {
-    let server = Server::start();
-    let directory = tempfile::tempdir().unwrap();
-    let file = directory.path().join("calls.jsonl");
-    let watching = Watching::start(watch(&server.url, "--record-limit 20KiB --record").arg(&file));
-    watching.client("measure --only unary --messages 500 --warmup 0s").run().ok();
-    watching.end();
-    let size = std::fs::metadata(&file).unwrap().len();
-    assert!((15 << 10..21 << 10).contains(&size), "{size}");
-    assert!(std::fs::read_to_string(&file).unwrap().trim_end().ends_with(r#"for more"}"#));
-    client("show").arg(&file).run().ok();
 }

@@ -11,7 +11,7 @@ type Pieces = Vec<(Side, Vec<u8>)>;
 
 /// What is seen of these pieces, each of them cut into pieces of `size` bytes.
 fn seen(pieces: &Pieces, size: usize, frames: bool) -> Vec<(u64, Seen)> {
-    let mut decoder = Decoder::new(Numbers::default(), 64 << 10, frames);
+    let mut decoder = Decoder::new(Numbers::default(), Depth { keep: 64 << 10, frames, windows: frames });
     let mut seen = Vec::new();
     for (from, bytes) in pieces {
         bytes.chunks(size).for_each(|piece| seen.extend(decoder.pass(*from, piece, Duration::ZERO)));
@@ -184,8 +184,17 @@ fn request() -> Vec<u8> {
     [&[0x83, 0x04, 6][..], b"/a.B/C", &[0x0f, 0x10, 16], b"application/grpc"].concat()
 }
 
+/// What each side begins with.
+fn settings() -> Vec<u8> {
+    frame(4, 0, 0, &[])
+}
+
 fn client(frames: &[Vec<u8>]) -> (Side, Vec<u8>) {
-    (Side::Client, [&PREFACE[..], &frames.concat()].concat())
+    (Side::Client, [&PREFACE[..], &settings(), &frames.concat()].concat())
+}
+
+fn server(frames: &[Vec<u8>]) -> (Side, Vec<u8>) {
+    (Side::Server, [settings(), frames.concat()].concat())
 }
 
 #[test]
@@ -195,7 +204,6 @@ fn padding_priority_and_continuation_are_no_part_of_a_call() {
     let padded = [&[3, 0, 0, 0, 0, 9][..], first, &[0; 3]].concat();
     let data = [&[4][..], &grpc(b"hi"), &[0; 4]].concat();
     let pieces = vec![client(&[
-        frame(4, 0, 0, &[]),
         frame(1, 0x28, 1, &padded),
         frame(9, 4, 1, second),
         frame(0, 8, 1, &data),
@@ -213,7 +221,7 @@ fn padding_priority_and_continuation_are_no_part_of_a_call() {
 #[test]
 fn a_reset_ends_a_call_and_says_whose_it_was() {
     for (from, end) in [(Side::Client, 8), (Side::Server, 11)] {
-        let mut pieces = vec![client(&[frame(1, 4, 1, &request())])];
+        let mut pieces = vec![client(&[frame(1, 4, 1, &request())]), server(&[])];
         pieces.push((from, frame(3, 0, 1, &[0, 0, 0, end])));
         let seen = seen_however_cut(&pieces);
         assert_eq!(seen[1..], [Seen::Reset { from, code: u32::from(end) }]);
@@ -223,7 +231,8 @@ fn a_reset_ends_a_call_and_says_whose_it_was() {
 #[test]
 fn a_connection_that_ends_breaks_its_calls() {
     let (from, bytes) = client(&[frame(1, 4, 1, &request()), frame(1, 4, 3, &request())]);
-    let mut decoder = Decoder::new(Numbers::default(), 1 << 10, false);
+    let mut decoder =
+        Decoder::new(Numbers::default(), Depth { keep: 1 << 10, frames: false, windows: false });
     decoder.pass(from, &bytes, Duration::ZERO).for_each(drop);
     assert_eq!(decoder.half_closed(Side::Client, Side::Client).count(), 0);
     let broken: Vec<_> = decoder.half_closed(Side::Server, Side::Client).collect();
@@ -243,12 +252,14 @@ fn lost(pieces: Pieces) -> String {
 #[test]
 fn the_decoder_says_what_it_cannot_follow() {
     let begun = client(&[frame(1, 4, 1, &request())]);
-    let hpack = vec![begun.clone(), (Side::Server, frame(1, 4, 1, &[0xff, 0xff, 0xff]))];
+    let hpack = vec![begun.clone(), server(&[frame(1, 4, 1, &[0xff, 0xff, 0xff])])];
     assert!(lost(hpack).contains("a header block of the server is not HPACK"));
     let long = vec![client(&[frame(1, 0, 1, &[0; 200 << 10]), frame(9, 0, 1, &[0; 100 << 10])])];
     assert!(lost(long).contains("longer than 262,144 bytes"));
     let http1 = vec![begun.clone(), (Side::Server, b"HTTP/1.1 400 Bad Request\r\n\r\n".to_vec())];
     assert!(lost(http1).contains("the server answers in HTTP/1.1"));
+    let none = vec![begun.clone(), (Side::Server, frame(6, 0, 0, &[0; 8]))];
+    assert!(lost(none).contains("the server does not begin with SETTINGS"));
     let alert = vec![begun, (Side::Server, vec![0x15, 3, 3, 0, 2, 2, 70])];
     assert!(lost(alert).contains("the server expects TLS"));
     assert!(lost(vec![(Side::Client, vec![0x16, 3, 1, 2, 0])]).contains("the client speaks TLS"));
@@ -321,7 +332,8 @@ fn what_is_kept_is_bounded() {
         frames.push(frame(1, 4, stream, &request()));
         frames.push(frame(0, 0, stream, &[&prefix[..], &vec![7; 1 << 20]].concat()));
     }
-    let mut decoder = Decoder::new(Numbers::default(), 16 << 20, false);
+    let mut decoder =
+        Decoder::new(Numbers::default(), Depth { keep: 16 << 20, frames: false, windows: false });
     let (from, bytes) = client(&frames);
     assert_eq!(decoder.pass(from, &bytes, Duration::ZERO).count(), 20);
     assert!(decoder.out.partial() <= 4 << 20, "{}", decoder.out.partial());
@@ -335,7 +347,7 @@ fn whatever_peers_send_is_seen_alike_however_it_is_cut() {
     let mut random = fastrand::Rng::with_seed(7);
     for _ in 0..3_000 {
         let is_http2 = random.bool();
-        let mut bytes = vec![u8::from(is_http2)];
+        let mut bytes = vec![if is_http2 { 3 } else { 0 }];
         for _ in 0..random.usize(..20) {
             let payload: Vec<u8> = (0..random.usize(..60)).map(|_| random.u8(..)).collect();
             let piece = match random.u8(..5) {
@@ -349,4 +361,25 @@ fn whatever_peers_send_is_seen_alike_however_it_is_cut() {
         }
         crate::fuzzed::watched(&bytes);
     }
+}
+
+#[tokio::test]
+async fn windows_of_streams_are_told_of_now_and_then() {
+    let (pieces, _) = h2_calls().await;
+    let depth = Depth { keep: 0, frames: false, windows: true };
+    let windows = |step: Duration| {
+        let mut decoder = Decoder::new(Numbers::default(), depth);
+        let (mut at, mut seen) = (Duration::ZERO, Vec::new());
+        for (from, bytes) in &pieces {
+            at += step;
+            seen.extend(decoder.pass(*from, bytes, at));
+        }
+        seen.retain(|(call, seen)| *call == 1 && matches!(seen, Seen::Window { .. }));
+        seen.into_iter().map(|(_, seen)| seen).collect::<Vec<_>>()
+    };
+    let at_once = windows(Duration::ZERO);
+    assert_eq!(at_once[0], Seen::Window { from: Side::Client, left: 65_525 });
+    assert_eq!(at_once[1], Seen::Window { from: Side::Server, left: 65_527 });
+    assert_eq!(at_once.len(), 2, "{at_once:?}");
+    assert!(windows(Duration::from_secs(1)).len() >= 2);
 }

@@ -26,17 +26,31 @@ impl Http2 {
         }
     }
 
-    pub(super) fn window_update(&mut self, from: Side, frame: Frame, payload: &[u8], out: &mut Out) {
+    pub(super) fn window_update(
+        &mut self,
+        from: Side,
+        frame: Frame,
+        payload: &[u8],
+        at: Duration,
+        out: &mut Out,
+    ) {
         let more = i64::from(number(payload, 0) & (u32::MAX >> 1));
         let receiver = other(from);
         let (call, window) = match self.streams.get_mut(&frame.stream) {
-            _ if frame.stream == 0 => (0, &mut self.half(receiver).window),
-            Some(stream) => (stream.call.number, &mut stream.windows[receiver as usize]),
+            _ if frame.stream == 0 => {
+                let half = self.half(receiver);
+                half.window += more;
+                (0, half.window)
+            }
+            Some(stream) => {
+                stream.windows[receiver as usize] += more;
+                stream.tell_window(receiver, at, out);
+                (stream.call.number, stream.windows[receiver as usize])
+            }
             // Its call has ended.
             None => return,
         };
-        *window += more;
-        let now = left(*window);
+        let now = left(window);
         out.frame(call, from, || {
             let of = match frame.stream {
                 0 => "connection".to_owned(),

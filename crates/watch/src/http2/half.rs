@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use grpc_wire::heads::Heads;
 use timeline::Side;
 
 use super::{BLOCK, Lost};
@@ -31,9 +32,7 @@ pub(super) const PRIORITY: u8 = 0x20;
 /// One direction.
 #[derive(Debug)]
 pub(super) struct Half {
-    pub(super) head: [u8; 9],
-    /// How much of the head is there.
-    pub(super) have: usize,
+    pub(super) heads: Heads,
     pub(super) frame: Frame,
     /// How much of the payload is missing.
     pub(super) left: usize,
@@ -48,8 +47,6 @@ pub(super) struct Half {
     pub(super) window: i64,
     pub(super) initial_window: i64,
     pub(super) pings: Vec<([u8; 8], Duration)>,
-    /// Whether the first frame is there.
-    pub(super) begun: bool,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -69,8 +66,7 @@ impl Frame {
 impl Half {
     pub(super) fn new() -> Self {
         Self {
-            head: [0; 9],
-            have: 0,
+            heads: Heads::of_server(),
             frame: Frame::default(),
             left: 0,
             payload: Vec::new(),
@@ -80,19 +76,6 @@ impl Half {
             window: WINDOW,
             initial_window: WINDOW,
             pings: Vec::new(),
-            begun: false,
-        }
-    }
-
-    /// What an endpoint that does not speak HTTP/2 says first.
-    pub(super) fn recognise(&self, from: Side) -> Result<(), Lost> {
-        match &self.head[..self.have] {
-            head if head.starts_with(b"HTTP/1.") => {
-                Err(Lost(format!("{} answers in HTTP/1.1, so it is not a gRPC server", named(from))))
-            }
-            // An alert.
-            [0x15, 0x03, ..] => Err(Lost(format!("{} expects TLS: pass on to https://", named(from)))),
-            _ => Ok(()),
         }
     }
 
@@ -103,6 +86,17 @@ impl Half {
             _ => LOOKED_AT,
         }
     }
+}
+
+/// Why nothing can be made of a side that begins with these bytes.
+pub(super) fn lost(from: Side, first: [u8; 4]) -> Lost {
+    let side = named(from);
+    Lost(match first {
+        [b'H', b'T', b'T', b'P'] => format!("{side} answers in HTTP/1.1, so it is not a gRPC server"),
+        // An alert.
+        [0x15, 0x03, ..] => format!("{side} expects TLS: pass on to https://"),
+        _ => format!("{side} does not begin with SETTINGS"),
+    })
 }
 
 /// What HEADERS and PUSH_PROMISE have of a header block.

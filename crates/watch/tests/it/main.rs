@@ -1,10 +1,7 @@
 //! What passes is what was sent, whatever it is.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "in a test a panic is the report")]
 
-use std::{
-    net::SocketAddr,
-    time::{Duration, Instant},
-};
+use std::{net::SocketAddr, time::Duration};
 
 use test_support::within;
 use tokio::{
@@ -14,7 +11,7 @@ use tokio::{
     time::timeout,
 };
 use transport::TlsFiles;
-use watch::{Events, Watch, queue};
+use watch::{Depth, Events, Taps, Watch, queue};
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
@@ -36,9 +33,11 @@ async fn watching(server: SocketAddr) -> Watching {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let to = format!("http://{server}").parse().unwrap();
-    let watch = Watch { to, tls: TlsFiles::default(), acceptor: None, keep: 64 << 10, frames: true };
     let (queue, events) = queue(1 << 20);
-    Watching { address, serving: tokio::spawn(watch.serve(listener, Instant::now(), queue)), _events: events }
+    let depth = Depth { keep: 64 << 10, frames: true, windows: true };
+    let taps = Taps::new(depth, move |event| queue.put(event));
+    let watch = Watch { to, tls: TlsFiles::default(), acceptor: None, taps };
+    Watching { address, serving: tokio::spawn(watch.serve(listener)), _events: events }
 }
 
 fn frame(random: &mut fastrand::Rng) -> Vec<u8> {

@@ -1,5 +1,6 @@
 //! `call`: any method of any server, by descriptors that are found when it runs.
 
+mod corner;
 mod exchange;
 mod input;
 mod listing;
@@ -24,10 +25,12 @@ use tonic::metadata::{
     AsciiMetadataKey, AsciiMetadataValue, BinaryMetadataKey, BinaryMetadataValue, MetadataMap,
 };
 
+pub(crate) use self::corner::Corner;
 use self::{
     input::{Input, Place},
     run::Run,
 };
+use super::record::Record;
 use crate::{
     config::Config,
     failure::Failure,
@@ -99,6 +102,8 @@ pub(crate) struct Call {
     /// Also show headers and trailers
     #[arg(short, long)]
     verbose: bool,
+    #[command(flatten)]
+    record: Record,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -163,7 +168,7 @@ impl Call {
                 ended = run.go() => ended,
             },
         };
-        let ended = run.finish(ended.map_err(|failure| Failure { is_foreign: true, ..failure }));
+        let ended = run.finish(ended.map_err(|failure| Failure { is_foreign: true, ..failure })).await;
         Ok(match ended {
             Ok(()) => ExitCode::SUCCESS,
             Err(failure) => failure.report(&tried),

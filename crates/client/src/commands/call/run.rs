@@ -11,7 +11,7 @@ use prost_reflect::MethodDescriptor;
 use schema::{Reflection, ReflectionError, Schema};
 use timeline::{Tap, Timeline};
 use tonic::codec::CompressionEncoding;
-use transport::{Channel, Traffic, retry::Backoff};
+use transport::{Channel, Connector, Onlookers, Traffic, retry::Backoff};
 
 use super::{
     Call, Compression,
@@ -20,7 +20,14 @@ use super::{
     listing,
     report::Report,
 };
-use crate::{config::Config, failure::Failure, options::Output, prompt::Prompt, show};
+use crate::{
+    commands::record::{RECORDED, Recording},
+    config::Config,
+    failure::Failure,
+    options::Output,
+    prompt::Prompt,
+    show,
+};
 
 /// One run of the command.
 pub(super) struct Run<'a> {
@@ -35,6 +42,9 @@ pub(super) struct Run<'a> {
     mode: &'static str,
     /// What was asked for instead of a call.
     shown: Option<(serde_json::Value, String)>,
+    /// Who sees the connections of the call.
+    onlookers: Option<Onlookers>,
+    recording: Option<Recording>,
 }
 
 impl<'a> Run<'a> {
@@ -50,6 +60,8 @@ impl<'a> Run<'a> {
             timeline: None,
             mode: "any",
             shown: None,
+            onlookers: None,
+            recording: None,
         }
     }
 
@@ -92,8 +104,9 @@ impl<'a> Run<'a> {
 
     async fn connect(&self) -> Result<Channel, Failure> {
         let mut backoff = Backoff::default();
+        let connector = Connector { onlookers: self.onlookers.clone(), ..self.config.connector.clone() };
         loop {
-            match self.config.connector.connect_counted(&self.config.server(), self.traffic.clone()).await {
+            match connector.connect_counted(&self.config.server(), self.traffic.clone()).await {
                 Ok(channel) => return Ok(channel),
                 Err(error) => {
                     let waits =
@@ -119,7 +132,13 @@ impl<'a> Run<'a> {
         let quiet = self.config.quiet;
         let timeline = show::timeline_of(self.config, quiet, false, || method.parent_pool().clone())?;
         self.timeline = Some(timeline.clone());
-        timeline.connected("client", &self.config.server());
+        self.look_on(&timeline)?;
+        if self.onlookers.is_some() {
+            // One that nothing else has passed on.
+            channel = self.connect().await?;
+        } else {
+            timeline.connected("client", &self.config.server());
+        }
         let (_prompt, editor) = match self.input {
             Input::Typed => Prompt::open().unzip(),
             _ => (None, None),
@@ -177,13 +196,34 @@ impl<'a> Run<'a> {
                         timeline.reconnecting(attempts, pause, failure.message());
                         tokio::time::sleep(pause).await;
                         channel = self.connect().await?;
-                        timeline.connected("client", &self.config.server());
+                        if self.onlookers.is_none() {
+                            timeline.connected("client", &self.config.server());
+                        }
                     }
                     Err(failure) => return Err(Failure { stage: timeline.stage(), ..failure }),
                 }
             }
             self.report.calls += 1;
         }
+        Ok(())
+    }
+
+    /// Has the connections of the call seen by whoever wants to: the diagram, for their
+    /// frames, and the recording.
+    fn look_on(&mut self, timeline: &Timeline) -> Result<(), Failure> {
+        let server = self.config.server();
+        let recorder = self.call.record.recorder(&server)?;
+        if recorder.is_none() && (!self.config.frames || self.config.quiet) {
+            return Ok(());
+        }
+        let keep = if recorder.is_some() { RECORDED } else { 0 };
+        let mut taps = show::taps(timeline, "client", &server, keep, self.config.frames);
+        if let Some(recorder) = recorder {
+            let recording;
+            (recording, taps) = Recording::of(&taps, recorder);
+            self.recording = Some(recording);
+        }
+        self.onlookers = Some(taps.onlookers());
         Ok(())
     }
 
@@ -219,8 +259,14 @@ impl<'a> Run<'a> {
     }
 
     /// Shows what came of it.
-    pub(super) fn finish(mut self, ended: Result<(), Failure>) -> Result<(), Failure> {
+    pub(super) async fn finish(mut self, ended: Result<(), Failure>) -> Result<(), Failure> {
         self.report.passed(&self.traffic);
+        self.onlookers = None;
+        let recorded = match self.recording.take() {
+            Some(recording) => recording.finish().await.map_err(|error| self.call.record.failure(&error)),
+            None => Ok(()),
+        };
+        let ended = ended.and(recorded);
         let is_json = self.config.output == Output::Json;
         if let Some((value, text)) = self.shown.take() {
             if !is_json {

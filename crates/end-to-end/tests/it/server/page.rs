@@ -1,64 +1,28 @@
 //! The page of a server, by its events. `interop/node/page.test.js` has the browser.
 
-use std::{
-    io::{BufRead as _, BufReader, Write as _},
-    net::TcpStream,
-};
-
 use serde_json::Value;
-use shared_proto::fourmodes::v1::{MultiplyRequest, WatchQuotesRequest};
-use test_support::{LONG, ServerProgram, eventually, run, server_streaming, unary};
-use tonic::Request;
+use shared_proto::{
+    fourmodes::v1::{MultiplyRequest, WatchQuotesRequest},
+    testing::{Payload, SimpleRequest, test_service_client::TestServiceClient},
+};
+use test_support::{ServerProgram, Viewer, channel, eventually, run, server_streaming, unary};
+use tonic::{Request, codec::CompressionEncoding};
 
 use crate::server::binary;
 
-/// Somebody who looks.
-struct Viewer {
-    stream: BufReader<TcpStream>,
-    events: Vec<Value>,
-}
-
-impl Viewer {
-    fn of(server: &ServerProgram) -> Self {
-        let mut address = String::new();
-        eventually(
-            || {
-                let log = server.log();
-                let found = log.lines().find_map(|line| line.split_once("page at http://"));
-                address = found.map(|(_, rest)| rest.trim_end_matches('/').to_owned()).unwrap_or_default();
-                !address.is_empty()
-            },
-            "the log has no address",
-        );
-        let mut socket = TcpStream::connect(&address).unwrap();
-        socket.set_read_timeout(Some(LONG)).unwrap();
-        write!(socket, "GET /events HTTP/1.1\r\nHost: {address}\r\n\r\n").unwrap();
-        let mut viewer = Self { stream: BufReader::new(socket), events: Vec::new() };
-        // From here on somebody looks.
-        viewer.line(": the events");
-        viewer
-    }
-
-    fn line(&mut self, start: &str) -> String {
-        loop {
-            let mut line = String::new();
-            assert!(self.stream.read_line(&mut line).unwrap() > 0, "the stream has ended");
-            if line.starts_with(start) {
-                return line.split_off(start.len());
-            }
-        }
-    }
-
-    /// Everything up to an event of this type.
-    fn until(&mut self, kind: &str) -> Vec<Value> {
-        loop {
-            if let Some(at) = self.events.iter().position(|event| event["type"] == kind) {
-                return self.events.drain(..=at).collect();
-            }
-            let batch: Vec<Value> = serde_json::from_str(&self.line("data: ")).unwrap();
-            self.events.extend(batch);
-        }
-    }
+/// Somebody who looks at the page of a server.
+fn viewer_of(server: &ServerProgram) -> Viewer {
+    let mut address = String::new();
+    eventually(
+        || {
+            let log = server.log();
+            let found = log.lines().find_map(|line| line.split_once("page at http://"));
+            address = found.map(|(_, rest)| rest.trim_end_matches('/').to_owned()).unwrap_or_default();
+            !address.is_empty()
+        },
+        "the log has no address",
+    );
+    Viewer::at(&address)
 }
 
 fn types(events: &[Value]) -> Vec<&str> {
@@ -69,7 +33,7 @@ fn types(events: &[Value]) -> Vec<&str> {
 fn a_call_is_shown_with_its_messages_and_without_its_secrets() {
     run(async {
         let server = binary(&["all", "--page", "127.0.0.1:0"]).serve();
-        let mut viewer = Viewer::of(&server);
+        let mut viewer = viewer_of(&server);
         let mut request = Request::new(MultiplyRequest { a: 6, b: 7 });
         request.metadata_mut().insert("x-api-key", "hunter2".parse().unwrap());
         unary(server.address).multiply(request).await.unwrap();
@@ -98,7 +62,7 @@ fn a_call_is_shown_with_its_messages_and_without_its_secrets() {
 fn a_call_that_is_given_up_is_shown_as_cancelled_and_goes_on_until_then() {
     run(async {
         let server = binary(&["all", "--page", "127.0.0.1:0"]).serve();
-        let mut viewer = Viewer::of(&server);
+        let mut viewer = viewer_of(&server);
         let mut client = server_streaming(server.address);
         let mut quotes = client.watch_quotes(WatchQuotesRequest::default()).await.unwrap().into_inner();
         quotes.message().await.unwrap();
@@ -107,5 +71,21 @@ fn a_call_that_is_given_up_is_shown_as_cancelled_and_goes_on_until_then() {
         viewer.until("message");
         drop((quotes, client));
         viewer.until("cancel");
+    });
+}
+
+#[test]
+fn a_compressed_message_is_shown_in_full() {
+    run(async {
+        let server = binary(&["all", "--page", "127.0.0.1:0"]).serve();
+        let mut viewer = viewer_of(&server);
+        let mut client =
+            TestServiceClient::new(channel(server.address)).send_compressed(CompressionEncoding::Gzip);
+        let payload = Some(Payload { body: vec![7; 9].into(), ..Payload::default() });
+        let request = SimpleRequest { response_size: 5, payload, ..SimpleRequest::default() };
+        client.unary_call(request).await.unwrap();
+        let events = viewer.until("message");
+        assert_eq!(events[0]["metadata"]["grpc-encoding"], "gzip", "{events:?}");
+        assert_eq!(events.last().unwrap()["value"]["response_size"], 5, "{events:?}");
     });
 }
