@@ -1,9 +1,12 @@
 """`fourmodes call` at a server with grpcio, by its reflection, by sources and by descriptors."""
 
+import base64
 import json
 import os
+import signal
 import subprocess
 import sys
+import tempfile
 import unittest
 from pathlib import Path
 
@@ -68,6 +71,38 @@ class Call(unittest.TestCase):
             self.assertEqual(answer, [thing])
         error = self.call(bare, "Bare/Unary", "--proto", PROTOS / "bare.proto", code=3)
         self.assertIn("bare.proto:1: sources in editions cannot be compiled here", error)
+
+    def test_a_recording_is_replayed_without_a_difference(self):
+        address = self.serve()
+        recording = Path(self.enterContext(tempfile.TemporaryDirectory())) / "calls.jsonl"
+        command = [CLIENT, "watch", "--listen", "127.0.0.1:0", "--to", f"http://{address}", "--record", recording]
+        watch = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        self.addCleanup(watch.stderr.close)
+        self.addCleanup(watch.wait)
+        self.addCleanup(watch.kill)
+        through = watch.stderr.readline().removeprefix("watching ").split(",")[0]
+        methods = ["return", "yield", "await", "async"]
+        for method in methods:
+            data = '{"n": 1}' if method in ["return", "yield"] else '{"n": 1} {"n": 2}'
+            by = ["--proto", PROTOS / "odd.proto", "-I", PROTOS]
+            self.responses(through, f"odd.import.Odd/{method}", *by, "-d", data)
+        watch.send_signal(signal.SIGINT)
+        self.assertEqual(watch.wait(timeout=60), 0)
+
+        def replay(code):
+            command = [CLIENT, "replay", recording, "--server", f"http://{address}", "--output", "json"]
+            ended = subprocess.run(command, capture_output=True, text=True, timeout=60)
+            self.assertEqual(ended.returncode, code, ended)
+            value = json.loads(ended.stdout.splitlines()[-1])["value"]
+            return value["calls"], value["differ"], value["left_out"]
+
+        self.assertEqual(replay(0), (len(methods), 0, 0))
+        events = [json.loads(line) for line in recording.read_text().splitlines()]
+        answer = next(event for event in events if event.get("type") == "message" and event["from"] == "server")
+        answer["bytes"] = base64.b64encode(b"\x08\x05").decode()
+        answer["length"] = 2
+        recording.write_text("".join(json.dumps(event) + "\n" for event in events))
+        self.assertEqual(replay(1), (len(methods), 1, 0))
 
 
 if __name__ == "__main__":

@@ -34,7 +34,7 @@ pub use self::{
     pools::Pools,
     queue::{Events, Queue, queue},
     record::{Recorder, Recording, RecordingError},
-    replay::{RecordedCall, Replayed, calls, replay},
+    replay::{Ignored, RecordedCall, Replayed, calls, replay},
     seen::{Event, Fields, Seen},
     tap::Taps,
     watch::{Acceptor, Watch},

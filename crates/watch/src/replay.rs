@@ -12,6 +12,7 @@ use grpc_wire::{
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Uri};
 use http_body_util::{BodyExt as _, StreamBody};
+use prost_reflect::{DynamicMessage, MessageDescriptor, Value};
 use timeline::Side;
 use tokio::{sync::watch, time::sleep_until};
 use tonic::{Code, Status, body::Body};
@@ -19,7 +20,7 @@ use tower::ServiceExt as _;
 use transport::{Channel, Connector};
 
 use crate::{
-    Event, Fields, Recording, RecordingError, Seen,
+    Event, Fields, Pools, Recording, RecordingError, Seen,
     drawing::{code, metadata},
 };
 
@@ -57,6 +58,54 @@ enum What {
     Message(Bytes),
     HalfClose,
     Cancel,
+}
+
+/// What may differ: what a server makes up anew for each call.
+#[derive(Debug, Default)]
+pub struct Ignored {
+    /// Fields by their names, with or without that of their message, or by the name of
+    /// the message that is in them.
+    pub fields: Vec<String>,
+    /// What describes the messages.
+    pub pools: Pools,
+}
+
+impl Ignored {
+    fn output(&self, path: &str) -> Option<MessageDescriptor> {
+        (!self.fields.is_empty()).then(|| self.pools.method(path)).flatten().map(|method| method.output())
+    }
+
+    /// A message without what is ignored.
+    fn rest(&self, desc: MessageDescriptor, bytes: &[u8]) -> Option<DynamicMessage> {
+        let mut message = DynamicMessage::decode(desc, bytes).ok()?;
+        self.strip(&mut message);
+        Some(message)
+    }
+
+    fn strip(&self, message: &mut DynamicMessage) {
+        let fields: Vec<_> = message.fields().map(|(field, _)| field).collect();
+        for field in fields {
+            let kind = field.kind();
+            let names =
+                [Some(field.name()), Some(field.full_name()), kind.as_message().map(|it| it.full_name())];
+            if self.fields.iter().any(|ignored| names.contains(&Some(ignored))) {
+                message.clear_field(&field);
+                continue;
+            }
+            match message.get_field_mut(&field) {
+                Value::Message(inner) => self.strip(inner),
+                Value::List(items) => items.iter_mut().for_each(|item| self.strip_value(item)),
+                Value::Map(entries) => entries.values_mut().for_each(|value| self.strip_value(value)),
+                _ => {}
+            }
+        }
+    }
+
+    fn strip_value(&self, value: &mut Value) {
+        if let Value::Message(message) = value {
+            self.strip(message);
+        }
+    }
 }
 
 /// What came of a call that was made again.
@@ -108,7 +157,8 @@ pub fn calls(recording: &mut Recording) -> Result<Vec<RecordedCall>, RecordingEr
             Seen::HalfClose => call.sent.push(Sent { at_us, after, what: What::HalfClose }),
             Seen::Body { .. } => call.unfit = Some("it is not gRPC"),
             end if end.is_end() => {
-                if let Seen::Reset { from: Side::Client, .. } = end {
+                // A client that ends may close its connection before it resets the stream.
+                if let Seen::Reset { from: Side::Client, .. } | Seen::Broken { .. } = end {
                     call.sent.push(Sent { at_us, after, what: What::Cancel });
                 }
                 call.end = Some(end);
@@ -133,11 +183,16 @@ impl RecordedCall {
 
 /// Makes the calls again at their times, `speed` times as fast, each on a connection
 /// for the one that it was on. `told` hears of each as it ends.
+///
+/// # Errors
+///
+/// When there is no connection.
 pub async fn replay(
     calls: Vec<RecordedCall>,
     connector: &Connector,
     server: &Uri,
     speed: f64,
+    ignored: &Ignored,
     mut told: impl FnMut(Replayed),
 ) -> Result<(), transport::CallError> {
     let mut channels = BTreeMap::<u64, Channel>::new();
@@ -154,14 +209,14 @@ pub async fn replay(
             let server = server.clone();
             running.spawn(async move {
                 let answer = again(&call, channel, &server, clock).await;
-                let differences = differences(&call, &answer);
-                Replayed { call, differences }
+                (call, answer)
             });
         }
     }
     while let Some(ended) = running.join_next().await {
-        if let Ok(replayed) = ended {
-            told(replayed);
+        if let Ok((call, answer)) = ended {
+            let differences = differences(&call, &answer, ignored);
+            told(Replayed { call, differences });
         }
     }
     Ok(())
@@ -194,14 +249,15 @@ async fn again(call: &RecordedCall, channel: Channel, server: &Uri, clock: Clock
     sleep_until(clock.at(call.begun_us)).await;
     let mut answer = Answer::default();
     let (heard, hears) = watch::channel(0);
-    let (cancel, cancelled) = tokio::sync::oneshot::channel();
-    let body = Body::new(StreamBody::new(requests(call.sent.clone(), clock, hears, cancel)));
+    let cancel = call.sent.iter().find(|sent| matches!(sent.what, What::Cancel));
+    let cancelled = until(cancel.cloned(), clock, hears.clone());
+    let body = Body::new(StreamBody::new(requests(call.sent.clone(), clock, hears)));
     let calling = answered(call, channel, server, body, &mut answer, heard);
     let last = call.sent.last().map_or(call.begun_us, |sent| sent.at_us);
     let late = clock.at(last) + PATIENCE;
     let ended = tokio::select! {
         status = calling => Some(status),
-        Ok(()) = cancelled => None,
+        () = cancelled => None,
         () = sleep_until(late) => Some(Status::deadline_exceeded("it took 30 s longer than in the recording")),
     };
     answer.is_cancelled = ended.is_none();
@@ -209,25 +265,28 @@ async fn again(call: &RecordedCall, channel: Channel, server: &Uri, clock: Clock
     answer
 }
 
+/// Waits until it is time for what the client did, and it has what it had then. Never
+/// comes for nothing.
+async fn until(sent: Option<Sent>, clock: Clock, mut hears: watch::Receiver<usize>) {
+    let Some(Sent { at_us, after, .. }) = sent else { return std::future::pending().await };
+    // Fails when the answer is complete: nothing more is to be waited for.
+    let _ = hears.wait_for(|heard| *heard >= after).await;
+    sleep_until(clock.at(at_us)).await;
+}
+
 /// What the client sends, at its time, and not before it has what it had then.
 fn requests(
     sent: Vec<Sent>,
     clock: Clock,
-    mut hears: watch::Receiver<usize>,
-    cancel: tokio::sync::oneshot::Sender<()>,
+    hears: watch::Receiver<usize>,
 ) -> impl tokio_stream::Stream<Item = Result<http_body::Frame<Bytes>, Status>> {
     async_stream::stream! {
-        for Sent { at_us, after, what } in sent {
-            // Fails when the answer is complete: nothing more is to be waited for.
-            let _ = hears.wait_for(|heard| *heard >= after).await;
-            sleep_until(clock.at(at_us)).await;
-            match what {
+        for sent in sent {
+            until(Some(sent.clone()), clock, hears.clone()).await;
+            match sent.what {
                 What::Message(message) => yield Ok(http_body::Frame::data(message)),
                 What::HalfClose => return,
-                What::Cancel => {
-                    let _ = cancel.send(());
-                    return std::future::pending().await;
-                }
+                What::Cancel => break,
             }
         }
         // It did not end by itself.
@@ -302,7 +361,7 @@ fn request(call: &RecordedCall, server: &Uri, body: Body) -> http::Result<Reques
     Ok(request)
 }
 
-fn differences(call: &RecordedCall, answer: &Answer) -> Vec<String> {
+fn differences(call: &RecordedCall, answer: &Answer, ignored: &Ignored) -> Vec<String> {
     let mut differences = Vec::new();
     let was = call.end.as_ref().map_or(Code::Unknown, code);
     match &answer.status {
@@ -315,7 +374,7 @@ fn differences(call: &RecordedCall, answer: &Answer) -> Vec<String> {
                 code_name(was)
             ));
         }
-        None if was != Code::Cancelled => {
+        None if was != Code::Cancelled && !matches!(call.end, Some(Seen::Broken { .. })) => {
             differences.push(format!("it was cancelled, but ended with {}", code_name(was)))
         }
         _ => {}
@@ -333,7 +392,13 @@ fn differences(call: &RecordedCall, answer: &Answer) -> Vec<String> {
             then.len()
         ));
     }
-    let others: Vec<_> = (1..).zip(now.iter().zip(then)).filter(|(_, (now, then))| now != then).collect();
+    let output = ignored.output(&call.path);
+    let differ = |now: &Vec<u8>, then: &Vec<u8>| {
+        let rest = |bytes: &[u8]| ignored.rest(output.clone()?, bytes);
+        now != then && rest(now).zip(rest(then)).is_none_or(|(now, then)| now != then)
+    };
+    let others: Vec<_> =
+        (1..).zip(now.iter().zip(then)).filter(|(_, (now, then))| differ(now, then)).collect();
     let sorted = |messages: &[Vec<u8>]| {
         let mut messages = messages.to_vec();
         messages.sort();

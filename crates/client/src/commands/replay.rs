@@ -9,9 +9,9 @@ use std::{
 use clap::Args;
 use serde_json::json;
 use timeline::words::{counted, json_line, printable};
-use watch::{Recording, Replayed, calls, replay};
+use watch::{Ignored, Pools, Recording, Replayed, calls, replay};
 
-use super::watch::config;
+use super::watch::{config, describe};
 use crate::{
     config::Config,
     failure::Failure,
@@ -27,12 +27,16 @@ use crate::{
 /// secrets: give a token as for any call.
 #[derive(Debug, Args)]
 pub(crate) struct Replay {
-    /// Recording of `watch --record`
+    /// Recording of `watch --record` or `call --record`
     #[arg(value_name = "FILE")]
     file: PathBuf,
     /// Speed factor
     #[arg(long, default_value = "1", value_name = "FACTOR", value_parser = speed)]
     speed: f64,
+    /// Compare messages without a field: by its name, such as create_time, or by its type,
+    /// such as google.protobuf.Timestamp; may be given several times
+    #[arg(long, value_delimiter = ',', value_name = "FIELD")]
+    ignore: Vec<String>,
 }
 
 impl Replay {
@@ -68,10 +72,16 @@ impl Replay {
             }));
         }
         let server = config.server();
+        let ignored = Ignored { fields: self.ignore, pools: Pools::default() };
+        ignored.pools.add(shared_proto::POOL.clone());
+        if !ignored.fields.is_empty() {
+            // Without a description the messages are compared whole.
+            let _ = describe(&config.connector, &server, &ignored.pools).await;
+        }
         tokio::select! {
             biased;
             failure = stop => return Err(failure),
-            ended = replay(fit, &config.connector, &server, self.speed, |replayed| told.tell(&replayed)) => ended?,
+            ended = replay(fit, &config.connector, &server, self.speed, &ignored, |replayed| told.tell(&replayed)) => ended?,
         }
         told.finish(unfit.len())
     }

@@ -1,6 +1,7 @@
 //! `fourmodes watch` between the client and the server.
 
 mod page;
+mod recorded;
 
 use std::{
     collections::BTreeMap,
