@@ -158,5 +158,7 @@ fn responses_appear_above_the_message_that_is_typed() {
     never.types("{");
     never.shows("{");
     never.types("\u{3}");
+    // What was sent before counts.
+    never.shows("sent 1 message, 2 B; received 0 messages");
     never.ends_with(130);
 }

@@ -4,10 +4,7 @@ use std::{
     future::pending,
     io::{self, BufWriter, Write},
     pin::pin,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering::Relaxed},
-    },
+    sync::Arc,
     task::Poll,
     time::{Duration, Instant},
 };
@@ -57,9 +54,8 @@ impl Calls<'_> {
         attempts_before: u32,
         report: &mut Report,
     ) -> Result<(), Failure> {
-        let sent = Arc::new((AtomicU64::new(0), AtomicU64::new(0)));
         let (fail, failed) = oneshot::channel();
-        let mut request = Request::new(self.stream(requests, sent.clone(), fail));
+        let mut request = Request::new(self.stream(requests, report.sent.clone(), fail));
         *request.metadata_mut() = self.metadata.clone();
         if attempts_before > 0 {
             request.metadata_mut().insert("grpc-previous-rpc-attempts", attempts_before.into());
@@ -68,40 +64,32 @@ impl Calls<'_> {
         if let Some(deadline) = self.deadline {
             request.set_timeout(deadline.saturating_duration_since(Instant::now()));
         }
-        let ended = {
-            let mut exchange = pin!(self.exchange(channel, request, report));
-            let failed = async {
-                match failed.await {
-                    Ok(failure) => failure,
-                    Err(_) => pending().await,
-                }
-            };
-            tokio::select! {
-                biased;
-                // Dropped, the exchange is a call that is cancelled.
-                failure = failed => Err(failure),
-                ended = &mut exchange => ended,
+        let mut exchange = pin!(self.exchange(channel, request, report));
+        let failed = async {
+            match failed.await {
+                Ok(failure) => failure,
+                Err(_) => pending().await,
             }
         };
-        report.sent = Counted { messages: sent.0.load(Relaxed), bytes: sent.1.load(Relaxed) };
-        ended
+        tokio::select! {
+            biased;
+            // Dropped, the exchange is a call that is cancelled.
+            failure = failed => Err(failure),
+            ended = &mut exchange => ended,
+        }
     }
 
     fn stream(
         &self,
         Requests { first, rest }: Requests,
-        sent: Arc<(AtomicU64, AtomicU64)>,
+        sent: Arc<Counted>,
         fail: oneshot::Sender<Failure>,
     ) -> impl Stream<Item = Bytes> + Send + 'static {
         let (pace, keeps_open) = (self.pace, self.keeps_open);
-        let count = move |message: &Bytes| {
-            sent.1.fetch_add(message.len() as u64, Relaxed);
-            sent.0.fetch_add(1, Relaxed) + 1
-        };
         async_stream::stream! {
             let mut number = 0;
             if let Some(first) = first {
-                number = count(&first);
+                number = sent.add(first.len());
                 yield first;
             }
             let mut rest = rest;
@@ -111,7 +99,7 @@ impl Calls<'_> {
                         if let Some(pace) = pace.filter(|_| number > 0) {
                             tokio::time::sleep(pace).await;
                         }
-                        number = count(&message);
+                        number = sent.add(message.len());
                         yield message;
                     }
                     Some(Err(failure)) => {
@@ -178,8 +166,7 @@ impl Calls<'_> {
                 report.gaps.add(now - last);
             }
             report.first.get_or_insert(now);
-            report.received.messages += 1;
-            report.received.bytes += message.len() as u64;
+            report.received.add(message.len());
             self.take(&message, report, &mut out)?;
         }
         report.trailers = Some(begun.elapsed());
@@ -196,9 +183,9 @@ impl Calls<'_> {
             Failure::from(status)
         })?;
         if out.is_open() {
-            out.write(&message, self.names, report.received.messages)?;
+            out.write(&message, self.names, report.received.messages())?;
         }
-        if !self.method.is_server_streaming() && report.received.messages == 1 {
+        if !self.method.is_server_streaming() && report.received.messages() == 1 {
             report.response = Some((json::text(&message, self.names), json::readable(&message, self.names)));
         }
         Ok(())

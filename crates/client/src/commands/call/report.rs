@@ -2,20 +2,43 @@
 
 use std::{
     fmt::{self, Write as _},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
     time::Duration,
 };
 
 use indicatif::HumanBytes;
 use serde_json::{Map, Value, json};
-use timeline::words::{counted, printable};
+use timeline::words::{counted, paragraph, printable};
 use tonic::metadata::{KeyAndValueRef, MetadataMap};
 use transport::Traffic;
 
-/// Messages of one side.
+/// What any terminal has.
+const COLUMNS: usize = 80;
+
+/// Messages of one side. They count also when the call is dropped.
 #[derive(Debug, Default)]
 pub(super) struct Counted {
-    pub(super) messages: u64,
-    pub(super) bytes: u64,
+    messages: AtomicU64,
+    bytes: AtomicU64,
+}
+
+impl Counted {
+    /// How many there are with this one.
+    pub(super) fn add(&self, bytes: usize) -> u64 {
+        self.bytes.fetch_add(bytes as u64, Relaxed);
+        self.messages.fetch_add(1, Relaxed) + 1
+    }
+
+    pub(super) fn messages(&self) -> u64 {
+        self.messages.load(Relaxed)
+    }
+
+    fn bytes(&self) -> u64 {
+        self.bytes.load(Relaxed)
+    }
 }
 
 /// The time from one message to the next.
@@ -47,7 +70,7 @@ pub(super) struct Report {
     pub(super) last: Option<Duration>,
     pub(super) trailers: Option<Duration>,
     pub(super) gaps: Gaps,
-    pub(super) sent: Counted,
+    pub(super) sent: Arc<Counted>,
     pub(super) received: Counted,
     /// Of HTTP/2, below TLS, with the reflection.
     pub(super) wire: (u64, u64),
@@ -69,8 +92,8 @@ impl Report {
         let mut value = json!({
             "method": self.method,
             "calls": self.calls,
-            "sent": { "messages": self.sent.messages, "bytes": self.sent.bytes },
-            "received": { "messages": self.received.messages, "bytes": self.received.bytes },
+            "sent": { "messages": self.sent.messages(), "bytes": self.sent.bytes() },
+            "received": { "messages": self.received.messages(), "bytes": self.received.bytes() },
             "connection": { "sent_bytes": self.wire.0, "received_bytes": self.wire.1 },
         });
         for (name, time) in self.times() {
@@ -98,7 +121,7 @@ impl Report {
             ("TLS", self.tls),
             ("headers", self.headers),
             ("first message", self.first),
-            ("last message", self.last.filter(|_| self.received.messages > 1)),
+            ("last message", self.last.filter(|_| self.received.messages() > 1)),
             ("trailers", self.trailers),
         ];
         all.into_iter().filter_map(|(name, time)| Some((name, time?)))
@@ -127,11 +150,10 @@ impl fmt::Display for Report {
         }
         let times: Vec<_> = self.times().map(|(name, time)| format!("{name} {}", shown(time))).collect();
         if !times.is_empty() {
-            writeln!(f, "{}", times.join(", "))?;
+            writeln!(f, "{}", paragraph("", &times.join(", "), COLUMNS))?;
         }
-        let side = |counted_: &Counted| {
-            format!("{}, {}", counted(counted_.messages, "message"), HumanBytes(counted_.bytes))
-        };
+        let side =
+            |side: &Counted| format!("{}, {}", counted(side.messages(), "message"), HumanBytes(side.bytes()));
         write!(f, "sent {}; received {}", side(&self.sent), side(&self.received))?;
         if let Some(least) = self.gaps.least {
             let mean = self.gaps.sum / self.gaps.count.max(1);
@@ -142,7 +164,10 @@ impl fmt::Display for Report {
 }
 
 fn shown(time: Duration) -> String {
-    format!("{:.2} ms", time.as_secs_f64() * 1e3)
+    match time.as_secs_f64() {
+        seconds if seconds < 1.0 => format!("{:.2} ms", seconds * 1e3),
+        seconds => format!("{seconds:.3} s"),
+    }
 }
 
 fn milliseconds(time: Duration) -> Value {

@@ -189,7 +189,7 @@ impl<'a> Run<'a> {
                     Err(failure)
                         if !mode.has_many_requests()
                             && attempts < self.config.max_attempts
-                            && self.report.received.messages == 0
+                            && self.report.received.messages() == 0
                             && failure.may_be_tried_again() =>
                     {
                         let pause = backoff.pause(failure.pushback(), failure.retry_after());
