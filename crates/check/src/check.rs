@@ -81,6 +81,12 @@ pub(crate) enum Kind {
 }
 
 impl Check {
+    /// How it is asked among these, if it can be.
+    pub(crate) fn among(&self, asked: &[(Group, &str, Ask)]) -> Option<Ask> {
+        let same = |(group, name, _): &&(Group, &str, Ask)| *group == self.group && *name == self.name;
+        asked.iter().find(same).map(|(.., ask)| *ask)
+    }
+
     pub(crate) const fn new(group: Group, name: &'static str, ask: Ask) -> Self {
         let time = Duration::from_secs(20);
         Self { group, name, ask, is_anywhere: false, is_idle: false, kind: Kind::Light, time }

@@ -224,7 +224,7 @@ async fn call(path: &Path) -> Checked {
         Err(lost) if is_unimplemented(&lost) => {
             let (dialect, figure) = match within(SOON, path.empty_call()).await {
                 Ok(_) => (Dialect::Standard, "the checks use grpc.testing.TestService"),
-                Err(_) => (Dialect::Other, "checks that need it are skipped"),
+                Err(_) => (Dialect::Other, "checks that need it, or grpc.testing.TestService, are skipped"),
             };
             let cause = "the server has no fourmodes.v1.ProbeService";
             Ok(know(path, dialect, None, Outcome::warn(figure, cause, other)))
@@ -265,18 +265,18 @@ async fn round_trip(path: &Path) -> Checked {
         let request = pb::UnaryRequest { script, payload: zeros(size) };
         wire.unary::<pb::UnaryResponse>(UNARY, HeaderMap::new(), &request).await.map(drop)
     };
-    measured(path, &wire, PROBED.min(path.unary_limit() / 2), ask).await
+    measured(path, &wire, Some(PROBED.min(path.unary_limit() / 2)), ask).await
 }
 
 /// How many bytes go each way to see how much the path carries.
 pub(crate) const PROBED: u32 = 32 << 10;
 
-/// The median of several calls on one connection, after one that does not count, and
-/// how much the path carries, by calls with so many bytes in each direction.
+/// The median of several calls on one connection, after one that does not count, and,
+/// if asked, how much the path carries, by calls with so many bytes in each direction.
 pub(crate) async fn measured(
     path: &Path,
     wire: &Wire,
-    bytes: u32,
+    bytes: Option<u32>,
     ask: impl AsyncFn(u32) -> Result<(), WireError>,
 ) -> Checked {
     const CALLS: usize = 9;
@@ -294,25 +294,28 @@ pub(crate) async fn measured(
     times.sort();
     let round_trip = times[times.len() / 2];
     path.learn(Pace { round_trip, rate: None });
-    // The first ones find out how much TCP may send at once.
-    let mut best = Duration::MAX;
-    for _ in 0..3 {
-        let begun = Instant::now();
-        // Who does not take so much says so to the checks that ask for that.
-        if ask(bytes).await.is_err() {
-            break;
+    let mut rate = None;
+    if let Some(bytes) = bytes {
+        // The first ones find out how much TCP may send at once.
+        let mut best = Duration::MAX;
+        for _ in 0..3 {
+            let begun = Instant::now();
+            // Who does not take so much says so to the checks that ask for that.
+            if ask(bytes).await.is_err() {
+                break;
+            }
+            best = best.min(begun.elapsed().saturating_sub(round_trip));
         }
-        best = best.min(begun.elapsed().saturating_sub(round_trip));
+        rate = Some(2.0 * f64::from(bytes) / best.as_secs_f64().max(1e-6));
+        path.learn(Pace { round_trip, rate });
     }
-    let rate = 2.0 * f64::from(bytes) / best.as_secs_f64().max(1e-6);
-    path.learn(Pace { round_trip, rate: Some(rate) });
     let hop = match within(Duration::from_secs(1), wire.ping()).await {
         Ok(hop) => format!(", {} to the next hop", milliseconds(hop)),
         Err(_) => String::new(),
     };
-    let carried = match path.pace().is_narrow() {
-        true => format!(", {}/s", Size(rate as u64)),
-        false => String::new(),
+    let carried = match rate.filter(|_| path.pace().is_narrow()) {
+        Some(rate) => format!(", {}/s", Size(rate as u64)),
+        None => String::new(),
     };
     let figure = format!("{} to the server and back{hop}{carried}", milliseconds(round_trip));
     // A machine that has much else to do is none.

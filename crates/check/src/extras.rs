@@ -118,7 +118,9 @@ async fn grpc_web(path: &Path) -> Checked {
             (UNARY, pb::UnaryRequest { script, ..pb::UnaryRequest::default() }.encode_to_vec())
         }
         Some(Dialect::Standard) => (EMPTY_CALL, testing::Empty {}.encode_to_vec()),
-        _ => return Ok(path.without_probe()),
+        // That there is no such method is an answer as well.
+        Some(Dialect::Other) => (UNARY, Vec::new()),
+        None => return Ok(path.without_probe()),
     };
     let mut body = BytesMut::new();
     body.put_u8(0);
@@ -145,8 +147,13 @@ async fn grpc_web(path: &Path) -> Checked {
             content_type.unwrap_or("no content-type")
         )));
     }
-    match web_status(answer.body().clone()) {
+    const UNIMPLEMENTED: i32 = 12;
+    let in_head = answer.headers().get("grpc-status").and_then(|status| status.to_str().ok()?.parse().ok());
+    match web_status(answer.body().clone()).or(in_head) {
         Some(0) => Ok(Outcome::pass("answered, with its trailers")),
+        Some(UNIMPLEMENTED) if path.dialect() == Some(Dialect::Other) => {
+            Ok(Outcome::pass("answered, that there is no such method"))
+        }
         Some(code) => Ok(warns(format!("grpc-status {code}"))),
         None => Ok(Outcome::fail(
             "an answer without trailers",
@@ -207,14 +214,20 @@ pub(crate) async fn by_http1(
         };
         let (mut send, connection) =
             http1::handshake(TokioIo::new(io)).await.map_err(|error| error.to_string())?;
-        let driver =
-            tokio_util::task::AbortOnDropHandle::new(tokio::spawn(async move { drop(connection.await) }));
+        let driver = tokio_util::task::AbortOnDropHandle::new(tokio::spawn(connection));
         let mut request = request.body(Full::new(body)).map_err(|error| error.to_string())?;
         let host = path.server.authority().map_or("", |authority| authority.as_str());
         let host = HeaderValue::from_str(host).map_err(|error| error.to_string())?;
         request.headers_mut().entry(header::HOST).or_insert(host);
         path.connector.metadata.identify(&mut request);
-        let (head, body) = send.send_request(request).await.map_err(|error| error.to_string())?.into_parts();
+        let (head, body) = match send.send_request(request).await {
+            Ok(answer) => answer.into_parts(),
+            // The connection knows what came instead.
+            Err(error) => match driver.await {
+                Ok(Err(instead)) => return Err(instead.to_string()),
+                _ => return Err(error.to_string()),
+            },
+        };
         path.products.see(head.status, &head.headers);
         let body = body.collect().await.map_err(|error| error.to_string())?.to_bytes();
         drop(driver);

@@ -10,6 +10,7 @@
 //! has a fault that makes it fail (`tests/it/check/faults.rs` of `end-to-end`).
 
 mod balance;
+mod bare;
 mod check;
 mod connect;
 mod control;

@@ -290,7 +290,7 @@ impl Path {
             Some(Dialect::Standard) => {
                 "grpc.testing.TestService does not support this; it needs fourmodes.v1.ProbeService"
             }
-            _ => "the server has no fourmodes.v1.ProbeService",
+            _ => "this needs fourmodes.v1.ProbeService or grpc.testing.TestService at the server",
         })
     }
 }

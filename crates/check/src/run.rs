@@ -17,7 +17,7 @@ use tokio::{
 };
 
 use crate::{
-    Group, Output, Request, balance,
+    Group, Output, Request, balance, bare,
     check::{Check, Kind},
     connect, control,
     evidence::Progress,
@@ -217,8 +217,9 @@ async fn outcome(check: &Check, path: &Path) -> Outcome {
     let ask = match path.dialect() {
         _ if check.is_anywhere => Some(check.ask),
         Some(Dialect::Probe) => Some(check.ask),
-        Some(Dialect::Standard) => standard::ask(check),
-        _ => None,
+        Some(Dialect::Standard) => check.among(&standard::ASKED),
+        Some(Dialect::Other) => check.among(&bare::ASKED),
+        None => None,
     };
     let Some(ask) = ask else { return path.without_probe() };
     // Go's ReverseProxy with `FlushInterval: -1` sends one head in thirty before it knows that
@@ -284,8 +285,8 @@ mod tests {
     #[test]
     fn what_is_asked_in_the_standard_way_is_a_check() {
         let checks = [&connect::CHECKS[..], &after_connect()].concat();
-        for (group, name, _) in standard::ASKED {
-            assert!(checks.iter().any(|check| check.group == group && check.name == name), "{name}");
+        for (group, name, _) in standard::ASKED.iter().chain(&bare::ASKED) {
+            assert!(checks.iter().any(|check| check.group == *group && check.name == *name), "{name}");
         }
     }
 }

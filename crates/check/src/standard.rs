@@ -15,7 +15,7 @@ use tonic::{Code, Status, metadata::BinaryMetadataValue};
 
 use crate::{
     Group,
-    check::{Ask, Check},
+    check::Ask,
     connect,
     flow::{self, LONG, PIECE, zeros},
     life::{self, NOT_ASKED},
@@ -61,12 +61,6 @@ pub(crate) const ASKED: [(Group, &str, Ask); 20] = [
     (Group::Life, "1200-calls", |path| Box::pin(many_calls(path))),
 ];
 
-/// How a check is asked here, if it can be.
-pub(crate) fn ask(check: &Check) -> Option<Ask> {
-    let same = |(group, name, _): &&(Group, &str, Ask)| *group == check.group && *name == check.name;
-    ASKED.iter().find(same).map(|(.., ask)| *ask)
-}
-
 type Duplex = Alone<StreamingOutputCallRequest, StreamingOutputCallResponse>;
 
 fn payload(size: u32) -> Option<Payload> {
@@ -104,7 +98,7 @@ async fn round_trip(path: &Path) -> Checked {
         let request = SimpleRequest { response_size, payload: payload(size), ..SimpleRequest::default() };
         wire.unary::<SimpleResponse>(UNARY_CALL, HeaderMap::new(), &request).await.map(drop)
     };
-    connect::measured(path, &wire, connect::PROBED, ask).await
+    connect::measured(path, &wire, Some(connect::PROBED), ask).await
 }
 
 async fn unary(path: &Path) -> Checked {

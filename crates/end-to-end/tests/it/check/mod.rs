@@ -1,6 +1,7 @@
 //! `fourmodes check` on paths of all kinds: one that is right, and one for each way
 //! to be wrong.
 
+mod bare;
 mod faults;
 mod output;
 mod truth;
