@@ -90,7 +90,7 @@ pub(crate) enum Command {
     Call(Box<Call>),
     Check(Check),
     #[command(visible_alias = "bench")]
-    Measure(Measure),
+    Measure(Box<Measure>),
     NetRpc(NetRpc),
     Watch(Box<Watch>),
     Show(Box<Show>),

@@ -251,6 +251,10 @@ impl Failure {
         match &self.cause {
             Cause::Call(call) if self.is_foreign => call.advice().unwrap_or_else(|| self.advice_on_any(call)),
             Cause::Call(call) => call.advice().unwrap_or_else(|| self.advice_on_status(call)),
+            Cause::Answer(_) if self.is_foreign => (
+                "the server does not do what the mode of the method says, or what `measure` needs",
+                "look at it with `fourmodes call`, which draws what passes",
+            ),
             Cause::Answer(_) => (
                 "the server speaks another version of the proto",
                 "compare `fourmodes --version` on both sides",

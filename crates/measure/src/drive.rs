@@ -26,11 +26,8 @@ pub(crate) async fn run(work: &Work, lines: &[Line]) -> Result<Tally, Error> {
             Pattern::UnaryInFlight => {
                 (0..share).for_each(|_| drop(tasks.spawn(unary::unary(line.client(), work.clone()))));
             }
-            Pattern::ClientStreaming => {
+            Pattern::ClientStreaming | Pattern::Columnar => {
                 tasks.spawn(stream::client_streaming(line.streaming(sending), work));
-            }
-            Pattern::Columnar => {
-                tasks.spawn(stream::columnar(line.streaming(sending), work));
             }
             Pattern::BidiPingPong => {
                 tasks.spawn(stream::bidi(line.streaming(sending), work, 1));
@@ -39,8 +36,16 @@ pub(crate) async fn run(work: &Work, lines: &[Line]) -> Result<Tally, Error> {
                 tasks.spawn(stream::bidi(line.streaming(sending), work, share.max(1) as usize));
             }
             Pattern::ServerStreaming => {
-                let messages = self::share(work.load.total(), lines.len(), index);
-                tasks.spawn(receive::server_streaming(line.client(), work, messages));
+                if work.job.own.is_some() {
+                    let messages = self::share(work.load.total(), lines.len(), index);
+                    tasks.spawn(receive::as_asked(line.client(), work, messages));
+                } else {
+                    // With a rate several calls may be due before the first one has ended.
+                    let calls = if work.load.is_paced() { share.max(1) } else { 1 };
+                    (0..calls).for_each(|_| {
+                        drop(tasks.spawn(receive::as_it_comes(line.client(), work.clone())));
+                    });
+                }
             }
         }
     }

@@ -1,7 +1,8 @@
 //! What a message costs in each pattern that gRPC has, on this path, at this size.
 //!
-//! A `load` says when which message is sent. `unary`, `stream` and `receive` send and
-//! receive them over `line`s, `times` keeps how long that took, `server` asks for the
+//! A `job` says what is called and sent: of our own service, or of anybody's. A `load` says
+//! when which message is sent. `unary`, `stream` and `receive` send and receive them over
+//! `line`s, `times` keeps how long that took, `server` asks for the
 //! server's share of the work. What came of it is a `report`, of which renderers show
 //! everything, and `recommend` what to do.
 //!
@@ -9,6 +10,7 @@
 //! message's time runs from when it was due, and not from when it was sent.
 
 mod drive;
+mod job;
 mod line;
 mod load;
 mod pattern;
@@ -26,6 +28,7 @@ mod unary;
 mod work;
 
 pub use self::{
+    job::Call,
     load::Amount,
     pattern::Pattern,
     request::{Output, Request},

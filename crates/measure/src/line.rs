@@ -9,8 +9,7 @@ use std::{
 
 use grpc_wire::body::{Observer, Seen, observe};
 use http::HeaderMap;
-use shared_proto::fourmodes::v1::measure_service_client::MeasureServiceClient;
-use tonic::body::Body;
+use tonic::{body::Body, client::Grpc};
 use tower::Service;
 use transport::{CallError, Channel, Traffic};
 
@@ -37,16 +36,19 @@ impl Line {
         let mut call = http::Request::new(());
         call.headers_mut().extend(connector.metadata.faults().clone());
         connector.metadata.identify(&mut call);
+        if let Some(measured) = &request.call {
+            call.headers_mut().extend(measured.metadata.clone());
+        }
         Ok(Self { channel, headers: call.into_parts().0.headers, sending: None })
     }
 
     /// For unary calls, and for those that only receive.
-    pub(crate) fn client(&self) -> MeasureServiceClient<Self> {
-        MeasureServiceClient::new(self.clone()).max_decoding_message_size(usize::MAX)
+    pub(crate) fn client(&self) -> Grpc<Self> {
+        Grpc::new(self.clone()).max_decoding_message_size(usize::MAX)
     }
 
     /// For streams of requests.
-    pub(crate) fn streaming(&self, sending: &Arc<Sending>) -> MeasureServiceClient<Self> {
+    pub(crate) fn streaming(&self, sending: &Arc<Sending>) -> Grpc<Self> {
         Self { sending: Some(sending.clone()), ..self.clone() }.client()
     }
 }

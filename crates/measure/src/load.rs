@@ -34,6 +34,8 @@ pub(crate) struct Load {
     total: u64,
     given: AtomicU64,
     over: AtomicBool,
+    /// Closed when it is over, for those who wait for that.
+    ended: Semaphore,
     pace: Option<Pace>,
 }
 
@@ -99,7 +101,8 @@ impl Load {
             behind: AtomicU64::new(0),
         });
         let (given, over) = Default::default();
-        let load = Arc::new(Self { begun, amount, total, given, over, pace });
+        let ended = Semaphore::new(0);
+        let load = Arc::new(Self { begun, amount, total, given, over, ended, pace });
         if let Some(end) = end {
             let load = Arc::downgrade(&load);
             tokio::spawn(async move {
@@ -132,9 +135,21 @@ impl Load {
     /// Nothing more is given out.
     pub(crate) fn end(&self) {
         self.over.store(true, Relaxed);
+        self.ended.close();
         if let Some(pace) = &self.pace {
             pace.due.close();
         }
+    }
+
+    /// Waits until time has ended it.
+    pub(crate) async fn ended(&self) {
+        // It has no place to give.
+        let _ = self.ended.acquire().await;
+    }
+
+    /// Whether nothing more is given out.
+    pub(crate) fn is_over(&self) -> bool {
+        self.over.load(Relaxed) || self.given.load(Relaxed) >= self.total
     }
 
     /// The number of the next message, in a closed loop. Costs next to nothing.
@@ -201,11 +216,11 @@ impl Load {
         .clamp(0.0, 1.0)
     }
 
-    /// What became of the schedule, if there is one, when `done` messages are through.
-    pub(crate) fn schedule(&self, done: u64) -> Option<Schedule> {
+    /// What became of the schedule, if there is one, when all that was given out is through.
+    pub(crate) fn schedule(&self) -> Option<Schedule> {
         let pace = self.pace.as_ref()?;
         let behind = Duration::from_nanos(pace.behind.load(Relaxed));
-        let unsent = self.total.saturating_sub(done);
+        let unsent = self.total.saturating_sub(self.given.load(Relaxed));
         let kept = unsent == 0 && pace.overdue.load(Relaxed) <= self.total / 100;
         let late = pace.late.load(Relaxed);
         Some(Schedule { rate: pace.rate, messages: self.total, unsent, late, behind, kept })
@@ -266,7 +281,7 @@ mod tests {
         assert_eq!(after, (0..20).map(|number| number * 5).collect::<Vec<_>>());
         // It was the number of messages that ended it, and not the time.
         assert!(!load.over.load(Relaxed));
-        let schedule = load.schedule(20).unwrap();
+        let schedule = load.schedule().unwrap();
         assert!(schedule.late >= 19 && !schedule.kept, "{schedule:?}");
         assert_eq!(schedule.unsent, 0);
     }
@@ -277,7 +292,7 @@ mod tests {
         load.next().await.unwrap();
         tokio::time::sleep(Duration::from_millis(150)).await;
         while load.next().await.is_some() {}
-        let schedule = load.schedule(40).unwrap();
+        let schedule = load.schedule().unwrap();
         assert!(!schedule.kept && schedule.behind >= Duration::from_millis(140), "{schedule:?}");
     }
 
@@ -303,7 +318,7 @@ mod tests {
             assert!(due <= Instant::now());
         }
         assert!(load.begun.elapsed() >= Duration::from_millis(9));
-        assert_eq!(load.schedule(10).unwrap().unsent, 0);
+        assert_eq!(load.schedule().unwrap().unsent, 0);
     }
 
     #[tokio::test]

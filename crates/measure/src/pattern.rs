@@ -2,6 +2,7 @@
 //! known to have arrived.
 
 use clap::ValueEnum;
+use grpc_wire::Mode;
 use serde::Serialize;
 
 /// How messages pass.
@@ -30,6 +31,8 @@ pub enum Pattern {
 pub(crate) enum Goal {
     Deliver,
     Receive,
+    /// What a method of anybody's does.
+    Call,
 }
 
 /// What the times of a way are.
@@ -44,6 +47,8 @@ pub(crate) enum TimeOf {
     Send,
     /// With a rate: from when a message was due until the stream has taken it.
     Wait,
+    /// With a rate: from when a call was due until it has ended.
+    Call,
 }
 
 /// All that is measured, in the order in which it is.
@@ -61,6 +66,17 @@ pub(crate) const ALL: [(Goal, Pattern); 11] = [
     (Goal::Receive, Pattern::ServerStreaming),
 ];
 
+/// The ways that a method of a mode has.
+pub(crate) fn of_call(mode: Mode) -> Vec<(Goal, Pattern)> {
+    let patterns: &[Pattern] = match mode {
+        Mode::Unary => &[Pattern::Unary, Pattern::UnaryInFlight],
+        Mode::ServerStreaming => &[Pattern::ServerStreaming],
+        Mode::ClientStreaming => &[Pattern::ClientStreaming],
+        Mode::BidiStreaming => &[Pattern::BidiPingPong, Pattern::BidiPipelined],
+    };
+    patterns.iter().map(|pattern| (Goal::Call, *pattern)).collect()
+}
+
 /// The most bytes that go into a batch: a frame of HTTP/2 has room for them.
 const BATCH_BYTES: u64 = 64 << 10;
 /// The most messages that go into one.
@@ -71,6 +87,7 @@ impl Goal {
         match self {
             Self::Deliver => "deliver",
             Self::Receive => "receive",
+            Self::Call => "call",
         }
     }
 }
@@ -82,6 +99,7 @@ impl TimeOf {
             Self::Gap => "gap",
             Self::Send => "send",
             Self::Wait => "wait",
+            Self::Call => "call",
         }
     }
 }
@@ -108,6 +126,7 @@ impl Pattern {
     /// What its times are.
     pub(crate) fn time_of(self, paced: bool) -> TimeOf {
         match self {
+            Self::ServerStreaming if paced => TimeOf::Call,
             Self::ServerStreaming => TimeOf::Gap,
             Self::ClientStreaming | Self::Columnar if paced => TimeOf::Wait,
             Self::ClientStreaming | Self::Columnar => TimeOf::Send,
@@ -116,8 +135,9 @@ impl Pattern {
     }
 
     /// Why it makes no sense, if it makes none.
-    pub(crate) fn left_out(self, size: u64, paced: bool) -> Option<String> {
+    pub(crate) fn left_out(self, goal: Goal, size: u64, paced: bool) -> Option<String> {
         match self {
+            _ if goal == Goal::Call => None,
             Self::ServerStreaming if paced => {
                 Some("--rate applies to what the client sends, but here the server sends".to_owned())
             }

@@ -1,10 +1,13 @@
-//! A stream from the server: it sends as fast as flow control allows.
+//! Streams from the server.
 
-use std::time::{Duration, Instant};
-
-use shared_proto::fourmodes::v1::{
-    MeasureServerStreamingRequest, measure_service_client::MeasureServiceClient,
+use std::{
+    future::pending,
+    time::{Duration, Instant},
 };
+
+use bytes::Bytes;
+use grpc_wire::Raw;
+use tonic::{Request, client::Grpc};
 
 use crate::{
     line::Line,
@@ -17,14 +20,10 @@ const FIRST: u64 = 100;
 /// Less time is not worth another call.
 const WORTH_IT: Duration = Duration::from_millis(20);
 
-/// Asks for `messages`, or, where time is what ends it, as often as it takes for
-/// as many as will come in the time that is left: a stream that is cancelled
+/// Asks our own service for `messages`, or, where time is what ends it, as often as it
+/// takes for as many as will come in the time that is left: a stream that is cancelled
 /// would leave it open what has arrived.
-pub(crate) async fn server_streaming(
-    mut client: MeasureServiceClient<Line>,
-    work: Work,
-    messages: u64,
-) -> Result<Tally, Error> {
+pub(crate) async fn as_asked(mut client: Grpc<Line>, work: Work, messages: u64) -> Result<Tally, Error> {
     let mut tally = Tally::default();
     let mut rate = work.expected;
     loop {
@@ -34,11 +33,10 @@ pub(crate) async fn server_streaming(
             (Some(_), None) => FIRST,
             (Some(left), Some(rate)) => ((rate * left.as_secs_f64()) as u64).max(1),
         };
-        if count == 0 {
-            return Ok(tally);
-        }
+        let Some(own) = work.job.own.filter(|_| count > 0) else { return Ok(tally) };
         let begun = Instant::now();
-        receive(&mut client, &work, count, &mut tally).await?;
+        let received = receive(&mut client, &work, own.ask_for(count), begun, &mut tally).await?;
+        all_arrived(received, count)?;
         rate = Some(count as f64 / begun.elapsed().as_secs_f64());
         if work.load.time_left().is_none() {
             return Ok(tally);
@@ -46,28 +44,75 @@ pub(crate) async fn server_streaming(
     }
 }
 
+/// Calls anybody's method, again when a call has ended. With a rate each call is due
+/// at its time, and ends when the server ends it; without one, messages are counted
+/// until there are enough, or the time is over and there is one.
+pub(crate) async fn as_it_comes(mut client: Grpc<Line>, work: Work) -> Result<Tally, Error> {
+    let mut source = work.job.source();
+    let mut tally = Tally::default();
+    loop {
+        let due = match work.load.is_paced() {
+            true => work.load.next().await,
+            false => (!work.load.is_over() || is_first(&work, &tally)).then(Instant::now),
+        };
+        let Some(due) = due else { return Ok(tally) };
+        let received = receive(&mut client, &work, source(1), due, &mut tally).await?;
+        if work.load.is_paced() {
+            work.times.record(due.elapsed());
+        } else if received == 0 && (!work.load.is_over() || is_first(&work, &tally)) {
+            return Err(Error::Answer("the server has ended a call without a message".to_owned()));
+        }
+    }
+}
+
+/// Whether nothing has come that time could have ended.
+fn is_first(work: &Work, tally: &Tally) -> bool {
+    tally.messages == 0 && work.load.time_left().is_some() && !work.load.is_paced()
+}
+
+/// One call, and how many messages it brought.
 async fn receive(
-    client: &mut MeasureServiceClient<Line>,
+    client: &mut Grpc<Line>,
     work: &Work,
-    count: u64,
+    request: Bytes,
+    begun: Instant,
     tally: &mut Tally,
-) -> Result<(), Error> {
-    let begun = Instant::now();
-    let request = MeasureServerStreamingRequest { count, response_bytes: work.size as u32 };
-    let mut responses = client.measure_server_streaming(request).await?.into_inner();
+) -> Result<u64, Error> {
+    let (is_own, is_paced) = (work.job.own.is_some(), work.load.is_paced());
+    client.ready().await?;
+    let call = client.server_streaming(Request::new(request), work.job.path.clone(), Raw);
+    let ended = async {
+        // What our own server was asked for comes to an end.
+        if is_own { pending().await } else { work.load.ended().await }
+    };
+    tokio::pin!(ended);
+    let mut responses = tokio::select! {
+        biased;
+        responses = call => responses?.into_inner(),
+        () = &mut ended, if !is_first(work, tally) => return Ok(0),
+    };
     tally.headers.push(begun.elapsed());
     let (mut received, mut told) = (0, 0);
     let mut waiting: Option<Instant> = None;
     let mut waits = 0;
-    while let Some(response) =
-        next(&mut responses, || waiting = waiting.or_else(|| Some(Instant::now()))).await?
-    {
+    loop {
+        let response = tokio::select! {
+            biased;
+            response = next(&mut responses, || waiting = waiting.or_else(|| Some(Instant::now()))) => response?,
+            () = &mut ended, if !is_first(work, tally) => break,
+        };
+        let Some(response) = response else { break };
+        if !is_own && !is_paced && work.load.next_now().is_none() && !is_first(work, tally) {
+            break;
+        }
         // The clock is read for those that have to be waited for alone.
         if let Some(since) = waiting.take() {
-            work.load.passed(received - told);
-            told = received;
-            // Of the first one it is no gap.
-            if received > 0 {
+            if is_own {
+                work.load.passed(received - told);
+                told = received;
+            }
+            // Of the first one it is no gap. With a rate the times are those of calls.
+            if received > 0 && !is_paced {
                 work.times.record(since.elapsed());
                 waits += 1;
             }
@@ -75,12 +120,19 @@ async fn receive(
         if received == 0 {
             tally.first.push(begun.elapsed());
         }
-        work.check(&response.payload)?;
+        tally.passed(1, response.len());
+        work.job.check(response)?;
         received += 1;
+        if !is_own && !is_paced && work.load.is_over() {
+            break;
+        }
     }
-    work.load.passed(received - told);
-    work.times.record_n(Duration::ZERO, (received - waits).saturating_sub(1));
-    tally.messages += received;
+    if is_own {
+        work.load.passed(received - told);
+    }
+    if !is_paced {
+        work.times.record_n(Duration::ZERO, (received - waits).saturating_sub(1));
+    }
     tally.frames += received + 1;
-    all_arrived(received, count)
+    Ok(received)
 }

@@ -105,6 +105,7 @@ fn recommend(goal: Goal, facts: &[Fact], size: u64, cpu: &str) -> Option<Recomme
     let stream = match goal {
         Goal::Deliver => of(Pattern::ClientStreaming),
         Goal::Receive => of(Pattern::ServerStreaming),
+        Goal::Call => None,
     };
     let calls = of(Pattern::UnaryInFlight).or(of(Pattern::Unary));
     let simple = of(Pattern::Unary).map_or(String::new(), |unary| {
@@ -166,7 +167,7 @@ fn recommend(goal: Goal, facts: &[Fact], size: u64, cpu: &str) -> Option<Recomme
                     None => "arrival is confirmed only at the end".to_owned(),
                 },
             ),
-            Goal::Receive => (
+            Goal::Receive | Goal::Call => (
                 "let the server stream",
                 "after a break, the client must say where to continue, and no proxy retries a stream"
                     .to_owned(),

@@ -24,7 +24,8 @@ pub(crate) struct Measured {
 pub(crate) struct Figures {
     /// Those that have arrived for sure.
     pub(crate) messages: u64,
-    pub(crate) message_bytes: u64,
+    /// Of those messages; of a method of somebody else's, of requests and responses.
+    pub(crate) bytes: u64,
     pub(crate) took: Duration,
     pub(crate) connections: usize,
     /// How many were unanswered, where each is answered.
@@ -55,7 +56,7 @@ impl Figures {
     }
 
     pub(crate) fn bytes_rate(&self) -> f64 {
-        self.rate() * self.message_bytes as f64
+        self.bytes as f64 / self.took.as_secs_f64()
     }
 
     pub(crate) fn per_message(&self, of_all: f64) -> f64 {
@@ -103,7 +104,7 @@ impl Measured {
         let cpu = |time: Option<Duration>| time.map(|time| figures.per_message(time.as_nanos() as f64 / 1e3));
         let all = json!({
             "messages": figures.messages,
-            "message_bytes": figures.message_bytes,
+            "message_bytes": figures.per_message(figures.bytes as f64).round() as u64,
             "connections": figures.connections,
             "in_flight": figures.in_flight,
             "seconds": figures.took.as_secs_f64(),

@@ -7,7 +7,7 @@ use indicatif::HumanCount;
 use shared_chart::Unit;
 use transport::Connector;
 
-use crate::{Amount, Pattern};
+use crate::{Amount, Call, Pattern};
 
 /// What is to be measured.
 #[derive(Debug)]
@@ -16,6 +16,8 @@ pub struct Request {
     pub server: Uri,
     /// How to get there.
     pub connector: Connector,
+    /// What to call, in place of our own service.
+    pub call: Option<Call>,
     /// Only these patterns; all, when it is empty.
     pub only: Vec<Pattern>,
     /// Of each pattern.
@@ -58,12 +60,12 @@ impl fmt::Display for Request {
             1 => "1 connection".to_owned(),
             several => format!("{several} connections"),
         };
-        write!(
-            f,
-            "{}: messages of {}, {amount}{rate} in each way, up to {} in flight over {connections}",
-            self.server,
-            Unit::Bytes.text(self.size as f64),
-            HumanCount(self.concurrency as u64)
-        )
+        write!(f, "{}", self.server)?;
+        match &self.call {
+            Some(call) => write!(f, "{}: ", call.path.path().trim_start_matches('/'))?,
+            None => write!(f, ": messages of {}, ", Unit::Bytes.text(self.size as f64))?,
+        }
+        let in_flight = HumanCount(self.concurrency as u64);
+        write!(f, "{amount}{rate} in each way, up to {in_flight} in flight over {connections}")
     }
 }

@@ -16,6 +16,7 @@ use transport::{CallError, Traffic};
 
 use crate::{
     Amount, Output, Pattern, Request, drive,
+    job::Job,
     line::Line,
     load::Load,
     pattern::{self, Goal, TimeOf},
@@ -77,7 +78,18 @@ impl Run {
     /// Why not all of it was measured.
     pub async fn measure(&mut self) -> Result<(), Error> {
         let wanted = |pattern| self.request.only.is_empty() || self.request.only.contains(&pattern);
-        let all: Vec<_> = pattern::ALL.into_iter().filter(|(_, pattern)| wanted(*pattern)).collect();
+        let mut all = match &self.request.call {
+            Some(call) => pattern::of_call(call.mode),
+            None => pattern::ALL.to_vec(),
+        };
+        if let Some(call) = &self.request.call
+            && !all.iter().any(|(_, pattern)| wanted(*pattern))
+        {
+            let titles: Vec<_> = all.iter().map(|(_, pattern)| pattern.title()).collect();
+            let (path, ways) = (call.path.path(), titles.join(", "));
+            return Err(Error::NoWay(format!("{path} is {}, which has other ways: {ways}", call.mode)));
+        }
+        all.retain(|(_, pattern)| wanted(*pattern));
         self.progress.set_length(all.len() as u64 * STEPS);
         if let Some(file) = &self.request.plot {
             // Before the work, which would be in vain. What is in it stays until then.
@@ -89,7 +101,7 @@ impl Run {
         for (index, (goal, pattern)) in all.into_iter().enumerate() {
             self.during = Some((goal, pattern));
             self.progress.set_message(format!("{} by {}", goal.name(), pattern.title()));
-            let outcome = match pattern.left_out(self.request.size, self.request.rate.is_some()) {
+            let outcome = match pattern.left_out(goal, self.request.size, self.request.rate.is_some()) {
                 Some(reason) => Err(reason),
                 None => match self.pattern(goal, pattern, index as u64 * STEPS, &mut server).await? {
                     Ok(figures) => Ok(figures),
@@ -134,11 +146,16 @@ impl Run {
         }
         let in_flight = match pattern {
             Pattern::UnaryInFlight | Pattern::BidiPipelined => concurrency,
+            Pattern::ServerStreaming if rate.is_some() => concurrency,
             _ => 1,
+        };
+        let job = match &self.request.call {
+            Some(call) => Job::call(call),
+            None => Job::own(goal, pattern, size),
         };
         let work = |load, expected| {
             let (times, sending) = (Arc::new(Times::new()), Arc::new(Sending::new()));
-            Work { goal, pattern, size, in_flight, load, times, sending, expected }
+            Work { pattern, job: job.clone(), in_flight, load, times, sending, expected }
         };
 
         // One message shows whether the server takes it at all, and how long the path is.
@@ -178,7 +195,7 @@ impl Run {
             }
         };
         let mut took = load.elapsed();
-        if pattern == Pattern::ServerStreaming {
+        if (goal, pattern) == (Goal::Receive, Pattern::ServerStreaming) {
             // What comes before the first message of a call is the path's round trip,
             // which is told apart. When all came at once there is nothing to go by.
             let waited = tally.first.iter().sum::<Duration>() / connections as u32;
@@ -201,13 +218,13 @@ impl Run {
         );
         Ok(Ok(Figures {
             messages: tally.messages,
-            message_bytes: size,
+            bytes: if goal == Goal::Call { tally.bytes } else { tally.messages * size },
             took,
             connections,
-            in_flight: (time_of == TimeOf::Answer).then_some(in_flight),
+            in_flight: matches!(time_of, TimeOf::Answer | TimeOf::Call).then_some(in_flight),
             time_of,
             times: times.take(),
-            schedule: load.schedule(tally.messages),
+            schedule: load.schedule(),
             headers: median(&tally.headers),
             first_message: median(&tally.first),
             acknowledged: median(&tally.acknowledged),

@@ -9,194 +9,209 @@ use std::{
     time::Instant,
 };
 
-use shared_proto::fourmodes::v1::{
-    MeasureBidiStreamingRequest, MeasureClientStreamingRequest, MeasureClientStreamingResponse,
-    measure_service_client::MeasureServiceClient,
-};
+use bytes::Bytes;
+use grpc_wire::Raw;
 use tokio::sync::Semaphore;
 use tokio_stream::Stream;
+use tonic::{Request, client::Grpc};
 
 use crate::{
     line::Line,
-    load::Load,
-    pattern::{batch, values},
     times::Tally,
-    work::{Error, Work, all_arrived, next},
+    work::{Error, Work, next},
 };
 
-type Client = MeasureServiceClient<Line>;
-
-pub(crate) async fn client_streaming(client: Client, work: Work) -> Result<Tally, Error> {
-    let request = MeasureClientStreamingRequest { payload: work.exchange().0, values: Vec::new() };
-    let size = work.size;
-    let (requests, given) = requests(work, 1, move |_| request.clone());
-    let (response, tally) = collected(client, requests, given, 1).await?;
-    all_arrived(response.messages, tally.messages)?;
-    all_arrived(response.bytes, tally.messages * size)?;
-    Ok(tally)
-}
-
-/// The bytes of a message as numbers of 64 bits, and those of many messages in one.
-pub(crate) async fn columnar(client: Client, work: Work) -> Result<Tally, Error> {
-    let (each, batch) = (values(work.size), batch(work.size));
-    let all = vec![0x5a5a_5a5a_5a5a_5a5a; (each * batch) as usize];
-    let (requests, given) = requests(work, batch, move |messages| MeasureClientStreamingRequest {
-        values: all[..(each * messages) as usize].to_vec(),
-        ..Default::default()
-    });
-    let (response, tally) = collected(client, requests, given, batch).await?;
-    all_arrived(response.values, tally.messages * each)?;
+/// Streams whose messages are answered by one, at the end.
+pub(crate) async fn client_streaming(mut client: Grpc<Line>, work: Work) -> Result<Tally, Error> {
+    let mut tally = Tally::default();
+    // Nothing is called for which there is no message.
+    while let Some(due) = work.load.next().await {
+        let given = Given::default();
+        let requests = match work.load.is_paced() {
+            true => when_due(work.clone(), due, given.clone()),
+            false => at_once(work.clone(), given.clone()),
+        };
+        client.ready().await?;
+        let response = client.client_streaming(Request::new(requests), work.job.path.clone(), Raw).await?;
+        let response = response.into_inner();
+        // An answer before the end is one of a server that has not read all.
+        let Some(&(sent, bytes, ended)) = given.get() else {
+            return Err(Error::Answer("the server answered before it had all messages".to_owned()));
+        };
+        tally.acknowledged.push(ended.elapsed());
+        tally.passed(sent, bytes + response.len());
+        tally.frames += sent.div_ceil(work.job.batch) + 1;
+        work.job.check_collected(response, sent)?;
+    }
     Ok(tally)
 }
 
 /// A type with a name: of the trait object alone the compiler does not see within
 /// tonic's future that it may be sent to another thread.
-struct Requests(Pin<Box<dyn Stream<Item = MeasureClientStreamingRequest> + Send>>);
+struct Requests(Pin<Box<dyn Stream<Item = Bytes> + Send>>);
 
 impl Stream for Requests {
-    type Item = MeasureClientStreamingRequest;
+    type Item = Bytes;
 
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
         self.0.as_mut().poll_next(cx)
     }
 }
 
-/// What the source of a stream has given when it has ended, and when that was.
-type Given = Arc<OnceLock<(u64, Instant)>>;
+/// How many messages and bytes the source of a stream has given when it has ended, and
+/// when that was.
+type Given = Arc<OnceLock<(u64, usize, Instant)>>;
 
-/// A stream whose messages are answered by one, at the end.
-async fn collected(
-    mut client: Client,
-    requests: Requests,
-    given: Given,
-    batch: u64,
-) -> Result<(MeasureClientStreamingResponse, Tally), Error> {
-    let response = client.measure_client_streaming(requests).await?.into_inner();
-    // An answer before the end is one of a server that has not read all.
-    let Some((sent, ended)) = given.get() else {
-        return Err(Error::Answer("the server answered before it had all messages".to_owned()));
-    };
-    let tally = Tally {
-        messages: *sent,
-        frames: sent.div_ceil(batch) + 1,
-        acknowledged: vec![ended.elapsed()],
-        ..Tally::default()
-    };
-    Ok((response, tally))
-}
-
-/// So many messages in each request as `batch` says, or fewer in the last one.
-fn requests(
-    work: Work,
-    batch: u64,
-    pack: impl Fn(u64) -> MeasureClientStreamingRequest + Send + Sync + 'static,
-) -> (Requests, Given) {
-    let given = Given::default();
-    let requests = match work.load.is_paced() {
-        true => when_due(work, batch, pack, given.clone()),
-        false => at_once(work.load, batch, pack, given.clone()),
-    };
-    (requests, given)
-}
-
-/// As fast as they are taken, without a clock and without waiting for anything.
-fn at_once(
-    load: Arc<Load>,
-    batch: u64,
-    pack: impl Fn(u64) -> MeasureClientStreamingRequest + Send + 'static,
-    given: Given,
-) -> Requests {
-    let mut sent = 0;
+/// As fast as they are taken, without a clock and without waiting for anything. The
+/// first one is taken from the load already.
+fn at_once(work: Work, given: Given) -> Requests {
+    let Work { load, job, .. } = work;
+    let mut source = job.source();
+    let (mut sent, mut bytes, mut taken) = (0, 0, 1);
     Requests(Box::pin(tokio_stream::iter(std::iter::from_fn(move || {
-        let messages = (0..batch).map_while(|_| load.next_now()).count() as u64;
-        sent += messages;
+        let mut messages = mem::take(&mut taken);
+        if job.per_call.is_none_or(|most| sent < most) {
+            messages += (messages..job.batch).map_while(|_| load.next_now()).count() as u64;
+            if messages == 0 && job.per_call.is_some() {
+                // A call is whole, though the time is over.
+                load.passed(1);
+                messages = 1;
+            }
+        }
         if messages == 0 {
-            let _ = given.set((sent, Instant::now()));
+            let _ = given.set((sent, bytes, Instant::now()));
             return None;
         }
-        Some(pack(messages))
+        let message = source(messages);
+        sent += messages;
+        bytes += message.len();
+        Some(message)
     }))))
 }
 
 /// Each when it is due, or as soon as it is taken; a batch when its last one is.
-fn when_due(
-    work: Work,
-    batch: u64,
-    pack: impl Fn(u64) -> MeasureClientStreamingRequest + Send + Sync + 'static,
-    given: Given,
-) -> Requests {
+fn when_due(work: Work, first: Instant, given: Given) -> Requests {
+    let Work { load, job, times, .. } = work;
+    let mut source = job.source();
     Requests(Box::pin(async_stream::stream! {
-        let mut sent = 0;
-        let mut due = Vec::new();
-        loop {
-            while (due.len() as u64) < batch && let Some(time) = work.load.next().await {
+        let (mut sent, mut bytes) = (0, 0);
+        let mut due = vec![first];
+        while job.per_call.is_none_or(|most| sent < most) {
+            while (due.len() as u64) < job.batch && let Some(time) = load.next().await {
                 due.push(time);
             }
-            if due.is_empty() {
+            let mut messages = due.len() as u64;
+            if messages == 0 && job.per_call.is_some() {
+                // A call is whole, though the time is over.
+                load.passed(1);
+                messages = 1;
+            } else if messages == 0 {
                 break;
             }
-            let messages = due.len() as u64;
-            due.drain(..).for_each(|due| work.times.record(due.elapsed()));
+            due.drain(..).for_each(|due| times.record(due.elapsed()));
+            let message = source(messages);
             sent += messages;
-            yield pack(messages);
+            bytes += message.len();
+            yield message;
         }
-        let _ = given.set((sent, Instant::now()));
+        let _ = given.set((sent, bytes, Instant::now()));
     }))
 }
 
-/// A stream on which each message is answered, with so many unanswered at most.
-pub(crate) async fn bidi(mut client: Client, work: Work, in_flight: usize) -> Result<Tally, Error> {
-    let (payload, response_bytes) = work.exchange();
-    let request = MeasureBidiStreamingRequest { payload, response_bytes };
-    let places = Arc::new(Semaphore::new(in_flight));
-    let unanswered = Arc::new(Unanswered::default());
-    let requests = {
-        let (load, places, unanswered) = (work.load.clone(), places.clone(), unanswered.clone());
-        async_stream::stream! {
-            // Nobody closes it.
-            while let Ok(place) = places.acquire().await {
-                place.forget();
-                let Some(due) = load.next().await else { break };
-                unanswered.sent(due);
-                yield request.clone();
+/// Streams on which each message is answered, with so many unanswered at most.
+pub(crate) async fn bidi(mut client: Grpc<Line>, work: Work, in_flight: usize) -> Result<Tally, Error> {
+    let mut tally = Tally::default();
+    // Nothing is called for which there is no message.
+    while let Some(due) = work.load.next().await {
+        let unanswered = Arc::new(Unanswered::default());
+        let places = Arc::new(Semaphore::new(in_flight));
+        let requests = questions(work.clone(), due, places.clone(), unanswered.clone());
+        let begun = Instant::now();
+        client.ready().await?;
+        let responses = client.streaming(Request::new(requests), work.job.path.clone(), Raw).await?;
+        let mut responses = responses.into_inner();
+        tally.headers.push(begun.elapsed());
+        let mut answered = 0;
+        // Places are given back many at a time: each would wake the one who sends.
+        let mut free = 0;
+        while let Some(response) = next(&mut responses, || places.add_permits(mem::take(&mut free))).await? {
+            let (due, sent) = unanswered.answered().ok_or_else(|| not_one_each(answered + 1, answered))?;
+            work.times.record(due.elapsed());
+            if answered == 0 {
+                tally.first.push(begun.elapsed());
+            }
+            tally.passed(1, sent + response.len());
+            work.job.check(response)?;
+            answered += 1;
+            free += 1;
+            if free * 2 >= in_flight {
+                places.add_permits(mem::take(&mut free));
             }
         }
-    };
-    let begun = Instant::now();
-    let mut responses = client.measure_bidi_streaming(requests).await?.into_inner();
-    let mut tally = Tally { headers: vec![begun.elapsed()], ..Tally::default() };
-    // Places are given back many at a time: each would wake the one who sends.
-    let mut free = 0;
-    while let Some(response) = next(&mut responses, || places.add_permits(mem::take(&mut free))).await? {
-        let due =
-            unanswered.answered().ok_or_else(|| Error::Answer("more answers than questions".to_owned()))?;
-        work.times.record(due.elapsed());
-        if tally.messages == 0 {
-            tally.first.push(begun.elapsed());
-        }
-        work.check(&response.payload)?;
-        tally.messages += 1;
-        free += 1;
-        if free * 2 >= in_flight {
-            places.add_permits(mem::take(&mut free));
+        tally.frames += 2 * answered;
+        if unanswered.count() > 0 {
+            return Err(not_one_each(answered, answered + unanswered.count()));
         }
     }
-    tally.frames = 2 * tally.messages;
-    all_arrived(tally.messages, tally.messages + unanswered.count())?;
     Ok(tally)
 }
 
-/// From when messages count that have no answer yet. Answers come in the order
-/// of the questions.
+fn not_one_each(answers: u64, messages: u64) -> Error {
+    Error::Answer(format!("{answers} answers to {messages} messages, and each message has to have one"))
+}
+
+/// The messages of a stream on which each is answered. The first one is taken from the
+/// load already.
+fn questions(work: Work, first: Instant, places: Arc<Semaphore>, unanswered: Arc<Unanswered>) -> Requests {
+    let Work { load, job, .. } = work;
+    let mut source = job.source();
+    Requests(Box::pin(async_stream::stream! {
+        let mut first = Some(first);
+        let mut sent = 0;
+        while job.per_call.is_none_or(|most| sent < most) {
+            if first.is_none() && job.per_call.is_none() && load.is_over() {
+                // The last answer may come after the end alone.
+                break;
+            }
+            tokio::select! {
+                biased;
+                // Nobody closes it.
+                Ok(place) = places.acquire() => place.forget(),
+                // What is not answered by now may never be.
+                () = load.ended(), if job.own.is_none() && job.per_call.is_none() => break,
+                else => break,
+            }
+            let due = match first.take() {
+                Some(due) => due,
+                None => match load.next().await {
+                    Some(due) => due,
+                    // A call is whole, though the time is over.
+                    None if job.per_call.is_some() => {
+                        load.passed(1);
+                        Instant::now()
+                    }
+                    None => break,
+                },
+            };
+            let message = source(1);
+            sent += 1;
+            unanswered.sent(due, message.len());
+            yield message;
+        }
+    }))
+}
+
+/// From when messages count that have no answer yet, and their bytes. Answers come in
+/// the order of the questions.
 #[derive(Default)]
-struct Unanswered(Mutex<VecDeque<Instant>>);
+struct Unanswered(Mutex<VecDeque<(Instant, usize)>>);
 
 impl Unanswered {
-    fn sent(&self, due: Instant) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push_back(due);
+    fn sent(&self, due: Instant, bytes: usize) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push_back((due, bytes));
     }
 
-    fn answered(&self) -> Option<Instant> {
+    fn answered(&self) -> Option<(Instant, usize)> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).pop_front()
     }
 

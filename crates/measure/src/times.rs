@@ -72,6 +72,8 @@ impl Sending {
 pub(crate) struct Tally {
     /// Those that have arrived for sure.
     pub(crate) messages: u64,
+    /// Of all messages, in both directions.
+    pub(crate) bytes: u64,
     /// gRPC's messages, in both directions: what the server counts as well.
     pub(crate) frames: u64,
     /// Of each stream, from its beginning to the headers of the answer.
@@ -83,8 +85,14 @@ pub(crate) struct Tally {
 }
 
 impl Tally {
+    pub(crate) fn passed(&mut self, messages: u64, bytes: usize) {
+        self.messages += messages;
+        self.bytes += bytes as u64;
+    }
+
     pub(crate) fn add(&mut self, other: Self) {
         self.messages += other.messages;
+        self.bytes += other.bytes;
         self.frames += other.frames;
         self.headers.extend(other.headers);
         self.first.extend(other.first);

@@ -1,6 +1,7 @@
 //! Unary calls, one after the other. Several of these are several in flight.
 
-use shared_proto::fourmodes::v1::{MeasureUnaryRequest, measure_service_client::MeasureServiceClient};
+use grpc_wire::Raw;
+use tonic::{Request, client::Grpc};
 
 use crate::{
     line::Line,
@@ -8,16 +9,18 @@ use crate::{
     work::{Error, Work},
 };
 
-pub(crate) async fn unary(mut client: MeasureServiceClient<Line>, work: Work) -> Result<Tally, Error> {
-    let (payload, response_bytes) = work.exchange();
-    let request = MeasureUnaryRequest { payload, response_bytes };
+pub(crate) async fn unary(mut client: Grpc<Line>, work: Work) -> Result<Tally, Error> {
+    let mut source = work.job.source();
     let mut tally = Tally::default();
     while let Some(due) = work.load.next().await {
-        let response = client.measure_unary(request.clone()).await?;
+        let message = source(1);
+        let sent = message.len();
+        client.ready().await?;
+        let response = client.unary(Request::new(message), work.job.path.clone(), Raw).await?.into_inner();
         work.times.record(due.elapsed());
-        work.check(&response.get_ref().payload)?;
-        tally.messages += 1;
+        tally.passed(1, sent + response.len());
         tally.frames += 2;
+        work.job.check(response)?;
     }
     Ok(tally)
 }

@@ -2,15 +2,15 @@
 
 use std::{future, io, path::PathBuf, pin::Pin, sync::Arc};
 
-use bytes::Bytes;
 use tokio::task::JoinError;
 use tokio_stream::Stream as _;
 use tonic::{Status, Streaming};
 use transport::CallError;
 
 use crate::{
+    job::Job,
     load::Load,
-    pattern::{Goal, Pattern},
+    pattern::Pattern,
     times::{Sending, Times},
 };
 
@@ -26,6 +26,9 @@ pub enum Error {
     /// The server answered, but not with what its proto promises.
     #[error("{0}")]
     Answer(String),
+    /// None of the ways that were asked for is one of the method's.
+    #[error("{0}")]
+    NoWay(String),
     /// stdout takes no more.
     #[error("the output cannot be written: {0}")]
     Output(#[from] io::Error),
@@ -51,9 +54,8 @@ impl From<Status> for Error {
 /// One measurement.
 #[derive(Debug, Clone)]
 pub(crate) struct Work {
-    pub(crate) goal: Goal,
     pub(crate) pattern: Pattern,
-    pub(crate) size: u64,
+    pub(crate) job: Job,
     /// How many unanswered, over all connections.
     pub(crate) in_flight: usize,
     pub(crate) load: Arc<Load>,
@@ -61,25 +63,6 @@ pub(crate) struct Work {
     pub(crate) sending: Arc<Sending>,
     /// Messages for each second of a stream, as far as it is known.
     pub(crate) expected: Option<f64>,
-}
-
-impl Work {
-    /// What goes to the server in a message, and how much it is to answer.
-    pub(crate) fn exchange(&self) -> (Bytes, u32) {
-        match self.goal {
-            Goal::Deliver => (vec![0x5a; self.size as usize].into(), 0),
-            Goal::Receive => (Bytes::new(), self.size as u32),
-        }
-    }
-
-    /// An answer of another size is none to the question.
-    pub(crate) fn check(&self, payload: &Bytes) -> Result<(), Error> {
-        let expected = if self.goal == Goal::Receive { self.size } else { 0 };
-        match payload.len() as u64 {
-            length if length == expected => Ok(()),
-            other => Err(Error::Answer(format!("a message has {other} B instead of {expected} B"))),
-        }
-    }
 }
 
 /// The next message of a stream. `waits` is called when it is not there yet.

@@ -3,6 +3,7 @@
 use std::{
     io::{self, Write as _},
     path::PathBuf,
+    pin::pin,
     process::ExitCode,
     time::Duration,
 };
@@ -12,6 +13,7 @@ use measure::{Amount, Error, Pattern, Request, Run};
 use timeline::Stage;
 
 use crate::{
+    commands::call::{measured, service::Service},
     config::Config,
     failure::Failure,
     options::{Options, Output},
@@ -22,12 +24,22 @@ use crate::{
 /// Measure what a message costs in each mode, and recommend one
 ///
 /// It does the same jobs in each way: deliver messages and know that they arrived, and receive
-/// messages. The server must be a Four Modes server.
+/// messages. The server must be a Four Modes server. --call measures one method of any server.
 #[derive(Debug, Args)]
+#[command(mut_group("Service", |options| options.requires("call")))]
 pub(crate) struct Measure {
     /// The server, or the proxy before it [default: --server]
     #[arg(value_name = "URL", value_parser = trimmed)]
-    url: Option<String>,
+    pub(crate) url: Option<String>,
+    /// Measure this method of any server, in the ways of its mode
+    #[arg(long, value_name = "SERVICE/METHOD", value_parser = trimmed, conflicts_with = "size")]
+    pub(crate) call: Option<String>,
+    /// Messages for --call as JSON, @FILE, or @- for standard input; they are sent in turn
+    #[arg(short, long, value_name = "JSON", requires = "call", allow_hyphen_values = true)]
+    data: Option<String>,
+    /// Messages in each call of a stream of requests [default: all in one call]
+    #[arg(long, value_name = "N", requires = "call", value_parser = clap::value_parser!(u64).range(1..))]
+    per_call: Option<u64>,
     /// Only this way; repeatable
     #[arg(long, value_delimiter = ',', value_name = "WAY")]
     only: Vec<Pattern>,
@@ -99,6 +111,8 @@ pub(crate) struct Measure {
     /// Also draw a chart
     #[arg(long, value_name = "FILE.svg")]
     plot: Option<PathBuf>,
+    #[command(flatten, next_help_heading = "Of --call")]
+    pub(crate) service: Service,
 }
 
 impl Measure {
@@ -108,10 +122,16 @@ impl Measure {
     ///
     /// When the options make no sense.
     pub(crate) async fn run(self, options: Options) -> Result<ExitCode, String> {
-        let config = Config::at(self.url, options)?.without_frames("measure")?;
-        if config.servers.len() > 1 {
+        if self.url.is_none() && options.server.servers.len() > 1 {
             return Err("measure tests one path: name one server".to_owned());
         }
+        let config = match &self.call {
+            None => Config::at(self.url, options)?.without_frames("measure")?,
+            Some(_) => {
+                let target = self.url.unwrap_or_else(|| options.server.servers.concat());
+                self.service.config(&target, options)?.without_frames("measure")?
+            }
+        };
         if config.diagram.is_some() {
             return Err("measure draws no diagram: omit --diagram, or use --plot".to_owned());
         }
@@ -128,8 +148,8 @@ impl Measure {
             Output::Json => measure::Output::Json,
             Output::Text | Output::Junit => measure::Output::Text { quiet: config.quiet },
         };
-        let stop = match stop(config.deadline) {
-            Ok(stop) => stop,
+        let mut stop = match stop(config.deadline) {
+            Ok(stop) => pin!(stop),
             Err(failure) => return Ok(failure.report(&config.tried("measure"))),
         };
         if cfg!(debug_assertions) && !config.quiet {
@@ -137,26 +157,41 @@ impl Measure {
             // Without a stderr nobody is there to be warned.
             let _ = io::stderr().write_all(warning.as_bytes());
         }
-        let mut run = Run::new(
-            Request {
-                server: config.server(),
-                connector: config.connector.clone(),
-                only: self.only,
-                amount: self.messages.map_or(Amount::Duration(self.duration), Amount::Messages),
-                size: self.size,
-                concurrency: self.concurrency as usize,
-                connections: connections as usize,
-                rate: self.rate,
-                warmup: self.warmup,
-                plot: self.plot,
-            },
-            output,
-        );
-        let ended = tokio::select! {
-            biased;
-            failure = stop => Err(failure),
-            ended = run.measure() => ended.map_err(Failure::from),
+        let mut request = Request {
+            server: config.server(),
+            connector: config.connector.clone(),
+            call: None,
+            only: self.only,
+            amount: self.messages.map_or(Amount::Duration(self.duration), Amount::Messages),
+            size: self.size,
+            concurrency: self.concurrency as usize,
+            connections: connections as usize,
+            rate: self.rate,
+            warmup: self.warmup,
+            plot: self.plot,
         };
+        let is_foreign = self.call.is_some();
+        let found = match &self.call {
+            None => Ok(None),
+            Some(symbol) => tokio::select! {
+                biased;
+                failure = &mut stop => Err(failure),
+                found = measured::method(&self.service, &config, symbol, self.data.as_deref(), self.per_call) => {
+                    found.map(Some)
+                }
+            },
+        };
+        let found = found.map(|call| request.call = call);
+        let mut run = Run::new(request, output);
+        let ended = match found {
+            Err(failure) => Err(failure),
+            Ok(()) => tokio::select! {
+                biased;
+                failure = stop => Err(failure),
+                ended = run.measure() => ended.map_err(Failure::from),
+            },
+        };
+        let ended = ended.map_err(|failure| Failure { is_foreign, ..failure });
         let tried = match run.during() {
             Some(during) => format!("{}, {during}", config.tried("measure")),
             None => config.tried("measure"),
@@ -175,6 +210,7 @@ impl From<Error> for Failure {
             Error::Call(error) => error.into(),
             Error::Unanswered(error) => Self { stage: Stage::Unanswered, ..error.into() },
             Error::Answer(message) => Self::answer(message),
+            Error::NoWay(reason) => Self::unfit(reason, "leave --only out, or name other ways"),
             Error::Output(error) => Self::unwritten(&error),
             Error::Plot { file, error } => Self::output(&file.display().to_string(), &error),
             Error::CutShort(error) => Self::cut_short(&error),

@@ -1,6 +1,7 @@
 //! `call`: any method of any server.
 
 pub(crate) mod echo;
+mod measured;
 
 use std::sync::atomic::Ordering::Relaxed;
 

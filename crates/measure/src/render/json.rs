@@ -20,10 +20,13 @@ pub(crate) struct Json<W> {
 impl<W: Write> Json<W> {
     pub(crate) fn new(out: W, request: &Request) -> Self {
         let mut asked = json!({
-            "message_bytes": request.size,
             "concurrency": request.concurrency,
             "connections": request.connections,
         });
+        match &request.call {
+            Some(call) => asked["method"] = call.path.path().into(),
+            None => asked["message_bytes"] = request.size.into(),
+        }
         match request.amount {
             Amount::Messages(messages) => asked["messages"] = messages.into(),
             Amount::Duration(duration) => asked["duration_seconds"] = duration.as_secs_f64().into(),

@@ -37,7 +37,7 @@ pub(crate) fn svg(request: &Request, measured: &[Measured]) -> io::Result<String
     // Not every platform tells of CPU time.
     panels.retain(|chart| !chart.groups.is_empty());
     let mut panels: Vec<_> = panels.into_iter().map(Panel::Bars).collect();
-    for goal in [Goal::Deliver, Goal::Receive] {
+    for goal in [Goal::Deliver, Goal::Receive, Goal::Call] {
         panels.extend(times(measured, goal).map(Panel::Lines));
     }
     Figure { title: "The cost of a message in each way", notes: vec![request.to_string()], panels }.svg()
@@ -73,7 +73,7 @@ fn times(measured: &[Measured], goal: Goal) -> Option<LineChart> {
         .iter()
         .filter(|measured| measured.goal == goal)
         .filter_map(|measured| Some((measured.pattern, measured.outcome.as_ref().ok()?)))
-        .filter(|(_, figures)| matches!(figures.time_of, TimeOf::Answer | TimeOf::Wait));
+        .filter(|(_, figures)| matches!(figures.time_of, TimeOf::Answer | TimeOf::Wait | TimeOf::Call));
     let series: Vec<_> = series
         .map(|(pattern, figures)| {
             let most = figures.messages as f64;

@@ -115,6 +115,7 @@ impl<W: Write> Text<W> {
             (TimeOf::Gap, "from one message to the next; 0 s for messages that arrive together"),
             (TimeOf::Send, "from handing over a piece of the stream until the next one is accepted"),
             (TimeOf::Wait, "from a message's due time until the stream accepts it; columns wait for a batch"),
+            (TimeOf::Call, "from a call's due time to its end"),
         ] {
             if figures().any(|figures| figures.time_of == time_of) {
                 lines.push((time_of.name(), what.to_owned()));

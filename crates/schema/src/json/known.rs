@@ -1,12 +1,12 @@
 //! The well-known types, which have forms of their own in JSON.
 
-use std::{collections::BTreeMap, fmt};
+use std::fmt;
 
 use prost::Message as _;
 use prost_reflect::{DynamicMessage, Kind, MessageDescriptor, Value};
-use prost_types::{Duration, ListValue, Struct, Timestamp, value};
+use prost_types::{Duration, Timestamp};
 use serde::de::{
-    Deserialize as _, DeserializeSeed as _, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor,
+    Deserialize as _, DeserializeSeed as _, Deserializer, Error, IgnoredAny, MapAccess, Visitor,
 };
 use serde_json::value::RawValue;
 
@@ -62,15 +62,7 @@ pub(super) fn read<'de: 'r, 'r, D: Deserializer<'de>>(
         "FieldMask" => json
             .deserialize_str(Text("names of fields such as \"user.displayName,photo\"", mask))
             .map(|paths| filled(desc, [Value::List(paths.into_iter().map(Value::String).collect())])),
-        "Struct" => json.deserialize_map(AnyValue).and_then(|it| match it.kind {
-            Some(value::Kind::StructValue(it)) => transcoded(desc, &it),
-            _ => Ok(DynamicMessage::new(desc.clone())),
-        }),
-        "ListValue" => json.deserialize_seq(AnyValue).and_then(|it| match it.kind {
-            Some(value::Kind::ListValue(it)) => transcoded(desc, &it),
-            _ => Ok(DynamicMessage::new(desc.clone())),
-        }),
-        "Value" => json.deserialize_any(AnyValue).and_then(|it| transcoded(desc, &it)),
+        "Struct" | "ListValue" | "Value" => DynamicMessage::deserialize(desc.clone(), json),
         _ => match desc.get_field(1) {
             Some(field) => {
                 Of { kind: &field.kind(), reading }.deserialize(json).map(|value| filled(desc, [value]))
@@ -78,14 +70,6 @@ pub(super) fn read<'de: 'r, 'r, D: Deserializer<'de>>(
             None => return Err(json),
         },
     })
-}
-
-fn transcoded<E: Error>(
-    desc: &MessageDescriptor,
-    message: &impl prost::Message,
-) -> Result<DynamicMessage, E> {
-    let encoded = message.encode_to_vec();
-    DynamicMessage::decode(desc.clone(), encoded.as_slice()).map_err(|error| E::custom(error.to_string()))
 }
 
 /// With values for its first fields.
@@ -190,65 +174,6 @@ fn snake_case(camel: &str) -> Option<String> {
         }
     }
     Some(snake)
-}
-
-/// Any JSON, as `google.protobuf.Value` has it.
-struct AnyValue;
-
-impl<'de> serde::de::DeserializeSeed<'de> for AnyValue {
-    type Value = prost_types::Value;
-
-    fn deserialize<D: Deserializer<'de>>(self, json: D) -> Result<Self::Value, D::Error> {
-        json.deserialize_any(self)
-    }
-}
-
-impl<'de> Visitor<'de> for AnyValue {
-    type Value = prost_types::Value;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("any JSON")
-    }
-
-    fn visit_unit<E: Error>(self) -> Result<Self::Value, E> {
-        Ok(value::Kind::NullValue(0).into())
-    }
-
-    fn visit_bool<E: Error>(self, value: bool) -> Result<Self::Value, E> {
-        Ok(value::Kind::BoolValue(value).into())
-    }
-
-    fn visit_i64<E: Error>(self, value: i64) -> Result<Self::Value, E> {
-        self.visit_f64(value as f64)
-    }
-
-    fn visit_u64<E: Error>(self, value: u64) -> Result<Self::Value, E> {
-        self.visit_f64(value as f64)
-    }
-
-    fn visit_f64<E: Error>(self, value: f64) -> Result<Self::Value, E> {
-        Ok(value::Kind::NumberValue(value).into())
-    }
-
-    fn visit_str<E: Error>(self, value: &str) -> Result<Self::Value, E> {
-        Ok(value::Kind::StringValue(value.to_owned()).into())
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Self::Value, A::Error> {
-        let mut values = Vec::new();
-        while let Some(value) = items.next_element_seed(Self)? {
-            values.push(value);
-        }
-        Ok(value::Kind::ListValue(ListValue { values }).into())
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        let mut fields = BTreeMap::new();
-        while let Some(key) = map.next_key::<String>()? {
-            fields.insert(key, map.next_value_seed(Self)?);
-        }
-        Ok(value::Kind::StructValue(Struct { fields }).into())
-    }
 }
 
 /// An object with the name of its type in `@type`, which may come last.

@@ -8,7 +8,7 @@ use std::{
 
 use grpc_wire::mode_of;
 use prost_reflect::MethodDescriptor;
-use schema::{Reflection, ReflectionError, Schema};
+use schema::Schema;
 use timeline::{Tap, Timeline};
 use tonic::codec::CompressionEncoding;
 use transport::{Channel, Connector, Onlookers, Traffic, retry::Backoff};
@@ -19,6 +19,7 @@ use super::{
     input::{Input, Messages},
     listing,
     report::Report,
+    service::{LIST, reflected},
 };
 use crate::{
     commands::record::{RECORDED, Recording},
@@ -66,7 +67,7 @@ impl<'a> Run<'a> {
     }
 
     pub(super) async fn go(&mut self) -> Result<(), Failure> {
-        let files = self.call.schema_of_files()?;
+        let files = self.call.service.schema_of_files()?;
         let is_local = self.call.template || self.call.wanted().is_none_or(|(_, method)| method.is_none());
         if let Some(schema) = files.as_ref().filter(|_| is_local) {
             self.shown = Some(self.listing(schema)?);
@@ -78,7 +79,7 @@ impl<'a> Run<'a> {
         let schema = match files {
             Some(schema) => schema,
             None => {
-                let mut reflection = Reflection::new(channel.clone(), self.call.metadata());
+                let mut reflection = self.call.service.reflection(channel.clone());
                 match self.call.wanted() {
                     None => {
                         let services = reflection.services().await.map_err(reflected)?;
@@ -146,7 +147,7 @@ impl<'a> Run<'a> {
         let mut editor = editor;
         let calls = Calls {
             method,
-            metadata: self.call.metadata(),
+            metadata: self.call.service.metadata(),
             deadline: self.config.deadline.map(|deadline| self.begun + deadline),
             compression: self.call.compress.map(|compression| match compression {
                 Compression::Gzip => CompressionEncoding::Gzip,
@@ -305,21 +306,5 @@ impl<'a> Run<'a> {
     ) -> timeline::Outcome {
         let failed = failure.map(Failure::failed);
         timeline::Outcome { mode: self.mode, scenario: "call", value, text, failed }
-    }
-}
-
-const LIST: &str = "the address alone lists the services; a service after it shows its methods";
-
-fn reflected(error: ReflectionError) -> Failure {
-    match error {
-        ReflectionError::Status(status) => status.into(),
-        ReflectionError::Schema(schema::Error::Unknown(unknown)) => Failure::unfit(unknown, LIST),
-        ReflectionError::Off => {
-            Failure::unfit(error, "describe the service by --proto FILE [-I DIR] or --descriptors FILE")
-        }
-        error => Failure::unfit(
-            error,
-            "describe the service by --proto FILE [-I DIR] or --descriptors FILE instead",
-        ),
     }
 }

@@ -45,6 +45,9 @@ message M {
 service Echo {
   rpc Unary(M) returns (M);
   rpc Many(M) returns (stream M);
+  rpc Endless(M) returns (stream M);
+  // Sends one, and nothing more.
+  rpc Stalls(M) returns (stream M);
   rpc Collect(stream M) returns (M);
   rpc Each(stream M) returns (stream M);
   // Answers at the end.
@@ -180,6 +183,10 @@ impl StreamingService<Bytes> for Method {
                 }
                 "Early" => Box::pin(tokio_stream::once(Ok(Bytes::from_static(b"\x08\x01")))),
                 "Never" => Box::pin(messages.filter(|_| false).chain(tokio_stream::pending())),
+                "Endless" => Box::pin(tokio_stream::iter(std::iter::repeat_with(|| {
+                    Ok(Bytes::from_static(b"\x08\x01"))
+                }))),
+                "Stalls" => Box::pin(messages.chain(tokio_stream::pending())),
                 "Silent" => std::future::pending().await,
                 "Twice" => Box::pin(tokio_stream::iter([Ok(Bytes::new()), Ok(Bytes::new())])),
                 "Many" => {
