@@ -34,13 +34,17 @@ pub use run::run;
 /// All that the `fourmodes` program does, by the arguments of this process.
 #[must_use]
 pub fn main() -> std::process::ExitCode {
-    let cli = Cli::read(std::env::args_os()).unwrap_or_else(|usage| usage.exit());
+    let asked = commands::complete::asked();
+    let cli = asked.is_none().then(|| Cli::read(std::env::args_os()).unwrap_or_else(|usage| usage.exit()));
     shared_process::log_to_stderr(tracing_subscriber::filter::LevelFilter::WARN);
     let runtime = match tokio::runtime::Runtime::new() {
         Ok(runtime) => runtime,
         Err(error) => return failure::Failure::threads(&error).report("to start"),
     };
-    let code = runtime.block_on(run(cli));
+    let code = match cli {
+        Some(cli) => runtime.block_on(run(cli)),
+        None => runtime.block_on(commands::complete::answer(asked.unwrap_or_default())),
+    };
     // What still blocks a thread, a checksum or a name that nobody resolves, is not
     // waited for: all that has to be complete was awaited.
     runtime.shutdown_background();

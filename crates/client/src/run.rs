@@ -8,6 +8,7 @@ use shared_process::Describe;
 
 use crate::{
     cli::{Cli, Command, HINT},
+    commands::complete::asking,
     config::{Config, UNARY_DEADLINE},
     failure::Failure,
     options::Options,
@@ -59,7 +60,7 @@ fn described(describe: &Describe) -> ExitCode {
         Describe::Completions { .. } => "completions",
         Describe::Man { .. } => "man",
     };
-    match describe.write(Cli::command(), HINT) {
+    match describe.write(Cli::command(), HINT, asking) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => Failure::unwritten(&error).report(command),
     }

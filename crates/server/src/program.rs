@@ -51,7 +51,9 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
             return io::stdout().write_all(made.as_bytes()).context("the output cannot be written");
         }
         Command::Describe(describe) => {
-            return describe.write(Cli::command(), HINT).context("the output cannot be written");
+            return describe
+                .write(Cli::command(), HINT, |_, script| script)
+                .context("the output cannot be written");
         }
     };
     let config = Config::new(cli, modes)?;

@@ -7,7 +7,7 @@ use std::{
 };
 
 use clap::{Arg, Command, Id, Subcommand};
-use clap_complete::Shell;
+pub use clap_complete::Shell;
 use clap_mangen::Man;
 
 /// The commands with which a program describes itself to shells and to `man`.
@@ -28,17 +28,23 @@ pub enum Describe {
 
 impl Describe {
     /// Describes `whole`, a command line that is still to become [`readable`] with
-    /// `hint`.
+    /// `hint`. `finish` has the last word on a script.
     ///
     /// # Errors
     ///
     /// When stdout or a file in the directory cannot be written.
-    pub fn write(&self, mut whole: Command, hint: &'static str) -> io::Result<()> {
+    pub fn write(
+        &self,
+        mut whole: Command,
+        hint: &'static str,
+        finish: impl FnOnce(Shell, String) -> String,
+    ) -> io::Result<()> {
         let mut text = Vec::new();
         match self {
             Self::Completions { shell } => {
                 let program = whole.get_name().to_owned();
                 clap_complete::generate(*shell, &mut whole, program, &mut text);
+                text = finish(*shell, String::from_utf8_lossy(&text).into_owned()).into_bytes();
             }
             Self::Man { dir } => {
                 // `man` needs no page about `help`.

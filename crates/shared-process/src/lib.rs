@@ -16,7 +16,7 @@ use bytesize::ByteSize;
 use tracing_subscriber::{EnvFilter, filter::LevelFilter, fmt};
 
 pub use self::{
-    command_line::{Describe, readable},
+    command_line::{Describe, Shell, readable},
     seen::{can_be_seen, is_unseen},
 };
 

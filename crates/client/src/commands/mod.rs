@@ -3,6 +3,7 @@
 
 pub(crate) mod call;
 pub(crate) mod check;
+pub(crate) mod complete;
 pub(crate) mod measure;
 pub(crate) mod net_rpc;
 pub(crate) mod record;

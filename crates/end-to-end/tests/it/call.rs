@@ -1,5 +1,6 @@
 //! `call`: any method of any server.
 
+mod completed;
 pub(crate) mod echo;
 mod measured;
 
