@@ -24,6 +24,7 @@ fail() {
 
 [[ -f $client && -x $client ]] || fail "there is no client at $client; build it (cargo build -p client) or set FOURMODES_CLIENT_BIN"
 [[ -f $server && -x $server ]] || fail "there is no server at $server; build it (cargo build -p server) or set FOURMODES_SERVER_BIN"
+command -v go >/dev/null || fail "go is missing; on Debian: apt-get install golang-go"
 command -v npm >/dev/null || fail "npm is missing; on Debian: apt-get install nodejs npm"
 
 chromium=$(command -v "${CHROMIUM:-chromium}") || fail "chromium is missing; on Debian: apt-get install chromium (or set CHROMIUM to a program)"
@@ -45,7 +46,9 @@ generate "$root/proto" "$root"/proto/fourmodes/v1/*.proto "$root"/proto/google/b
 
 "$venv/bin/python" -m grpc_tools.protoc --proto_path="$here/call" --descriptor_set_out="$gen/call.bin" "$here"/call/*.proto
 
-FOURMODES_CLIENT_BIN=$client FOURMODES_CALL_DESCRIPTORS=$gen/call.bin "$venv/bin/python" "$here/python/test_call.py"
+(cd "$here/go-grpc" && go build -o "$target/interop/call-go-server" .)
+FOURMODES_CLIENT_BIN=$client FOURMODES_CALL_DESCRIPTORS=$gen/call.bin \
+    FOURMODES_CALL_GO_SERVER=$target/interop/call-go-server "$venv/bin/python" "$here/python/test_call.py"
 FOURMODES_SERVER_BIN=$server FOURMODES_CLIENT_BIN=$client FOURMODES_DESCRIPTORS=$gen/standard.bin \
     PYTHONPATH=$gen "$venv/bin/python" "$here/python/test_interop.py" "$@"
 if (($#)); then exit; fi

@@ -97,6 +97,15 @@ describe("call", () => {
     });
   }
 
+  test("what any server tells is checked", async () => {
+    const { stdout } = await promisify(execFile)(process.env.FOURMODES_CLIENT_BIN, ["check", `http://${address}`, "--output", "json"], { timeout: 60_000 });
+    const lines = stdout.trim().split("\n").map((line) => JSON.parse(line));
+    const outcome = (name) => lines.find((line) => line.name === name).outcome;
+    const names = ["http2", "round-trip", "8-kib", "1200-calls", "reflection-v1alpha"];
+    assert.deepEqual(names.map(outcome), names.map(() => "pass"));
+    assert.equal(outcome("full-duplex"), "skip");
+  });
+
   test("a status and its trailers", async () => {
     await assert.rejects(call("fourmodes.v1.UnaryService/Multiply", "-q", "-v"), (error) => {
       assert.equal(error.code, 1);

@@ -1,4 +1,7 @@
-"""`fourmodes call` at a server with grpcio, by its reflection, by sources and by descriptors."""
+"""`fourmodes call` and `measure --call` at servers with grpcio and with grpc-go.
+
+By reflection, by sources and by descriptors.
+"""
 
 import base64
 import json
@@ -13,12 +16,15 @@ from pathlib import Path
 CLIENT = os.environ["FOURMODES_CLIENT_BIN"]
 DESCRIPTORS = os.environ["FOURMODES_CALL_DESCRIPTORS"]
 PROTOS = Path(__file__).parent.parent / "call"
-SERVER = Path(__file__).parent / "call_server.py"
+SERVERS = {
+    "grpcio": [sys.executable, Path(__file__).parent / "call_server.py"],
+    "grpc-go": [os.environ["FOURMODES_CALL_GO_SERVER"]],
+}
 
 
-class Call(unittest.TestCase):
+class Call:
     def serve(self, *arguments):
-        server = subprocess.Popen([sys.executable, SERVER, *arguments], stdout=subprocess.PIPE, text=True)
+        server = subprocess.Popen([*SERVERS[self.stack], *arguments], stdout=subprocess.PIPE, text=True)
         self.addCleanup(server.stdout.close)
         self.addCleanup(server.wait)
         self.addCleanup(server.terminate)
@@ -103,6 +109,37 @@ class Call(unittest.TestCase):
         answer["length"] = 2
         recording.write_text("".join(json.dumps(event) + "\n" for event in events))
         self.assertEqual(replay(1), (len(methods), 1, 0))
+
+    def test_methods_of_all_four_modes_are_measured(self):
+        address = self.serve()
+        ways = {"return": 2, "yield": 1, "await": 1, "async": 2}
+        for method, count in ways.items():
+            command = ["measure", address, "--call", f"odd.import.Odd/{method}", "-d", '{"n": 1}']
+            command += ["--messages", "50", "--warmup", "0s", "--output", "json"]
+            ended = subprocess.run([CLIENT, *command], capture_output=True, text=True, timeout=60)
+            self.assertEqual(ended.returncode, 0, ended.stderr)
+            lines = [json.loads(line) for line in ended.stdout.splitlines()]
+            self.assertEqual([line["messages"] for line in lines[:-1]], [50] * count, ended.stdout)
+
+    def test_what_any_server_tells_is_checked(self):
+        command = [CLIENT, "check", f"http://{self.serve()}", "--output", "json"]
+        ended = subprocess.run(command, capture_output=True, text=True, timeout=120)
+        lines = map(json.loads, ended.stdout.splitlines())
+        found = {f"{line['group']}/{line['name']}": line for line in lines if line["type"] == "check"}
+        for name in ["connect/http2", "connect/round-trip", "metadata/8-kib", "life/1200-calls"]:
+            self.assertEqual(found[name]["outcome"], "pass", found[name])
+        self.assertEqual(found["extras/reflection-v1alpha"]["outcome"], "pass")
+        self.assertEqual(found["modes/unary"]["outcome"], "skip")
+        self.assertIn("this needs", found["modes/unary"]["cause"])
+        self.assertEqual(ended.returncode, 0, ended.stdout)
+
+
+class AtGrpcio(Call, unittest.TestCase):
+    stack = "grpcio"
+
+
+class AtGrpcGo(Call, unittest.TestCase):
+    stack = "grpc-go"
 
 
 if __name__ == "__main__":
