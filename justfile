@@ -2,7 +2,6 @@
 
 target := env("CARGO_TARGET_DIR", justfile_directory() / "target")
 bin := target / "debug"
-in_conformance := "--manifest-path interop/conformance/Cargo.toml --target-dir " + quote(target / "conformance")
 in_comparison := "--manifest-path comparison/Cargo.toml --target-dir " + quote(target / "comparison")
 
 # List the recipes: the everyday ones first, at most 16, then the group `more`.
@@ -140,21 +139,18 @@ test *options:
 fmt:
     cargo fmt --all
     cargo fmt --manifest-path comparison/Cargo.toml
-    cargo fmt --manifest-path interop/conformance/Cargo.toml
     rustfmt --edition 2024 fuzz/fuzz_targets/*.rs
 
 # Check format, lints and documentation, as before each landing.
 [group("develop")]
-lint: comparison-lock conformance-lock
+lint: comparison-lock
     cargo fmt --all --check
     cargo fmt --manifest-path comparison/Cargo.toml --check
-    cargo fmt --manifest-path interop/conformance/Cargo.toml --check
     rustfmt --edition 2024 --check fuzz/fuzz_targets/*.rs
     cargo clippy --workspace --all-targets -- -D warnings
     cargo clippy -p client -p domain -p timeline -p watch --all-targets --features client/fuzzing,domain/fuzzing,timeline/fuzzing,watch/fuzzing -- -D warnings
     cargo clippy -p server --features simulation --test simulation -- -D warnings
     cargo clippy {{ in_comparison }} --all-targets -- -D warnings
-    cargo clippy {{ in_conformance }} --all-targets -- -D warnings
     RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
 
 # Everything that CI runs.
@@ -227,32 +223,23 @@ interop: build
 # Other people's tests: Connect's conformance suites, h2spec, the interop programs of grpc-go and grpc-java, grpcurl, ghz, buf: `just conformance`, `just conformance h2spec`; needs Go 1.24 or later, a JDK and Maven.
 [group("more")]
 [positional-arguments]
-conformance *options: build conformance-adapter
+conformance *options: build
     python3 interop/conformance/run.py "$@"
 
 # Of these Connect's suites and h2spec, with fewer kinds of connections: what CI runs; needs Go 1.24 or later.
 [group("more")]
-conformance-short: build conformance-adapter
+conformance-short: build
     python3 interop/conformance/run.py --short
 
 # The interop cases 300 times each way, 64 workers for 30 s, 3,200 large calls, and restarts under the load of stock clients.
 [group("more")]
-conformance-soak: build conformance-adapter
+conformance-soak: build
     python3 interop/conformance/soak.py
 
 # docs/conformance.md, from the reports of `just conformance`.
 [group("more")]
 conformance-table:
     python3 interop/conformance/run.py --table docs/conformance.md
-
-[private]
-conformance-adapter: conformance-lock
-    cargo build {{ in_conformance }}
-
-# What Connect's runner calls is built with the versions that the programs are built with.
-[private]
-conformance-lock:
-    @[ interop/conformance/Cargo.lock -nt Cargo.lock ] || cp Cargo.lock interop/conformance/
 
 # docs/page.png, by a real browser; run `just interop` first, which installs what it needs.
 [group("more")]

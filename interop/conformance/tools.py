@@ -15,7 +15,7 @@ ROOT = HERE.parent.parent
 TARGET = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
 SERVER, CLIENT = TARGET / "debug/fourmodes-server", TARGET / "debug/fourmodes"
 OUT = TARGET / "conformance"
-ADAPTER = OUT / "debug/conformance"
+ADAPTER = TARGET / "debug/conformance"
 BIN, JARS, CERTS, NODE = OUT / "bin", OUT / "java", OUT / "certs", OUT / "node"
 PYTHON, DESCRIPTORS = TARGET / "interop/venv/bin/python", OUT / "testing.bin"
 # Seconds. Only what hangs comes to it.

@@ -11,6 +11,7 @@ use anyhow::{Context as _, bail};
 use prost::Message;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 
+#[allow(unreachable_pub, missing_docs, reason = "generated")]
 mod proto {
     tonic::include_proto!("connectrpc.conformance.v1");
 }
