@@ -41,6 +41,7 @@ SUITES = {
     "grpcio's client": ("python", partial(suites.own_client, tls=False, command=suites.GRPCIO_CLIENT)),
     "grpcio's client over TLS": ("python java", partial(suites.own_client, tls=True, command=suites.GRPCIO_CLIENT)),
     "grpcio's server": ("python", partial(suites.our_client, start=suites.grpcio_server, tls=False)),
+    "grpcio's server over TLS": ("python java", partial(suites.our_client, start=suites.grpcio_server, tls=True)),
     "grpcurl on every method": ("grpcurl buf", partial(suites.methods, program="grpcurl")),
     "buf curl on every method": ("buf", partial(suites.methods, program="buf")),
     "grpc-health-probe and ghz": ("grpc-health-probe ghz", suites.probes),

@@ -172,10 +172,11 @@ def node_server(tls):
     return theirs("node", NODE / "node.mjs", "server", port, *secure, port=port)
 
 
-def grpcio_server(_):
+def grpcio_server(tls):
     port = free_port()
     server = ROOT / "interop/python/standard_server.py"
-    return theirs(PYTHON, server, str(port), port=port, FOURMODES_DESCRIPTORS=str(DESCRIPTORS))
+    secure = [CERTS / "server1.pem", CERTS / "server1.key"] if tls else []
+    return theirs(PYTHON, server, str(port), *secure, port=port, FOURMODES_DESCRIPTORS=str(DESCRIPTORS))
 
 
 def go_server(tls):

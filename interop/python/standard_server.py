@@ -1,7 +1,7 @@
 """grpc.testing.TestService as somebody else would serve it, with grpcio.
 
-Its first line is its address; an argument is the port. FOURMODES_DESCRIPTORS names the descriptors: the
-generated modules would be called like grpcio itself.
+Its first line is its address. Its arguments are the port, and for TLS the files of the certificate and of the key.
+FOURMODES_DESCRIPTORS names the descriptors: the generated modules would be called like grpcio itself.
 """
 
 import os
@@ -125,7 +125,12 @@ def main():
     server.add_generic_rpc_handlers(
         [grpc.method_handlers_generic_handler(service.full_name, dict(handlers()))]
     )
-    port = server.add_insecure_port(f"127.0.0.1:{sys.argv[1] if sys.argv[1:] else 0}")
+    address = f"127.0.0.1:{sys.argv[1] if sys.argv[1:] else 0}"
+    if sys.argv[3:]:
+        certificate, key = (open(name, "rb").read() for name in sys.argv[2:4])
+        port = server.add_secure_port(address, grpc.ssl_server_credentials([(key, certificate)]))
+    else:
+        port = server.add_insecure_port(address)
     server.start()
     signal.signal(signal.SIGTERM, lambda *_: server.stop(0))
     print(f"listening on http://127.0.0.1:{port}", flush=True)
