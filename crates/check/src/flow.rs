@@ -252,7 +252,7 @@ async fn streams(path: &Path) -> Checked {
     /// More would be no question about the path.
     const MOST: u32 = 1000;
     /// After this long without another stream there will be none.
-    const QUIET: Duration = Duration::from_secs(1);
+    const QUIET: Duration = Duration::from_secs(2);
     let quiet = path.pace().within(QUIET, 4);
     let limit = path.limits().max_concurrent_streams;
     let allowed = limit.clamp(1, MOST) as usize;
