@@ -71,7 +71,7 @@ bidi-streaming *scenario: ready
 tour *options: ready
     @exec {{ bin }}/fourmodes tour "$@"
 
-# Call any method of any gRPC server: `just call localhost:50051`, `just call localhost:50051 Greeter/SayHello -d '{"name": "ana"}'`.
+# Call any method of any gRPC server: `just call localhost:50051`, `just call shop:443 shop.v1.Shop/GetItem -d '{"id": 7}'`.
 [group("see")]
 [no-cd, no-exit-message, positional-arguments]
 call *options: ready

@@ -85,6 +85,8 @@ impl From<WireError> for Outcome {
         let (cause, remedy) = lost.advice();
         let again = match &lost {
             WireError::StatusInHead(_) => 4,
+            // The others on the connection have lost it, too: `life/1200-calls` counts that.
+            WireError::Broken(_) => 1,
             // A limit of the rate.
             WireError::Http(page) if matches!(page.status.as_u16(), 429 | 503) => 4,
             _ => 0,
