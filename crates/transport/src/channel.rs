@@ -53,28 +53,21 @@ impl Service<http::Request<Body>> for Channel {
         self.metadata.identify(&mut request);
         let deadline = Deadline::of(request.headers());
         let wanted = Wanted::of(&request);
-        let Some(silence) = request.extensions_mut().remove::<Silence>() else {
-            let answer = self.inner.call(request);
-            return Box::pin(async move {
-                let answer =
-                    deadline.head(async { Ok(settled(answer.await.map_err(broken)?).await) }).await?;
-                Ok(checked(answer, wanted, None).map(|body| deadline.body(body)))
-            });
-        };
-        let taken = Taken(Arc::new(Mutex::new(Instant::now())));
-        let answer = self.inner.call(request.map(|body| observe(body, taken.clone())));
+        let watched = request
+            .extensions_mut()
+            .remove::<Silence>()
+            .map(|silence| (silence, Taken(Arc::new(Mutex::new(Instant::now())))));
+        if let Some((_, taken)) = &watched {
+            request = request.map(|body| observe(body, taken.clone()));
+        }
+        let answer = self.inner.call(request);
         Box::pin(async move {
-            let answer = async { Ok(settled(answer.await.map_err(broken)?).await) };
-            let mut answer = pin!(deadline.head(answer));
-            let answer = loop {
-                let last = *lock(&taken.0);
-                match timeout_at(last + silence.head, &mut answer).await {
-                    Ok(answer) => break answer?,
-                    Err(_) if *lock(&taken.0) > last => {}
-                    Err(_) => return Err(NoAnswer::Silent(silence.head).into()),
-                }
+            let answer = deadline.head(async { Ok(settled(answer.await.map_err(broken)?).await) });
+            let (answer, silence) = match watched {
+                None => (answer.await?, None),
+                Some((silence, taken)) => (taken.wait(answer, silence.head).await?, Some(silence.frame)),
             };
-            Ok(checked(answer, wanted, Some(silence.frame)).map(|body| deadline.body(body)))
+            Ok(checked(answer, wanted, silence).map(|body| deadline.body(body)))
         })
     }
 }
@@ -86,6 +79,25 @@ fn broken(error: transport::Error) -> Status {
 /// When something was last taken of a request.
 #[derive(Clone)]
 struct Taken(Arc<Mutex<Instant>>);
+
+impl Taken {
+    /// Waits for an answer, no longer than this after something was taken.
+    async fn wait<T>(
+        &self,
+        answer: impl Future<Output = Result<T, Status>>,
+        silence: Duration,
+    ) -> Result<T, Status> {
+        let mut answer = pin!(answer);
+        loop {
+            let last = *lock(&self.0);
+            match timeout_at(last + silence, &mut answer).await {
+                Ok(answer) => return answer,
+                Err(_) if *lock(&self.0) > last => {}
+                Err(_) => return Err(NoAnswer::Silent(silence).into()),
+            }
+        }
+    }
+}
 
 impl Observer for Taken {
     fn see(&mut self, _: Seen<'_>, _: &Body) {
