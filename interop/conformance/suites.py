@@ -166,17 +166,19 @@ def own_client(suite, tls, command):
     return result
 
 
+def key_pair(tls):
+    return [CERTS / "server1.pem", CERTS / "server1.key"] if tls else []
+
+
 def node_server(tls):
     port = free_port()
-    secure = [CERTS / "server1.pem", CERTS / "server1.key"] if tls else []
-    return theirs("node", NODE / "node.mjs", "server", port, *secure, port=port)
+    return theirs("node", NODE / "node.mjs", "server", port, *key_pair(tls), port=port)
 
 
 def grpcio_server(tls):
     port = free_port()
     server = ROOT / "interop/python/standard_server.py"
-    secure = [CERTS / "server1.pem", CERTS / "server1.key"] if tls else []
-    return theirs(PYTHON, server, str(port), *secure, port=port, FOURMODES_DESCRIPTORS=str(DESCRIPTORS))
+    return theirs(PYTHON, server, str(port), *key_pair(tls), port=port, FOURMODES_DESCRIPTORS=str(DESCRIPTORS))
 
 
 def go_server(tls):
