@@ -138,7 +138,7 @@ fn whole(
         _ => false,
     };
     let (cause, remedy) = if is_limit { (limit.0.as_str(), limit.1) } else { lost.advice() };
-    Ok(Outcome::fail(figure, cause, remedy))
+    Ok(Outcome { again: lost.again(), ..Outcome::fail(figure, cause, remedy) })
 }
 
 fn arrived(path: &Path, size: Size, bytes: u64, time: Duration) -> Checked {
@@ -253,6 +253,8 @@ async fn streams(path: &Path) -> Checked {
     const MOST: u32 = 1000;
     /// After this long without another stream there will be none.
     const QUIET: Duration = Duration::from_secs(2);
+    /// The streams that are open speak this often.
+    const BEAT: Duration = Duration::from_millis(500);
     let quiet = path.pace().within(QUIET, 4);
     let limit = path.limits().max_concurrent_streams;
     let allowed = limit.clamp(1, MOST) as usize;
@@ -265,13 +267,18 @@ async fn streams(path: &Path) -> Checked {
         calls.spawn(async move {
             let mut call =
                 wire.call::<_, pb::BidiStreamingResponse>(BIDI_STREAMING, HeaderMap::new()).await?;
-            let script = Some(script::steps([script::echo(1)]));
+            let script = Some(script::steps([script::echo(u32::from(u16::MAX))]));
             call.send(&pb::BidiStreamingRequest { script, ..Default::default() }).await?;
-            call.send(&pb::BidiStreamingRequest { payload: zeros(16), ..Default::default() }).await?;
+            let beat = pb::BidiStreamingRequest { payload: zeros(16), ..Default::default() };
+            call.send(&beat).await?;
             if call.next().await?.is_some() {
                 open.send_modify(|count| *count += 1);
-                // Whoever would release them is gone when this fails.
-                let _ = released.wait_for(|released| *released).await;
+                // A hop may end a stream that is silent. Nobody is left to release it when
+                // the channel is closed.
+                while timeout(BEAT, released.wait_for(|released| *released)).await.is_err() {
+                    call.send(&beat).await?;
+                    call.next().await?;
+                }
             }
             call.half_close()?;
             call.end_well().await.map(drop)

@@ -83,15 +83,7 @@ pub(crate) type Checked = Result<Outcome, Outcome>;
 impl From<WireError> for Outcome {
     fn from(lost: WireError) -> Self {
         let (cause, remedy) = lost.advice();
-        let again = match &lost {
-            WireError::StatusInHead(_) => 4,
-            // The others on the connection have lost it, too: `life/1200-calls` counts that.
-            WireError::Broken(_) => 1,
-            // A limit of the rate.
-            WireError::Http(page) if matches!(page.status.as_u16(), 429 | 503) => 4,
-            _ => 0,
-        };
-        Self { again, ..Self::fail(lost.to_string(), cause, remedy) }
+        Self { again: lost.again(), ..Self::fail(lost.to_string(), cause, remedy) }
     }
 }
 

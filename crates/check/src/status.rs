@@ -6,6 +6,7 @@ use std::{
 };
 
 use grpc_wire::code_name;
+use h2::Reason;
 use prost::Message as _;
 use prost_types::Any;
 use shared_proto::fourmodes::v1 as pb;
@@ -20,6 +21,7 @@ use crate::{
     path::{Path, UNARY},
     remedies,
     script::{self, binary, text},
+    wire::Wire,
     wire_error::WireError,
 };
 
@@ -36,19 +38,28 @@ const CHANGED: &str = "a hop on the path replaces the server's status";
 
 /// All of them, by calls that have nothing but a status.
 async fn codes(path: &Path) -> Checked {
-    let wire = path.open().await?;
-    changed_codes(async |code| {
-        let script = pb::Script { ending: script::status(code, "as asked"), ..pb::Script::default() };
-        let mut call = wire.call::<_, pb::UnaryResponse>(UNARY, http::HeaderMap::new()).await?;
-        call.ask(&pb::UnaryRequest { script: Some(script), ..pb::UnaryRequest::default() }).await;
-        Ok(call.end().await?.0)
+    let mut wire = path.open().await?;
+    changed_codes(async |code| match asked(&wire, code).await {
+        // A hop replaces its connections in order.
+        Err(WireError::GoAway(Reason::NO_ERROR, _)) => {
+            wire = path.open().await?;
+            asked(&wire, code).await
+        }
+        answered => answered,
     })
     .await
 }
 
+async fn asked(wire: &Wire, code: Code) -> Result<Status, WireError> {
+    let script = pb::Script { ending: script::status(code, "as asked"), ..pb::Script::default() };
+    let mut call = wire.call::<_, pb::UnaryResponse>(UNARY, http::HeaderMap::new()).await?;
+    call.ask(&pb::UnaryRequest { script: Some(script), ..pb::UnaryRequest::default() }).await;
+    Ok(call.end().await?.0)
+}
+
 /// Some proxies change one end in thirty (Go's ReverseProxy with `FlushInterval: -1`), so a
 /// near path is asked for all of them again and again.
-pub(crate) async fn changed_codes(ask: impl AsyncFn(Code) -> Result<Status, WireError>) -> Checked {
+pub(crate) async fn changed_codes(mut ask: impl AsyncFnMut(Code) -> Result<Status, WireError>) -> Checked {
     const ROUNDS: i32 = 12;
     const ENOUGH: Duration = Duration::from_secs(5);
     let begun = Instant::now();

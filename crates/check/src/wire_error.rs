@@ -44,7 +44,8 @@ pub(crate) enum WireError {
     Status(Box<Status>),
     /// Nothing came in this time.
     Silent(Duration),
-    /// Likewise, and so many bytes that were sent have not got to the next hop.
+    /// Nothing came in this time, and so many bytes that were sent have not got to the next
+    /// hop.
     Forgotten(Duration, u64),
 }
 
@@ -91,6 +92,18 @@ impl WireError {
             Some(End { by: By::Peer, frame: "FIN", .. }) => Self::Broken("closed without GOAWAY".to_owned()),
             Some(End { by: By::Peer, .. }) => Self::Broken("reset by the peer, without GOAWAY".to_owned()),
             _ => Self::Broken(error.to_string()),
+        }
+    }
+
+    /// How often to ask again, because it may be so by chance.
+    pub(crate) fn again(&self) -> usize {
+        match self {
+            Self::StatusInHead(_) => 4,
+            // The others on the connection have lost it, too: `life/1200-calls` counts that.
+            Self::Broken(_) => 1,
+            // A limit of the rate.
+            Self::Http(page) if matches!(page.status.as_u16(), 429 | 503) => 4,
+            _ => 0,
         }
     }
 

@@ -67,7 +67,8 @@ pub enum Fault {
     CutOldRequest(Duration),
     /// The end after so many bytes of a response, without trailers.
     EndAfter(usize),
-    /// Likewise, with a page of HTML before it.
+    /// The end after so many bytes of a response, without trailers, and with a page of HTML
+    /// before it.
     PageAfter(usize),
     /// Nothing comes after so many bytes of a response.
     NothingAfter(usize),
@@ -82,13 +83,13 @@ pub enum Fault {
     SwallowPings,
     /// Ends a connection with more than two PINGs by ENHANCE_YOUR_CALM.
     Calm,
-    /// Likewise with more than so many resets.
+    /// Ends a connection with more than so many resets by ENHANCE_YOUR_CALM.
     CalmResets(u32),
     /// Ends a connection of that age, in order.
     GoAwayOld(Duration),
     /// The connection is gone after so many calls.
     HangUpAfter(usize),
-    /// Likewise, but in order.
+    /// The connection ends in order after so many calls.
     GoAwayAfter(usize),
 
     // What is no right call, and gets through.

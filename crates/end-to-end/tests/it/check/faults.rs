@@ -211,6 +211,19 @@ fn a_connection_that_is_replaced_in_order_loses_no_call() {
     let calls = &found["life/1200-calls"];
     assert_eq!(calls["outcome"], "pass", "{calls}");
     assert!(calls["figure"].as_str().unwrap().ends_with("3 connections"), "{calls}");
+    // Fewer than it asks for the codes.
+    let path = Path::to(&server, Fault::GoAwayAfter(100));
+    let codes = &outcomes(check(&path.url, "--only status"))["status/codes"];
+    assert_eq!(codes["outcome"], "pass", "{codes}");
+}
+
+/// The last stream is waited for longer than that.
+#[test]
+fn streams_are_counted_where_silence_ends_them() {
+    let server = Server::start();
+    let path = Path::to(&server, Fault::CutIdle(Duration::from_millis(1500)));
+    let streams = &outcomes(check(&path.url, "--only flow"))["flow/streams"];
+    assert_eq!(streams["outcome"], "pass", "{streams}");
 }
 
 #[test]
