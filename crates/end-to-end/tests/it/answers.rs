@@ -94,7 +94,7 @@ fn every_stream_notices_that_there_is_nobody_behind_what_answers() {
         ..server::config::Config::default()
     };
     let server = Server::with(config);
-    let submitted = client("unary submit primes --below 1000000000 --quiet --output json");
+    let submitted = client("unary submit primes --below 1000 --quiet --output json");
     let submitted = submitted.env("FOURMODES_SERVER", &server.url).run().ok().result()["value"].clone();
     let task = format!("server-streaming task {}", submitted["id"].as_str().unwrap());
     let document = logs.path().join("a.txt");
