@@ -1,4 +1,4 @@
-//! How many instances of the server answer.
+//! How many instances of the server answer, by connection and by call.
 
 use std::{collections::BTreeSet, rc::Rc};
 
@@ -31,7 +31,8 @@ async fn instance(wire: &Wire) -> Result<String, WireError> {
     Ok(seen(answer.message.observation)?.instance_id)
 }
 
-/// The instances behind several connections, and how many of these failed.
+/// Returns the instances behind several connections, and the errors of the connections
+/// that failed.
 async fn over_connections(path: &Path) -> (BTreeSet<String>, Vec<WireError>) {
     let (mut instances, mut lost, mut asked) = (BTreeSet::new(), Vec::new(), JoinSet::new());
     for _ in 0..CONNECTIONS {
@@ -47,7 +48,7 @@ async fn over_connections(path: &Path) -> (BTreeSet<String>, Vec<WireError>) {
     (instances, lost)
 }
 
-/// Each has to get to an instance that lives.
+/// Every connection has to reach a live instance.
 async fn connections(path: &Path) -> Checked {
     let (instances, lost) = over_connections(path).await;
     let figure = format!("{} over {CONNECTIONS} connections", counted(instances.len() as u64, "instance"));
@@ -61,8 +62,8 @@ async fn connections(path: &Path) -> Checked {
     }
 }
 
-/// A client of gRPC has one connection for long: whether its calls are balanced
-/// as well.
+/// A gRPC client keeps one connection for a long time. Checks whether the calls on it
+/// are balanced too.
 async fn calls(path: &Path) -> Checked {
     let wire = Rc::new(path.open().await?);
     let mut asked = JoinSet::new();

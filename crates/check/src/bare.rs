@@ -1,5 +1,5 @@
-//! What any gRPC server tells. One that has no service to help answers a call with
-//! UNIMPLEMENTED, and that is an answer as well.
+//! Checks that work with any gRPC server. A server without a test service answers a
+//! call with UNIMPLEMENTED, and that is an answer too.
 
 use std::rc::Rc;
 
@@ -21,7 +21,7 @@ use crate::{
     wire_error::WireError,
 };
 
-/// The checks that can be asked here as well, by group and name.
+/// The checks that are possible here, by group and name.
 pub(crate) const ASKED: [(Group, &str, Ask); 4] = [
     (Group::Connect, "round-trip", |path| Box::pin(round_trip(path))),
     (Group::Metadata, "8-kib", |path| Box::pin(headers(path))),
@@ -29,7 +29,7 @@ pub(crate) const ASKED: [(Group, &str, Ask); 4] = [
     (Group::Life, "1200-calls", |path| Box::pin(many_calls(path))),
 ];
 
-/// A call that gets to the server, and comes back from there.
+/// Makes a call that reaches the server and returns with its refusal.
 async fn refused(wire: &Wire, metadata: HeaderMap) -> Result<(), WireError> {
     match wire.unary::<pb::UnaryResponse>(UNARY, metadata, &pb::UnaryRequest::default()).await {
         Err(WireError::Status(status)) if status.code() == Code::Unimplemented => Ok(()),
@@ -42,12 +42,12 @@ async fn round_trip(path: &Path) -> Checked {
     connect::measured(path, &wire, None, async |_| refused(&wire, HeaderMap::new()).await).await
 }
 
-/// How much metadata gets an answer.
+/// How much metadata a request may have.
 async fn headers(path: &Path) -> Checked {
     const KIB: [usize; 4] = [4, 8, 16, 32];
-    /// Of the other headers.
+    /// Left for the other headers.
     const OTHERS: usize = 1 << 10;
-    /// What HTTP/2 counts for each.
+    /// What HTTP/2 adds to the size of each header.
     const ENTRY: usize = 32;
     const VALUE: usize = 448;
     let (mut most, mut lost) = (0, None);
@@ -70,7 +70,7 @@ async fn headers(path: &Path) -> Checked {
     }
     let figure = match lost {
         None => format!("{most} KiB to the server"),
-        // Some servers list all of it in their message.
+        // Some servers repeat the headers in their message.
         Some(WireError::Status(status)) => {
             format!("{most} KiB to the server, {} for more", code_name(status.code()))
         }
@@ -86,7 +86,7 @@ async fn headers(path: &Path) -> Checked {
     })
 }
 
-/// A connection on which there is no call for a while.
+/// Leaves a connection without calls for a while.
 async fn idle(path: &Path) -> Checked {
     let Some(time) = path.idle else { return Ok(Outcome::skip(NOT_ASKED)) };
     let asked = humantime::format_duration(time);

@@ -1,4 +1,4 @@
-//! Whether there is a way to the server at all.
+//! Whether the server can be reached at all.
 
 use std::{
     net::SocketAddr,
@@ -26,7 +26,7 @@ use crate::{
     wire_error::WireError,
 };
 
-/// In this order: each needs the one before.
+/// In this order: each check needs the one before it.
 pub(crate) const CHECKS: [Check; 7] = [
     Check::new(Group::Connect, "resolve", |path| Box::pin(name(path))).anywhere(),
     Check::new(Group::Connect, "tcp", |path| Box::pin(tcp(path))).anywhere(),
@@ -66,7 +66,7 @@ async fn tcp(path: &Path) -> Checked {
     Ok(Outcome::warn(format!("{figure}; {}", dead.join(", ")), cause, remedy))
 }
 
-/// Those that take no connection, with what they say instead.
+/// The addresses that accept no connection, each with its error.
 async fn dead(addresses: Vec<SocketAddr>) -> Vec<String> {
     const TIME: Duration = Duration::from_secs(3);
     let mut attempts = JoinSet::new();
@@ -118,7 +118,7 @@ async fn certificate(path: &Path) -> Checked {
     Ok(Outcome::pass(figure))
 }
 
-/// A handshake that would be content with HTTP/1.1.
+/// A handshake that offers HTTP/2 and HTTP/1.1.
 async fn shake(path: &Path) -> Result<Handshake, Outcome> {
     let socket = path.dial().await?;
     let Some(tls) = path.tls()? else { return Err(Outcome::skip(PLAIN)) };
@@ -130,9 +130,10 @@ async fn shake(path: &Path) -> Result<Handshake, Outcome> {
     }
 }
 
-/// What does not speak it may say by HTTP/1.1 which product it is.
+/// A peer that does not speak HTTP/2 is asked by HTTP/1.1, because the answer may name
+/// the product.
 async fn http2(path: &Path) -> Checked {
-    /// What says nothing says nothing by that either.
+    /// A silent peer does not answer HTTP/1.1 either, so the wait is short.
     const A_MOMENT: Duration = Duration::from_secs(1);
     let checked = speaks_http2(path).await;
     if matches!(&checked, Ok(outcome) if outcome.verdict == Verdict::Fail) {
@@ -158,21 +159,21 @@ async fn speaks_http2(path: &Path) -> Checked {
     };
     let wire = match path.open().await {
         Ok(wire) => wire,
-        // These have reasons of their own, such as a client without a certificate.
+        // These errors have causes of their own, such as a missing client certificate.
         Err(lost @ (WireError::Unconnected(..) | WireError::Closed | WireError::Mute(_))) => {
             return Err(lost.into());
         }
         Err(lost) => return Ok(fails(lost.to_string())),
     };
-    // What answers otherwise shows it now; that PINGs are answered is another
-    // matter.
+    // A peer that does not speak HTTP/2 shows it now. Whether it answers PINGs is not
+    // the subject of this check.
     match within(Duration::from_secs(1), wire.ping()).await {
         Ok(_) | Err(WireError::Silent(_)) => Ok(Outcome::pass(how)),
         Err(lost) => Ok(fails(lost.to_string())),
     }
 }
 
-/// Some clients go on without ALPN, if HTTP/2 is spoken nevertheless.
+/// Some clients continue without ALPN if the server speaks HTTP/2 anyway.
 async fn without_alpn(path: &Path, shaken: Handshake) -> Outcome {
     let (hear, heard) = oneshot::channel();
     let seen = path.evidence.connection(None, &path.products);
@@ -189,7 +190,7 @@ async fn without_alpn(path: &Path, shaken: Handshake) -> Outcome {
     }
 }
 
-/// The first call, which tells what the others may count on.
+/// The first call. It finds out which service the other checks can use.
 async fn call(path: &Path) -> Checked {
     let other =
         "for all checks, start a Four Modes server at the other end of the path (`fourmodes-server all`)";
@@ -233,7 +234,7 @@ async fn call(path: &Path) -> Checked {
     }
 }
 
-/// Where it is hopeless nothing becomes known.
+/// Nothing becomes known when the error leaves nothing to check.
 fn lost_call(path: &Path, dialect: Dialect, lost: WireError) -> Checked {
     let is_refused = lost.status().is_some_and(|status| {
         matches!(status.code(), Code::Unauthenticated | Code::PermissionDenied | Code::Unavailable)
@@ -249,7 +250,7 @@ fn lost_call(path: &Path, dialect: Dialect, lost: WireError) -> Checked {
 }
 
 fn know(path: &Path, dialect: Dialect, limits: Option<pb::ServerLimits>, outcome: Outcome) -> Outcome {
-    // It is asked once in a run.
+    // This check runs once, so the value is not set yet.
     let _ = path.known.set(Known { dialect, limits });
     outcome
 }
@@ -268,11 +269,12 @@ async fn round_trip(path: &Path) -> Checked {
     measured(path, &wire, Some(PROBED.min(path.unary_limit() / 2)), ask).await
 }
 
-/// How many bytes go each way to see how much the path carries.
+/// How many bytes go in each direction to measure the bandwidth of the path.
 pub(crate) const PROBED: u32 = 32 << 10;
 
-/// The median of several calls on one connection, after one that does not count, and,
-/// if asked, how much the path carries, by calls with so many bytes in each direction.
+/// Measures the median of several calls on one connection, after a warm-up call. If
+/// `bytes` is set, it also measures the bandwidth, by calls with that many bytes in
+/// each direction.
 pub(crate) async fn measured(
     path: &Path,
     wire: &Wire,
@@ -281,7 +283,7 @@ pub(crate) async fn measured(
 ) -> Checked {
     const CALLS: usize = 9;
     const LEAST: usize = 3;
-    /// On a path so slow that it takes longer, the least will do.
+    /// Once the calls have taken this long, `LEAST` of them are enough.
     const ENOUGH: Duration = Duration::from_secs(1);
     const SLOW: Duration = Duration::from_millis(500);
     ask(0).await?;
@@ -296,11 +298,11 @@ pub(crate) async fn measured(
     path.learn(Pace { round_trip, rate: None });
     let mut rate = None;
     if let Some(bytes) = bytes {
-        // The first ones find out how much TCP may send at once.
+        // The first calls grow the congestion window of TCP.
         let mut best = Duration::MAX;
         for _ in 0..3 {
             let begun = Instant::now();
-            // Who does not take so much says so to the checks that ask for that.
+            // Other checks report a server or a path that refuses this size.
             if ask(bytes).await.is_err() {
                 break;
             }
@@ -318,7 +320,7 @@ pub(crate) async fn measured(
         None => String::new(),
     };
     let figure = format!("{} to the server and back{hop}{carried}", milliseconds(round_trip));
-    // A machine that has much else to do is none.
+    // The fastest call counts: a busy machine is not a slow path.
     match times[0] > SLOW {
         true => Ok(Outcome::warn(figure, "the path is slow", remedies::SLOW)),
         false => Ok(Outcome::pass(figure)),

@@ -1,8 +1,9 @@
-//! What passed on the connections of a check, frame by frame: who ended what, and how.
+//! The frames on the connections of a check: which side ended a call or connection, and
+//! how.
 //!
-//! An HTTP/2 library says that a connection broke. Whether that was a frame of the
-//! peer, a limit of the library or a socket that was closed without a word, only the
-//! frames tell.
+//! An HTTP/2 library only reports that a connection broke. The frames show whether the
+//! cause was a frame of the peer, a limit of the library or a socket that was closed
+//! without GOAWAY.
 
 use std::{
     collections::VecDeque,
@@ -31,7 +32,7 @@ use transport::Stream;
 
 use crate::remedies::Products;
 
-/// What is kept: so many connections, and so many calls of each.
+/// How many connections are kept, and how many calls of each.
 const KEPT: usize = 4;
 
 /// The connections of one check.
@@ -48,7 +49,7 @@ impl Evidence {
         seen
     }
 
-    /// What passed so far, in bytes of calls.
+    /// The bytes of calls so far.
     pub(crate) fn progress(&self) -> Progress {
         lock(&self.0).iter().map(|seen| seen.progress()).fold(Progress::default(), |a, b| Progress {
             sent: a.sent + b.sent,
@@ -57,23 +58,23 @@ impl Evidence {
         })
     }
 
-    /// As it is in `--output json`.
+    /// The evidence as it appears in `--output json`.
     pub(crate) fn to_json(&self) -> Value {
         lock(&self.0).iter().map(|seen| serde_json::to_value(&*seen.lock()).unwrap_or_default()).collect()
     }
 }
 
-/// Bytes of calls: of HEADERS and DATA.
+/// The bytes of HEADERS and DATA frames.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Progress {
-    /// That the next hop has.
+    /// Bytes that the next hop has acknowledged.
     pub(crate) sent: u64,
     pub(crate) received: u64,
-    /// That were sent, and that the next hop does not have.
+    /// Bytes that were sent, and that the next hop has not acknowledged.
     pub(crate) under_way: u64,
 }
 
-/// One connection, as it was seen, and who has shown himself on it.
+/// One connection and the products that identified themselves on it.
 #[derive(Debug)]
 pub(crate) struct Seen(Mutex<Connection>, Products);
 
@@ -83,7 +84,7 @@ struct Connection {
     #[serde(skip)]
     begun: Option<Instant>,
     sent: u64,
-    /// Up to the last frame of a call.
+    /// The value of `sent` at the last frame of a call.
     #[serde(skip)]
     sent_for_calls: u64,
     #[serde(skip)]
@@ -97,7 +98,7 @@ struct Connection {
     calls: VecDeque<CallSeen>,
 }
 
-/// The newest calls of a connection.
+/// A call of a connection. Only the newest are kept.
 #[derive(Debug, Default, Serialize)]
 struct CallSeen {
     stream: u32,
@@ -113,14 +114,14 @@ struct CallSeen {
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct End {
     pub(crate) by: By,
-    /// A frame, or `FIN` or `RST` of TCP.
+    /// The name of a frame, or `FIN` or `RST` of TCP.
     pub(crate) frame: &'static str,
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "name")]
     pub(crate) code: Option<Reason>,
-    /// The last stream that a GOAWAY lets go on.
+    /// The last stream that a GOAWAY lets continue.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) last_stream: Option<u32>,
-    /// What a GOAWAY says besides.
+    /// The debug data of a GOAWAY.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) debug: Option<String>,
     after_ms: u64,
@@ -138,7 +139,7 @@ fn name<S: Serializer>(code: &Option<Reason>, to: S) -> Result<S::Ok, S::Error> 
 }
 
 impl Connection {
-    /// Nobody will ask about it.
+    /// Whether there is nothing to report: it is open, and all its calls ended with OK.
     fn is_dull(&self) -> bool {
         self.ended.is_none() && self.calls.iter().all(CallSeen::is_dull)
     }
@@ -152,7 +153,7 @@ impl Connection {
         self.calls.iter_mut().find(|call| call.stream == stream)
     }
 
-    /// A frame has passed, of which the payload is there if it is a short one.
+    /// Records a frame. Only a short frame comes with its payload.
     fn frame(&mut self, by: By, frame: &Frame) {
         let number = |at: usize| {
             frame.payload.get(at..at + 4).and_then(|bytes| bytes.try_into().ok()).map(u32::from_be_bytes)
@@ -166,7 +167,7 @@ impl Connection {
                 let end = End { code: number(0).map(Reason::from), ..self.end(by, "RST_STREAM") };
                 self.ends(frame.stream, end);
             }
-            // A later one says more than an earlier one.
+            // A later GOAWAY says more than an earlier one.
             GOAWAY if by == By::Peer || self.ended.is_none() => {
                 let debug = String::from_utf8_lossy(frame.payload.get(8..).unwrap_or_default()).into_owned();
                 let (last_stream, code) = (number(0), number(4).map(Reason::from));
@@ -224,7 +225,8 @@ impl Seen {
         self.lock().ended.clone()
     }
 
-    /// The library of this client ends it, and says so by GOAWAY a moment later.
+    /// The library of this client ends the connection, and sends a GOAWAY a moment
+    /// later.
     pub(crate) fn ends_here(&self, code: Reason) {
         let mut seen = self.lock();
         if seen.ended.is_none() {
@@ -232,7 +234,7 @@ impl Seen {
         }
     }
 
-    /// Whether the peer has said anything.
+    /// Whether the peer has sent nothing yet.
     pub(crate) fn is_silent(&self) -> bool {
         self.lock().received == 0
     }
@@ -252,7 +254,7 @@ fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
     of.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Lets one go if there are too many: the oldest that is dull, or else the oldest.
+/// Removes one entry if there are too many: the oldest dull one, or else the oldest.
 fn forget<T>(all: &mut VecDeque<T>, is_dull: impl Fn(&T) -> bool) {
     if all.len() > KEPT {
         let last = all.len() - 1;
@@ -287,7 +289,7 @@ struct Frame {
 
 impl Frames {
     fn feed(&mut self, bytes: &[u8], seen: &mut Connection) {
-        /// Of what a GOAWAY says in words.
+        /// The longest debug data of a GOAWAY that is kept.
         const LONGEST: usize = 512;
         let Self { by, heads, frame } = self;
         let mut is_of_a_call = false;
@@ -330,7 +332,7 @@ impl Frames {
     }
 }
 
-/// A connection whose frames are seen.
+/// A connection that records its frames.
 pub(crate) struct Tap {
     stream: Stream<TcpStream>,
     seen: Arc<Seen>,
@@ -378,8 +380,8 @@ impl AsyncRead for Tap {
     }
 }
 
-/// A write that fails is taken for one that did not: what the peer said before that,
-/// such as a GOAWAY, is still to be read, and then the connection ends by that.
+/// A failed write is reported as a success. The peer may have sent something before,
+/// such as a GOAWAY; it is still to be read, and then ends the connection.
 impl AsyncWrite for Tap {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let Self { stream, seen, written, .. } = &mut *self;

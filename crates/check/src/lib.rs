@@ -1,13 +1,13 @@
 //! Does the path to a server carry all four modes?
 //!
-//! Each group of checks is a file, each check a short function that makes calls
-//! (`wire`) over the path (`path`), most of them to a service that does what a
-//! script says and tells what it saw (`script`). A server without that service is
-//! asked the same by `grpc.testing.TestService`, as far as that can tell
-//! (`standard`). What came of a check is an `outcome`, which a renderer shows.
+//! Each group of checks is a file, and each check is a short function that makes calls
+//! (`wire`) over the path (`path`). Most calls go to a service that follows a script
+//! and reports what it saw (`script`). If the server does not have that service, the
+//! checks use `grpc.testing.TestService` as far as it allows (`standard`). The result
+//! of a check is an `outcome`, which a renderer shows.
 //!
-//! No check makes a call again or waits without a bound, and for each check a test
-//! has a fault that makes it fail (`tests/it/check/faults.rs` of `end-to-end`).
+//! No check repeats a call or waits without a bound. For each check a test has a fault
+//! that makes it fail (`tests/it/check/faults.rs` of `end-to-end`).
 
 mod balance;
 mod bare;

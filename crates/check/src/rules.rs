@@ -1,5 +1,5 @@
-//! Whether what is no call, or not a right one, is refused: over HTTP/2, and over
-//! HTTP/1.1 where that is spoken.
+//! Whether the server refuses invalid calls, over HTTP/2 and, if it speaks it, over
+//! HTTP/1.1.
 
 use std::collections::BTreeSet;
 
@@ -29,16 +29,16 @@ pub(crate) const CHECKS: [Check; 4] = [
 const WEB: &str = "application/grpc-web+proto";
 const ELSEWHERE: &str = "elsewhere.invalid";
 
-/// A unary call that is wrong in one way.
+/// A unary call with one error in it.
 #[derive(Clone)]
 struct Wrong {
     what: &'static str,
     method: Method,
     content_type: &'static str,
     messages: usize,
-    /// Of the page that calls.
+    /// The origin of the calling page.
     origin: Option<&'static str>,
-    /// Another name of the server.
+    /// A foreign name for the server.
     host: Option<&'static str>,
 }
 
@@ -66,8 +66,8 @@ async fn message_count(path: &Path) -> Checked {
     refused(path, &[wrong("no message", 0), wrong("two messages", 2)]).await
 }
 
-/// A page may not call a server of another origin, nor one that got the name of the
-/// page by its DNS.
+/// A page must not call a server of another origin, nor a server that its DNS gave the
+/// page's own name (DNS rebinding).
 async fn host(path: &Path) -> Checked {
     let origin = Some("http://elsewhere.invalid");
     let page = Wrong { what: "a page of another origin", origin, ..RIGHT };
@@ -103,7 +103,7 @@ fn message() -> pb::UnaryRequest {
     pb::UnaryRequest { script: Some(script::steps([])), ..pb::UnaryRequest::default() }
 }
 
-/// How it was refused; none, if it was carried out.
+/// Returns how the call was refused, or `None` if it was carried out.
 async fn by_http2(path: &Path, wrong: &Wrong) -> Result<Option<String>, WireError> {
     let mut metadata = HeaderMap::new();
     metadata.insert(header::CONTENT_TYPE, HeaderValue::from_static(wrong.content_type));
@@ -113,7 +113,7 @@ async fn by_http2(path: &Path, wrong: &Wrong) -> Result<Option<String>, WireErro
     let wire = path.open().await?;
     let mut call = wire.call_by(wrong.method.clone(), authority, UNARY, metadata).await?;
     for _ in 0..wrong.messages {
-        // It may be refused before all of it is there.
+        // The server may refuse the call before all messages have arrived.
         let _ = call.send(&message()).await;
     }
     let _ = call.half_close();
@@ -130,7 +130,7 @@ async fn by_http2(path: &Path, wrong: &Wrong) -> Result<Option<String>, WireErro
     }
 }
 
-/// Likewise by gRPC-Web.
+/// Makes the same call by gRPC-Web.
 async fn by_web(path: &Path, wrong: &Wrong) -> Option<String> {
     let mut body = BytesMut::new();
     for _ in 0..wrong.messages {

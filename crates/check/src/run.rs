@@ -1,4 +1,4 @@
-//! Which checks run when, and what came of them.
+//! Schedules the checks and collects their outcomes.
 
 use std::{
     fmt, io,
@@ -30,16 +30,16 @@ use crate::{
     wire_error::WireError,
 };
 
-/// How many checks may run at the same time.
+/// How many checks may run at once.
 const SIDE_BY_SIDE: usize = 6;
 
-/// Why it could not be looked at everything.
+/// Why the checks could not all run.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// stdout takes no more.
+    /// Writing to stdout failed.
     #[error("cannot write the output: {0}")]
     Output(#[from] io::Error),
-    /// A check was cut short.
+    /// A check's task was aborted or panicked.
     #[error("the work was cut short: {0}")]
     CutShort(#[from] JoinError),
 }
@@ -48,7 +48,7 @@ pub enum Error {
 pub struct Run {
     request: Request,
     renderer: Box<dyn Renderer>,
-    /// By verdict, in their order.
+    /// The number of checks by verdict, in the order of the verdicts.
     counts: [u64; 4],
     begun: Instant,
 }
@@ -60,24 +60,23 @@ impl fmt::Debug for Run {
 }
 
 impl Run {
-    /// Begins now, and shows itself on stdout.
+    /// Starts a run that writes to stdout.
     pub fn new(request: Request, output: Output) -> Self {
         let renderer = render::for_output(output, &request.server);
         Self { request, renderer, counts: [0; 4], begun: Instant::now() }
     }
 
-    /// Looks at the path, and tells of each check as it ends. What was found out by
-    /// then counts when this is dropped before its end.
-    ///
+    /// Runs the checks and reports each as it ends. Checks that have ended still count
+    /// when this future is dropped early.
     /// # Errors
     ///
-    /// When that cannot be told.
+    /// When a report cannot be written.
     pub async fn look(&mut self) -> Result<(), Error> {
         let path = Path::new(&self.request);
         let checks = after_connect().into_iter().filter(|check| self.is_wanted(check.group)).collect();
         match self.connect(&path).await? {
             Some(stuck) => self.skip(checks, stuck),
-            // One thread for all, so that a check need not be one that can move.
+            // One thread for all checks, so that they need not be `Send`.
             None => LocalSet::new().run_until(self.all(checks, Rc::new(path))).await,
         }
     }
@@ -86,9 +85,10 @@ impl Run {
         self.request.only.is_empty() || self.request.only.contains(&group)
     }
 
-    /// One after the other, as each needs the one before. Returns the one that
-    /// leaves nothing to look at. They are run even when other groups are wanted,
-    /// and told when they fail.
+    /// Runs the checks of the connection one after the other, because each needs the
+    /// one before it. They run even when only other groups are wanted, and are then
+    /// reported only if they fail. Returns the check whose failure makes all others
+    /// pointless.
     async fn connect(&mut self, path: &Path) -> Result<Option<&'static str>, Error> {
         let mut stuck = None;
         for check in connect::CHECKS {
@@ -111,11 +111,12 @@ impl Run {
         checks.into_iter().try_for_each(|check| self.tell(&after(check, stuck)))
     }
 
-    /// First those that measure times, several at a time, then those that take
-    /// all there is, one by one; those that mostly wait run beside them. Those that fill
-    /// what is on the way come last.
+    /// Runs the checks that measure times first, several at once, and then the checks
+    /// that use all of the path, one by one. Checks that mostly wait run beside them.
+    /// The checks that fill buffers on the way come last.
     async fn all(&mut self, checks: Vec<Check>, path: Rc<Path>) -> Result<(), Error> {
-        /// From where on the way, and not what it carries, is what takes the time.
+        /// From this round trip on, latency rather than bandwidth determines how long a
+        /// check takes.
         const FAR: Duration = Duration::from_millis(50);
         let of = |kind| checks.iter().copied().filter(move |check| check.kind == kind);
         let pace = path.pace();
@@ -127,7 +128,7 @@ impl Run {
         let start = |set: &mut JoinSet<Ended>, check: Check, places: Option<Arc<Semaphore>>| {
             let path = path.clone();
             set.spawn_local(async move {
-                // Nobody closes it.
+                // The semaphore is never closed.
                 let _place = match &places {
                     Some(places) => places.acquire().await.ok(),
                     None => None,
@@ -141,7 +142,7 @@ impl Run {
             [(Kind::Light, light_places), (Kind::Heavy, heavy_places), (Kind::Filling, heavy_places)];
         for (kind, places) in places {
             if kind == Kind::Filling || kind == Kind::Heavy && pace.is_narrow() {
-                // What waits would have to wait for the others.
+                // Otherwise the checks that wait would queue behind these.
                 self.drain(&mut long, &mut nothing).await?;
             }
             let (mut set, places) = (JoinSet::new(), Arc::new(Semaphore::new(places)));
@@ -151,7 +152,7 @@ impl Run {
         self.drain(&mut long, &mut nothing).await
     }
 
-    /// Tells of each as it ends, until `all` have.
+    /// Reports each check as it ends, until all of `all` have ended.
     async fn drain(&mut self, all: &mut JoinSet<Ended>, beside: &mut JoinSet<Ended>) -> Result<(), Error> {
         while !all.is_empty() {
             let ended = tokio::select! {
@@ -168,12 +169,12 @@ impl Run {
         Ok(self.renderer.ended(ended)?)
     }
 
-    /// Tells of the whole, and why it was not looked at everything. Whether nothing
+    /// Reports the summary, and why not all checks could run. Returns whether nothing
     /// failed.
     ///
     /// # Errors
     ///
-    /// When that cannot be told.
+    /// When the summary cannot be written.
     pub fn finish(mut self, failed: Option<Failed>) -> io::Result<bool> {
         let summary = Summary { counts: self.counts, time: self.begun.elapsed(), failed };
         self.renderer.finish(&summary)?;
@@ -181,7 +182,7 @@ impl Run {
     }
 }
 
-/// All checks but those that each need the one before.
+/// All checks but those of the connection.
 fn after_connect() -> Vec<Check> {
     let groups = [
         &modes::CHECKS[..],
@@ -197,7 +198,7 @@ fn after_connect() -> Vec<Check> {
     groups.concat()
 }
 
-/// What there is to tell of a check that was not made.
+/// The result of a check that was not run.
 fn after(check: Check, stuck: &'static str) -> Ended {
     let Check { group, name, .. } = check;
     let outcome = Outcome::skip(format!("not run: connect/{stuck} failed"));
@@ -212,7 +213,7 @@ async fn look(check: Check, path: &Path) -> Ended {
     Ended { group, name, time, outcome, evidence: path.evidence.to_json(), follows: None }
 }
 
-/// Makes a check. Always comes to an end.
+/// Runs a check. It always ends.
 async fn outcome(check: &Check, path: &Path) -> Outcome {
     let ask = match path.dialect() {
         _ if check.is_anywhere => Some(check.ask),
@@ -223,9 +224,9 @@ async fn outcome(check: &Check, path: &Path) -> Outcome {
     };
     let Some(ask) = ask else { return path.without_probe() };
     // Go's ReverseProxy with `FlushInterval: -1` sends one head in thirty before it knows that
-    // nothing follows, and a limit of the rate refuses some calls. `status/codes` and
-    // `life/1200-calls` make many calls and report it; the others ask again. So do those that
-    // take times, which this machine may have lost.
+    // nothing follows, and a rate limit refuses some calls. `status/codes` and `life/1200-calls`
+    // make many calls and report that; the other checks try again. So do the checks that measure
+    // times, because this machine may have been busy.
     let mut tried = 0;
     loop {
         let asked = as_long_as_something_passes(check, path, ask(path));
@@ -238,8 +239,8 @@ async fn outcome(check: &Check, path: &Path) -> Outcome {
     }
 }
 
-/// A check has its time, and the path some round trips more. It is over before that
-/// when nothing passes any more.
+/// Gives a check its time plus some round trips of the path. It ends sooner if nothing
+/// passes any more.
 async fn as_long_as_something_passes(
     check: &Check,
     path: &Path,
@@ -250,7 +251,7 @@ async fn as_long_as_something_passes(
     let idle = path.idle.filter(|_| check.is_idle).unwrap_or_default();
     let time = path.pace().within(check.time + idle, 30);
     let silence = match check.kind {
-        // It waits by itself.
+        // This check waits on purpose.
         Kind::Long if !check.is_idle => time,
         _ => path.pace().within(SILENCE + idle, 10),
     };

@@ -1,5 +1,5 @@
-//! The same questions to `grpc.testing.TestService`, which servers of every
-//! language have for gRPC's interoperability tests. It does not tell what it saw.
+//! The same checks with `grpc.testing.TestService`, which servers in every language
+//! have for gRPC's interoperability tests. That service does not report what it saw.
 
 use std::{
     rc::Rc,
@@ -37,7 +37,7 @@ const FULL_DUPLEX_CALL: &str = "/grpc.testing.TestService/FullDuplexCall";
 const ECHO_INITIAL: &str = "x-grpc-test-echo-initial";
 const ECHO_TRAILING: &str = "x-grpc-test-echo-trailing-bin";
 
-/// The checks that can be asked here as well, by group and name.
+/// The checks that are possible here, by group and name.
 pub(crate) const ASKED: [(Group, &str, Ask); 20] = [
     (Group::Connect, "round-trip", |path| Box::pin(round_trip(path))),
     (Group::Modes, "unary", |path| Box::pin(unary(path))),
@@ -67,7 +67,7 @@ fn payload(size: u32) -> Option<Payload> {
     Some(Payload { r#type: 0, body: zeros(size) })
 }
 
-/// Asks for messages of these sizes, each after `interval`.
+/// Requests messages of these sizes, each sent `interval` after the one before.
 fn wanted(sizes: &[u32], interval: Duration) -> StreamingOutputCallRequest {
     let interval_us = i32::try_from(interval.as_micros()).unwrap_or(i32::MAX);
     let wanted = |size: &u32| ResponseParameters {
@@ -123,7 +123,7 @@ async fn server_streaming(path: &Path) -> Checked {
     as_sent("response", &sent, &arrived)
 }
 
-/// When its messages arrived only the probe can tell.
+/// Only the probe service can report when its messages arrived.
 async fn client_streaming(path: &Path) -> Checked {
     let mut call = path.alone(STREAMING_INPUT_CALL, HeaderMap::new()).await?;
     for _ in 0..BEATS {
@@ -176,7 +176,8 @@ async fn client_ends_first(path: &Path) -> Checked {
     }
 }
 
-/// After a message: what has nothing but an end has another one for most proxies.
+/// The server ends the call after one message, because most proxies treat a response
+/// without messages differently.
 async fn server_ends_first(path: &Path) -> Checked {
     let mut call = duplex(path).await?;
     call.send(&wanted(&[16], Duration::ZERO)).await?;
@@ -202,9 +203,9 @@ async fn early_answer(path: &Path) -> Checked {
     answered_early(within(path.answer(), call.end()).await.map(|(status, _)| status))
 }
 
-/// The status of a unary call that ends with it.
+/// The status of a unary call that the server ends with `code`.
 async fn refused(path: &Path, code: Code, message: &str) -> Result<Status, WireError> {
-    // A server of Java takes OK for an end without a response, and resets the call.
+    // Java servers take OK for an end without a response, and reset the call.
     let status = EchoStatus { code: code as i32, message: message.to_owned() };
     let response_status = Some(status).filter(|_| code != Code::Ok);
     let request = SimpleRequest { response_status, ..SimpleRequest::default() };
@@ -296,7 +297,7 @@ async fn idle(path: &Path) -> Checked {
         let mut call = duplex(path).await?;
         call.send(&wanted(&[16], Duration::ZERO)).await?;
         call.next().await?;
-        // Whoever ends it meanwhile is to be noticed then.
+        // Notices a hop that ends the call during the silence.
         if let Ok(Err(lost)) = tokio::time::timeout(time, call.next()).await {
             return Err(lost);
         }

@@ -1,8 +1,8 @@
-//! Calls as they are on the wire.
+//! Calls as they appear on the wire.
 //!
-//! A gRPC library does what is best for its user: it takes a reset for an end,
-//! opens another connection without a word, and has one code for much that can
-//! happen. A check wants to know what really came.
+//! A gRPC library hides details from its user: it treats a reset as an end, reconnects
+//! silently, and maps many failures to one code. A check needs to know what really
+//! arrived.
 
 use std::{
     future,
@@ -33,13 +33,13 @@ use crate::{
     wire_error::WireError,
 };
 
-/// How long a peer has to say its first word.
+/// How long a peer may take to send its first bytes.
 const FIRST_WORD: Duration = Duration::from_secs(5);
 
-/// The longest message that is taken from a peer.
+/// The longest message that is accepted from a peer.
 const LONGEST: usize = 32 << 20;
 
-/// One connection by HTTP/2, closed when it is dropped.
+/// One HTTP/2 connection. Dropping it closes it.
 pub(crate) struct Wire {
     send: SendRequest<Bytes>,
     pings: Mutex<Option<PingPong>>,
@@ -50,7 +50,7 @@ pub(crate) struct Wire {
 }
 
 impl Wire {
-    /// Speaks HTTP/2 on a socket, and waits for the first word of the peer.
+    /// Starts HTTP/2 on a socket, and waits for the first bytes of the peer.
     pub(crate) async fn on(
         socket: TcpStream,
         tls: Option<Tls>,
@@ -65,7 +65,7 @@ impl Wire {
         Self::over(stream, heard, server, metadata, seen).await
     }
 
-    /// Likewise where TLS, if there is any, has shaken hands.
+    /// The same, on a stream whose TLS handshake, if any, is done.
     pub(crate) async fn over(
         stream: Stream<TcpStream>,
         heard: oneshot::Receiver<Result<(), TlsError>>,
@@ -73,7 +73,7 @@ impl Wire {
         metadata: &Arc<OutgoingMetadata>,
         seen: Arc<Seen>,
     ) -> Result<Self, WireError> {
-        /// How often it is looked what TCP has acknowledged, which wakes nobody up.
+        /// How often to read the TCP acknowledgements, which wake no task.
         const LOOK: Duration = Duration::from_millis(100);
         let mut builder = Builder::new();
         builder
@@ -84,7 +84,7 @@ impl Wire {
             .enable_push(false);
         let (send, mut connection) = builder.handshake(Tap::on(stream, seen.clone())).await?;
         let pings = Mutex::new(connection.ping_pong());
-        // How it ended is told to each of its calls.
+        // Each call of the connection learns how it ended.
         let driver = tokio::spawn(async move { while timeout(LOOK, &mut connection).await.is_err() {} });
         let driver = AbortOnDropHandle::new(driver);
         match timeout(FIRST_WORD, heard).await {
@@ -92,7 +92,7 @@ impl Wire {
             Ok(Ok(Err(error))) => return Err(CallError::from(ConnectError::from(error)).into()),
             Ok(_) => {}
         }
-        // It is seen a moment after it was heard.
+        // `seen` is updated a moment after `heard`.
         while seen.is_silent() {
             if seen.ended().is_some() {
                 return Err(WireError::Closed);
@@ -113,8 +113,8 @@ impl Wire {
         }
     }
 
-    /// Begins a call. Where there are as many as the peer allows, h2 keeps it
-    /// back until one has ended.
+    /// Begins a call. When the peer's limit of concurrent streams is reached, h2 holds
+    /// the call back until another one ends.
     pub(crate) async fn call<Q: Message, R: Message + Default>(
         &self,
         method: &str,
@@ -124,7 +124,7 @@ impl Wire {
         self.call_by(Method::POST, authority, method, metadata).await
     }
 
-    /// Likewise, by another method of HTTP or another name of the server.
+    /// The same, with another HTTP method or another name of the server.
     pub(crate) async fn call_by<Q: Message, R: Message + Default>(
         &self,
         verb: Method,
@@ -170,7 +170,7 @@ impl Wire {
         })
     }
 
-    /// One request, one response, and OK.
+    /// Makes a unary call, whose status has to be OK.
     pub(crate) async fn unary<R: Message + Default>(
         &self,
         method: &str,
@@ -189,14 +189,14 @@ impl Wire {
     }
 }
 
-/// What came in answer to a unary call.
+/// The response of a unary call.
 pub(crate) struct Unary<R> {
     pub(crate) message: R,
     pub(crate) head: HeaderMap,
     pub(crate) trailers: HeaderMap,
 }
 
-/// A call in any of the four modes. Dropped before its end it is cancelled.
+/// A call in any of the four modes. Dropping it before its end cancels it.
 pub(crate) struct Call<Q, R> {
     pub(crate) begun: Instant,
     send: SendStream<Bytes>,
@@ -204,7 +204,7 @@ pub(crate) struct Call<Q, R> {
     messages: PhantomData<fn(Q) -> R>,
 }
 
-/// What has come back.
+/// The response, as far as it has arrived.
 struct Answer {
     stream: u32,
     seen: Arc<Seen>,
@@ -214,13 +214,13 @@ struct Answer {
     /// Whether the head ended the stream.
     is_only_head: bool,
     buffer: BytesMut,
-    /// How much of the buffer still counts against the window.
+    /// How many bytes of the buffer still count against the flow-control window.
     unread: usize,
-    /// Why there is no more.
+    /// Why no more will arrive.
     lost: Option<WireError>,
 }
 
-/// Each may be cancelled and called again.
+/// All methods here are safe to cancel and to call again.
 impl Answer {
     fn lost(&self, error: h2::Error) -> WireError {
         WireError::of(error, &self.seen, Some(self.stream))
@@ -239,7 +239,8 @@ impl Answer {
         self.lost.clone().map_or(Ok(&self.head), Err)
     }
 
-    /// Waits for data. Whether there was some: the trailers may be there otherwise.
+    /// Waits for data. Returns false if there is none; the trailers may have arrived
+    /// instead.
     async fn more(&mut self) -> Result<bool, WireError> {
         self.head().await?;
         let Some(body) = &mut self.body else { return Ok(false) };
@@ -250,7 +251,7 @@ impl Answer {
         Ok(true)
     }
 
-    /// Waits for all of it, as far as the window allows it.
+    /// Waits for the whole response, as far as the window allows.
     async fn whole(&mut self) -> Result<(), WireError> {
         while self.more().await? {}
         Ok(())
@@ -264,8 +265,9 @@ impl Answer {
 }
 
 impl<Q: Message, R: Message + Default> Call<Q, R> {
-    /// Returns when all of it was given to the connection, as far as the windows
-    /// allow it, or when the answer is there: whoever has answered may read no more.
+    /// Returns when the connection has taken the whole message, as far as the windows
+    /// allow, or when the response has arrived: a server that has answered may stop
+    /// reading.
     pub(crate) async fn send(&mut self, message: &Q) -> Result<(), WireError> {
         let mut frame = BytesMut::with_capacity(5 + message.encoded_len());
         frame.put_u8(0);
@@ -304,7 +306,7 @@ impl<Q, R: Message + Default> Call<Q, R> {
         self.answer.head().await
     }
 
-    /// The next message; none when there is no more.
+    /// The next message, or `None` at the end.
     pub(crate) async fn next(&mut self) -> Result<Option<R>, WireError> {
         loop {
             self.answer.release()?;
@@ -333,7 +335,7 @@ impl<Q, R: Message + Default> Call<Q, R> {
         }
     }
 
-    /// The status with all of the trailers, whatever was not read before it.
+    /// Returns the status and all trailers. Skips messages that were not read.
     pub(crate) async fn end(&mut self) -> Result<(Status, HeaderMap), WireError> {
         while self.next().await?.is_some() {}
         let answer = &mut self.answer;
@@ -356,7 +358,7 @@ impl<Q, R: Message + Default> Call<Q, R> {
         }
     }
 
-    /// The end, which has to be OK.
+    /// Ends the call, whose status has to be OK.
     pub(crate) async fn end_well(&mut self) -> Result<HeaderMap, WireError> {
         let (status, trailers) = self.end().await?;
         match status.code() {
@@ -365,20 +367,20 @@ impl<Q, R: Message + Default> Call<Q, R> {
         }
     }
 
-    /// Whether the status came in the head, with nothing else.
+    /// Whether the response was only a head with the status in it.
     pub(crate) fn is_trailers_only(&self) -> bool {
         self.answer.is_only_head
     }
 
-    /// What has passed on the connection.
+    /// The bytes that have passed on the connection.
     pub(crate) fn progress(&self) -> Progress {
         self.answer.seen.progress()
     }
 }
 
 impl<Q: Message, R: Message + Default> Call<Q, R> {
-    /// Sends the only request. A server may have answered before it has it, so
-    /// what became of it is for the answer to tell.
+    /// Sends the only request. The server may answer before it has the request, so an
+    /// error here is left to the response.
     pub(crate) async fn ask(&mut self, request: &Q) {
         if self.send(request).await.is_ok() {
             let _ = self.half_close();
@@ -386,7 +388,7 @@ impl<Q: Message, R: Message + Default> Call<Q, R> {
     }
 }
 
-/// Waits for `what`, but no longer than `time`.
+/// Waits for `what` for at most `time`.
 pub(crate) async fn within<T>(
     time: Duration,
     what: impl Future<Output = Result<T, WireError>>,
