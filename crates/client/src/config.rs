@@ -14,40 +14,40 @@ use transport::{Connector, Identity, OutgoingMetadata, TlsFiles, is_tls, retry::
 
 use crate::options::{Options, Output, ServerOptions, TlsOptions};
 
-/// What a unary call may take when the user says nothing.
+/// The deadline of a unary call when the user sets none.
 pub(crate) const UNARY_DEADLINE: Duration = Duration::from_secs(5);
 
-/// What a slow path may make of the last bytes of an upload, and a slow disk of their
-/// answer.
+/// Allows for a slow path that delivers the last bytes of an upload, and for a slow
+/// disk before the answer.
 const STANDSTILL: Duration = Duration::from_secs(60);
 
-/// Longer than any connection: keepalive that is off.
+/// Longer than any connection: turns keepalive off.
 const NEVER: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// What the options say, validated.
 #[derive(Debug)]
 pub(crate) struct Config {
-    /// At least one.
+    /// At least one server.
     pub(crate) servers: Vec<Uri>,
     pub(crate) connector: Connector,
     pub(crate) output: Output,
     pub(crate) diagram: Option<PathBuf>,
     pub(crate) deadline: Option<Duration>,
-    /// How long to try to come back when a connection is lost.
+    /// How long to try to reconnect when a connection is lost.
     pub(crate) reconnect: Duration,
-    /// How long a stream may stand still on which the server promises no heartbeat.
+    /// How long a stream may stand still when the server promises no heartbeat.
     pub(crate) standstill: Duration,
-    /// How often a unary call is made, from 1.
+    /// How many times a unary call is attempted; at least 1.
     pub(crate) max_attempts: u32,
     /// Whether to wait for a server that is not there yet.
     pub(crate) wait_for_ready: bool,
     pub(crate) quiet: bool,
-    /// Whether the frames of HTTP/2 are drawn.
+    /// Whether HTTP/2 frames are drawn.
     pub(crate) frames: bool,
 }
 
 impl Config {
-    /// Of what makes calls and shows them.
+    /// For commands that make calls and show them.
     ///
     /// # Errors
     ///
@@ -59,7 +59,7 @@ impl Config {
         }
     }
 
-    /// With a server instead of those of the options, if there is one.
+    /// Uses `url` instead of the servers of the options, if it is set.
     ///
     /// # Errors
     ///
@@ -97,11 +97,11 @@ impl Config {
         })
     }
 
-    /// Of a command that has no frames to draw.
+    /// For a command that draws no frames.
     ///
     /// # Errors
     ///
-    /// When they are asked for.
+    /// When frames are requested.
     pub(crate) fn without_frames(self, command: &str) -> Result<Self, String> {
         match self.frames {
             true => Err(format!("{command} draws no frames: leave --frames out")),
@@ -109,12 +109,13 @@ impl Config {
         }
     }
 
-    /// For one server that may be anybody's. Keepalive is off unless it was asked for:
-    /// many servers end a connection that asks too often. A call is made once.
+    /// For one server that may be any gRPC server. Keepalive is off unless it was
+    /// requested, because many servers close a connection that pings too often. A call
+    /// is attempted once.
     ///
     /// # Errors
     ///
-    /// When something makes no sense.
+    /// When an option makes no sense.
     pub(crate) fn of_any_server(target: &str, options: Options) -> Result<Self, String> {
         if options.output.output == Output::Junit {
             return Err("--output junit is only for check; use json".to_owned());
@@ -135,18 +136,18 @@ impl Config {
         Ok(config)
     }
 
-    /// Whether stdout is a file or a program that wants what a scenario is about, as it
-    /// is. A terminal never gets the bytes of a peer.
+    /// Whether stdout is a file or a program that gets the scenario's raw output. A
+    /// terminal never gets the raw bytes of a peer.
     pub(crate) fn is_bare(&self) -> bool {
         self.quiet && self.output == Output::Text && !io::stdout().is_terminal()
     }
 
-    /// The one server of a command that has no use for several.
+    /// The server of a command that uses only one.
     pub(crate) fn server(&self) -> Uri {
         self.servers.first().cloned().unwrap_or_default()
     }
 
-    /// For people: what was done, and where.
+    /// The command and its servers, for people.
     pub(crate) fn tried(&self, command: &str) -> String {
         let servers: Vec<_> = self.servers.iter().map(ToString::to_string).collect();
         format!("{command} at {}", servers.join(", "))
@@ -177,11 +178,11 @@ fn tls_files(options: TlsOptions, is_https: bool) -> Result<TlsFiles, String> {
     Ok(TlsFiles { ca, identity, unverified: false })
 }
 
-/// The port of a server that nobody told otherwise.
+/// The default port of a server.
 const PORT: u16 = 50051;
 
-/// `host:port` is taken for `http://host:port`, and a host alone is that of a server
-/// at its usual port. A URL without a port means what it means everywhere.
+/// Reads `host:port` as `http://host:port`, and a host alone as that host at the
+/// default port. A URL without a port has the port of its scheme.
 fn server_uri(text: &str) -> Result<Uri, String> {
     let is_host =
         |text: &str| text.ends_with(']') || !text.is_empty() && !text.contains([':', '/', '?', '#', '@']);

@@ -1,4 +1,4 @@
-//! What a scenario is, and how one is run.
+//! What a scenario is, and how it runs.
 
 use std::{fmt::Display, process::ExitCode};
 
@@ -10,24 +10,24 @@ use crate::{config::Config, failure::Failure, session::Session, show, stop::stop
 
 /// What a user may ask for: its options are the fields of the type.
 pub(crate) trait Scenario {
-    /// What the user gets to see at the end, however the run ends: so it is kept
-    /// up to date while the scenario runs.
+    /// What the user sees at the end, however the run ends. So the scenario keeps it up
+    /// to date while it runs.
     type Report: Default + Serialize + Display;
 
-    /// Why the demonstration of its mode does without it.
+    /// Why the demonstration of the mode leaves this scenario out.
     const NOT_DEMONSTRATED: Option<&'static str> = None;
 
-    /// Looks at what is here, before a server is disturbed.
+    /// Checks the local preconditions before a server is contacted.
     fn check(&self) -> Result<(), Failure> {
         Ok(())
     }
 
-    /// Whether the user wants lines and no diagram.
+    /// Whether the user wants lines without a diagram.
     fn is_plain(&self) -> bool {
         false
     }
 
-    /// Whether stdout is for what the scenario hands on, and for nothing else.
+    /// Whether stdout is reserved for the scenario's own output.
     fn takes_stdout(&self, _: &Config) -> bool {
         false
     }
@@ -35,14 +35,14 @@ pub(crate) trait Scenario {
     async fn run(&self, session: &Session, report: &mut Self::Report) -> Result<(), Failure>;
 }
 
-/// A scenario's name, and what its file says of it.
+/// A scenario's name, and why its mode's demonstration leaves it out.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Entry {
     pub(crate) name: &'static str,
     pub(crate) not_demonstrated: Option<&'static str>,
 }
 
-/// The mode's name of what belongs to no single one.
+/// The mode's name for commands that belong to no single mode.
 pub(crate) const ALL_MODES: &str = "all";
 /// The name of a mode's own demonstration.
 pub(crate) const DEMONSTRATION: &str = "demonstration";
@@ -51,19 +51,19 @@ pub(crate) const DEMONSTRATION: &str = "demonstration";
 #[derive(Debug)]
 pub(crate) struct Run<'a> {
     pub(crate) config: &'a Config,
-    /// The mode's name, as it stands in the result.
+    /// The mode's name in the result.
     pub(crate) mode: &'static str,
 }
 
-/// How it ended.
+/// How a run ended.
 struct Outcome {
     shown: timeline::Outcome,
     failure: Option<Failure>,
 }
 
 impl Run<'_> {
-    /// Runs a scenario until it is done, the time is over, nobody watches any
-    /// more or the user has had enough. What it has reported by then counts.
+    /// Runs a scenario until it is done, the time is up, the output's reader is gone or
+    /// the user interrupts it. What the scenario has reported by then counts.
     pub(crate) async fn scenario<S: Scenario>(&self, name: &'static str, scenario: &S) -> ExitCode {
         let quiet = self.config.quiet || scenario.is_plain();
         let timeline = match show::timeline(self.config, quiet, scenario.takes_stdout(self.config)) {
@@ -78,7 +78,7 @@ impl Run<'_> {
         self.shown(name, &timeline, calls).await
     }
 
-    /// Likewise calls that need no session.
+    /// The same for calls that need no session.
     pub(crate) async fn shown<R: Serialize + Display>(
         &self,
         name: &'static str,
@@ -116,7 +116,7 @@ impl Run<'_> {
         self.ended(name, report.as_ref(), ended)
     }
 
-    /// Without a report of what did not get to its scenario.
+    /// There is no report if the run ended before its scenario began.
     fn ended(
         &self,
         name: &'static str,
@@ -135,7 +135,7 @@ impl Run<'_> {
         Outcome { shown, failure }
     }
 
-    /// The command as it was typed, without its options, and where.
+    /// The command as it was typed, without its options, and its servers.
     fn tried(&self, scenario: &str) -> String {
         let command = match (self.mode, scenario) {
             (ALL_MODES, command) | (command, DEMONSTRATION) => command.to_owned(),

@@ -1,7 +1,8 @@
-//! What a shell may complete from a running server: services, and their methods.
+//! Completes the services and methods of a running server in a shell.
 //!
-//! The scripts of `fourmodes completions` ask first, and go on as usual when there is
-//! nothing to say. Nobody else does, so that no help has a word of it.
+//! The scripts of `fourmodes completions` call this first, and fall back to their usual
+//! completion if it returns nothing. Only these scripts use it, so `--help` does not
+//! mention it.
 
 use std::{env, process::ExitCode, time::Duration};
 
@@ -15,18 +16,18 @@ use crate::{
     show,
 };
 
-/// How long somebody waits who has pressed a key.
+/// How long a user who has pressed Tab waits at most.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// The command line up to the cursor, without the name of the program, if a script asks
-/// what its last word may become.
+/// The command line up to the cursor, without the name of the program, if a completion
+/// script asks for the completions of its last word.
 pub(crate) fn asked() -> Option<Vec<String>> {
     let mut arguments = env::args_os().skip(1);
     (arguments.next()? == "__complete")
         .then(|| arguments.map(|it| it.to_string_lossy().into_owned()).collect())
 }
 
-/// Prints what it may become, a line each.
+/// Prints the completions, one per line.
 pub(crate) async fn answer(words: Vec<String>) -> ExitCode {
     let names = tokio::time::timeout(PATIENCE, names(&words)).await.ok().flatten();
     let lines: String = names.unwrap_or_default().iter().map(|name| format!("{name}\n")).collect();
@@ -39,7 +40,7 @@ pub(crate) async fn answer(words: Vec<String>) -> ExitCode {
 async fn names(words: &[String]) -> Option<Vec<String>> {
     let typed = words.last()?;
     let words = std::iter::once("fourmodes").chain(words.iter().map(String::as_str));
-    // A line that is being written is rarely right.
+    // A line that is still being typed is rarely valid.
     let matches = Cli::command().ignore_errors(true).try_get_matches_from(words).ok()?;
     let Cli { options, command } = Cli::from_arg_matches(&matches).ok()?;
     let (target, service) = match command {
@@ -48,13 +49,13 @@ async fn names(words: &[String]) -> Option<Vec<String>> {
         _ => return None,
     };
     let mut names = found(&service, &target, options, typed).await?;
-    // A name of a peer is one word, or it is not completed.
+    // A name is completed only if it is one printable word: it comes from a peer.
     names.retain(|name| name.starts_with(typed) && name.chars().all(|c| c.is_ascii_graphic()));
     names.sort();
     Some(names)
 }
 
-/// Services with a slash after each, or the methods of one.
+/// Services with a slash appended, or the methods of one service.
 async fn found(service: &Service, target: &str, options: Options, typed: &str) -> Option<Vec<String>> {
     let files = service.schema_of_files().ok()?;
     let mut reflection = None;
@@ -77,7 +78,8 @@ async fn found(service: &Service, target: &str, options: Options, typed: &str) -
     Some(services.into_iter().map(|name| format!("{name}/")).collect())
 }
 
-/// A script that asks here first, in the shells for which there is a way.
+/// Extends the completion script of a shell, if supported, so that it asks this program
+/// first.
 pub(crate) fn asking(shell: Shell, script: String) -> String {
     let (function, ask) = match shell {
         Shell::Bash => (BASH, "    _fourmodes_names \"$1\" && return\n"),
@@ -89,8 +91,8 @@ pub(crate) fn asking(shell: Shell, script: String) -> String {
     script.replacen(HEAD, &format!("{function}{HEAD}{ask}"), 1)
 }
 
-// Bash takes a colon for the end of a word, and the address of a server has one. So xargs
-// looks for the words, and the quotes.
+// Bash splits words at colons, and the address of a server contains one. So xargs splits
+// the line into words and handles the quotes.
 const BASH: &str = r#"_fourmodes_names() {
     local line=${COMP_LINE:0:COMP_POINT} words
     mapfile -t words < <(xargs printf '%s\n' <<<"$line" 2>/dev/null)

@@ -1,4 +1,4 @@
-//! Bidirectional streaming: many requests, many responses, neither waits.
+//! Bidirectional streaming: many requests, many responses, and neither side waits.
 
 use std::time::SystemTime;
 
@@ -27,11 +27,12 @@ pub(super) async fn demonstrate(session: &Session, steps: &mut Vec<Step>) -> Res
         "BIDIRECTIONAL STREAMING: many requests, many responses. Either side sends at any time. Two clients, \
          ana and ben, share a room. Both receive every post, in the same order.",
     );
-    // A room of its own for each run: demonstrations do not meet.
+    // Each run has a room of its own, so that demonstrations do not meet.
     let now = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
     let room = format!("demonstration-{}-{}", std::process::id(), now.subsec_nanos());
     let mut ana = Scripted::join(session, &room, "ana").await?;
-    // A room that comes after others that were removed begins behind their events.
+    // A new room may begin after the events of removed rooms, so its first sequence is
+    // not always 1.
     let before = ana.hear_first().await? - 1;
     let mut ben = Scripted::join(session, &room, "ben").await?;
     both_hear_through(before + 2, &mut ana, &mut ben).await?;
@@ -116,11 +117,11 @@ async fn edit_together(session: &Session, document: &str, steps: &mut Vec<Step>)
     Ok(())
 }
 
-/// A member that posts when it is told to.
+/// A member that posts on request.
 struct Scripted {
     posts: Option<mpsc::Sender<Action>>,
     responses: Streaming<ChatResponse>,
-    /// The sequences of the events.
+    /// The sequence numbers of the events.
     heard: Vec<u64>,
 }
 
@@ -133,10 +134,10 @@ impl Scripted {
         Ok(Self { posts: Some(posts), responses, heard: Vec::new() })
     }
 
-    /// Comes back when the server has the post.
+    /// Returns when the server has the post.
     async fn post(&mut self, text: &str) -> Result<(), Failure> {
         if let Some(posts) = &self.posts {
-            // Fails when the call is over; the response then tells why.
+            // Fails when the call is over; the response then says why.
             let _ = posts.send(call::post(Uuid::now_v7(), text)).await;
         }
         while !matches!(self.next().await?, Response::Accepted(_)) {}

@@ -1,7 +1,7 @@
-//! The messages to send, from wherever they come.
+//! The messages to send, from any source.
 //!
-//! A thread of its own reads them: a file may be long, and a terminal may block for
-//! ever.
+//! They are read by a thread of its own, because a file may be long and a terminal may
+//! block for ever.
 
 use std::{
     fs::File,
@@ -22,22 +22,23 @@ use crate::{
     prompt::{self, Editor},
 };
 
-/// A JSON text is a few times as long as its message.
+/// The JSON of a message is a few times as long as the message.
 const LONGEST_JSON: usize = 256 << 20;
-/// So many messages are read ahead.
+/// How many messages are read ahead.
 const AHEAD: usize = 64;
 
 const NEXT: &str = "--template shows what the method takes; SERVICE/METHOD without -d sends an empty message";
 
-/// Where the messages come from.
+/// The source of the messages.
 #[derive(Debug, Clone)]
 pub(super) enum Input {
-    /// There are none.
+    /// No messages.
     Nothing,
     Json(Place),
-    /// As gRPC has them on the wire: a zero, the length in four bytes, the message.
+    /// As gRPC frames them on the wire: a zero byte, the length in four bytes, the
+    /// message.
     Binary(Place),
-    /// Each line is a message.
+    /// Each line typed is a message.
     Typed,
 }
 
@@ -49,7 +50,7 @@ pub(super) enum Place {
 }
 
 impl Place {
-    /// `@FILE`, `@-` or the text itself.
+    /// Parses `@FILE`, `@-` or literal text.
     pub(super) fn of(text: &str) -> Self {
         match text.strip_prefix('@') {
             Some("-") => Self::Stdin,
@@ -78,21 +79,21 @@ impl Place {
     }
 }
 
-/// What is read ahead. An error is the last of it.
+/// The messages read ahead. An error is the last item.
 pub(super) type Messages = mpsc::Receiver<Result<Bytes, Failure>>;
 
 impl Input {
-    /// Whether it can be read again from the beginning.
+    /// Whether the input can be read again from the beginning.
     pub(super) fn is_repeatable(&self) -> bool {
         !matches!(self, Self::Typed | Self::Json(Place::Stdin) | Self::Binary(Place::Stdin))
     }
 
-    /// Begins to read. With an editor that is where lines are typed.
+    /// Starts to read. Lines are typed into `editor`, if there is one.
     pub(super) fn read(&self, desc: &MessageDescriptor, editor: Option<Editor>) -> Messages {
         let (sender, messages) = mpsc::channel(AHEAD);
         let (input, desc) = (self.clone(), desc.clone());
         thread::spawn(move || {
-            // Fails when nobody wants any more.
+            // Fails when the receiver was dropped.
             let send = |message| sender.blocking_send(message).is_ok();
             let ended = match &input {
                 Self::Nothing => Ok(()),
@@ -159,7 +160,7 @@ fn read_binary(
     Ok(())
 }
 
-/// A line that is wrong is told of, and not sent.
+/// Reads a message from each line. An invalid line is reported and not sent.
 fn read_lines(
     editor: Option<Editor>,
     desc: &MessageDescriptor,
@@ -172,7 +173,7 @@ fn read_lines(
             Ok(message) => send(Ok(message.encode_to_vec().into())),
             Err(misfit) => {
                 let text = format!("not sent: {misfit}\n");
-                // Nobody is left to tell when it cannot be written.
+                // There is no other place for the message if this fails.
                 let _ = match is_edited {
                     true => prompt::write_above(text.as_bytes()).map(drop),
                     false => io::stderr().write_all(text.as_bytes()),

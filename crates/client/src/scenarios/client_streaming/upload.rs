@@ -1,9 +1,9 @@
-//! An upload that goes on where it was, whoever was lost in between. Nothing is
-//! kept here for that: the upload's id follows from the content and the name,
-//! and how far it got is for the server to say.
+//! An upload that can be resumed after the client, the server or the connection was
+//! lost. The client stores nothing for that: the upload's id follows from the content
+//! and the name, and the server reports how much has arrived.
 //!
-//! When the input fails, the call is cancelled: the stream never ends as if that had
-//! been all.
+//! When the input fails, the call is cancelled, so that the server does not take the
+//! end of the stream for the end of the content.
 
 mod source;
 mod transfer;
@@ -66,14 +66,14 @@ pub(crate) struct Report {
     size: u64,
     #[serde(skip_serializing_if = "String::is_empty")]
     blake3: String,
-    /// What was given to the transport, repetitions included.
+    /// The bytes given to the transport, including those sent again.
     #[serde(serialize_with = "count")]
     bytes_sent: Arc<AtomicU64>,
-    /// Where it went on, each time that it did.
+    /// The offset of each resumption.
     resumed_from: Vec<u64>,
-    /// The server had the content before it was sent.
+    /// Whether the server had the content before it was sent.
     already_there: bool,
-    /// Without the checksum.
+    /// Without the time for the checksum.
     seconds: f64,
     #[serde(skip)]
     done: bool,
@@ -93,7 +93,7 @@ impl Scenario for Upload {
             return Err(unusable(reason));
         }
         let unreadable = |error| Failure::input(&self.file, format!("cannot be read: {error}"));
-        // Before it is opened, for which a pipe would wait.
+        // Before the file is opened, because opening a pipe would wait for a writer.
         if !fs::metadata(&self.file).map_err(unreadable)?.is_file() {
             return Err(unusable("cannot be uploaded: it is not a file"));
         }

@@ -1,6 +1,6 @@
-//! A download that goes on where it was. A name may stand for other content by
-//! then; so the first answer's header tells which content it is, and from there
-//! on it is asked for by its checksum.
+//! A download that can be resumed. Its name may stand for other content by then. So the
+//! header of the first answer says which content it is, and the client then requests
+//! that content by its checksum.
 
 pub(crate) mod content;
 mod part;
@@ -51,7 +51,7 @@ pub(crate) struct Report {
     blake3: String,
     output: String,
     bytes_received: u64,
-    /// Where it went on, each time that it did.
+    /// The offset of each resumption.
     resumed_from: Vec<u64>,
     seconds: f64,
     #[serde(skip)]
@@ -87,7 +87,7 @@ impl Download {
         if is_resource { self.name.clone() } else { format!("files/{}", self.name) }
     }
 
-    /// Where to write it, when nothing is there that is to stay.
+    /// Where to write the file. Fails when a file is there that has to stay.
     fn output(&self) -> Result<PathBuf, Failure> {
         let own = || default_output(&self.resource());
         let output = self.output_file.clone().or_else(own).ok_or_else(|| {
@@ -109,7 +109,7 @@ impl Download {
                 false => Ok(output),
             };
         }
-        // A link stays one: what it leads to is replaced.
+        // A symbolic link stays, and its target is replaced.
         let place = match fs::symlink_metadata(&output) {
             Ok(there) if there.is_symlink() => {
                 let target = fs::canonicalize(&output);
@@ -161,7 +161,7 @@ impl Download {
     }
 }
 
-/// A name in the current directory, or none if there could be doubt.
+/// A file in the current directory, or `None` if the name is not clearly harmless.
 fn default_output(resource: &str) -> Option<PathBuf> {
     let name = match resource.strip_prefix("blobs/") {
         Some(blob) => blob.split('/').next(),
@@ -170,7 +170,7 @@ fn default_output(resource: &str) -> Option<PathBuf> {
     let harmless = |name: &&str| {
         !matches!(*name, "" | "." | "..") && !name.contains(['/', '\\', ':']) && !name.contains(is_unseen)
     };
-    // A name that stands for stdout is one here, too.
+    // A content named like the option for stdout is still a file here.
     name.filter(harmless).map(|name| if name == STDOUT { Path::new(".").join(name) } else { name.into() })
 }
 

@@ -1,5 +1,5 @@
-//! A log on the server, line by line, over whatever happens to it and to the
-//! connection.
+//! Follows a log on the server line by line, across rotations, truncations and
+//! reconnects.
 
 use std::{borrow::Cow, fmt};
 
@@ -41,7 +41,7 @@ pub(crate) struct Log {
 
 const COUNT: &str = "Stop after this many lines; 0 continues until Ctrl-C";
 
-/// Where in a log to begin.
+/// Where to begin in a log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Place {
     End,
@@ -64,21 +64,20 @@ fn place(text: &str) -> Result<Place, String> {
 pub(crate) struct Report {
     file: String,
     lines: u64,
-    /// Of these lines, with their ends.
+    /// The bytes of these lines, with their line ends.
     bytes: u64,
     rotations: u64,
     truncations: u64,
-    /// Rotations that the server was too late for: what was in the file before
-    /// is missing.
+    /// Rotations that the server noticed too late: the rest of the file before is
+    /// missing.
     missing: u64,
     reconnects: u64,
-    /// Where the next line begins in the file that is read now: `--from` takes
-    /// it.
+    /// The offset of the next line in the current file, as `--from` takes it.
     offset: u64,
-    /// What came after the last line that was told.
+    /// The bytes after the last line shown.
     #[serde(skip)]
     rest: Vec<u8>,
-    /// Whether there is such a log.
+    /// Whether the log exists.
     #[serde(skip)]
     begun: bool,
 }
@@ -132,8 +131,8 @@ impl Scenario for Log {
 }
 
 impl Report {
-    /// Tells each line that is whole by now, with its end, until there are `most` of
-    /// them, and returns where the stream stands.
+    /// Shows each complete line with its line end, up to `most` lines, and returns the
+    /// position of the stream.
     fn take(
         &mut self,
         TailLogResponse { event, position }: TailLogResponse,
@@ -176,7 +175,7 @@ impl Report {
         self.rest.drain(..told);
     }
 
-    /// A file that is over ends its last line, too.
+    /// The end of a file ends its last line too.
     fn tell_rest(&mut self, tell: &mut impl FnMut(&[u8])) {
         if !self.rest.is_empty() {
             self.lines += 1;
@@ -188,16 +187,16 @@ impl Report {
     }
 }
 
-/// A line without its end.
+/// A line without its line end.
 fn text(line: &[u8]) -> Cow<'_, str> {
     let line = line.strip_suffix(b"\n").map_or(line, |line| line.strip_suffix(b"\r").unwrap_or(line));
     String::from_utf8_lossy(line)
 }
 
-/// The length of the first line with its end. One that is too long comes in pieces
-/// of whole characters: a file without line ends is no reason to fill the memory.
+/// The length of the first line with its line end. A line that is too long is split
+/// between characters, so that a file without line ends cannot fill the memory.
 fn first_line(bytes: &[u8]) -> Option<usize> {
-    // The end of a line takes two bytes at most.
+    // A line end has two bytes at most.
     let bytes = &bytes[..bytes.len().min(LONGEST_LINE + 2)];
     if let Some(end) = bytes.iter().position(|byte| *byte == b'\n') {
         let line = bytes[..end].strip_suffix(b"\r").unwrap_or(&bytes[..end]);
@@ -208,7 +207,7 @@ fn first_line(bytes: &[u8]) -> Option<usize> {
     if bytes.len() < LONGEST_LINE + 2 {
         return None;
     }
-    // In UTF-8 all bytes of a character but the first begin with the bits 10.
+    // In UTF-8 every byte of a character but the first begins with the bits 10.
     let begins = |at: &usize| bytes[*at] & 0xc0 != 0x80;
     let end = (LONGEST_LINE - 3..=LONGEST_LINE).rev().find(begins).unwrap_or(LONGEST_LINE);
     Some(end)
@@ -240,7 +239,7 @@ mod tests {
 
     use super::*;
 
-    /// The lines of some chunks, and what is left of a log of this name then.
+    /// Returns the lines shown of some chunks, and the report after them.
     fn told(chunks: &[&[u8]], most: u64) -> (Vec<String>, Report) {
         let (mut log, mut lines, mut offset) = (Report::default(), Vec::new(), 0);
         for chunk in chunks {

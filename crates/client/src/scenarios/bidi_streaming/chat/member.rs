@@ -1,4 +1,4 @@
-//! A member of a room, over all connections.
+//! A member of a room, across reconnects.
 
 use std::collections::VecDeque;
 
@@ -13,15 +13,15 @@ use super::{
 };
 use crate::{failure::Failure, session::Session};
 
-/// Posts that the server has not accepted yet. With more, nothing is read from
-/// standard input.
+/// How many posts may wait for the server to accept them. Beyond that, standard input
+/// is not read.
 const UNACCEPTED: usize = 256;
 
 pub(super) struct Member<'a> {
     report: &'a mut Report,
     since: Since,
     id: Uuid,
-    /// `None` after the end of the input.
+    /// `None` after the end of input.
     lines: Option<mpsc::Receiver<String>>,
     unaccepted: VecDeque<(Uuid, String)>,
 }
@@ -34,13 +34,13 @@ impl<'a> Member<'a> {
     pub(super) async fn converse(&mut self, session: &Session) -> Result<(), Failure> {
         let join = join(&self.report.room, &self.report.name, self.id, self.since);
         let (posts, actions) = mpsc::channel(UNACCEPTED);
-        // They fit: there are never more of them than the channel takes.
+        // They fit: `unaccepted` is never longer than the channel's capacity.
         self.unaccepted.iter().for_each(|(id, text)| drop(posts.try_send(post(*id, text))));
         let mut posts = Some(posts);
         let mut responses = call(session, session.channel(), join, ReceiverStream::new(actions)).await?;
         loop {
             if self.lines.is_none() && self.unaccepted.is_empty() {
-                // The half-close: nothing is left to say.
+                // Half-closes: nothing is left to send.
                 posts = None;
             }
             let room = self.unaccepted.len() < UNACCEPTED;
@@ -55,7 +55,7 @@ impl<'a> Member<'a> {
                 line = next(&mut self.lines), if room => match line {
                     Some(text) => {
                         let id = Uuid::now_v7();
-                        // Fails when the call is over; the response then tells why.
+                        // Fails when the call is over; the response then says why.
                         posts.as_ref().map(|posts| posts.try_send(post(id, &text)));
                         self.unaccepted.push_back((id, text));
                         self.report.unaccepted += 1;
@@ -87,7 +87,7 @@ impl<'a> Member<'a> {
     }
 }
 
-/// Waits for ever after the end.
+/// Waits for ever once the input has ended.
 async fn next(lines: &mut Option<mpsc::Receiver<String>>) -> Option<String> {
     match lines {
         Some(lines) => lines.recv().await,

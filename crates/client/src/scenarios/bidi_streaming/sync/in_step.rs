@@ -1,4 +1,4 @@
-//! The file and the document, over all connections.
+//! The file and the document, across reconnects.
 
 use std::time::Instant;
 
@@ -20,7 +20,7 @@ pub(super) struct InStep<'a> {
 }
 
 impl<'a> InStep<'a> {
-    /// With what is known of the document.
+    /// Starts from what is known of the document.
     pub(super) fn new(
         (copy, document, durable): (WorkingCopy, Document, Vec<Head>),
         once: bool,
@@ -46,8 +46,7 @@ impl<'a> InStep<'a> {
                 continue;
             }
             let settled = block_in_place(|| self.reconcile(session))?;
-            // An edit that is about to be taken may be what makes room for those
-            // that the server would refuse.
+            // A pending edit may make room for the edits that the server would refuse.
             if settled || self.report.not_synced.is_some() {
                 self.replica.send(&call);
             }
@@ -58,8 +57,8 @@ impl<'a> InStep<'a> {
         }
     }
 
-    /// Takes what was edited, writes what others did. Whether the file is as
-    /// the document.
+    /// Takes the user's edits and writes the changes of others. Returns whether the
+    /// file equals the document.
     fn reconcile(&mut self, session: &Session) -> Result<bool, Failure> {
         let (document, now) = (&mut self.replica.document, Instant::now());
         if self.copy.take_late(document, now).map_err(|error| damaged(&error))? {
@@ -116,7 +115,7 @@ impl<'a> InStep<'a> {
         (self.report.edits_sent, self.report.edits_received) = (self.replica.sent, self.replica.received);
         self.report.in_step = settled && self.replica.is_durable();
         if self.report.in_step && !was {
-            // What the server has by now need not be told to it again.
+            // The saved heads spare sending the server what it already has.
             block_in_place(|| self.copy.save(&self.replica.document, &self.replica.durable))?;
         }
         Ok(())

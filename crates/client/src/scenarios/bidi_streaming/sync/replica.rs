@@ -1,4 +1,4 @@
-//! This side's copy of a document, and what is known of the server's.
+//! This side's copy of a document, and what is known of the server's copy.
 
 use shared_document::{Document, Head};
 use shared_proto::{
@@ -17,23 +17,24 @@ use crate::{
     session::{Session, Tap},
 };
 
-/// What a request has of changes, in bytes, unless a single one is longer.
+/// The most bytes of changes in a request, unless a single change is longer.
 const REQUEST: usize = 1 << 20;
 
 #[derive(Debug)]
 pub(crate) struct Replica {
     pub(crate) document: Document,
-    /// What the server has on its disk, as it has last said.
+    /// The heads that the server has on its disk, by its last response.
     pub(crate) durable: Vec<Head>,
     pub(crate) sent: u64,
     pub(crate) received: u64,
-    /// Whether it has said so by this connection, and all of it has come.
+    /// Whether the server has said so on this connection, and all of its changes have
+    /// arrived.
     complete: bool,
-    /// The first of the changes that were sent and are not known to be durable.
+    /// The first change that was sent and is not known to be durable.
     under_way: Option<Head>,
 }
 
-/// A call with a document open.
+/// A call on an open document.
 pub(crate) struct Call {
     requests: mpsc::Sender<Action>,
     responses: Streaming<SyncDocumentResponse>,
@@ -63,7 +64,7 @@ impl Replica {
         Ok(Call { requests, responses })
     }
 
-    /// Cancelling loses nothing.
+    /// Cancel safe.
     pub(crate) async fn hear(&mut self, call: &mut Call) -> Result<(), Failure> {
         match call.responses.message().await? {
             Some(response) => self.take(response),
@@ -85,8 +86,8 @@ impl Replica {
         Ok(())
     }
 
-    /// Sends what the server does not have, the next part of it when the one
-    /// before is durable.
+    /// Sends the changes that the server lacks, in parts: the next part follows when
+    /// the previous one is durable.
     pub(crate) fn send(&mut self, call: &Call) {
         if !self.complete {
             return;
@@ -97,20 +98,20 @@ impl Replica {
             return;
         }
         let raw = changes.iter().map(|change| change.raw_bytes().to_vec()).collect();
-        // Fails when the call is over; the response then tells why. Or when what
-        // was sent before is still here; then the answer to that comes first.
+        // Fails when the call is over; the response then says why. Also fails when an
+        // earlier request is still queued; its response then comes first.
         if call.requests.try_send(Action::Changes(DocumentChanges { changes: raw })).is_ok() {
             self.under_way = first;
             self.sent += changes.len() as u64;
         }
     }
 
-    /// Whether the server has told all that it has.
+    /// Whether the server has sent all that it has.
     pub(crate) fn is_complete(&self) -> bool {
         self.complete
     }
 
-    /// Whether both have the same, on the server's disk.
+    /// Whether both sides have the same changes, on the server's disk.
     pub(crate) fn is_durable(&self) -> bool {
         self.complete && self.document.heads().iter().all(|head| self.durable.contains(head))
     }

@@ -1,7 +1,7 @@
-//! A text file that is kept in step with a document.
+//! A text file that is kept in sync with a document.
 //!
-//! An edit of the file is saved beside the file before it is sent, and a change of
-//! others before it is in the file.
+//! An edit of the file is saved in the sidecar before it is sent, and a change of
+//! others is saved there before it is written to the file.
 
 mod replace;
 mod sidecar;
@@ -25,32 +25,32 @@ use self::{
 };
 use crate::failure::Failure;
 
-/// How often the file should be looked at.
+/// How often to look at the file.
 pub(super) const LOOK: Duration = Duration::from_millis(200);
-/// What has been in the file for so long is taken: nobody is in the middle of
+/// Content that has not changed for this long is taken: no program is in the middle of
 /// writing it.
 const SETTLED: Duration = Duration::from_millis(150);
-/// So is what is shorter than the text was, after a longer time: most programs that
-/// save in place begin with an empty file.
+/// The same for content that is shorter than before. It is longer, because most
+/// programs that save in place first truncate the file.
 const SHORTER_SETTLED: Duration = Duration::from_secs(2);
-/// A file that is missing for so long was deleted: some editors remove a file
+/// A file that has been missing for this long was deleted. Some editors remove a file
 /// before they write it again.
 const MISSING: Duration = Duration::from_secs(1);
-/// A file that was changed more lately may be changed again without another time:
+/// A file that changed less than this ago may change again without a new timestamp, so
 /// its content is read again.
 const RECENT: Duration = Duration::from_secs(2);
-/// Files that were replaced and are still looked at.
+/// How many replaced files are still watched.
 const REPLACED: usize = 8;
 
-/// What is in the file.
+/// The state of the file.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Look {
-    /// What was there before.
+    /// The same content as before.
     Same,
-    /// Something else, perhaps not all of it.
+    /// New content that may still be incomplete.
     Unsettled,
     Edited(String),
-    /// Nothing that a document takes.
+    /// Content that a document does not accept.
     Bad(String),
     Gone,
 }
@@ -59,23 +59,23 @@ pub(super) enum Look {
 pub(super) struct WorkingCopy {
     file: PathBuf,
     sidecar: Sidecar,
-    /// The text that the file has, and the heads at which the document has it.
-    /// `None` when the file has no history.
+    /// The text of the file, and the heads at which the document has that text. `None`
+    /// when the file has no history.
     has: Option<(String, Vec<Head>)>,
-    /// Whether there was no file to begin with: then it is written.
+    /// Whether the file did not exist at the start. It is then written.
     absent: bool,
-    /// Where the file was last found to be the same.
+    /// The stamp of the file when it was last found unchanged.
     same: Option<Stamp>,
     settling: Settling,
     missing: Option<Instant>,
-    /// The last ones, the oldest first.
+    /// The most recently replaced files, oldest first.
     replaced: VecDeque<Replaced>,
-    /// No other client has this file as long as this is open.
+    /// Keeps other clients from using this file.
     _lock: File,
 }
 
-/// Which file it is, how long, and when it was written and changed. Anybody can set
-/// the time of writing back, and none that of a change.
+/// The file's identity, length and times. Any program can set the modification time
+/// back, but not the change time.
 #[derive(Debug, PartialEq, Eq)]
 struct Stamp {
     file: u64,
@@ -84,7 +84,7 @@ struct Stamp {
     changed: SystemTime,
 }
 
-/// A file that has lost its place. Whoever has it open may still write to it.
+/// A file that was replaced. A program that has it open may still write to it.
 #[derive(Debug)]
 struct Replaced {
     file: File,
@@ -94,12 +94,13 @@ struct Replaced {
     settling: Settling,
 }
 
-/// What was read, and since when it is that.
+/// The content last read, and since when it has been the same.
 #[derive(Debug, Default)]
 struct Settling(Option<(Vec<u8>, Instant)>);
 
 impl WorkingCopy {
-    /// With the document as it was, and what the server has of it.
+    /// Opens the file. Also returns the document as it was saved, and the heads that
+    /// the server has of it.
     pub(super) fn open(file: &Path, name: &str) -> Result<(Self, Document, Vec<Head>), Failure> {
         let file = resolved(file).map_err(|error| Failure::input(file, error))?;
         let lock =
@@ -142,7 +143,7 @@ impl WorkingCopy {
             self.has = Some((String::new(), genesis.heads()));
             return Ok((document, durable));
         }
-        // What is no text is not known to be an edit of any.
+        // Content that is not text cannot be matched to a known text.
         let text = content(&self.file).unwrap_or_default();
         let text = String::from_utf8_lossy(&text);
         if let Some(heads) = document.closest(file.iter().map(Vec::as_slice), &text) {
@@ -151,8 +152,8 @@ impl WorkingCopy {
         Ok((document, durable))
     }
 
-    /// Removes what an exchange has left that was cut short, when it is nothing
-    /// but a text that the document has.
+    /// Removes what an interrupted exchange left, if it is only a text that the
+    /// document has.
     fn cleared(&self, texts: &[String]) -> Result<(), Failure> {
         for left in ["old", "aside"].map(|what| beside(&self.file, what)) {
             match left.try_exists() {
@@ -174,7 +175,7 @@ impl WorkingCopy {
         &self.file
     }
 
-    /// Whether the file has a text of which no history is known.
+    /// Whether the file has a text without a known history.
     pub(super) fn is_foreign(&self) -> bool {
         self.has.is_none()
     }
@@ -216,7 +217,7 @@ impl WorkingCopy {
         text_of(bytes).map_or_else(Look::Bad, Look::Edited)
     }
 
-    /// Makes what is in the file an edit of the document.
+    /// Turns the content of the file into an edit of the document.
     pub(super) fn take(&mut self, document: &mut Document, text: String) -> Result<(), NoDocument> {
         let heads = match &self.has {
             Some((_, heads)) => document.edit(heads, &text)?,
@@ -228,8 +229,8 @@ impl WorkingCopy {
         Ok(())
     }
 
-    /// Makes what was written to files that were replaced in the meantime edits
-    /// of the texts that they had. Whether there was any.
+    /// Turns later writes to replaced files into edits of the texts that these files
+    /// had. Returns whether there were any.
     pub(super) fn take_late(&mut self, document: &mut Document, now: Instant) -> Result<bool, NoDocument> {
         let mut any = false;
         for replaced in &mut self.replaced {
@@ -241,8 +242,9 @@ impl WorkingCopy {
         Ok(any)
     }
 
-    /// Writes a text of the document to the file. False when somebody else has
-    /// written it in the meantime: that is an edit, and has to be taken first.
+    /// Writes a text of the document to the file. Returns false when another program
+    /// has written the file in the meantime: that is an edit, and has to be taken
+    /// first.
     pub(super) fn write(
         &mut self,
         text: String,
@@ -290,8 +292,8 @@ impl WorkingCopy {
         self.sidecar.save(document, file, durable)
     }
 
-    /// After a deletion: a file that is there later is another one. What the
-    /// server does not have yet stays in the sidecar.
+    /// Forgets the file's history after a deletion: a file that appears later is
+    /// another one. Changes that the server lacks stay in the sidecar.
     pub(super) fn forget(&mut self, document: &Document, durable: &[Head]) -> Result<(), Failure> {
         self.has = None;
         self.save(document, durable)
@@ -303,7 +305,7 @@ impl Replaced {
         Self { file, text, heads, same: None, settling: Settling::default() }
     }
 
-    /// What was written to it since.
+    /// Returns what has been written to the file since.
     fn look(&mut self, now: Instant) -> Option<String> {
         let metadata = self.file.metadata().ok()?;
         if has_a_name(&metadata) || self.same.is_some() && self.same == stamp(&metadata) {
@@ -320,7 +322,7 @@ impl Replaced {
 }
 
 impl Settling {
-    /// After there were `had` bytes.
+    /// `had` is the length of the content before.
     fn is_settled(&mut self, bytes: &[u8], had: usize, now: Instant) -> bool {
         let settled = if bytes.len() < had { SHORTER_SETTLED } else { SETTLED };
         match &self.0 {
@@ -333,16 +335,17 @@ impl Settling {
     }
 }
 
-/// A file that has another name is another file, such as a backup.
+/// Whether the file still has a name. If so, it is another file, such as a backup.
 fn has_a_name(metadata: &Metadata) -> bool {
     #[cfg(unix)]
     return std::os::unix::fs::MetadataExt::nlink(metadata) > 0;
-    // Not said elsewhere.
+    // Other systems do not report the number of links.
     #[cfg(not(unix))]
     return metadata.is_symlink();
 }
 
-/// A link stays one: what it leads to is written, also where nothing is yet.
+/// Follows a symbolic link, so that its target is written, even if the target does not
+/// exist yet.
 fn resolved(file: &Path) -> io::Result<PathBuf> {
     match (fs::canonicalize(file), fs::read_link(file)) {
         (Err(error), Ok(target)) if error.kind() == io::ErrorKind::NotFound => {
@@ -367,7 +370,7 @@ fn text_of(bytes: Vec<u8>) -> Result<String, String> {
     }
 }
 
-/// Nothing for a file that was changed lately.
+/// `None` for a file that changed a moment ago.
 fn stamp(metadata: &Metadata) -> Option<Stamp> {
     let written = metadata.modified().ok()?;
     #[cfg(unix)]

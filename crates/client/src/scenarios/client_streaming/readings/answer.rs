@@ -1,4 +1,4 @@
-//! What the server has answered, of all calls together.
+//! The server's answers to all calls, added up.
 
 use std::{collections::BTreeMap, fmt};
 
@@ -10,26 +10,26 @@ use timeline::words::{counted, printable};
 
 use super::input::Refused;
 
-/// How many refused rows are listed with their reason.
+/// How many refused rows are listed with a reason.
 pub(super) const LISTED_REFUSALS: usize = 100;
 
-/// Of all calls together.
+/// The sum over all calls.
 #[derive(Debug, Default, Serialize)]
 pub(crate) struct Answer {
     pub(super) producer_id: String,
     pub(crate) count: u64,
-    /// Delivered, and known to the server from an earlier run or from a call
-    /// whose answer was lost.
+    /// Delivered again: the server knew them from an earlier run, or from a call whose
+    /// answer was lost.
     pub(crate) repeated_count: u64,
     pub(crate) refused_count: u64,
-    /// The first ones by line, whoever refused them: rows that are no reading
-    /// are refused here, readings that make no sense by the server.
+    /// The first refused rows, by line. The client refuses rows that are not readings;
+    /// the server refuses readings that make no sense.
     pub(super) refused: Vec<Refused>,
     #[serde(serialize_with = "values")]
     pub(crate) devices: BTreeMap<String, Device>,
 }
 
-/// Everything that the server has of it, also from others.
+/// The server's totals for a device, which include readings of others.
 #[derive(Debug, Serialize)]
 pub(crate) struct Device {
     device: String,
@@ -52,11 +52,11 @@ struct Statistics {
     p99: f64,
 }
 
-/// Rows that do not count.
+/// Rows that were refused.
 #[derive(Default)]
 pub(super) struct Refusals {
     pub(super) count: u64,
-    /// The first ones.
+    /// The first of them.
     pub(super) listed: Vec<Refused>,
 }
 
@@ -107,7 +107,7 @@ impl From<DeviceStatistics> for Device {
 
 impl fmt::Display for Answer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        /// How many lines of each kind people want to read.
+        /// How many lines of each kind are printed for people.
         const LINES: usize = 20;
         let devices = self.devices.len() as u64;
         let measured = || self.devices.values().filter_map(|d| Some((&d.device, d.statistics.as_ref()?)));
@@ -126,7 +126,8 @@ impl fmt::Display for Answer {
             return Ok(());
         }
         let head = ["min", "p50", "p95", "p99", "max", "mean", "std dev"];
-        // Ten, seven and seven times nine columns: as wide as a narrow terminal.
+        // Columns of ten and seven characters and seven of nine: 80, as wide as a
+        // narrow terminal.
         write!(f, "\n{:<10}{:>7}", "device", "count")?;
         head.iter().try_for_each(|title| write!(f, "{title:>9}"))?;
         for (device, d) in measured().take(LINES) {
@@ -141,7 +142,7 @@ impl fmt::Display for Answer {
     }
 }
 
-/// For a column of nine characters.
+/// Formats a number for a column of nine characters.
 fn rounded(figure: f64) -> String {
     match figure.abs() {
         0.0 | 1e-3..1e3 => format!("{figure:.3}"),

@@ -25,24 +25,24 @@ use super::{
 };
 use crate::{failure::Failure, session::Session};
 
-/// How many portions may be read, and batches sent, ahead of what the network
-/// takes.
+/// How many portions may be read, and how many batches sent, ahead of the network.
 const AHEAD: usize = 4;
-/// After so many rows a call ends. They are kept until it is answered, in a few
-/// megabytes; each call costs a round trip and the server's disk.
+/// How many rows end a call. They are kept until the call is answered, which takes a
+/// few megabytes. Each call costs a round trip and a write to the server's disk.
 const CALL_ROWS: usize = 32_768;
-/// After this long a call ends too, so that what comes slowly is safe soon.
+/// How long a call lasts at most, so that readings that arrive slowly become durable
+/// soon.
 const CALL_TIME: Duration = Duration::from_secs(2);
 
 pub(super) struct Delivery {
     input: mpsc::Receiver<Result<Input, Failure>>,
     producer: Option<String>,
-    /// Read, and not sent yet.
+    /// Batches that were read and not sent yet.
     ready: VecDeque<Batch>,
-    /// Sent in the current call, or in one that broke off. What has been sent
-    /// without an answer may have arrived or not: all of it goes again.
+    /// Batches sent in the current call, or in one that broke off. Without an answer
+    /// they may or may not have arrived, so all of them are sent again.
     unanswered: Vec<Batch>,
-    /// Of rows that are no readings, since the last answer.
+    /// Rows that are not readings, since the last answer.
     pub(super) refused: Refusals,
 }
 
@@ -52,8 +52,7 @@ impl Delivery {
         Self { input, producer, ready: VecDeque::new(), unanswered: Vec::new(), refused: Refusals::default() }
     }
 
-    /// Whether there is a batch to send, once that is known. Cancelling loses
-    /// nothing.
+    /// Waits until it is known whether there is a batch to send. Cancel safe.
     pub(super) async fn has_more(&mut self) -> Result<bool, Failure> {
         while self.ready.is_empty() {
             match self.input.recv().await.transpose()? {
@@ -73,7 +72,8 @@ impl Delivery {
         Ok(true)
     }
 
-    /// One call: first what the last one left unanswered, then what is new.
+    /// Makes one call. It first sends the batches that the previous call left
+    /// unanswered, and then the new ones.
     pub(super) async fn call(&mut self, session: &Session) -> Result<RecordReadingsResponse, Failure> {
         let (requests, receiver) = mpsc::channel(AHEAD);
         let mut client = ClientStreamingServiceClient::new(session.channel());
@@ -83,13 +83,13 @@ impl Delivery {
         tokio::select! {
             biased;
             response = response => Ok(response?.into_inner()),
-            // Dropping the call cancels it; what has arrived until then counts.
+            // Dropping the call cancels it. The server keeps what has arrived by then.
             Err(failure) = self.send(requests) => Err(failure),
         }
     }
 
-    /// Ends well when the call has enough, or when it takes no more: what has
-    /// become of it is for its response to say.
+    /// Returns `Ok` when the call has enough rows, and also when it accepts no more:
+    /// its response then says why.
     async fn send(&mut self, requests: mpsc::Sender<RecordReadingsRequest>) -> Result<(), Failure> {
         for batch in &self.unanswered {
             if requests.send(self.request(batch)).await.is_err() {
@@ -104,7 +104,7 @@ impl Delivery {
             let Some(batch) = self.ready.pop_front() else { return Ok(()) };
             rows += batch.readings.len();
             let request = self.request(&batch);
-            // Before it goes: from now on it may have arrived.
+            // Before it is sent: from then on it may have arrived.
             self.unanswered.push(batch);
             if requests.send(request).await.is_err() {
                 return Ok(());
@@ -123,7 +123,8 @@ impl Delivery {
         }
     }
 
-    /// Lets go of what the server has answered for, if it has answered for it.
+    /// Drops the batches that the server has answered for. Fails if the answer leaves
+    /// one out.
     pub(super) fn acknowledge(
         &mut self,
         response: RecordReadingsResponse,
@@ -133,7 +134,7 @@ impl Delivery {
             response.devices.iter().map(|device| (device.device.as_str(), device.accepted_through));
         let accepted: HashMap<_, _> = accepted.collect();
         for Batch { device, sequence, .. } in &self.unanswered {
-            // A device that is not named was refused as a whole.
+            // A device that the answer does not name was refused as a whole.
             if accepted.get(device.as_str()).is_some_and(|through| through < sequence) {
                 let message = format!("the answer leaves out batch {sequence} of device {device:?}");
                 return Err(Failure::answer(message));
@@ -147,15 +148,15 @@ impl Delivery {
     }
 }
 
-/// Reads in a thread of its own: a terminal or a pipe may block for ever, and
-/// nothing waits for a plain thread at the end.
+/// Reads in a thread of its own, because a terminal or a pipe may block for ever. The
+/// process does not wait for a plain thread when it exits.
 fn read_ahead(file: &Path, progress: ProgressBar) -> mpsc::Receiver<Result<Input, Failure>> {
     let (sender, receiver) = mpsc::channel(AHEAD);
     let file = file.to_owned();
     std::thread::spawn(move || {
         let read = input::read(&file, &progress, |input| sender.blocking_send(Ok(input)).is_ok());
         if let Err(failure) = read {
-            // Without a receiver the run is over, and so is the interest.
+            // Without a receiver the run is over, and the error does not matter.
             let _ = sender.blocking_send(Err(failure));
         }
     });

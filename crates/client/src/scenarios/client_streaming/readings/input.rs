@@ -1,9 +1,8 @@
-//! Readings from a file or from standard input, as a table or as JSON lines, in
-//! memory that does not grow with the input.
+//! Reads a table or JSON lines from a file or from standard input, in bounded memory.
 //!
-//! They come in numbered batches of one device each. Of a file the batches are
-//! always the same, and so is the name under which they are numbered: whoever
-//! delivers it again, after a crash or by mistake, counts nothing twice.
+//! The readings come in numbered batches, each of one device. A file always gives the
+//! same batches and the same producer name. So a file that is delivered again, after a
+//! crash or by mistake, is not counted twice.
 
 mod batches;
 mod format;
@@ -32,27 +31,27 @@ use self::{
 };
 use crate::{bar, failure::Failure, lines::Lines};
 
-/// How a file becomes the name of a producer. Another way to make batches needs
-/// another one.
+/// The context of the hash that turns a file into a producer name. Change it whenever
+/// the batches of a file change.
 const PRODUCER: &str = "fourmodes 2026 readings of a file by RFC 4180 in batches";
 
-/// What is read, in the order in which it is.
+/// The parts of an input, in the order in which they are read.
 #[derive(Debug)]
 pub(super) enum Input {
-    /// Comes first: the name that stands for the content of a file, and none
-    /// for what can be read only once.
+    /// Comes first: a name derived from the content of a file, or `None` for an input
+    /// that can be read only once.
     Producer(Option<String>),
     Portion(Portion),
 }
 
-/// Reads `path`, or standard input for `-`, and gives `take` one part after the
-/// other until it returns false. Blocks.
+/// Reads `path`, or standard input for `-`, and passes the parts to `take` until that
+/// returns false. Blocks.
 ///
 /// # Errors
 ///
-/// When the input cannot be read, is empty, is neither a table with the columns
-/// device, time and value nor JSON lines, or is a file that changes meanwhile.
-/// A row that is not what the others are is no error: it is refused.
+/// When the input cannot be read, is empty, is neither a table with the columns device,
+/// time and value nor JSON lines, or is a file that changes while it is read. A
+/// malformed row is not an error: it is refused.
 pub(super) fn read(
     path: &Path,
     progress: &ProgressBar,
@@ -67,7 +66,7 @@ pub(super) fn read(
     read.map_err(|error| Failure::input(path, error))
 }
 
-/// What can be read only once. Its readings are not held back.
+/// Reads an input that can be read only once. Its readings are not held back.
 fn read_stream(
     input: impl Read,
     progress: &ProgressBar,
@@ -79,8 +78,8 @@ fn read_stream(
     read_from(input, progress, true, |portion| take(Input::Portion(portion)))
 }
 
-/// Twice: its name is a checksum of all that there is now. What is appended
-/// meanwhile is not part of it.
+/// Reads a file twice, because its name is a checksum of its present content. What is
+/// appended in the meantime is left out.
 fn read_file(
     mut file: File,
     progress: &ProgressBar,
@@ -105,7 +104,7 @@ fn read_file(
     Ok(())
 }
 
-/// Keeps the checksum of what is read.
+/// A reader that hashes what it reads.
 struct Hashed<R> {
     input: R,
     read: blake3::Hasher,
@@ -119,7 +118,7 @@ impl<R: Read> Read for Hashed<R> {
     }
 }
 
-/// Whether `path` may be read, without reading from it.
+/// Whether `path` can be read. Reads nothing from it.
 pub(super) fn check(path: &Path) -> Result<(), Failure> {
     if path == Path::new("-") {
         return Ok(());
@@ -129,13 +128,13 @@ pub(super) fn check(path: &Path) -> Result<(), Failure> {
             return Err(Failure::input(path, "cannot be read: it is a directory"));
         }
         Ok(metadata) if metadata.is_file() => File::open(path).map(drop),
-        // To open a pipe twice would lose what its writer has.
+        // Opening a pipe twice would lose data of its writer.
         metadata => metadata.map(drop),
     };
     opened.map_err(|error| Failure::input(path, Unusable::Io(error)))
 }
 
-/// The file, and whether it is one that can be read twice.
+/// Opens the file. Also returns whether it can be read twice.
 fn open(path: &Path, progress: &ProgressBar) -> io::Result<(File, bool)> {
     let file = File::open(path)?;
     let metadata = file.metadata()?;
@@ -184,9 +183,8 @@ fn read_from(
             Err(reason) => rows.refuse(lines.number(), and_its_end(reason, &lines)),
         }
         progress.set_position(lines.position());
-        // A reading that arrives slowly is not held back: what the reader has
-        // in its buffer decides, not a clock. Of a file the batches must not
-        // depend on that.
+        // Readings that arrive slowly are not held back. The reader's buffer
+        // decides that, not a clock. The batches of a file must not depend on it.
         if rows.is_full() || prompt && lines.would_wait() {
             rows.complete_all();
         }
@@ -200,7 +198,7 @@ fn read_from(
     Ok(())
 }
 
-/// Why a row was refused, and which lines it had.
+/// Adds the last line of a refused row to the reason, if the row has several lines.
 fn and_its_end(reason: String, lines: &Lines<impl Read>) -> String {
     match lines.last_number() {
         last if last == lines.number() => reason,

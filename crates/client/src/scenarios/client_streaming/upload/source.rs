@@ -1,4 +1,4 @@
-//! The file, read ahead of whoever wants its bytes.
+//! Reads the file ahead of its consumer.
 
 use std::{
     fs::{self, File},
@@ -13,14 +13,14 @@ use tokio::sync::mpsc;
 
 use crate::{bar, failure::Failure};
 
-/// How many chunks may be read ahead.
+/// How many chunks are read ahead.
 const AHEAD: usize = 4;
 
-/// How much of a file is read at a time for its checksum.
+/// How many bytes are read at a time for the checksum.
 const HASHED: usize = 1 << 20;
 
-/// Reads the whole file, on one core while another computes; what it is by now
-/// is what is uploaded. Blocks.
+/// Hashes the whole file, while another thread reads it. Returns the length as well:
+/// the file as it is now is what will be uploaded. Blocks.
 pub(super) fn checksum(file: &Path, progress: &ProgressBar) -> Result<(Hash, u64), Failure> {
     bar::of_bytes(progress, fs::metadata(file).map_or(0, |file| file.len()), "the disk, for the checksum");
     let (mut hasher, mut chunks) = (Hasher::new(), read_ahead(file, 0, u64::MAX, HASHED));
@@ -32,7 +32,7 @@ pub(super) fn checksum(file: &Path, progress: &ProgressBar) -> Result<(Hash, u64
     Ok((hasher.finalize(), hasher.count()))
 }
 
-/// Reads a file in a thread of its own, in chunks, up to `to` or to its end.
+/// Reads a file in chunks in a thread of its own, up to `to` or to its end.
 pub(super) fn read_ahead(
     file: &Path,
     from: u64,
@@ -55,7 +55,7 @@ pub(super) fn read_ahead(
             }
         };
         if let Err(error) = chunks() {
-            // Without a receiver the call is over, and so is the interest.
+            // Without a receiver the call is over, and the error does not matter.
             let _ = sender.blocking_send(Err(Failure::input(&path, format!("cannot be read: {error}"))));
         }
     });

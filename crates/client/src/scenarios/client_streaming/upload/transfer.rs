@@ -1,4 +1,4 @@
-//! The bytes on their way: the server says how far they got, and the rest follows.
+//! Sends the bytes: asks the server how many have arrived, and sends the rest.
 
 use std::{
     path::Path,
@@ -24,12 +24,12 @@ use transport::Mode;
 use super::{Report, source::read_ahead};
 use crate::{bar, failure::Failure, session::Session};
 
-/// How often a server may say that it is somewhere else before that is a
-/// failure. Once is normal: it still had to write what had arrived.
+/// How often the server may report another offset before the upload fails. Once is
+/// normal: the server was still writing what had arrived.
 const CORRECTIONS: u32 = 3;
 
-/// The same for the same content under the same name, or under none, whoever
-/// uploads it.
+/// The resource name of an upload. It depends only on the content and the name, so that
+/// every client that uploads the same content gets the same one.
 pub(crate) fn upload_name(hash: &Hash, size: u64, name: Option<&str>) -> String {
     let mut hasher = Hasher::new_derive_key("Four Modes, the id of an upload");
     hasher.update(hash.as_bytes()).update(name.unwrap_or_default().as_bytes());
@@ -44,11 +44,11 @@ pub(super) struct Transfer<'a> {
     session: &'a Session,
     file: &'a Path,
     size: u64,
-    /// Of the upload.
+    /// The resource name of the upload.
     name: String,
-    /// Of a message.
+    /// The size of a message.
     chunk: usize,
-    /// What the server was last known to have.
+    /// How many bytes the server had by its last answer.
     committed: u64,
 }
 
@@ -57,7 +57,7 @@ impl<'a> Transfer<'a> {
         Self { session, file, size, name, chunk, committed: 0 }
     }
 
-    /// Asks how far the upload got, and sends the rest.
+    /// Asks how many bytes the upload has, and sends the rest.
     pub(super) async fn attempt(&mut self, report: &mut Report) -> Result<(), Failure> {
         let mut corrections = 0;
         loop {
@@ -71,7 +71,7 @@ impl<'a> Transfer<'a> {
                 self.session.progressed();
             }
             if complete {
-                // Perhaps by an attempt whose answer was lost.
+                // Possibly completed by an attempt whose answer was lost.
                 report.already_there = report.bytes_sent.load(Relaxed) == 0;
                 return Ok(());
             }
@@ -92,7 +92,8 @@ impl<'a> Transfer<'a> {
     async fn query(&self) -> Result<QueryWriteStatusResponse, Failure> {
         let request = QueryWriteStatusRequest { resource_name: self.name.clone() };
         let mut client = ByteStreamClient::new(self.session.channel());
-        // It has the time of the upload: it may wait behind bytes of the last attempt.
+        // The call has the deadline of the upload, because it may queue behind bytes of
+        // the last attempt.
         let status = client.query_write_status(self.session.request(request, None)).await;
         match status.map_err(Failure::from) {
             Ok(status) => Ok(status.into_inner()),
@@ -112,7 +113,8 @@ impl<'a> Transfer<'a> {
         let mut client = ByteStreamClient::new(self.session.channel());
         let response = tokio::select! {
             biased;
-            // As with readings: the stream does not end, the call is dropped.
+            // Dropping the call cancels it: the stream must not end as if this had been
+            // all.
             Ok(failure) = failure => return Err(failure),
             response = client.write(request) => response?.into_inner(),
         };
@@ -120,7 +122,8 @@ impl<'a> Transfer<'a> {
             let (committed, size) = (response.committed_size, self.size);
             return Err(Failure::answer(format!("finished, and {committed} of {size} bytes committed")));
         }
-        // Somebody else was faster when the answer came before the end.
+        // If the answer came before all bytes were sent, another client had uploaded
+        // the content.
         let sent = report.bytes_sent.load(Relaxed);
         report.already_there = self.size > 0 && (sent == 0 || sent - sent_before < self.size - from);
         Ok(())
@@ -142,7 +145,7 @@ impl<'a> Transfer<'a> {
             loop {
                 let data = match chunks.recv().await {
                     Some(data) => data,
-                    // All was committed; only the end was not said.
+                    // All bytes are committed; only the end of the upload is missing.
                     None if offset == size => Ok(Bytes::new()),
                     None => {
                         let reason = "cannot be read: it has become shorter since the upload began";

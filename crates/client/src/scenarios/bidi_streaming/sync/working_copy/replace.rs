@@ -1,8 +1,8 @@
-//! A file in the place of another one, with nothing lost that somebody saves in
-//! this moment: the two change places, and then it is looked at what came out.
+//! Replaces a file without losing what another program saves at the same moment: the
+//! old and the new file are swapped, and then the old one is inspected.
 //!
-//! Beside `notes.txt` there is `.notes.txt.new` as long as the new text is being
-//! written, and then `.notes.txt.old`: the other side of the exchange.
+//! `.notes.txt.new` exists beside `notes.txt` while the new text is written, and then
+//! `.notes.txt.old`, the other side of the swap.
 
 use std::{
     fs::{self, File},
@@ -15,11 +15,11 @@ use shared_process::rename_if_free;
 
 use super::beside;
 
-/// What a document may take, or why it does not.
+/// Content that a document may take, or why it may not.
 pub(super) type Content = Result<Vec<u8>, String>;
 
 pub(super) fn content(path: &Path) -> Content {
-    // Of what is there itself: what a link leads to is another file.
+    // Does not follow a link: its target is another file.
     let metadata = fs::symlink_metadata(path).map_err(|error| error.to_string())?;
     if !metadata.is_file() {
         return Err("it is no file".to_owned());
@@ -27,7 +27,7 @@ pub(super) fn content(path: &Path) -> Content {
     read(&File::open(path).map_err(|error| error.to_string())?)
 }
 
-/// From where the file is at.
+/// Reads from the current position of the file.
 pub(super) fn read(file: &File) -> Content {
     let mut bytes = Vec::new();
     match file.take(TEXT_BYTES as u64 + 1).read_to_end(&mut bytes) {
@@ -37,8 +37,7 @@ pub(super) fn read(file: &File) -> Content {
     }
 }
 
-/// Writes a text beside a file, with all that belongs to the file besides its
-/// text. It is durable there.
+/// Writes a text durably beside a file, with the metadata of the file.
 pub(super) fn prepare(file: &Path, text: &str) -> io::Result<()> {
     let old = match File::open(file) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => None,
@@ -52,13 +51,14 @@ pub(super) fn prepare(file: &Path, text: &str) -> io::Result<()> {
     })
 }
 
-/// Removes what [`prepare`] has written.
+/// Removes the file that [`prepare`] wrote.
 pub(super) fn withdraw(file: &Path) {
-    // Should it stay, the next one takes its place.
+    // If that fails, the next one replaces it.
     let _ = fs::remove_file(beside(file, "new"));
 }
 
-/// What [`prepare`] has written, where no file was. False when there is one now.
+/// Puts the file that [`prepare`] wrote in place, where no file was. Returns false when
+/// there is one now.
 pub(super) fn create(file: &Path) -> io::Result<bool> {
     let new = beside(file, "new");
     match rename_if_free(&new, file) {
@@ -67,9 +67,9 @@ pub(super) fn create(file: &Path) -> io::Result<bool> {
     }
 }
 
-/// Puts what [`prepare`] has written, `text`, in the place of a file that had
-/// `had`. With the old file. Nothing when somebody else has saved or removed it
-/// in the meantime: then that counts.
+/// Replaces a file that had the text `had` with the file that [`prepare`] wrote, which
+/// has `text`. Returns the old file, or `None` when another program has saved or
+/// removed the file in the meantime: its change then stands.
 pub(super) fn exchange(file: &Path, had: &str, text: &str) -> io::Result<Option<File>> {
     let old = beside(file, "old");
     fs::rename(beside(file, "new"), &old)?;
@@ -91,15 +91,15 @@ pub(super) fn exchange(file: &Path, had: &str, text: &str) -> io::Result<Option<
             fs::remove_file(&old)?;
             return if is_ours { was.map(Some) } else { Ok(None) };
         }
-        // Somebody was faster. What was saved last goes back to its place, and
-        // what comes out then is what was just put there, or yet a later one.
+        // Another program was faster. The text that it saved goes back into place, and
+        // the next swap returns the text just put there, or a still later one.
         (expected, put, is_ours) = (put, found, false);
     }
 }
 
 fn swap(one: &Path, other: &Path) -> io::Result<()> {
     match system::swap(one, other) {
-        // Not every system can, nor every file system.
+        // Not every system and file system supports this.
         Err(error) if matches!(error.kind(), io::ErrorKind::Unsupported | io::ErrorKind::InvalidInput) => {
             swap_by_link(one, other)
         }
@@ -107,8 +107,8 @@ fn swap(one: &Path, other: &Path) -> io::Result<()> {
     }
 }
 
-/// Whoever writes to the file is noticed as well; who puts another one in its
-/// place between these lines is not.
+/// This detects a program that writes to the file, but not one that puts another file
+/// in its place between these lines.
 fn swap_by_link(one: &Path, other: &Path) -> io::Result<()> {
     let aside = beside(other, "aside");
     fs::hard_link(other, &aside).or_else(|error| match error.kind() {
@@ -119,8 +119,8 @@ fn swap_by_link(one: &Path, other: &Path) -> io::Result<()> {
     fs::rename(aside, one)
 }
 
-/// Writes a file that is whole and durable, or not there. A private one is for
-/// the user alone.
+/// Writes a file that is complete and durable, or absent. A private file is readable by
+/// the user only.
 pub(super) fn written(
     path: &Path,
     private: bool,
@@ -134,25 +134,24 @@ pub(super) fn written(
     }
     #[cfg(not(unix))]
     let _ = private;
-    // What an earlier run has left there was not whole.
+    // A file that an earlier run left there is incomplete.
     let _ = fs::remove_file(path);
     let mut file = options.open(path)?;
     write(&mut file).and_then(|()| file.sync_all()).inspect_err(|_| drop(fs::remove_file(path)))
 }
 
-/// Gives a new file what an old one has besides its text, as far as the system
-/// lets us.
+/// Copies the metadata of the old file to the new one, as far as the system permits.
 #[cfg(unix)]
 fn dress(new: &File, old: &File) -> io::Result<()> {
     use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, fchown};
     let owner = |file: &File| file.metadata().map(|of| (of.uid(), of.gid(), of.mode()));
     let ((user, group, mut mode), (our_user, our_group, _)) = (owner(old)?, owner(new)?);
     if user != our_user {
-        // Only root may.
+        // Only root is permitted to do this.
         let _ = fchown(new, Some(user), None);
     }
     if group != our_group && fchown(new, None, Some(group)).is_err() {
-        // What the old group may, another one may not.
+        // The old group's permissions must not go to another group.
         mode &= !0o070;
     }
     system::copy_attributes(new, old);
@@ -176,16 +175,16 @@ mod system {
         Ok(renameat_with(CWD, one, CWD, other, RenameFlags::EXCHANGE)?)
     }
 
-    /// Access control lists are among them.
+    /// Access control lists are extended attributes as well.
     pub(super) fn copy_attributes(new: &File, old: &File) {
-        /// The longest list and the longest value of Linux.
+        /// The limits of Linux for the list and for a value.
         const LONGEST: usize = 1 << 16;
         let (mut names, mut value) = (vec![0; LONGEST], vec![0; LONGEST]);
         let length = flistxattr(old, names.as_mut_slice()).unwrap_or(0);
         for name in names[..length].split_inclusive(|byte| *byte == 0) {
             let Ok(name) = CStr::from_bytes_with_nul(name) else { continue };
             if let Ok(length) = fgetxattr(old, name, value.as_mut_slice()) {
-                // Some are for the system alone.
+                // Some attributes only the system may set.
                 let _ = fsetxattr(new, name, &value[..length], XattrFlags::empty());
             }
         }

@@ -1,23 +1,24 @@
-//! Rows on their way into numbered batches of one device each.
+//! Collects rows into numbered batches of one device each.
 
 use std::{collections::HashMap, mem};
 
 use serde::Serialize;
 use shared_proto::fourmodes::v1::Reading;
 
-/// How many rows go into one batch. Part of what [`PRODUCER`](super::PRODUCER)
-/// stands for.
+/// How many rows a batch has. [`PRODUCER`](super::PRODUCER) has to change with this.
 pub(super) const BATCH: usize = 512;
-/// How many rows of all devices wait for their batches to fill; likewise.
+/// How many rows of all devices wait for their batches to fill.
+/// [`PRODUCER`](super::PRODUCER) has to change with this.
 const HELD: usize = 65_536;
-/// How many devices an input may have; likewise.
+/// How many devices an input may have. [`PRODUCER`](super::PRODUCER) has to change with
+/// this.
 pub(super) const DEVICES: usize = 10_000;
 
-/// Some rows.
+/// The batches and refused rows of some input.
 #[derive(Debug, Default)]
 pub(in super::super) struct Portion {
     pub(in super::super) batches: Vec<Batch>,
-    /// What is no reading.
+    /// Rows that are not readings.
     pub(in super::super) refused: Vec<Refused>,
 }
 
@@ -25,32 +26,32 @@ pub(in super::super) struct Portion {
 #[derive(Debug, Clone, PartialEq)]
 pub(in super::super) struct Batch {
     pub(in super::super) device: String,
-    /// From 1 for each device.
+    /// Counts from 1 for each device.
     pub(in super::super) sequence: u64,
     pub(in super::super) readings: Vec<Reading>,
 }
 
-/// A row that does not count.
+/// A row that was refused.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(in super::super) struct Refused {
     pub(in super::super) line: u64,
     pub(in super::super) reason: String,
 }
 
-/// Rows on their way into batches.
+/// Rows that are being collected into batches.
 #[derive(Default)]
 pub(super) struct Rows {
-    /// In the order in which they appeared.
+    /// In the order of their first row.
     devices: Vec<Device>,
     places: HashMap<String, usize>,
-    /// Rows that are in no batch yet.
+    /// The number of rows that are not in a batch yet.
     held: usize,
     pub(super) ready: Portion,
 }
 
 struct Device {
     name: String,
-    /// The last batch.
+    /// The number of the last batch.
     sequence: u64,
     held: Vec<Reading>,
 }
@@ -82,7 +83,7 @@ impl Rows {
         self.ready.refused.push(Refused { line, reason });
     }
 
-    /// Whether so many wait that they should go as they are.
+    /// Whether so many rows wait that incomplete batches have to be sent.
     pub(super) fn is_full(&self) -> bool {
         self.held >= HELD
     }
