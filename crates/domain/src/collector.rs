@@ -1,8 +1,8 @@
-//! Takes batches of readings, each once, and keeps what they come to.
+//! Takes each batch of readings once, and keeps totals.
 //!
-//! A producer numbers its batches for each device. The last number that was
-//! accepted, the *mark*, and the device's totals change in one commit: whatever
-//! is delivered again after a crash, on either side, is known by its number.
+//! A producer numbers its batches for each device. The last accepted number, the
+//! *mark*, and the device's totals change in one commit. So a batch that is delivered
+//! again after a crash of either side is recognized by its number.
 
 use std::{
     collections::BTreeMap,
@@ -21,21 +21,21 @@ use super::{
 };
 use crate::platform;
 
-/// How many devices one call can have.
+/// How many devices a call may have.
 pub(crate) const CALL_DEVICES: usize = 10_000;
-/// How many devices all calls together can have, at about 300 bytes each.
+/// How many devices all open calls may have together, at about 300 bytes each.
 const OPEN_DEVICES: usize = 200_000;
-/// How many of them can have totals that are not in the store, at about 6 KiB each.
+/// How many of them may have totals that are not in the store yet, at about 6 KiB each.
 const PENDING: usize = if cfg!(test) { 64 } else { 8192 };
-/// How many devices there can be, at about 5 KiB on the disk.
+/// How many devices the store may have, at about 5 KiB each on the disk.
 const DEVICES: u64 = 100_000;
-/// How many marks there can be, at about 150 bytes.
+/// How many marks the store may have, at about 150 bytes each.
 const MARKS: u64 = 1_000_000;
-/// How many refused readings are kept with their reason.
+/// How many refused readings are kept with a reason.
 const LISTED_REFUSALS: usize = 100;
-/// After this long without a batch a producer is forgotten.
+/// A producer is forgotten when it has sent no batch for this long.
 const REMEMBERED: Duration = Duration::from_secs(7 * 24 * 3600);
-/// How many marks a sweep looks at, and removes, at a time.
+/// How many marks a sweep reads and removes at a time.
 const SWEEP_AT_ONCE: usize = 1000;
 
 const MARK_KEYS: &str = "readings/mark/";
@@ -70,17 +70,17 @@ pub enum CollectError {
 #[derive(Debug)]
 pub struct Collector {
     store: Arc<dyn Store>,
-    /// Whoever changes totals takes turns: that spares calls of this process the
-    /// conflict, and a large one cannot starve among small ones. What makes it
-    /// right is the compare-and-set.
+    /// Held while totals change. It spares the calls of this process conflicts with
+    /// each other, and keeps a large call from starving among small ones. Correctness
+    /// comes from the compare-and-set, not from this lock.
     turn: Mutex<()>,
-    /// Places for the devices of all calls.
+    /// Permits for the devices of all calls.
     open: Arc<Semaphore>,
-    /// Places for totals that are not in the store.
+    /// Permits for totals that are not in the store yet.
     pending: Arc<Semaphore>,
 }
 
-/// How many keys there are.
+/// The number of keys in the store.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 struct KeyCounts {
     devices: u64,
@@ -96,8 +96,7 @@ struct Mark {
 
 /// The batches of one call.
 ///
-/// What has not been through a [`checkpoint`](Self::checkpoint) is gone when
-/// this is dropped.
+/// Dropping this loses the batches since the last [`checkpoint`](Self::checkpoint).
 #[derive(Debug)]
 pub struct Collection {
     collector: Arc<Collector>,
@@ -106,7 +105,7 @@ pub struct Collection {
     tally: Tally,
 }
 
-/// What became of the readings of one call.
+/// The result of one call, by reading.
 #[derive(Debug, Default)]
 pub struct Tally {
     /// Readings that were added.
@@ -115,18 +114,18 @@ pub struct Tally {
     pub repeated_count: u64,
     /// Readings that make no sense.
     pub refused_count: u64,
-    /// The first ones: the line that the client gave, and the reason.
+    /// The first refused readings: the line that the client gave, and the reason.
     pub refused: Vec<(u64, Refusal)>,
 }
 
-/// What a call knows of a device.
+/// The state of a device in a call.
 #[derive(Debug)]
 struct Device {
-    /// As it is in the store.
+    /// The mark in the store.
     mark: Option<Mark>,
-    /// With the batches that are not in the store yet.
+    /// Includes the batches that are not in the store yet.
     accepted_through: u64,
-    /// Of these batches.
+    /// The totals of these batches.
     added: Option<Pending>,
     _place: OwnedSemaphorePermit,
 }
@@ -138,7 +137,7 @@ struct Pending {
     _place: OwnedSemaphorePermit,
 }
 
-/// Of one device, for the store.
+/// The change of one device for the store.
 #[derive(Debug)]
 struct Change {
     device: String,
@@ -147,7 +146,7 @@ struct Change {
     added: Option<Pending>,
 }
 
-/// What the server has of a device.
+/// The server's totals of a device.
 #[derive(Debug, PartialEq)]
 pub struct Collected {
     /// The name of the device.
@@ -175,7 +174,7 @@ impl Collector {
         }
     }
 
-    /// Makes all changes, or none.
+    /// Commits all changes, or none.
     async fn change(&self, producer: &str, changes: &[Change]) -> Result<(), CollectError> {
         let _turn = self.turn.lock().await;
         loop {
@@ -185,8 +184,8 @@ impl Collector {
                 Err(StoreError::Conflict { what }) if what.starts_with(MARK_KEYS) => {
                     return Err(CollectError::Fenced { producer: producer.to_owned() });
                 }
-                // Another server has changed totals: whoever conflicts with
-                // this one has made a step, so this does not go on for ever.
+                // Another server has changed totals. Each conflict means that the other
+                // side made progress, so this loop ends.
                 Err(StoreError::Conflict { .. }) => {}
                 Err(error) => return Err(error.into()),
             }
@@ -225,12 +224,12 @@ impl Collector {
         Ok(writes)
     }
 
-    /// Forgets the producers that were heard of too long ago.
+    /// Forgets producers that have sent nothing for too long.
     pub async fn sweep(&self) -> Result<(), StoreError> {
         self.sweep_at(platform::now()).await
     }
 
-    /// How many devices there are.
+    /// The number of devices in the store.
     pub async fn devices(&self) -> Result<u64, StoreError> {
         let (counts, _) = self.get::<KeyCounts>(KEY_COUNTS_KEY).await?;
         Ok(counts.unwrap_or_default().devices)
@@ -257,14 +256,15 @@ impl Collector {
             counts.marks = counts.marks.saturating_sub(writes.len() as u64);
             writes.push(put_key_counts(counts, expect));
             match self.store.commit(writes).await {
-                // They are not so old any more, or they go with the next sweep.
+                // Their producers have sent batches since, or the next sweep removes
+                // them.
                 Ok(_) | Err(StoreError::Conflict { .. }) => {}
                 Err(error) => return Err(error),
             }
         }
     }
 
-    /// A value, and what to expect of it when it is replaced.
+    /// Reads a value, and returns what to expect of it when it is replaced.
     async fn get<T: DeserializeOwned>(&self, key: &str) -> Result<(Option<T>, Expect), StoreError> {
         let value = self.store.get(key).await?;
         let decoded = value.as_ref().map(|value: &Bytes| store::decode(key, value)).transpose()?;
@@ -280,15 +280,14 @@ fn totals_key(device: &str) -> String {
     format!("readings/device/{device}")
 }
 
-/// Names may have a slash in them; with the length of the first one no two
-/// pairs have the same key.
+/// Names may contain slashes. The length of the producer's name makes the key unique.
 fn mark_key(producer: &str, device: &str) -> String {
     format!("{MARK_KEYS}{}/{producer}/{device}", producer.len())
 }
 
 impl Collection {
-    /// Accepts a batch, or finds that it was accepted before. Cancelling takes
-    /// nothing of it.
+    /// Accepts a batch, or recognizes one that was accepted before. If the future is
+    /// dropped, nothing of the batch is accepted.
     pub async fn record(
         &mut self,
         producer: &str,
@@ -314,7 +313,7 @@ impl Collection {
         }
         for (line, reading) in readings {
             match reading.and_then(Reading::check) {
-                // Refused for good: whoever delivers it again hears it again.
+                // A refused reading is refused again each time it is delivered.
                 Err(refusal) => self.tally.refuse(line, refusal),
                 Ok(_) if sequence < expected => self.tally.repeated_count += 1,
                 Ok(reading) => {
@@ -322,7 +321,7 @@ impl Collection {
                     match (&mut known.added, place.take()) {
                         (Some(added), _) => added.totals.add(reading),
                         (none, Some(_place)) => *none = Some(Pending { totals: Totals::of(reading), _place }),
-                        // A device without totals has got a place.
+                        // Cannot happen: a device without totals got a permit above.
                         (None, None) => {}
                     }
                 }
@@ -332,7 +331,7 @@ impl Collection {
         Ok(())
     }
 
-    /// A place for the totals of a device, unless they have one.
+    /// A permit for the totals of a device, unless it already has totals.
     async fn place(&mut self, device: &str) -> Result<Option<OwnedSemaphorePermit>, CollectError> {
         if self.devices.get(device).is_some_and(|device| device.added.is_some()) {
             return Ok(None);
@@ -341,8 +340,8 @@ impl Collection {
         if let Ok(place) = places.clone().try_acquire_owned() {
             return Ok(Some(place));
         }
-        // A call that waits has none, and the others give theirs back at their next
-        // checkpoint.
+        // After the checkpoint this call holds no permit while it waits, and other
+        // calls return theirs at their next checkpoint.
         self.checkpoint().await?;
         Ok(places.acquire_owned().await.ok())
     }
@@ -371,11 +370,11 @@ impl Collection {
         Ok(Ok(()))
     }
 
-    /// Makes durable what was accepted since the last time.
+    /// Makes the batches since the last checkpoint durable.
     ///
-    /// Cancelling does not stop a commit that has begun; nobody learns of it,
-    /// and whoever delivers the batches again finds that they are known. After
-    /// an error this collection is of no use any more.
+    /// Dropping the future does not stop a commit that has begun. Its result is lost,
+    /// but the server recognizes the batches when they are delivered again. After an
+    /// error this collection must not be used again.
     pub async fn checkpoint(&mut self) -> Result<(), CollectError> {
         let time = platform::now();
         let changed = self.devices.iter_mut().filter(|(_, device)| device.is_ahead());
@@ -388,8 +387,8 @@ impl Collection {
         changing.await.unwrap_or_else(|error| Err(StoreError::Broken(error.to_string()).into()))
     }
 
-    /// The last checkpoint, and what the server has then of every device of
-    /// this call, in the order of their names.
+    /// Makes a last checkpoint, and returns the server's totals of every device of this
+    /// call, ordered by name.
     pub async fn finish(mut self) -> Result<(Tally, Vec<Collected>), CollectError> {
         self.checkpoint().await?;
         let mut all = Vec::with_capacity(self.devices.len());
@@ -412,7 +411,7 @@ impl Tally {
 }
 
 impl Device {
-    /// Whether it has batches that the store does not.
+    /// Whether it has batches that the store lacks.
     fn is_ahead(&self) -> bool {
         self.accepted_through > self.mark.map_or(0, |mark| mark.accepted_through)
     }
@@ -443,7 +442,7 @@ mod tests {
         (store.clone(), Arc::new(Collector::new(store)))
     }
 
-    /// What the server has of a device, as another server sees it.
+    /// The totals of a device, as another server sees them.
     async fn total(store: &Arc<dyn Store>, device: &str) -> Option<Statistics> {
         let totals: Option<Totals> = Collector::new(store.clone()).get(&totals_key(device)).await.unwrap().0;
         totals.map(|totals| totals.statistics())
@@ -458,7 +457,7 @@ mod tests {
         let (store, collector) = collector();
         for round in 0..3 {
             let mut call = collector.begin();
-            // The second one of each is of the same call.
+            // The second delivery of each batch is in the same call.
             for sequence in [1, 1, 2, 2] {
                 call.record("p", "d", sequence, readings(&[1.0, 2.0])).await.unwrap();
             }
@@ -469,7 +468,7 @@ mod tests {
             assert_eq!(all[0].statistics, total(&store, "d").await);
             assert_eq!(total(&store, "d").await.unwrap().count, 4);
         }
-        // Another producer has numbers of its own.
+        // Another producer has its own numbering.
         let mut call = collector.begin();
         call.record("q", "d", 1, readings(&[3.0])).await.unwrap();
         call.finish().await.unwrap();
@@ -484,7 +483,7 @@ mod tests {
         call.record("p", "d", 1, readings(&[1.0])).await.unwrap();
         let gap = call.record("p", "d", 3, readings(&[1.0])).await;
         assert_eq!(gap, Err(CollectError::Gap { device: "d".into(), got: 3, expected: 2 }));
-        // Not accepted durably, so the next call begins at 1.
+        // Batch 1 was not durable, so the next call begins at 1 again.
         let gap = collector.begin().record("p", "d", 2, readings(&[1.0])).await;
         assert_eq!(gap, Err(CollectError::Gap { device: "d".into(), got: 2, expected: 1 }));
     }
@@ -620,8 +619,8 @@ mod tests {
         assert_eq!(total(&store, "d").await.unwrap().count, all);
     }
 
-    /// A store that another writer uses too: before each of the first commits
-    /// something happens. Or that is full.
+    /// A store that another writer also uses: it makes a change before each of the
+    /// first commits. The store can also be full.
     #[derive(Debug)]
     struct Shared {
         store: Arc<dyn Store>,
@@ -704,8 +703,8 @@ mod tests {
 
     #[derive(Debug, Clone)]
     enum Step {
-        /// The next batches of a producer for a device, after going back by so
-        /// many.
+        /// Delivers the next batches of a producer for a device, after going back by
+        /// `back`.
         Deliver {
             producer: usize,
             device: usize,
@@ -715,7 +714,7 @@ mod tests {
         Checkpoint {
             producer: usize,
         },
-        /// Dropped without an answer.
+        /// Drops the call without an answer.
         Crash {
             producer: usize,
         },
@@ -743,7 +742,7 @@ mod tests {
     async fn in_any_order(steps: Vec<Step>) {
         let (store, collector) = collector();
         let mut calls: Vec<_> = (0..PRODUCERS).map(|_| collector.begin()).collect();
-        // The batch that each producer has last delivered for each device.
+        // The last batch that each producer has delivered for each device.
         let mut delivered = [[0; OF_DEVICES]; PRODUCERS];
         let mut durable = delivered;
         for step in steps {

@@ -1,7 +1,7 @@
-//! Reading a stream by cursor, from any sequence that is left and on for as
-//! long as there is more to come.
+//! Reads a stream by cursor, from any sequence that is still kept, and continues as new
+//! records arrive.
 //!
-//! A reader never passes what it has not seen: when that is no longer kept, the
+//! A reader never skips records silently. If its next record is no longer kept, the
 //! reader gets the first sequence that is.
 
 use std::{
@@ -15,19 +15,19 @@ use tokio::sync::watch;
 use super::store::{Answer, Extent, Record, Store, StoreError, Write};
 use crate::platform;
 
-/// Records that are read at a time: what a reader has in memory.
+/// How many records a reader reads at a time, and so has in memory.
 const AHEAD: usize = 1024;
-/// Records that are forgotten at a time, so that other commits get their turn.
+/// How many records are removed in one commit, so that other commits get their turn.
 const PIECE: u64 = 1024;
-/// Streams that are looked at at a time.
+/// How many streams are listed at a time.
 const PAGE: usize = 1024;
 
-/// A place in a stream. Each reader has its own, so that none waits for
-/// another, and the stream itself is the queue in between.
+/// A position in a stream. Each reader has its own, so that no reader waits for
+/// another; the stream itself is the queue.
 pub(crate) struct Cursor {
     store: Arc<dyn Store>,
     stream: String,
-    /// The next sequence to give.
+    /// The sequence of the next record.
     next: u64,
     more: watch::Receiver<u64>,
     read: VecDeque<Record>,
@@ -36,13 +36,13 @@ pub(crate) struct Cursor {
 }
 
 impl Cursor {
-    /// `next` is the first sequence to give.
+    /// `next` is the sequence of the first record to return.
     pub(crate) fn new(store: Arc<dyn Store>, stream: String, next: u64) -> Self {
         let more = store.watch(&stream);
         Self { store, stream, next, more, read: VecDeque::new(), reading: None }
     }
 
-    /// The next sequence to give.
+    /// The sequence of the next record.
     pub(crate) fn position(&self) -> u64 {
         self.next
     }
@@ -54,17 +54,17 @@ impl Cursor {
         Some(record)
     }
 
-    /// The next record, once it is there. Cancelling loses nothing.
+    /// Waits for the next record. Cancel safe.
     ///
-    /// [`StoreError::Trimmed`] when it is gone.
+    /// Fails with [`StoreError::Trimmed`] when the record is no longer kept.
     pub(crate) async fn next(&mut self) -> Result<Record, StoreError> {
         loop {
             if let Some(record) = self.at_hand() {
                 return Ok(record);
             }
             if self.reading.is_none() {
-                // Marked as seen before the stream is read: what comes after
-                // the reading wakes this cursor again.
+                // Marked as seen before the stream is read, so that a record appended
+                // after the read wakes this cursor again.
                 self.more.borrow_and_update();
             }
             let reading = self.reading.get_or_insert_with(|| self.store.read(&self.stream, self.next, AHEAD));
@@ -78,12 +78,12 @@ impl Cursor {
     }
 }
 
-/// How much of a history is kept: both bounds hold.
+/// How much of a history is kept. Both bounds apply.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Retention {
-    /// What is older is forgotten.
+    /// Older records are removed.
     pub age: Duration,
-    /// Of all records of a history together.
+    /// The most bytes of all records of a history together.
     pub bytes: u64,
 }
 
@@ -94,12 +94,13 @@ impl Default for Retention {
 }
 
 impl Retention {
-    /// How often to look for what is too old.
+    /// How often to look for records that are too old.
     pub fn interval(self) -> Duration {
         (self.age / 24).clamp(Duration::from_secs(1), Duration::from_secs(3600))
     }
 
-    /// Forgets what is too old or too much. `time` tells when a record was written.
+    /// Removes records that are too old, or that exceed the size. `time` returns when a
+    /// record was written.
     pub(crate) async fn apply(
         self,
         store: &dyn Store,
@@ -112,7 +113,8 @@ impl Retention {
             let extent = store.extent(stream).await?;
             let mut over = extent.bytes.saturating_sub(self.bytes);
             let mut before = extent.first;
-            // Mostly the first one is young enough, and the others do not matter.
+            // Usually the first record is young enough, and the others need not be
+            // read.
             let most = if over > 0 || old { PIECE as usize } else { 1 };
             for record in store.read(stream, extent.first, most).await? {
                 if over == 0 && time(&record.bytes)? >= oldest {
@@ -130,7 +132,7 @@ impl Retention {
     }
 }
 
-/// Forgets the records of a stream up to this one.
+/// Removes the records of a stream up to `through`.
 pub(crate) async fn clear(store: &dyn Store, stream: &str, through: u64) -> Result<(), StoreError> {
     loop {
         let Extent { first, .. } = store.extent(stream).await?;
@@ -142,7 +144,7 @@ pub(crate) async fn clear(store: &dyn Store, stream: &str, through: u64) -> Resu
     }
 }
 
-/// The streams of a kind, and what is there of each.
+/// The streams of a kind, and the extent of each.
 pub(crate) async fn streams(store: &dyn Store, kind: &str) -> Result<Vec<(String, Extent)>, StoreError> {
     let mut all = Vec::new();
     loop {
@@ -156,22 +158,22 @@ pub(crate) async fn streams(store: &dyn Store, kind: &str) -> Result<Vec<(String
     }
 }
 
-/// Whether there are as many streams of a kind as there may be.
+/// Whether there are as many streams of a kind as are allowed.
 pub(crate) async fn is_full(store: &dyn Store, kind: &str, most: usize) -> Result<bool, StoreError> {
     Ok(store.streams(kind, "", most).await?.len() == most)
 }
 
-/// How much there is of something that is kept.
+/// The number and size of things that are kept.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Usage {
-    /// How many.
+    /// How many there are.
     pub count: u64,
-    /// What they take together, without what keeps them in order.
+    /// Their size together, without that of the index.
     pub bytes: u64,
 }
 
 impl Usage {
-    /// Of the streams of a kind.
+    /// Counts the streams of a kind.
     pub(crate) async fn of(store: &dyn Store, kind: &str) -> Result<Self, StoreError> {
         let streams = streams(store, kind).await?;
         let bytes = streams.iter().map(|(_, extent)| extent.bytes).sum();
@@ -204,7 +206,7 @@ mod tests {
             }
         });
         for n in 1..=2_000 {
-            // A reader that gives up again and again loses nothing.
+            // A reader that is cancelled again and again loses nothing.
             while n % 3 == 0
                 && tokio::time::timeout(std::time::Duration::ZERO, std::future::pending::<()>()).await.is_ok()
             {

@@ -1,43 +1,44 @@
-//! Which changes are taken from a peer, decided on their bytes.
+//! Decides from the bytes of a peer's change whether to accept it.
 //!
-//! automerge reads what it is given: a compressed chunk of a kilobyte unfolds to
-//! a gigabyte, a column of ten bytes to as many operations as one can count, and
-//! any operation may remove the text or put something else in its place. So
-//! before it reads a change, its columns are walked here without unfolding them:
-//! a change inserts strings into the text and deletes elements of it, no more of
-//! them than two whole texts have, and does nothing else. What it names is told,
-//! since it may name nothing but what its author knew.
+//! automerge expands what it is given: a compressed chunk of a kilobyte may become a
+//! gigabyte, and a column of ten bytes any number of operations. Any operation may
+//! remove the text or replace it with something else. So before automerge reads a
+//! change, this module walks its columns without expanding them. A change may only
+//! insert strings into the text and delete elements of it, and no more of them than two
+//! whole texts have. The operations that it refers to are returned, because it must
+//! refer only to what its author knew.
 //!
 //! The format: <https://automerge.org/automerge-binary-format-spec/>.
 
 use crate::{CHANGE_BYTES, GENESIS_ACTOR, HEADS, TEXT_BYTES};
 
-/// The most operations of a change: delete a whole text, insert a whole text.
+/// The most operations of a change: delete a whole text and insert another one.
 pub(crate) const OPERATIONS: u64 = 2 * TEXT_BYTES as u64;
 
 const MAGIC: [u8; 4] = [0x85, 0x6f, 0x4a, 0x83];
-/// The kind of chunk that is one change, not compressed.
+/// The chunk type of a single uncompressed change.
 const CHANGE: u8 = 1;
-/// In bytes. Ours have 16.
+/// In bytes. Our own actors have 16.
 const LONGEST_ACTOR: u64 = 64;
 
 /// The actions of operations.
 const SET: u64 = 1;
 const DELETE: u64 = 3;
-/// The low bits of a value's metadata; its length is above them.
+/// The low bits of a value's metadata; the bits above them are its length.
 const STRING: u64 = 6;
 
 type Checked<T> = Result<T, &'static str>;
 
-/// What a change does, as far as its own bytes tell.
+/// What a change does, as far as its own bytes show.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Outline<'a> {
     pub(crate) operations: u64,
-    /// Every other actor whose operations are named, with the last one of them.
+    /// Every other actor whose operations the change refers to, with the highest of
+    /// their numbers.
     pub(crate) named: Vec<(&'a [u8], u64)>,
 }
 
-/// The columns of a change that are allowed, by their specification.
+/// The columns that a change may have, by their specification.
 #[derive(Default)]
 struct Columns<'a> {
     object_actor: &'a [u8],
@@ -53,7 +54,7 @@ struct Columns<'a> {
     predecessor_counter: &'a [u8],
 }
 
-/// What is in a chunk that is a change of a text.
+/// Checks that a chunk is a change of a text, and returns its outline.
 pub(crate) fn check(chunk: &[u8]) -> Checked<Outline<'_>> {
     if chunk.len() > CHANGE_BYTES {
         return Err("it is too long");
@@ -62,7 +63,7 @@ pub(crate) fn check(chunk: &[u8]) -> Checked<Outline<'_>> {
     if chunk.take(4)? != MAGIC {
         return Err("it does not begin as a change does");
     }
-    // The checksum is of the hash, which is not taken from the peer anyway.
+    // The checksum is a part of the hash, which is computed here anyway.
     chunk.take(4)?;
     if chunk.take(1)? != [CHANGE] {
         return Err("it is another kind of chunk, such as a compressed one");
@@ -78,11 +79,11 @@ pub(crate) fn check(chunk: &[u8]) -> Checked<Outline<'_>> {
     Ok(Outline { operations, named: named.collect() })
 }
 
-/// What is before the columns of a change.
+/// The header of a change.
 struct Head<'a> {
-    /// The first one is its author; operations name them by their index.
+    /// The first one is the author. Operations refer to actors by their index.
     actors: Vec<&'a [u8]>,
-    /// The index of the one that made the text.
+    /// The index of the actor that created the text.
     text: u64,
     /// The number of the first operation.
     start: u64,
@@ -149,7 +150,8 @@ impl<'a> Columns<'a> {
         Ok(columns)
     }
 
-    /// The number of operations. Notes the last one of each actor that is named.
+    /// Returns the number of operations. Stores in `last` the highest operation
+    /// referred to of each actor.
     fn check(&self, head: &Head<'_>, last: &mut [u64]) -> Checked<u64> {
         let operations = count(self.action)?;
         if operations == 0 {
@@ -158,7 +160,7 @@ impl<'a> Columns<'a> {
         if head.start.checked_add(operations).is_none() {
             return Err("a number in it is too large");
         }
-        // Operation 1 of the genesis made the text.
+        // Operation 1 of the genesis created the text.
         for (column, expected) in [(self.object_actor, head.text), (self.object_counter, 1)] {
             if count(column)? != operations || !Values::of(column).all(|value| value == Ok(Some(expected))) {
                 return Err("it is about another object than the text");
@@ -189,7 +191,8 @@ impl<'a> Columns<'a> {
                         before => before,
                     }
                 }
-                // Only that is kept of it which it deletes, so this has to tell all.
+                // automerge keeps only which element it deletes, so that has to
+                // describe it completely.
                 (Some(DELETE), false, Some(0), 1) => match keys.next()? {
                     element if element == predecessors.next()? => element,
                     _ => return Err("it deletes something else than it says"),
@@ -213,7 +216,7 @@ impl<'a> Columns<'a> {
     }
 }
 
-/// The number of values in a column of runs, which is bounded.
+/// The number of values in a column of runs, with a bound.
 fn count(column: &[u8]) -> Checked<u64> {
     let mut runs = Runs { column: Reader(column), signed: false };
     let mut total = 0_u64;
@@ -244,8 +247,8 @@ impl Run {
     }
 }
 
-/// What a column of values is made of. The values of a run of different ones
-/// follow it and have to be read.
+/// The runs of a column. A literal run is followed by its values, which have to be
+/// read.
 struct Runs<'a> {
     column: Reader<'a>,
     signed: bool,
@@ -268,7 +271,7 @@ impl Runs<'_> {
     }
 }
 
-/// The values of a column, one by one. Only for what [`count`] has passed.
+/// The values of a column, one by one. Use only on columns that [`count`] has accepted.
 struct Values<'a> {
     runs: Runs<'a>,
     run: Run,
@@ -315,8 +318,8 @@ impl Iterator for Values<'_> {
     }
 }
 
-/// Two columns that name operations: the index of an actor, and how far the
-/// number of its operation is from the one that was named before.
+/// Two columns that refer to operations: the index of an actor, and the difference of
+/// the operation's number to the one before.
 struct Names<'a> {
     actors: Values<'a>,
     steps: Values<'a>,
@@ -328,7 +331,7 @@ impl<'a> Names<'a> {
         Self { actors: Values::of(actors), steps: Values::signed(steps), counter: 0 }
     }
 
-    /// Nothing after the end of a column.
+    /// Returns `None` after the end of a column.
     fn next(&mut self) -> Checked<(Option<u64>, Option<u64>)> {
         let actor = self.actors.advance()?.flatten();
         let Some(step) = self.steps.advance()?.flatten() else { return Ok((actor, None)) };
@@ -337,8 +340,8 @@ impl<'a> Names<'a> {
     }
 }
 
-/// A column of flags: the lengths of runs, the first one of `false`. What is
-/// after its end is `false`.
+/// A column of flags: the lengths of runs, of which the first is `false`. Flags after
+/// the end are `false`.
 struct Flags<'a> {
     lengths: Reader<'a>,
     left: u64,
@@ -372,14 +375,14 @@ impl<'a> Reader<'a> {
         Ok(taken)
     }
 
-    /// A LEB128, of which signed ones are read as their bits.
+    /// Reads a LEB128 number. A signed one is returned as its bits.
     fn number(&mut self) -> Checked<u64> {
         Ok(self.leb128()?.0)
     }
 
     fn signed(&mut self) -> Checked<i64> {
         let (bits, used) = self.leb128()?;
-        // The sign is the highest bit that was written.
+        // The highest bit that was written is the sign.
         let unused = 64_u32.saturating_sub(used);
         Ok((bits << unused).cast_signed() >> unused)
     }

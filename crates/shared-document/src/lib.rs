@@ -1,10 +1,9 @@
-//! The text that `sync` keeps in step, as both sides of the wire have it.
+//! The text that `sync` keeps in sync, for both sides of the wire.
 //!
-//! A document is an automerge document whose root has one key, `text`, with one
-//! text object. The change that makes it, the *genesis*, is the same everywhere:
-//! it has a fixed actor and no time, so that clients that began apart have the
-//! same object and their texts come together in it. No change that a peer sends
-//! can touch anything else: see `change.rs`.
+//! A document is an automerge document whose root has one key, `text`, with one text
+//! object. The change that creates it, the *genesis*, is the same everywhere: it has a
+//! fixed actor and no time. So clients that began apart have the same object, and their
+//! texts merge in it. Changes of a peer cannot touch anything else: see `change.rs`.
 
 mod change;
 mod difference;
@@ -25,53 +24,53 @@ use self::{change::Outline, difference::Splice};
 
 /// The longest text of a document, in bytes.
 pub const TEXT_BYTES: usize = 1 << 20;
-/// The longest change, in bytes: all of a text replaced by another one fits.
+/// The longest change, in bytes. Replacing all of a text by another one fits.
 pub const CHANGE_BYTES: usize = 3 << 20;
-/// How many edits of single characters a document remembers. They are what
-/// memory and time are spent on, whatever is left of them in the text.
+/// How many edits of single characters a document keeps. They determine memory and
+/// time, whether or not they are still visible in the text.
 pub const HISTORY_OPERATIONS: u64 = 4 << 20;
-/// How many changes a document remembers. Tests have no time to make so many.
+/// How many changes a document keeps. Tests use fewer, to save time.
 pub const HISTORY_CHANGES: u64 = if cfg!(test) { 1 << 12 } else { 1 << 18 };
-/// How many changes nobody has built upon yet. Each editor that was away adds
-/// one, and the next edit of anybody joins them all.
+/// How many heads a document may have: changes that no other change builds on. Each
+/// editor that was away adds one, and the next edit joins them all.
 pub const HEADS: usize = 1024;
 
 /// How many operations a change has at most, and how many are applied together.
-/// automerge takes some 700 bytes for each while it works.
+/// automerge needs some 700 bytes for each while it works.
 const AT_ONCE: usize = 128 << 10;
 
-/// Sorts before every actor that is chosen at random, of which nothing depends.
+/// Sorts before every random actor; nothing depends on that.
 const GENESIS_ACTOR: [u8; 16] = *b"\0fourmodes/sync\0";
 
-/// A text and all that ever happened to it.
+/// A text and its whole history.
 #[derive(Debug, Clone)]
 pub struct Document {
     doc: Automerge,
     text: ObjId,
     genesis: Vec<Head>,
-    /// The highest number of an operation. They count on from each other.
+    /// The highest number of an operation. Operations are numbered consecutively.
     max_op: u64,
 }
 
-/// Why changes are not taken.
+/// Why changes are refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
-    /// Not what a change of a text looks like.
+    /// The bytes are not a valid change of a text.
     #[error("change {0} is none of a document's text: {1}")]
     Malformed(usize, &'static str),
-    /// It was made on top of changes that are not there.
+    /// It builds on changes that the document does not have.
     #[error("change {0} builds on changes that the document does not have; send those first")]
     OutOfOrder(usize),
-    /// Its operations.
+    /// The number of its operations.
     #[error("a change has {0} operations; {AT_ONCE} are allowed; make several changes of it")]
     ChangeTooLong(u64),
-    /// Another change of this actor has its number.
+    /// Another change of the same actor has the same number.
     #[error("the changes do not fit the document: {0}")]
     Unfit(String),
-    /// The text that would result, in bytes.
+    /// The length of the resulting text in bytes.
     #[error("the text would have {0} bytes; {TEXT_BYTES} are allowed")]
     TextTooLong(usize),
-    /// The history that would result.
+    /// The size of the resulting history.
     #[error(
         "the document's history would have {operations} operations in {changes} changes; \
          {HISTORY_OPERATIONS} in {HISTORY_CHANGES} are allowed; go on in a new document"
@@ -79,15 +78,15 @@ pub enum Refusal {
     HistoryTooLong {
         /// Edits of single characters.
         operations: u64,
-        /// Changes with any number of them.
+        /// Changes, of any size.
         changes: u64,
     },
-    /// The heads that would result.
+    /// The number of resulting heads.
     #[error("the document would have {0} heads; {HEADS} are allowed; edit it with all that is in it")]
     TooManyHeads(usize),
 }
 
-/// What is asked of a document that is not one of ours, or never was so.
+/// The bytes are not one of our documents, or the heads are not part of its history.
 #[derive(Debug, thiserror::Error)]
 #[error("no such document: {0}")]
 pub struct NoDocument(String);
@@ -103,7 +102,7 @@ impl Document {
     ///
     /// # Errors
     ///
-    /// None that anybody has seen.
+    /// None is known to occur.
     pub fn genesis() -> Result<Self, NoDocument> {
         let mut doc = Automerge::new_with_encoding(TextEncoding::Utf8CodeUnit);
         doc.set_actor(ActorId::from(&GENESIS_ACTOR));
@@ -115,11 +114,11 @@ impl Document {
         Ok(Self { doc, text, genesis, max_op: 1 })
     }
 
-    /// What [`save`](Self::save) has written. Its edits have a new author.
+    /// Reads what [`save`](Self::save) has written. New edits get a new author.
     ///
     /// # Errors
     ///
-    /// When it is not that.
+    /// When the bytes are something else.
     pub fn load(bytes: &[u8]) -> Result<Self, NoDocument> {
         let loaded = panic::catch_unwind(|| Self::loading(bytes));
         loaded.unwrap_or_else(|_| Err(NoDocument("it contradicts itself".to_owned())))
@@ -137,41 +136,41 @@ impl Document {
         Ok(Self { doc, text: genesis.text, genesis: genesis.genesis, max_op })
     }
 
-    /// All of it, with its history.
+    /// The document with its history, as bytes.
     pub fn save(&self) -> Vec<u8> {
         self.doc.save()
     }
 
-    /// The changes that nobody has built upon yet. Documents with the same heads
-    /// are the same, byte for byte.
+    /// The changes that no other change builds on. Documents with the same heads are
+    /// identical.
     pub fn heads(&self) -> Vec<Head> {
         self.doc.get_heads()
     }
 
-    /// Whether a change is part of it.
+    /// Whether a change is part of the document.
     pub fn has(&self, change: &Head) -> bool {
         self.doc.get_change_meta_by_hash(change).is_some()
     }
 
-    /// Whether all of `heads` are part of it.
+    /// Whether all of `heads` are part of the document.
     pub fn has_all(&self, heads: &[Head]) -> bool {
         heads.iter().all(|head| self.has(head))
     }
 
-    /// The text as it is.
+    /// The present text.
     ///
     /// # Errors
     ///
-    /// None that anybody has seen.
+    /// None is known to occur.
     pub fn text(&self) -> Result<String, NoDocument> {
         Ok(self.doc.text(&self.text)?)
     }
 
-    /// The text as it was.
+    /// The text at an earlier point of its history.
     ///
     /// # Errors
     ///
-    /// When it was never so: it does not have these heads.
+    /// When the document does not have these heads.
     pub fn text_at(&self, heads: &[Head]) -> Result<String, NoDocument> {
         Ok(self.doc.text_at(&self.text, heads)?)
     }
@@ -181,18 +180,17 @@ impl Document {
         self.doc.length(&self.text)
     }
 
-    /// Whether there is no text.
+    /// Whether the text is empty.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Makes the text that was there at some heads into another one, next to all
-    /// that happened to it since: by one change, or by several when there is much
-    /// to do. Answers with the heads at which the text is the new one.
+    /// Changes the text at `at` into `new`, and keeps everything that happened since. A
+    /// large edit makes several changes. Returns the heads at which the text is `new`.
     ///
     /// # Errors
     ///
-    /// When it does not have these heads.
+    /// When the document does not have these heads.
     pub fn edit(&mut self, at: &[Head], new: &str) -> Result<Vec<Head>, NoDocument> {
         let old = self.text_at(at)?;
         let splices = difference::between(&old, new);
@@ -224,20 +222,20 @@ impl Document {
         Ok(change.into_iter().collect())
     }
 
-    /// Puts a text of no known history into the document. The same text put in
-    /// at two places is there once; a different one stands next to what is
-    /// there. Answers with the heads at which the text is this one.
+    /// Adds a text without a known history to the document. The same text imported in
+    /// two places appears once; a different text appears beside what is there. Returns
+    /// the heads at which the text is this one.
     ///
     /// # Errors
     ///
-    /// None that anybody has seen.
+    /// None is known to occur.
     pub fn import(&mut self, text: &str) -> Result<Vec<Head>, NoDocument> {
         let genesis = Self::genesis()?;
         let mut imported = genesis.clone();
         let mut actor = blake3::Hasher::new();
         actor.update(text.as_bytes());
         if text.len() > AT_ONCE {
-            // Earlier versions have made one change of it, by the actor without this.
+            // Earlier versions made one change of it, with the actor hash without this.
             actor.update(b"in parts");
         }
         let actor = actor.finalize();
@@ -248,7 +246,7 @@ impl Document {
         Ok(heads)
     }
 
-    /// Of texts that the document had, the one that is closest to another.
+    /// The heads at which the text is closest to `text`.
     pub fn closest<'a>(&self, heads: impl IntoIterator<Item = &'a [Head]>, text: &str) -> Option<&'a [Head]> {
         heads.into_iter().min_by_key(|heads| match self.text_at(heads) {
             Ok(old) => {
@@ -259,13 +257,13 @@ impl Document {
         })
     }
 
-    /// The changes that are not among `have` or what these were built on, in the
-    /// order in which they can be applied, up to some bytes but always one. And
-    /// what whoever had `have` has with them.
+    /// The changes that are not part of the history of `have`, in an order in which
+    /// they can be applied. They have up to `most` bytes together, but there is always
+    /// at least one. Also returns the heads after applying them to `have`.
     pub fn changes_since(&self, have: &[Head], most: usize) -> (Vec<Change>, Vec<Head>) {
         let mut have: Vec<_> = have.iter().copied().filter(|head| self.has(head)).collect();
         if have.is_empty() {
-            // Everybody has the genesis.
+            // Every peer has the genesis.
             have = self.genesis.clone();
         }
         let mut changes = self.doc.get_changes(&have);
@@ -275,31 +273,32 @@ impl Document {
         (changes, have)
     }
 
-    /// This document with changes of a peer, and which of them it did not have.
+    /// Returns this document with a peer's changes, and those of the changes that it
+    /// did not have.
     ///
-    /// They are taken whole or not at all. They may have been made to do harm:
-    /// the size of what they unfold to is bounded here.
+    /// Either all changes are accepted or none. They may be malicious: this bounds the
+    /// size of what they expand to.
     ///
     /// # Errors
     ///
-    /// When they are no changes of a text or their result would break a limit.
+    /// When they are not changes of a text, or when the result would exceed a limit.
     pub fn with(&self, changes: &[impl AsRef<[u8]>]) -> Result<(Self, Vec<Change>), Refusal> {
         self.with_up_to(AT_ONCE as u64, changes)
     }
 
-    /// Like [`with`](Self::with), for changes that were taken before: those of
+    /// Like [`with`](Self::with), for changes that were accepted earlier. Changes of
     /// earlier versions have up to as many operations as two whole texts.
     ///
     /// # Errors
     ///
-    /// As above.
+    /// Those of [`with`](Self::with).
     pub fn with_known(&self, changes: &[impl AsRef<[u8]>]) -> Result<(Self, Vec<Change>), Refusal> {
         self.with_up_to(change::OPERATIONS, changes)
     }
 
     fn with_up_to(&self, longest: u64, changes: &[impl AsRef<[u8]>]) -> Result<(Self, Vec<Change>), Refusal> {
-        // automerge panics on some of what does not fit. This document is not
-        // changed, and what was made of it is dropped.
+        // automerge panics on some inconsistent changes. This document stays unchanged,
+        // and the partial result is dropped.
         let taken = panic::catch_unwind(AssertUnwindSafe(|| self.taking(longest, changes)));
         taken.unwrap_or_else(|_| Err(Refusal::Unfit("they contradict themselves".to_owned())))
     }
@@ -326,8 +325,8 @@ impl Document {
             if !change.deps().iter().all(is_there) {
                 return Err(Refusal::OutOfOrder(n));
             }
-            // A number far ahead would leave none for the edits of others, one that
-            // is not after those before belongs to another operation.
+            // A number far ahead would leave none for the edits of others. A number
+            // that does not follow those before belongs to another operation.
             let built_on = change.deps().iter().map(|dep| self.max_op_of(dep, &new)).max();
             let numbers = built_on.unwrap_or_default() + 1..=max_op + 1;
             if !numbers.contains(&change.start_op().get()) {
@@ -351,7 +350,7 @@ impl Document {
         Ok((with, new))
     }
 
-    /// How many operations its history has. They are what it takes memory for.
+    /// How many operations its history has. They determine the memory that it needs.
     pub fn operations(&self) -> u64 {
         self.doc.stats().num_ops
     }
@@ -363,18 +362,17 @@ impl Document {
         }
     }
 
-    /// A change names nothing but what is in those that it builds on, and builds
-    /// on the one before it of its author. A document with another one could not
-    /// be loaded that was saved, or would depend on the order in which changes
-    /// came.
+    /// A change must refer only to operations in the changes that it builds on, and
+    /// must build on its author's previous change. Otherwise a saved document could not
+    /// be loaded, or would depend on the order in which changes arrived.
     fn knows_what_it_names(
         &self,
         change: &Change,
         outline: &Outline<'_>,
         new: &mut New,
     ) -> Result<(), &'static str> {
-        // Of an actor it has all up to a change of theirs, so the first that it
-        // does not have tells about those after it, too.
+        // A document has an actor's changes without gaps, so the first one that is
+        // missing stands for those after it.
         let actors = outline.named.iter().map(|(actor, _)| ActorId::from(*actor));
         let actors = actors.chain([change.actor_id().clone()]);
         new.apart_from(change, actors, &self.doc, |apart| {
@@ -391,8 +389,8 @@ impl Document {
     }
 
     fn check(&self, new: &[Change], before: &[Head]) -> Result<(), Refusal> {
-        // Only the operations of a change are kept. It is made of them again for
-        // others and when the document is loaded, and has to be the same.
+        // automerge keeps only the operations of a change, and rebuilds the change for
+        // other peers and on loading. The rebuilt change has to be identical.
         let again: HashSet<_> = self.doc.get_changes(before).iter().map(Change::hash).collect();
         if !new.iter().all(|change| again.contains(&change.hash())) {
             return Err(Refusal::Unfit("some of them could not be applied".to_owned()));
@@ -410,19 +408,20 @@ impl Document {
     }
 }
 
-/// Changes that are not part of a document yet, in their order.
+/// Changes that are not part of the document yet, in order.
 #[derive(Default)]
 struct New {
     changes: Vec<Change>,
     places: HashMap<Head, usize>,
-    /// Those of an actor, in their order.
+    /// The changes of each actor, in order.
     by_actor: HashMap<ActorId, Vec<usize>>,
-    /// What each of them builds on: some of those here, and of the document.
+    /// What each of them builds on: some of these changes, and some of the document's.
     built_on: Vec<(Vec<usize>, Vec<Head>)>,
-    /// Of the document with them.
+    /// The heads of the document with these changes.
     heads: Vec<Head>,
-    /// What the document has apart from some of its changes. Changes that come
-    /// together were mostly made with the same ones at hand.
+    /// For some heads: each actor's first change in the document that they do not
+    /// include. Cached, because changes that arrive together mostly build on the same
+    /// heads.
     apart: (Vec<Head>, Vec<Apart>),
 }
 
@@ -457,8 +456,9 @@ impl New {
         (new, known)
     }
 
-    /// Asks about the changes, of the document and of these, that one does not
-    /// build on: about the first of each actor, of these if it is among `actors`.
+    /// Calls `ask` with the changes that `change` does not build on: for each actor
+    /// with the first of the document's, and with the first of the new ones if the
+    /// actor is among `actors`.
     fn apart_from<E>(
         &mut self,
         change: &Change,
@@ -501,8 +501,8 @@ impl New {
     }
 }
 
-/// How many of the first of some items cost no more than this together. Always one,
-/// if there is one.
+/// How many of the first items cost no more than `most` together. At least one, if
+/// there is one.
 fn fitting<T>(items: &[T], most: usize, cost: impl Fn(&T) -> usize) -> usize {
     let mut sum = 0;
     let fit = items.iter().enumerate().take_while(|(place, item)| {
@@ -512,7 +512,7 @@ fn fitting<T>(items: &[T], most: usize, cost: impl Fn(&T) -> usize) -> usize {
     fit.count()
 }
 
-/// What whoever has `heads` has once it has this change, too.
+/// Updates `heads` to include this change.
 pub fn advance(heads: &mut Vec<Head>, change: &Change) {
     heads.retain(|head| !change.deps().contains(head) && *head != change.hash());
     heads.push(change.hash());

@@ -10,14 +10,14 @@ fn raw(changes: &[Change]) -> Vec<Vec<u8>> {
     changes.iter().map(|change| change.raw_bytes().to_vec()).collect()
 }
 
-/// A document with this text, made in one edit of the genesis.
+/// A document with this text, made by one edit of the genesis.
 fn written(text: &str) -> Document {
     let mut document = Document::genesis().unwrap();
     document.edit(&document.heads(), text).unwrap();
     document
 }
 
-/// What has to be sent to whoever has the genesis alone.
+/// The changes that a peer needs that has only the genesis.
 fn history(document: &Document) -> Vec<Vec<u8>> {
     raw(&document.changes_since(&Document::genesis().unwrap().heads(), usize::MAX).0)
 }
@@ -106,13 +106,13 @@ fn what_was_saved_is_loaded_and_what_was_not_is_refused() {
     let document = written("text");
     let loaded = Document::load(&document.save()).unwrap();
     assert_eq!((loaded.text().unwrap(), loaded.heads()), ("text".to_owned(), document.heads()));
-    // The first free number of an operation is the same.
+    // Operations continue at the same number.
     assert_eq!(loaded.max_op, document.max_op);
     assert!(Document::load(b"text").is_err());
     assert!(Document::load(&Automerge::new().save()).is_err());
 }
 
-/// Found by `just fuzz`: automerge panics.
+/// Found by `just fuzz`: automerge panics on this.
 #[test]
 fn what_contradicts_itself_is_not_loaded() {
     const SAVED: &str = "\
@@ -173,7 +173,7 @@ fn a_difference_is_where_the_editor_made_it() {
 #[test]
 fn limits_are_kept_and_said() {
     let genesis = Document::genesis().unwrap();
-    // Of few characters, by which time and memory count.
+    // Few characters, because they determine time and memory.
     let full = written(&"🦀".repeat(TEXT_BYTES / 4));
     let full = genesis.with(&history(&full)).unwrap().0;
     let more = history(&written("é"));
@@ -181,11 +181,11 @@ fn limits_are_kept_and_said() {
     let long = format!("{}x", "🦀".repeat(TEXT_BYTES / 4));
     assert_eq!(genesis.with(&history(&written(&long))).unwrap_err(), Refusal::TextTooLong(TEXT_BYTES + 1));
 
-    // Each from an editor who has seen none of the others.
+    // Each from an editor that has seen none of the others.
     let apart: Vec<_> = (0..=HEADS).flat_map(|n| history(&written(&n.to_string()))).collect();
     assert_eq!(genesis.with(&apart).unwrap_err(), Refusal::TooManyHeads(HEADS + 1));
     let mut many = genesis.with(&apart[1..]).unwrap().0;
-    // The next edit joins them.
+    // The next edit joins the heads.
     let heads = many.heads();
     many.edit(&heads, "one").unwrap();
     assert_eq!(genesis.with(&history(&many)).unwrap().0.text().unwrap(), "one");
@@ -194,7 +194,7 @@ fn limits_are_kept_and_said() {
 #[test]
 fn a_history_has_an_end() {
     let mut document = Document::genesis().unwrap();
-    // The genesis is one of them.
+    // The genesis is one of the changes.
     for n in 1..HISTORY_CHANGES {
         document.edit(&document.heads(), if n % 2 == 0 { "" } else { "x" }).unwrap();
     }
@@ -216,7 +216,7 @@ fn what_does_not_fit_the_document_is_refused() {
     assert_eq!(new.len(), 2);
     assert!(with.with(&changes).unwrap().1.is_empty(), "the same again changes nothing");
 
-    // Two changes with the number of one.
+    // Two changes of one actor with the same number.
     let twin = |text| {
         let mut document = genesis.clone();
         document.doc.set_actor(ActorId::from(b"twin"));
@@ -226,7 +226,7 @@ fn what_does_not_fit_the_document_is_refused() {
     let refused = genesis.with(&[twin("a"), twin("b")].concat()).unwrap_err();
     assert!(matches!(refused, Refusal::Unfit(_)), "{refused:?}");
 
-    // The second change, made anew in another way.
+    // The second change, remade differently.
     let one = genesis.with(&changes[..1]).unwrap().0;
     let made = |remake: fn(&mut ExpandedChange)| {
         let mut change = Change::try_from(changes[1].as_slice()).unwrap().decode();
@@ -245,7 +245,7 @@ fn what_does_not_fit_the_document_is_refused() {
     }
 }
 
-/// A change by way of automerge itself, which allows anything.
+/// A change made with automerge itself, which allows anything.
 fn foreign(change: impl FnOnce(&mut automerge::transaction::Transaction<'_>, &ObjId)) -> Vec<u8> {
     let Document { mut doc, text, .. } = written("text");
     let before = doc.get_heads();
@@ -294,7 +294,7 @@ fn nothing_but_the_text_can_be_touched() {
     }
 }
 
-/// A chunk around a body.
+/// Wraps a body in a chunk.
 fn chunk(body: &[u8]) -> Vec<u8> {
     let mut length = Vec::new();
     let mut left = body.len();
@@ -312,7 +312,7 @@ fn chunk(body: &[u8]) -> Vec<u8> {
 #[test]
 fn a_column_that_unfolds_to_more_than_anybody_has_is_not_unfolded() {
     let bytes = history(&written("aaaaaaaa")).remove(0);
-    // Eight of something is written 8; a number of ten bytes takes its place.
+    // A run of eight is written as 8; a number of ten bytes replaces it.
     let many = [0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x3f];
     let mut refused = 0;
     for place in (10..bytes.len()).filter(|place| bytes[*place] == 8) {
@@ -323,7 +323,7 @@ fn a_column_that_unfolds_to_more_than_anybody_has_is_not_unfolded() {
     assert!(change::check(&chunk(&bytes[10..])).is_ok());
 }
 
-/// Edits as an editor leaves them in the file, many of them at one place.
+/// Random edits, like those of a text editor, many of them in one place.
 fn edit(document: &mut Document, times: usize, seed: u64) {
     const INSERTED: [&str; 9] = ["a", "b", "ab", " ", "\n", "\r\n", "é", "👩\u{200d}🔬", ""];
     let mut random = fastrand::Rng::with_seed(seed);
@@ -352,7 +352,7 @@ proptest! {
         prop_assert_eq!(one.heads(), other.heads());
         prop_assert!(one.has_all(&at_ana.heads()) && one.has_all(&at_ben.heads()));
         prop_assert_eq!(one.text().unwrap().len(), one.len());
-        // Whoever has seen nothing gets all of it.
+        // A peer that has nothing gets everything.
         let third = Document::genesis().unwrap().with(&history(&one)).unwrap().0;
         prop_assert_eq!(third.text().unwrap(), one.text().unwrap());
     }
@@ -382,7 +382,7 @@ proptest! {
             let length = changes[change].len();
             changes[change][place.index(length)] = with;
         }
-        // An answer, and nothing that takes the memory or the time of others.
+        // There is an answer, and it needs no excessive memory or time.
         let genesis = Document::genesis().unwrap();
         if let Ok((with, _)) = genesis.with(&changes) {
             is_sound(&with)?;
@@ -410,7 +410,8 @@ fn make_up(seed: u64) -> Result<(), TestCaseError> {
     let Some(made_up) = made_up(&document, &ben, &mut random) else { return Ok(()) };
     if let Ok((with, _)) = document.with(&[made_up]) {
         is_sound(&with)?;
-        // Whoever goes on from there, and whoever did not have it yet.
+        // One editor continues from the result, another one does not have the change
+        // yet.
         let [mut on, mut apart] = [&with, &ana].map(|one| Document::load(&one.save()).unwrap());
         edit(&mut on, 2, random.u64(..));
         edit(&mut apart, 2, random.u64(..));
@@ -419,8 +420,8 @@ fn make_up(seed: u64) -> Result<(), TestCaseError> {
     Ok(())
 }
 
-/// Whoever gets changes in another order could not take one that names what its
-/// author did not have.
+/// A peer that receives changes in another order could not accept one that refers to
+/// what its author did not have.
 #[test]
 fn a_change_names_nothing_but_what_its_author_knew() {
     let (ana, ben) = (written("ana"), written("ben"));
@@ -451,7 +452,7 @@ fn a_change_names_nothing_but_what_its_author_knew() {
     }
 }
 
-/// Of a change that deletes only that is kept what it deletes.
+/// automerge keeps only which element a deletion deletes.
 #[test]
 fn what_is_deleted_is_what_is_named() {
     let document = written("text");
@@ -479,7 +480,7 @@ fn what_is_deleted_is_what_is_named() {
     }
 }
 
-/// A document is what was saved of it, and what others are given of it.
+/// A document equals what is loaded from its saved bytes, and what peers get of it.
 fn is_sound(document: &Document) -> Result<(), TestCaseError> {
     let text = document.text().unwrap();
     prop_assert_eq!(text.len(), document.len());
@@ -494,8 +495,8 @@ fn is_sound(document: &Document) -> Result<(), TestCaseError> {
     Ok(())
 }
 
-/// The last change of an author, as one would make it who wants to do harm. None
-/// where automerge itself makes no such change.
+/// An author's last change, modified as an attacker might. `None` if automerge itself
+/// cannot build such a change.
 fn made_up(document: &Document, author: &Document, random: &mut fastrand::Rng) -> Option<Vec<u8>> {
     let history = document.changes_since(&[], usize::MAX).0;
     let mut change: ExpandedChange = author.changes_since(&[], usize::MAX).0.last()?.decode();

@@ -1,4 +1,4 @@
-//! One file of a log, from a place on.
+//! One file of a log, read from a position on.
 
 use std::{
     io::{Read as _, Seek as _, SeekFrom},
@@ -10,15 +10,15 @@ use cap_std::fs::{File, Metadata};
 
 use super::{Event, FileId, LogError, Position};
 
-/// How far back the last lines are looked for, in bytes.
+/// How many bytes are searched for the last lines.
 pub(super) const TAIL: u64 = 1 << 20;
 /// The largest chunk, in bytes.
 pub(super) const CHUNK: usize = 64 << 10;
-/// How many bytes before a position are compared to find out whether the file is
-/// still the one that they were read from.
+/// How many bytes before a position are compared, to see whether the file is still the
+/// one that they were read from.
 const OVERLAP: usize = 64;
 
-/// A place in a file that is open.
+/// A position in an open file.
 #[derive(Debug)]
 pub(super) struct Reading {
     pub(super) file: File,
@@ -26,7 +26,7 @@ pub(super) struct Reading {
     offset: u64,
     /// The last bytes before the offset.
     before: Vec<u8>,
-    /// What has the name of the file now, when that is another one.
+    /// The file that now has this file's name, if it is another one.
     pub(super) successor: Option<Opened>,
 }
 
@@ -38,7 +38,7 @@ pub(super) struct Opened {
 }
 
 impl Opened {
-    /// Where so many of its last lines begin.
+    /// The offset at which the last `lines` lines begin.
     pub(super) fn last_lines(&mut self, lines: u32) -> Result<u64, LogError> {
         let Some(before) = lines.checked_sub(1) else { return Ok(self.size) };
         let from = self.size.saturating_sub(TAIL);
@@ -89,7 +89,7 @@ impl Reading {
     }
 }
 
-/// Fewer than `most` bytes only at the end of the file.
+/// Returns fewer than `most` bytes only at the end of the file.
 fn read_at(file: &mut File, offset: u64, most: usize) -> Result<Vec<u8>, LogError> {
     let mut bytes = Vec::new();
     file.seek(SeekFrom::Start(offset)).map_err(LogError::Unreadable)?;

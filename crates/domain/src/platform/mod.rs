@@ -1,8 +1,8 @@
-//! What the state needs of the machine: files, and threads that wait for them.
+//! What the domain needs of the machine: files, and threads that wait for them.
 //!
-//! With the feature `simulation` it is a machine that exists in one test only,
-//! whose power fails when the test says so: all that goes by way of here then
-//! follows from one seed.
+//! With the feature `simulation` the machine exists only in one test, which decides
+//! when its power fails. Everything that goes through this module then follows from one
+//! seed.
 
 use std::{io, path::Path};
 
@@ -16,12 +16,11 @@ pub use real::*;
 #[cfg(feature = "simulation")]
 pub use simulated::*;
 
-/// Makes a directory, and those above it that are missing. All of them are there
-/// after a crash.
+/// Creates a directory and its missing parents, and makes all of them durable.
 ///
 /// # Errors
 ///
-/// When one of them cannot be made, or not be made durable.
+/// When one of them cannot be created or made durable.
 pub fn create_dir_all(path: &Path) -> io::Result<()> {
     let made = match (create_dir(path), path.parent()) {
         (Err(error), Some(parent)) if error.kind() == io::ErrorKind::NotFound => {
@@ -31,9 +30,11 @@ pub fn create_dir_all(path: &Path) -> io::Result<()> {
     };
     match made {
         Err(error) if !metadata(path).is_ok_and(|found| found.is_dir()) => Err(error),
-        // Also of one that was there: whoever made it may have died before this.
+        // Syncs an existing directory too: a process that created it may have died
+        // before its sync.
         _ => match sync_directory_of(path) {
-            // What may not be read cannot be synced. It belongs to somebody else.
+            // A directory that may not be read cannot be synced. It belongs to another
+            // user.
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
             synced => synced,
         },

@@ -1,4 +1,4 @@
-//! A store that fails as it is told: for the tests of what has to cope with it.
+//! A store that fails on demand, for tests of code that has to cope with that.
 
 use std::{sync::Arc, time::Duration};
 
@@ -11,23 +11,23 @@ use super::{Answer, Extent, Record, Store, StoreError, Write, Written};
 pub(crate) struct Failing {
     store: Arc<dyn Store>,
     how: watch::Sender<How>,
-    /// Commits that were refused or are held.
+    /// Counts the commits that were refused or are held.
     met: Semaphore,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum How {
     Works,
-    /// Answers come later than the commits and reads that they are of.
+    /// Answers arrive later than the commits and reads take effect.
     Slow,
     Full,
-    /// There is room for records, and none to write something anew.
+    /// There is room for records, but not for rewriting keys.
     FullForTrims,
-    /// Commits are made, and their answers lost.
+    /// Commits take effect, but their answers are lost.
     BrokenButMade,
-    /// Nothing is made, and nothing read.
+    /// Commits and reads have no effect and fail.
     Broken,
-    /// Commits wait for the end of this.
+    /// Commits wait until this mode ends.
     Held,
 }
 
@@ -40,7 +40,7 @@ impl Failing {
         self.how.send_replace(how);
     }
 
-    /// Waits until so many more commits were refused, or are held.
+    /// Waits until this many more commits were refused or are held.
     pub(crate) async fn met(&self, commits: u32) {
         self.met.acquire_many(commits).await.unwrap().forget();
     }

@@ -1,14 +1,13 @@
-//! Uploads that survive whatever happens, and the content that comes of them.
+//! Uploads that survive crashes, and the content that results from them.
 //!
-//! An upload is a file that grows, and an entry in the store that says how much
-//! of it is durable: that is what was committed, and where the next attempt
-//! begins, also after a crash. One attempt writes at a time; a new one takes
-//! over. Content is what an upload became whose size and checksum are the
-//! declared ones. It never changes. A name stands for the newest content that
-//! was uploaded under it.
+//! An upload is a growing file, and an entry in the store that says how much of the
+//! file is durable. That is the committed size, at which the next attempt begins, also
+//! after a crash. Only one attempt writes at a time; a new one takes over. When an
+//! upload has its declared size and checksum, it becomes content, which never changes.
+//! A name stands for the newest content that was uploaded under it.
 //!
-//! `committed_size` never counts a byte that was not fsynced, and two attempts
-//! never write to one upload.
+//! Invariants: `committed_size` never includes a byte that was not fsynced, and two
+//! attempts never write to one upload.
 
 mod disk;
 #[cfg(any(test, feature = "fuzzing"))]
@@ -48,28 +47,28 @@ use super::{
 };
 use crate::platform::{self, File};
 
-/// How much of all uploads together may wait for the disk.
+/// How many bytes of all uploads together may wait for the disk.
 const QUEUED_BYTES: usize = 16 << 20;
 
-/// Names of keys in the store.
+/// Prefixes of keys in the store.
 const UPLOAD: &str = "upload/";
 const FILE: &str = "file/";
 
-/// What uploads may take.
+/// The limits of uploads.
 #[derive(Debug, Clone, Copy)]
 pub struct UploadLimits {
     /// The largest content, in bytes.
     pub size: u64,
-    /// How many uploads may be unfinished at a time.
+    /// How many unfinished uploads there may be.
     pub partials: usize,
-    /// How long an upload is kept of which nothing more arrives.
+    /// How long an unfinished upload is kept after its last progress.
     pub kept: Duration,
-    /// After this many bytes what has arrived becomes durable.
+    /// After this many bytes, what has arrived is made durable.
     pub checkpoint: u64,
-    /// How many files may be kept: names, and what they may stand for.
+    /// How many file names may be kept.
     pub files: usize,
-    /// How many bytes of content may be kept, with those that are declared by
-    /// uploads that are not finished.
+    /// How many bytes of content may be kept, including the declared sizes of
+    /// unfinished uploads.
     pub content: u64,
 }
 
@@ -158,35 +157,36 @@ struct Shared {
     slots: Mutex<HashMap<Uuid, Arc<Slot>>>,
     queue: Arc<Semaphore>,
     files: OpenFiles,
-    /// To remove content is to write, to find it and give it a name is to read.
+    /// Held for writing while content is removed, and for reading while content is
+    /// looked up and named.
     names: RwLock<()>,
 }
 
-/// An upload that is not finished.
+/// An unfinished upload.
 #[derive(Debug)]
 struct Slot {
     upload: Upload,
-    /// What is durable, and in the store.
+    /// The durable size, as the store has it.
     committed: AtomicU64,
     /// Cancelled when another attempt takes over from the present one.
     fence: Mutex<CancellationToken>,
-    /// Whoever has this may touch the file. An attempt that was fenced off
-    /// holds it until its last write has come back, so the next one finds a
-    /// file that nobody changes.
+    /// Only its holder may touch the file. An attempt that was fenced off holds it
+    /// until its last write has returned, so that the next attempt finds a file that no
+    /// longer changes.
     lease: Arc<AsyncMutex<Lease>>,
 }
 
 #[derive(Debug)]
 struct Lease {
-    /// Of the committed bytes; `None` when they have to be read for it.
+    /// The hash state of the committed bytes; `None` when they have to be read for it.
     hasher: Option<Hasher>,
-    /// When something was last committed.
+    /// The time of the last commit.
     touched: SystemTime,
-    /// The upload has ended, and its slot is no longer listed.
+    /// Whether the upload has ended and its slot is no longer listed.
     over: bool,
 }
 
-/// What the store has of an upload.
+/// The store's entry of an upload.
 #[derive(Debug, Serialize, Deserialize)]
 struct Journal {
     blob: Blob,
@@ -195,35 +195,35 @@ struct Journal {
     touched: SystemTime,
 }
 
-/// What a name stands for.
+/// The content of a name.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Named {
     /// The content.
     pub blob: Blob,
-    /// When the name was given to it.
+    /// When the name was given to the content.
     pub time: SystemTime,
 }
 
-/// How far an upload got.
+/// The progress of an upload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Progress {
-    /// So many bytes are durable.
+    /// How many bytes are durable.
     pub committed: u64,
-    /// The content is there, and the name stands for it.
+    /// Whether the content exists and the name stands for it.
     pub complete: bool,
 }
 
-/// What becomes of an upload that is begun or resumed.
+/// The result of beginning or resuming an upload.
 #[derive(Debug)]
 pub enum Begun {
-    /// The content is there already, and now under this name.
+    /// The content exists already, and now has this name.
     Known,
-    /// Now its bytes are wanted.
+    /// The attempt now takes its bytes.
     Attempt(Attempt),
 }
 
 impl Uploads {
-    /// Finds what there was before, and removes what is of no use any more.
+    /// Loads the uploads of an earlier run, and removes what is no longer usable.
     pub async fn open(
         store: Arc<dyn Store>,
         directory: &Path,
@@ -252,8 +252,8 @@ impl Uploads {
                 let Journal { blob, name, committed, touched } = decode(key, value)?;
                 let id = key.strip_prefix(UPLOAD).and_then(|id| Uuid::try_parse(id).ok());
                 let id = id.ok_or_else(|| StoreError::Damaged(format!("{key} is no upload")))?;
-                // Without its file there is nothing to resume: the content was
-                // committed just before a crash, or somebody has tidied up.
+                // Without its file there is nothing to resume. The content was
+                // committed just before a crash, or a person has removed the file.
                 let usable = self.0.disk.length(id).is_some_and(|length| length >= committed);
                 let lease = Lease { hasher: None, touched, over: false };
                 let slot = Slot::new(Upload { id, blob, name }, if usable { committed } else { 0 }, lease);
@@ -266,10 +266,10 @@ impl Uploads {
         }
     }
 
-    /// How far an upload got. Changes nothing.
+    /// The progress of an upload. Changes nothing.
     pub async fn progress(&self, upload: &Upload) -> Result<Progress, UploadError> {
-        // Read before the content is looked for: what is committed in between
-        // is found there.
+        // Read before the content is looked up, so that an upload that completes in
+        // between is found as content.
         let slot = lock(&self.0.slots).get(&upload.id).filter(|slot| slot.upload == *upload).cloned();
         if self.has(upload.blob).await? {
             let complete = match &upload.name {
@@ -282,8 +282,8 @@ impl Uploads {
         Ok(Progress { committed: slot.committed.load(Relaxed), complete: false })
     }
 
-    /// Begins an upload, or resumes it at what was committed, and takes it over
-    /// from whoever is at it.
+    /// Begins an upload, or resumes it at its committed size and takes over from the
+    /// present attempt.
     pub async fn begin(&self, upload: Upload, offset: u64) -> Result<Begun, UploadError> {
         let limit = self.0.limits.size;
         if upload.blob.size > limit {
@@ -318,7 +318,8 @@ impl Uploads {
             }
             let place = self.place()?;
             let (shared, hasher) = (self.0.clone(), lease.hasher.clone());
-            // The lease goes along: a handler may be gone before the file is open.
+            // The closure owns the lease, because the handler may be gone before the
+            // file is open.
             let opened =
                 blocking(move || shared.disk.resume(upload.id, committed, hasher).map(|tail| (tail, lease)));
             let (tail, mut lease) = opened.await?;
@@ -336,13 +337,13 @@ impl Uploads {
         }
     }
 
-    /// How much is committed, by what the store says: the answer to the last
-    /// checkpoint may have been lost.
+    /// The committed size in the store. The slot may be behind, because the answer to
+    /// the last checkpoint may have been lost.
     async fn committed(&self, slot: &Slot, lease: &mut Lease) -> Result<u64, UploadError> {
         let (key, upload) = (slot.key(), &slot.upload);
         let journal =
             self.0.store.get(&key).await?.map(|value| decode::<Journal>(&key, &value)).transpose()?;
-        // Of an upload before it that had the id, it says nothing.
+        // Ignores the entry of an earlier upload with the same id.
         let journal = journal.filter(|journal| journal.blob == upload.blob && journal.name == upload.name);
         let committed = journal.map_or(0, |journal| journal.committed);
         if slot.committed.swap(committed, Relaxed) != committed {
@@ -351,8 +352,8 @@ impl Uploads {
         Ok(committed)
     }
 
-    /// The slot of an upload, and the token that is cancelled when the next
-    /// attempt takes over.
+    /// The slot of an upload, and the token that is cancelled when the next attempt
+    /// takes over.
     async fn take_over(&self, upload: &Upload) -> Result<(Arc<Slot>, CancellationToken), UploadError> {
         let kept = self.content().await?;
         match self.try_take_over(upload, kept) {
@@ -395,11 +396,11 @@ impl Uploads {
         Ok((slot, fence))
     }
 
-    /// Gives content that is there a name, and ends the upload that would have
-    /// become the same.
+    /// Names content that exists, and ends the upload that would have become the same
+    /// content.
     async fn name_known(&self, upload: &Upload) -> Result<(), UploadError> {
         let slot = lock(&self.0.slots).get(&upload.id).cloned();
-        // Another upload may have the id: it goes on.
+        // Another upload with the same id goes on.
         if let Some(slot) = slot.filter(|slot| slot.upload == *upload) {
             lock(&slot.fence).cancel();
             let uploads = self.clone();
@@ -440,9 +441,9 @@ impl Uploads {
         }
     }
 
-    /// Removes a name, as long as it stands for `blob` if that is given, and then
-    /// its content, unless another name stands for it. What is not there is removed
-    /// already.
+    /// Removes a name, and its content unless another name stands for it. If `blob` is
+    /// given, removes the name only as long as it stands for that content. Succeeds if
+    /// the name does not exist.
     pub async fn remove(&self, name: &str, blob: Option<Blob>) -> Result<(), UploadError> {
         let key = format!("{FILE}{name}");
         let removed = match self.0.store.get(&key).await? {
@@ -453,13 +454,13 @@ impl Uploads {
                 }
                 let delete = Write::Delete { key, expect: Expect::Value(value) };
                 match self.0.store.commit(vec![delete]).await {
-                    // It stands for other content, or is gone.
+                    // The name now stands for other content, or is gone.
                     Err(StoreError::Conflict { .. }) => return Ok(()),
                     removed => removed?,
                 };
                 Some(named.blob)
             }
-            // Its content may have been left, by a server that died.
+            // A server that died may have left the content.
             None => blob,
         };
         match removed {
@@ -471,14 +472,15 @@ impl Uploads {
         }
     }
 
-    /// Removes content that no name stands for.
+    /// Removes content without a name.
     pub async fn remove_content(&self, blob: Blob) -> Result<(), UploadError> {
         let uploads = self.clone();
-        // In a task of its own: until the file is gone nobody gives it a name.
+        // In a task of its own, which holds the lock until the file is gone even if
+        // this call is dropped.
         let removing = tokio::spawn(async move {
             let _names = uploads.0.names.write().await;
-            // By now a name that was given before is in the store, since commits take
-            // effect in their order.
+            // Commits take effect in order. So after this one, every name that was
+            // given before is in the store.
             uploads.0.store.commit(Vec::new()).await?;
             if uploads.list("", usize::MAX).await?.iter().any(|(_, named)| named.blob == blob) {
                 return Err(UploadError::Named(blob));
@@ -489,8 +491,7 @@ impl Uploads {
         removing.await.map_err(io::Error::other)?
     }
 
-    /// What files and content take, and what has arrived of uploads that are not
-    /// finished.
+    /// The usage of files and content, and of unfinished uploads.
     pub async fn usage(&self) -> Result<[Usage; 3], UploadError> {
         let files = Usage { count: self.list("", usize::MAX).await?.len() as u64, bytes: 0 };
         let content = self.content().await?;
@@ -505,7 +506,7 @@ impl Uploads {
         blocking(move || shared.disk.content()).await
     }
 
-    /// A place for a file that is to be open for a call.
+    /// A permit to have a file open during a call.
     pub fn place(&self) -> Result<Place, TooManyOpenFiles> {
         self.0.files.place()
     }
@@ -518,7 +519,7 @@ impl Uploads {
         })
     }
 
-    /// Up to `most` names that come after `after`, in the order of their bytes.
+    /// Up to `most` names after `after`, in byte order.
     pub async fn list(&self, after: &str, most: usize) -> Result<Vec<(String, Named)>, StoreError> {
         let after = if after.is_empty() { String::new() } else { format!("{FILE}{after}") };
         let listed = self.0.store.list(FILE, &after, most).await?;
@@ -536,12 +537,11 @@ impl Uploads {
         blocking(move || shared.disk.has(&blob)).await
     }
 
-    /// Removes uploads that nobody is at, of which nothing is on disk or which
-    /// are too old.
+    /// Removes idle uploads that have nothing on the disk or are too old.
     async fn sweep(&self) {
         let uploads = self.clone();
-        // In a task of its own: cut short, it would leave an upload that is over
-        // and still has its place.
+        // In a task of its own: a sweep cut short could leave an ended upload in the
+        // list.
         let sweep = tokio::spawn(async move {
             let slots: Vec<_> = lock(&uploads.0.slots).values().cloned().collect();
             for slot in slots {
@@ -557,11 +557,11 @@ impl Uploads {
         }
     }
 
-    /// Ends an upload without content. What cannot be removed now is found by
-    /// the next start.
+    /// Ends an upload without content. The next start removes what cannot be removed
+    /// now.
     async fn discard(&self, slot: &Arc<Slot>, lease: &mut Lease) {
         if lease.over {
-            // The id may be another upload's by now.
+            // The id may belong to another upload by now.
             return;
         }
         let (shared, id) = (self.0.clone(), slot.upload.id);
@@ -573,7 +573,7 @@ impl Uploads {
         self.end(slot, lease);
     }
 
-    /// Takes an upload off the list.
+    /// Removes an upload from the list.
     fn end(&self, slot: &Arc<Slot>, lease: &mut Lease) {
         lease.over = true;
         let mut slots = lock(&self.0.slots);
@@ -610,7 +610,7 @@ async fn sweep_now_and_then(shared: Weak<Shared>, kept: Duration) {
     }
 }
 
-/// Runs what waits for a disk outside of the threads that serve calls.
+/// Runs disk work outside of the threads that serve calls.
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> io::Result<T> + Send + 'static,
 ) -> Result<T, UploadError> {

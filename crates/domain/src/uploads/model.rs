@@ -1,5 +1,5 @@
-//! What an upload promises whatever happens, and a machine to see it on: for the
-//! tests, and for the fuzz target.
+//! The guarantees of an upload and a machine to check them on, for the tests and for
+//! the fuzz target.
 
 #![allow(clippy::unwrap_used, reason = "a panic is the report")]
 
@@ -32,7 +32,7 @@ pub(super) const LIMITS: UploadLimits = UploadLimits {
     content: 1 << 30,
 };
 
-/// A file is about to become durable: it is noted how long it is.
+/// Records the length of a file that is about to become durable.
 pub(super) fn syncs(partial: &Path, file: &fs::File) -> io::Result<()> {
     call(partial)?;
     fs::write(partial.with_file_name("synced"), file.metadata()?.len().to_string())
@@ -43,7 +43,7 @@ pub(super) fn rename(from: PathBuf, to: PathBuf) -> io::Result<()> {
     platform::rename(from, to)
 }
 
-/// It is noted which names are in the directory: a crash leaves these, and no others.
+/// Records which names are in the directory: a crash leaves these and no others.
 pub(super) fn sync_directory(directory: &Path) -> io::Result<()> {
     call(directory)?;
     fs::write(noted(directory), names(directory).join("\n"))
@@ -57,7 +57,7 @@ pub(super) fn names(directory: &Path) -> Vec<String> {
     fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
 }
 
-/// Fails after as many calls as a test wants, or from then on.
+/// Fails after as many calls as the test wants, or from then on.
 fn call(directory: &Path) -> io::Result<()> {
     let failing = directory.with_file_name("fail-sync");
     let Ok(left) = fs::read_to_string(&failing) else { return Ok(()) };
@@ -69,7 +69,7 @@ fn call(directory: &Path) -> io::Result<()> {
     Err(io::Error::other("the test wants it"))
 }
 
-/// What is left of a server when it is not running.
+/// What remains of a server that is not running.
 pub(super) struct Machine {
     pub(super) store: Arc<dyn Store>,
     pub(super) files: TempDir,
@@ -121,35 +121,35 @@ pub(super) async fn read(uploads: &Uploads, name: &str) -> Option<Vec<u8>> {
 
 #[derive(Debug, Clone)]
 pub(super) enum Op {
-    /// Asks where to begin, and takes over.
+    /// Asks for the committed size, and takes over.
     Begin,
-    /// Sends the next bytes, right or wrong ones.
+    /// Sends the next bytes; wrong ones if `lie` is set.
     Write {
         length: usize,
         lie: bool,
     },
-    /// The call of the current attempt is cut.
+    /// Cuts the call of the current attempt.
     Cut,
     HalfClose,
     Finish,
-    /// What an attempt that was taken over from still tries.
+    /// An attempt that was fenced off still writes.
     Zombie {
         length: usize,
     },
-    /// The machine loses what was not durable, or part of it.
+    /// The machine loses all or part of what was not durable.
     Crash {
         tail: usize,
         garbage: u8,
     },
 }
 
-/// What has to be true, whatever happens.
+/// What has to hold, whatever happens.
 struct Model {
     content: Vec<u8>,
     upload: Upload,
-    /// The most that the server has ever said to be durable.
+    /// The largest size that the server has ever reported as durable.
     durable: u64,
-    /// Whether wrong bytes were ever sent since the upload began.
+    /// Whether wrong bytes were sent since the upload began.
     lied: bool,
     done: bool,
 }
@@ -172,7 +172,7 @@ impl Run {
         Self { machine, model, uploads, current: None, fenced: Vec::new() }
     }
 
-    /// What the server says now must not be less than what it said before.
+    /// The server must not report less than it did before.
     async fn check(&mut self) -> u64 {
         let progress = match self.uploads.progress(&self.model.upload).await {
             Ok(progress) => progress,
@@ -199,8 +199,8 @@ impl Run {
                     return;
                 }
                 Ok(Begun::Known) => return assert!(self.model.done),
-                // The one before got further until it was fenced off; now that
-                // it is, the offset stays.
+                // The previous attempt got further before it was fenced off. From now
+                // on the offset stays.
                 Err(UploadError::NotCommittedSize { committed, .. }) => {
                     assert!(committed > offset, "{committed} after {offset}");
                     assert!(self.current.is_some() || offset == self.model.durable);
@@ -249,7 +249,7 @@ impl Run {
         assert!(matches!(attempt.finish().await, Err(UploadError::Superseded)));
     }
 
-    /// Of what is behind the durable part nobody knows what a crash leaves.
+    /// A crash may leave anything after the durable part.
     async fn crashed(machine: &Machine, model: &mut Model, tail: usize, garbage: u8) {
         let journaled = machine.journaled(&model.upload).await;
         assert!(model.done || journaled >= model.durable);
@@ -284,7 +284,7 @@ impl Run {
         self.check().await;
     }
 
-    /// In the end everything can be brought to its end.
+    /// Every upload can be completed in the end.
     async fn complete(&mut self) {
         while !self.model.done {
             self.begin().await;
@@ -299,7 +299,7 @@ fn runtime() -> Runtime {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
 }
 
-/// Does all of it, one after the other, and then brings the upload to its end.
+/// Runs the operations one after the other, and then completes the upload.
 pub(super) fn run(size: usize, ops: &[Op]) {
     let mut on = runtime();
     let mut run = on.block_on(Run::new(size));
@@ -322,8 +322,8 @@ pub(super) fn run(size: usize, ops: &[Op]) {
     on.block_on(run.complete());
 }
 
-/// [`run`], as bytes say: a size, and then three bytes for each of the things that
-/// happen.
+/// [`run`] with its input decoded from bytes: a size, and then three bytes for each
+/// operation.
 #[cfg(feature = "fuzzing")]
 pub fn fuzzed(bytes: &[u8]) {
     let Some((size, ops)) = bytes.split_first_chunk() else { return };

@@ -1,6 +1,6 @@
-//! One attempt at an upload: what is received goes by a bounded queue to a task
-//! that writes it. The task outlives the call, so a call that is cut at any
-//! await leaves an upload in order.
+//! One attempt at an upload. What is received goes through a bounded queue to a task
+//! that writes it. The task outlives the call, so that a call that is cut at any await
+//! leaves the upload in a consistent state.
 
 use std::{
     sync::{Arc, atomic::Ordering::Relaxed},
@@ -23,20 +23,20 @@ use crate::{
     store::{Expect, Write, encode},
 };
 
-/// How many chunks of one attempt may wait for the disk; how many bytes of all
-/// of them is limited as well.
+/// How many chunks of one attempt may wait for the disk. The bytes of all attempts are
+/// limited too.
 const QUEUED_CHUNKS: usize = 16;
-/// How much of a chunk is queued at a time, in bytes.
+/// How many bytes of a chunk are queued at a time.
 const PIECE: usize = 1 << 20;
 
-/// After this long what was written becomes durable, however little it is.
+/// What was written becomes durable after this long, however little it is.
 const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(1);
 
-/// An upload's one writer. Dropped before [`finish`](Self::finish), it leaves
-/// what it has got to be resumed.
+/// The only writer of an upload. If it is dropped before [`finish`](Self::finish), the
+/// upload can be resumed.
 #[derive(Debug)]
 pub struct Attempt {
-    /// Where the next chunk has to begin.
+    /// The offset at which the next chunk has to begin.
     pub(super) next: u64,
     slot: Arc<Slot>,
     uploads: Uploads,
@@ -47,7 +47,7 @@ pub struct Attempt {
 
 #[derive(Debug)]
 enum Received {
-    /// With its share of what may be queued.
+    /// With its permit for the queue.
     Chunk(Bytes, OwnedSemaphorePermit),
     Finish,
 }
@@ -89,7 +89,7 @@ impl Attempt {
             return Err(UploadError::TooLong(declared));
         }
         self.next += length;
-        // In pieces, so that a long chunk waits for no more than a short one.
+        // In pieces, so that a long chunk waits for no more space than a short one.
         while !chunk.is_empty() {
             self.queue(chunk.split_to(chunk.len().min(PIECE))).await?;
         }
@@ -100,13 +100,13 @@ impl Attempt {
         let (queue, chunks) = (self.uploads.0.queue.clone(), &self.chunks);
         let share = u32::try_from(chunk.len()).unwrap_or(u32::MAX);
         let queued = async {
-            // The semaphore is never closed; a queue without a writer says why.
+            // The semaphore is never closed. If the writer has ended, it says why.
             let share = queue.acquire_many_owned(share).await.ok()?;
             chunks.send(Received::Chunk(chunk, share)).await.ok()
         };
         let queued = tokio::select! {
             biased;
-            // At once, even when the writer is stuck in a slow disk.
+            // Immediately, even if the writer waits for a slow disk.
             () = self.fence.cancelled() => return Err(UploadError::Superseded),
             queued = queued => queued,
         };
@@ -116,8 +116,8 @@ impl Attempt {
         }
     }
 
-    /// Waits for the client, unless the attempt ends in the meantime: another
-    /// one has taken over, or the disk has failed.
+    /// Waits for the client. Fails when the attempt ends in the meantime, because
+    /// another one has taken over or the disk has failed.
     pub async fn meanwhile<T>(&mut self, next: impl Future<Output = T>) -> Result<T, UploadError> {
         tokio::select! {
             biased;
@@ -127,19 +127,20 @@ impl Attempt {
         }
     }
 
-    /// Why the writer has ended before it was told to.
+    /// Why the writer has ended early.
     async fn failure(&mut self) -> UploadError {
         end_of(&mut self.writer).await.err().unwrap_or(UploadError::Superseded)
     }
 
-    /// Commits: the size of the content, which is now there for good.
+    /// Commits the upload, and returns the size of the content, which is now durable.
     pub async fn finish(mut self) -> Result<u64, UploadError> {
-        // Fails when the writer has ended, which then tells why.
+        // Fails when the writer has ended, which then says why.
         let _ = self.chunks.send(Received::Finish).await;
         end_of(&mut self.writer).await
     }
 
-    /// Ends without committing: how much is durable and waits to be resumed.
+    /// Ends without committing. Returns the durable size, at which the upload can be
+    /// resumed.
     pub async fn pause(self) -> Result<u64, UploadError> {
         let Self { chunks, mut writer, .. } = self;
         drop(chunks);
@@ -161,13 +162,13 @@ struct Writer {
     /// The length at the last checkpoint that was begun.
     marked: u64,
     checkpoint: Option<Checkpoint>,
-    /// When the next one is to begin if there is anything new.
+    /// When to begin the next checkpoint, if there is anything new.
     due: Instant,
     _place: Place,
 }
 
-/// The fsync of a beginning of the file, while more is written behind it, and
-/// then the entry in the store.
+/// An fsync of the first `length` bytes of the file while more is written after them,
+/// and then the update of the store.
 struct Checkpoint {
     length: u64,
     hasher: Hasher,
@@ -182,8 +183,8 @@ enum End {
 impl Writer {
     async fn run(mut self) -> Result<u64, UploadError> {
         let ended = self.receive().await;
-        // A checkpoint under way is waited for whatever happened: afterwards
-        // nobody but the next attempt moves what is committed.
+        // Waits for a checkpoint that has begun, whatever happened. After that, only
+        // the next attempt changes the committed size.
         let settled = self.settle().await;
         match ended.and_then(|end| settled.map(|()| end)) {
             Ok(End::Finished) if self.tail.length == self.slot.upload.blob.size => self.commit().await,
@@ -203,7 +204,7 @@ impl Writer {
         }
     }
 
-    /// Writes what is received until its end.
+    /// Writes what is received until the end.
     async fn receive(&mut self) -> Result<End, UploadError> {
         loop {
             let mut batch = Vec::new();
@@ -230,7 +231,7 @@ impl Writer {
         }
     }
 
-    /// True when this was the end.
+    /// Returns true at the end.
     async fn append(&mut self, batch: Vec<Received>) -> Result<bool, UploadError> {
         let mut finished = false;
         let (mut chunks, mut shares) = (Vec::with_capacity(batch.len()), Vec::with_capacity(batch.len()));
@@ -284,7 +285,7 @@ impl Writer {
         self.mark(done)
     }
 
-    /// What a checkpoint has made durable is committed.
+    /// Records that a checkpoint is committed.
     fn mark(&mut self, done: Result<(), UploadError>) -> Result<(), UploadError> {
         if let Some(Checkpoint { length, hasher, .. }) = self.checkpoint.take() {
             done?;
@@ -310,14 +311,14 @@ impl Writer {
             self.give_back().await;
             return Err(error);
         }
-        // From here on it is found by its checksum. Should the store fail, the
-        // next attempt gives it its name.
+        // From here on the content is found by its checksum. If the store fails now,
+        // the next attempt gives the content its name.
         self.uploads.end(&self.slot, &mut self.lease);
         self.uploads.give_name(upload, vec![self.slot.forgetting()]).await?;
         Ok(blob.size)
     }
 
-    /// Frees what is not committed. When that fails the next attempt does it.
+    /// Frees the space of uncommitted bytes. If that fails, the next attempt does it.
     async fn give_back(&mut self) {
         let (uploads, slot) = (&self.uploads, &self.slot);
         let given_back = async {
