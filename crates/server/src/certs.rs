@@ -1,5 +1,6 @@
-//! Certificates for development: a CA, and of it one for a server and one for a
-//! client. Whoever has the CA's key can be anybody for those who trust it.
+//! Certificates for development: a CA, and certificates issued by it for a server and
+//! for a client. Who has the CA's key can impersonate any peer to those who trust the
+//! CA.
 
 use std::{
     fs, io,
@@ -17,11 +18,11 @@ use rcgen::{
 /// Which certificates to make.
 #[derive(Debug, Clone)]
 pub struct Request {
-    /// Names and IP addresses of the server, the one to call it by first.
+    /// The server's names and IP addresses. The one for clients to use comes first.
     pub names: Vec<String>,
-    /// From when they are valid.
+    /// The beginning of their validity.
     pub from: SystemTime,
-    /// Until when they are valid.
+    /// The end of their validity.
     pub until: SystemTime,
 }
 
@@ -33,7 +34,7 @@ struct Party {
 }
 
 impl Request {
-    /// From now on, for `names` and for calls from the same machine.
+    /// Valid for a year from now, for `names` and for calls from the same machine.
     #[must_use]
     pub fn for_a_year(mut names: Vec<String>) -> Self {
         for here in ["localhost", "127.0.0.1", "::1"] {
@@ -41,20 +42,20 @@ impl Request {
                 names.push(here.to_owned());
             }
         }
-        // The clock of a peer may be behind.
+        // The clock of a peer may be slow.
         const TOLERANCE: Duration = Duration::from_secs(3600);
         const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
         let now = SystemTime::now();
         Self { names, from: now - TOLERANCE, until: now + YEAR }
     }
 
-    /// Makes the files in `directory`, and says which and what to do with them.
-    /// The keys can be read by their owner alone.
+    /// Writes the files to `directory`. Returns which files they are and how to use
+    /// them. Only the owner can read the keys.
     ///
     /// # Errors
     ///
-    /// When one of the files is there and is not to be replaced, or cannot be
-    /// written, or a name is none.
+    /// When one of the files exists and must not be replaced, when a file cannot be
+    /// written, or when a name is invalid.
     pub fn make(&self, directory: &Path, replace: bool) -> anyhow::Result<String> {
         let parties = self.parties()?;
         let files: Vec<_> = parties
@@ -79,8 +80,8 @@ impl Request {
     }
 
     fn parties(&self) -> anyhow::Result<[Party; 3]> {
-        // Another CA has another name, or it would be taken for this one with a
-        // signature that is wrong.
+        // Each CA has its own name. Otherwise clients would take another CA for this
+        // one, and report a bad signature.
         let name = format!("Four Modes development CA {}", uuid::Uuid::new_v4());
         let mut ca = self.params(&name, Vec::new())?;
         ca.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));

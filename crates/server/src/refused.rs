@@ -1,5 +1,5 @@
-//! What the handlers refuse, as a `Status`. The only place that chooses the code of
-//! an error of the domain.
+//! Turns the handlers' refusals into a `Status`. This is the only place that chooses
+//! the code of a domain error.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -24,8 +24,8 @@ use shared_proto::Reason;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
-/// Why a call is refused. It is between an error of the domain and a `Status`,
-/// since `?` cannot make the one of the other where neither is at home.
+/// Why a call is refused. It stands between domain errors and `Status`: `?` cannot
+/// convert one into the other, because both are foreign types here.
 #[derive(Debug)]
 pub(crate) struct Refused(Status);
 
@@ -149,7 +149,8 @@ impl From<CollectError> for Refused {
                 let facts = [("device", device), ("expected", expected.to_string())];
                 with_reason(Code::FailedPrecondition, message, Reason::SequenceGap, facts)
             }
-            // With `RetryInfo`: whoever delivers again finds out what is left to do.
+            // With `RetryInfo`: a client that delivers again finds out what is left to
+            // do.
             CollectError::Fenced { producer } => {
                 let facts = HashMap::from([("producer_id".to_owned(), producer)]);
                 let mut details =
@@ -265,7 +266,7 @@ impl From<UploadError> for Refused {
     }
 }
 
-/// Why a task failed, in the terms of a call that failed for the same reason.
+/// The failure of a task, in the terms of a call that failed for the same reason.
 impl From<Fault> for Refused {
     fn from(fault: Fault) -> Self {
         let code = match fault {
@@ -304,18 +305,18 @@ impl From<TooManyOpenFiles> for Refused {
     }
 }
 
-/// RESOURCE_EXHAUSTED: the server keeps as much as it may.
+/// RESOURCE_EXHAUSTED: the server has reached a limit on what it keeps.
 fn limit_reached(message: String, limit: &str, value: u64) -> Status {
     let limit = [("limit", limit.to_owned()), ("value", value.to_string())];
     with_reason(Code::ResourceExhausted, message, grpc_wire::Reason::LimitReached, limit)
 }
 
-/// DATA_LOSS: content that is shorter on disk than when it was committed.
+/// DATA_LOSS: content is shorter on the disk than when it was committed.
 pub(crate) fn content_damaged() -> Status {
     with_reason(Code::DataLoss, "the content on disk is incomplete".to_owned(), Reason::ContentDamaged, [])
 }
 
-/// OUT_OF_RANGE: the field of a request is outside of what there is.
+/// OUT_OF_RANGE: a field of the request is outside the existing range.
 pub(crate) fn out_of_range(field: &str, message: String) -> Status {
     let details = ErrorDetails::with_bad_request_violation(field, message.as_str());
     Status::with_error_details(Code::OutOfRange, message, details)
@@ -327,18 +328,18 @@ pub(crate) fn bad_request(field: &str, message: String) -> Status {
     Status::with_error_details(Code::InvalidArgument, message, details)
 }
 
-/// FAILED_PRECONDITION: the message is fine, but not at this place in the stream.
+/// FAILED_PRECONDITION: the message is valid, but not at this point of the stream.
 pub(crate) fn out_of_turn(message: &str) -> Status {
     with_reason(Code::FailedPrecondition, message.to_owned(), Reason::OutOfTurn, [])
 }
 
-/// FAILED_PRECONDITION: the server was started without what the call needs.
+/// FAILED_PRECONDITION: the server was started without an option that the call needs.
 pub(crate) fn no_log_root() -> Status {
     let message = "this server has no log directory; start it with --log-root DIR";
     with_reason(Code::FailedPrecondition, message.to_owned(), Reason::NoLogRoot, [])
 }
 
-/// NOT_FOUND: nothing is known of a call with that id.
+/// NOT_FOUND: the server has no observation of a call with that id.
 pub(crate) fn no_observation(call_id: &str) -> Status {
     let message = format!("this server has seen no probe with the call_id {call_id}, or 1,024 newer ones");
     not_found("probe", call_id, message)

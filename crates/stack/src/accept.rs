@@ -1,7 +1,9 @@
-//! What a connection has to do before it may make calls, and how many there are.
+//! What a connection has to do before it may make calls, and how many connections there
+//! may be.
 //!
-//! HTTP/2's keepalive begins after its handshake. A peer that never gets that
-//! far would hold its connection for ever, and so would one that says nothing.
+//! HTTP/2 keepalive begins after the HTTP/2 handshake. Without these timeouts, a peer
+//! that never completes the handshake, or never sends anything, would hold its
+//! connection for ever.
 
 use std::{
     any::Any,
@@ -29,18 +31,18 @@ use crate::{
     tls::{Acceptor, Link},
 };
 
-/// How long, and to how many bytes, what a peer still sends is read when there is
-/// nothing more to say to it.
+/// How long, and up to how many bytes, to read what a peer still sends after everything
+/// was said to it.
 const LINGER: (Duration, usize) = (Duration::from_secs(5), 64 << 20);
 
-/// How connections are guarded.
+/// The timeouts and checks of new connections.
 #[derive(Debug, Clone)]
 pub(crate) struct Guard {
-    /// Until the first byte.
+    /// The time until the first byte.
     pub(crate) first_byte: Duration,
-    /// Until the handshakes are complete.
+    /// The time until the handshakes are complete.
     pub(crate) handshake: Duration,
-    /// How long a peer of HTTP/1.1 may read nothing. HTTP/2 asks by pings.
+    /// How long an HTTP/1.1 peer may read nothing. HTTP/2 uses PING instead.
     pub(crate) idle: Duration,
     /// How long the answer to a PING may take.
     pub(crate) keepalive_timeout: Duration,
@@ -48,14 +50,14 @@ pub(crate) struct Guard {
     pub(crate) metrics: Arc<Metrics>,
 }
 
-/// A connection that has a place among those that are open.
+/// A connection that counts towards the limit of open connections.
 #[derive(Debug)]
 pub(crate) struct Admitted<C> {
     connection: C,
-    /// From 1.
+    /// Counts from 1.
     number: u64,
     place: OwnedSemaphorePermit,
-    /// Kept as long as the connection is there.
+    /// Kept as long as the connection exists.
     pub(crate) kept: Option<Arc<()>>,
 }
 
@@ -66,8 +68,8 @@ impl<C> Admitted<C> {
     }
 }
 
-/// Gives places to at most `most` connections. What comes on top is closed at
-/// once: who waits in a queue learns nothing.
+/// Admits at most `most` connections. Further ones are closed immediately, because a
+/// peer that waits in a queue learns nothing.
 pub(crate) fn admit<C>(
     most: usize,
     metrics: Arc<Metrics>,
@@ -88,7 +90,7 @@ pub(crate) fn admit<C>(
                     tracing::warn!(most, "too many connections: closing one");
                 }
                 (Err(error), _) => {
-                    // Such as too many open files: the next one may do.
+                    // For example too many open files: the next attempt may succeed.
                     tracing::warn!(%error, "a connection is not accepted");
                     sleep(Duration::from_millis(10)).await;
                 }
@@ -157,7 +159,7 @@ impl<C: Connected> Guarded<C> {
         self.info.clone()
     }
 
-    /// Says so when the peer is gone. Above this only its kind is left of an error.
+    /// Logs it when the peer is gone. The layers above keep only the kind of an error.
     fn say_gone<T>(&self, passed: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         if let Poll::Ready(Err(error)) = &passed
             && Gone::is_cause_of(error)
@@ -170,17 +172,17 @@ impl<C: Connected> Guarded<C> {
     }
 }
 
-/// Nothing in it is pinned, whatever is known of the peer.
+/// No field is structurally pinned.
 impl<C: Connected> Unpin for Guarded<C> {}
 
-/// How far a peer is with what it says first.
+/// How much of its opening a peer has sent.
 #[derive(Debug)]
 enum Opening {
-    /// So many bytes of what HTTP/2 begins with: the preface, and the head of the
-    /// client's settings.
+    /// How many bytes of the HTTP/2 opening have arrived: the preface, and the frame
+    /// header of the client's SETTINGS.
     Http2(usize),
-    /// The peer speaks HTTP/2, or HTTP/1.1: then the one that reads the head keeps
-    /// its time as well.
+    /// The peer speaks HTTP/2 or HTTP/1.1. In the case of HTTP/1.1, the reader of the
+    /// head has a timeout of its own.
     Complete { is_http1: bool },
 }
 
@@ -199,27 +201,26 @@ impl Opening {
     }
 }
 
-/// What is below TLS, with the time that the handshakes have.
+/// The stream below TLS, with the timeouts of the handshakes.
 struct Timed<C> {
     connection: C,
     clock: Option<Clock>,
-    /// How long it may take until something can be written, and since when that
-    /// is so.
+    /// How long a write may stay blocked, and the timer of the present block.
     stuck: Option<(Duration, Option<Pin<Box<Sleep>>>)>,
-    /// What is left of [`LINGER`], from the end of what there was to say.
+    /// What is left of [`LINGER`], once everything has been said.
     lingering: Option<(Pin<Box<Sleep>>, usize)>,
 }
 
 struct Clock {
     /// When the next step is due.
     due: Pin<Box<Sleep>>,
-    /// The time from the first byte, until that has come.
+    /// The time for the handshakes, until the first byte has arrived.
     handshake: Option<Duration>,
     metrics: Arc<Metrics>,
 }
 
 impl<C> Timed<C> {
-    /// Ends what is waited for when that takes too long.
+    /// Fails an operation that is still pending when its time is over.
     fn in_time<T>(&mut self, cx: &mut Context<'_>, done: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         match &mut self.clock {
             Some(clock) if done.is_pending() => {
@@ -237,7 +238,7 @@ impl<C> Timed<C> {
         }
     }
 
-    /// Ends what is not read for too long.
+    /// Fails a write when the peer has read nothing for too long.
     fn in_motion<T>(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         let Some((limit, since)) = &mut self.stuck else { return written };
         if written.is_ready() {
@@ -249,7 +250,8 @@ impl<C> Timed<C> {
         Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "nobody reads")))
     }
 
-    /// Does not wait for the end of a peer that has heard nothing, or reads nothing.
+    /// Skips the wait for the end of a peer that has heard nothing, or that reads
+    /// nothing.
     fn hang_up(&mut self) {
         self.lingering = Some((Box::pin(sleep(Duration::ZERO)), 0));
     }
@@ -272,9 +274,9 @@ impl<C: AsyncRead + Unpin> AsyncRead for Timed<C> {
     }
 }
 
-/// Its end is told first, and then the peer's is waited for: to close with something
-/// unread resets the connection, and that may overtake what was said last (RFC 9112,
-/// section 9.6).
+/// Shuts down its own side first, and then waits for the peer's end. Closing a socket
+/// with unread data resets the connection, and the reset may overtake the last data
+/// sent (RFC 9112, section 9.6).
 impl<C: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Timed<C> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.connection).poll_write(cx, buf);

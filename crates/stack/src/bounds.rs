@@ -1,9 +1,9 @@
-//! What bounds a call whether or not its peer reads: the time that the call has,
-//! and the bytes that the server holds for it.
+//! Bounds a call whether or not its peer reads: its time, and the bytes that the server
+//! holds for it.
 //!
-//! hyper asks a body for nothing while a chunk waits for the peer to read, so no
-//! timer in a body can end the call. The layers say when a call is due, and the
-//! transport, which drives the call, watches for it.
+//! hyper does not poll a body while a chunk waits for the peer to read, so a timer in a
+//! body cannot end the call. The layers decide when a call is due. The transport, which
+//! drives the call, enforces it.
 
 use std::{
     fmt,
@@ -19,14 +19,14 @@ use tonic::Status;
 
 use crate::status::too_much_buffered;
 
-/// How long a call that is due may take to tell its peer.
+/// How long a call that is due may take to send its status.
 const GRACE: Duration = Duration::from_secs(5);
 
-/// The bytes that each call may hold beside the budgets, so that a budget that
-/// others have used up ends no small call.
+/// The bytes that each call may hold in addition to the budgets, so that an exhausted
+/// budget ends no small call.
 const OWN: usize = 64 << 10;
 
-/// The bounds of one call. The transport puts them into the request.
+/// The bounds of one call. The transport adds them to the request.
 #[derive(Debug, Default)]
 pub(crate) struct Bounds {
     pub(crate) end: End,
@@ -39,8 +39,8 @@ impl Bounds {
     }
 }
 
-/// Drives a call. Completes with nothing when the call was due and did not end
-/// within [`GRACE`].
+/// Drives a call. Returns `None` when the call was due and did not end within
+/// [`GRACE`].
 pub(crate) async fn keep<T>(
     mut call: Pin<&mut impl Future<Output = T>>,
     due: impl FnMut(&mut Context<'_>) -> Poll<()>,
@@ -53,7 +53,8 @@ pub(crate) async fn keep<T>(
     timeout(GRACE, call).await.ok()
 }
 
-/// A tenth more or less, so that those that came together do not go together.
+/// Varies `age` by a tenth, so that connections that were opened together do not end
+/// together.
 pub(crate) fn about(age: Duration) -> Duration {
     age.mul_f64(0.9 + 0.2 * fastrand::f64())
 }
@@ -66,7 +67,7 @@ pub(crate) struct End(Mutex<Ending>);
 struct Ending {
     reasons: Vec<Pin<Box<dyn Future<Output = Status> + Send>>>,
     due: bool,
-    /// Until somebody has told the peer.
+    /// Set until it has been sent to the peer.
     status: Option<Status>,
 }
 
@@ -92,7 +93,7 @@ impl End {
         lock(&self.0).due
     }
 
-    /// What to tell the peer, once.
+    /// The status to send to the peer. Returned once.
     pub(crate) fn take_status(&self) -> Option<Status> {
         lock(&self.0).status.take()
     }
@@ -109,7 +110,7 @@ impl fmt::Debug for End {
 pub(crate) struct Budget {
     most: usize,
     used: Mutex<usize>,
-    /// That of the server, for a connection's.
+    /// For a connection's budget, the budget of the server.
     whole: Option<Arc<Budget>>,
 }
 
@@ -124,12 +125,12 @@ impl Budget {
         Self { most, used: Mutex::default(), whole: None }
     }
 
-    /// That of one connection: a quarter of the whole.
+    /// The budget of one connection: a quarter of the whole.
     pub(crate) fn share(whole: Arc<Self>) -> Self {
         Self { most: whole.most / 4, used: Mutex::default(), whole: Some(whole) }
     }
 
-    /// Nothing is taken when it fails.
+    /// Takes nothing if it fails.
     fn take(&self, bytes: usize) -> Result<(), Status> {
         let mut used = lock(&self.used);
         let after = used.saturating_add(bytes);
@@ -152,12 +153,12 @@ impl Budget {
     }
 }
 
-/// The bytes that the server holds for one call: responses that are not sent yet,
-/// and a request that is not complete.
+/// The bytes that the server holds for one call: unsent responses, and an incomplete
+/// request.
 #[derive(Debug, Default)]
 pub(crate) struct Held {
     budget: Arc<Budget>,
-    /// That of the caller, once it is known.
+    /// The budget of the caller, once the caller is known.
     caller: OnceLock<Arc<Budget>>,
     amount: Mutex<Amount>,
 }
@@ -165,12 +166,12 @@ pub(crate) struct Held {
 #[derive(Debug, Default)]
 struct Amount {
     bytes: usize,
-    /// Those of responses that are on their way to the transport.
+    /// The bytes of responses on their way to the transport.
     passing: usize,
 }
 
 impl Held {
-    /// From now on, what is held counts for this caller as well.
+    /// From now on, the bytes held count for this caller as well.
     pub(crate) fn count_for(&self, caller: Arc<Budget>) {
         // A call has one caller.
         let _ = self.caller.set(caller);
@@ -178,7 +179,7 @@ impl Held {
 
     /// # Errors
     ///
-    /// RESOURCE_EXHAUSTED when that would be more than a budget has.
+    /// RESOURCE_EXHAUSTED when that would exceed a budget.
     pub(crate) fn take(&self, bytes: usize) -> Result<(), Status> {
         let mut amount = lock(&self.amount);
         let after = amount.bytes.saturating_add(bytes);
@@ -206,19 +207,20 @@ impl Held {
         }
     }
 
-    /// [`take`](Self::take), for a chunk of a response: the transport gives it back.
+    /// Like [`take`](Self::take), for a chunk of a response. The transport gives the
+    /// bytes back.
     ///
     /// # Errors
     ///
-    /// As there.
+    /// Those of [`take`](Self::take).
     pub(crate) fn take_passing(&self, bytes: usize) -> Result<(), Status> {
         self.take(bytes)?;
         lock(&self.amount).passing += bytes;
         Ok(())
     }
 
-    /// What the transport has to give back for the chunk that has come to it,
-    /// whatever that was translated into.
+    /// The bytes that the transport has to give back for the chunk that has reached it,
+    /// even if a layer has translated the chunk.
     pub(crate) fn passed(&self) -> usize {
         std::mem::take(&mut lock(&self.amount).passing)
     }
@@ -231,7 +233,7 @@ impl Drop for Held {
     }
 }
 
-/// What is behind it stays consistent when a thread panics.
+/// The data stays consistent when a thread panics.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

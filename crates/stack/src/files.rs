@@ -1,17 +1,17 @@
-//! Files whose new content is taken while the server runs.
+//! Reloads files that change while the server runs.
 //!
-//! New content never ends what has begun, and content that cannot be used never
-//! takes effect.
+//! New content never ends calls or connections that have begun, and invalid content
+//! never takes effect.
 
 use std::{path::Path, time::Duration};
 
 use anyhow::Context as _;
 
-/// How often they are looked at.
+/// How often to look at the files.
 const INTERVAL: Duration = Duration::from_millis(500);
 
-/// Takes what is new in files, without end. What is there has to stay the same
-/// for an interval: it may be half-written. What cannot be used changes nothing.
+/// Takes new content of files, without end. The content has to stay the same for an
+/// interval, because a file may be half-written. Invalid content changes nothing.
 pub(crate) async fn follow<C: PartialEq + Send + 'static>(
     what: &str,
     mut current: C,
@@ -67,7 +67,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn what_is_new_is_taken_once_when_it_has_stayed_and_can_be_used() {
-        // What is there at each look; in the end, nothing new any more.
+        // The content at each look. At the end there is nothing new.
         const LOOKS: [Option<&str>; 14] = [
             Some("old"),
             Some("ne"),

@@ -1,13 +1,13 @@
-//! What the server says last on a connection of HTTP/2.
+//! The last frame that the server sends on an HTTP/2 connection.
 //!
-//! When a peer reaches a limit of the library for HTTP/2, the library names the
-//! limit in its last frame, a GOAWAY, and nowhere else.
+//! When a peer reaches a limit of the HTTP/2 library, the library names the limit only
+//! in its last frame, a GOAWAY.
 
 use grpc_wire::empty_data::HEAD;
 
 use crate::{connection::Connection, metrics::Metrics};
 
-/// The last bytes that were written: enough for a GOAWAY with the name of a limit.
+/// The last bytes written: enough for a GOAWAY that names a limit.
 #[derive(Debug)]
 pub(crate) struct LastWords([u8; 64]);
 
@@ -16,7 +16,7 @@ pub(crate) struct LastWords([u8; 64]);
 pub(crate) struct GoAway {
     /// The error code (RFC 9113, 7).
     pub(crate) code: u32,
-    /// What the library calls the limit that was reached, if it was one.
+    /// The library's name of the limit that was reached, if there was one.
     pub(crate) limit: Option<&'static str>,
 }
 
@@ -47,9 +47,9 @@ impl LastWords {
         last[kept..].copy_from_slice(&bytes[bytes.len() - new..]);
     }
 
-    /// The GOAWAY that was written last, unless it was a polite one. It is told once.
+    /// The last GOAWAY written, unless it was a graceful one. Returned once.
     pub(crate) fn take(&mut self) -> Option<GoAway> {
-        /// What h2 0.4 calls its limits.
+        /// The names of limits in h2 0.4.
         const LIMITS: [&str; 5] = [
             "too_many_resets",
             "too_many_internal_resets",

@@ -1,5 +1,5 @@
-//! What is known of each method: its mode, from the descriptors, and the rule for
-//! its path.
+//! The properties of each method: its mode, from the descriptors, and the rule for its
+//! path.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -11,26 +11,27 @@ use crate::{
     metrics::{MethodMetrics, Metrics},
 };
 
-/// What holds for the calls whose path begins with a prefix.
+/// Applies to calls whose path begins with a prefix.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Rule {
-    /// Who may make them.
+    /// Which callers may make these calls.
     pub access: Access,
-    /// The mode that a caller's token has to be for, where it is not that of the
-    /// method: a query that belongs to an upload is for those that may upload.
+    /// The mode that a caller's token has to include, if it differs from the method's:
+    /// a query about an upload is for callers that may upload.
     pub mode: Option<Mode>,
-    /// The longest message of a client, in bytes. By default it is that of the
-    /// method's mode: see [`Limits`](crate::Limits).
+    /// The longest message of a client, in bytes. By default it depends on the method's
+    /// mode: see [`Limits`](crate::Limits).
     pub max_message: Option<u32>,
-    /// Whether their streams may be silent for as long as they like, such as one
-    /// that says something only when something is wrong.
+    /// Whether streams may be silent without limit, such as one that reports only
+    /// problems.
     pub quiet: bool,
 }
 
-/// Who may make a call, on a server that has a file of tokens.
+/// Which callers may make a call, on a server with a file of tokens.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Access {
-    /// A caller whose token is for the mode of the rule, or of the method.
+    /// A caller whose token includes the mode of the rule or, by default, of the
+    /// method.
     #[default]
     Mode,
     /// A caller with any token.
@@ -39,7 +40,7 @@ pub enum Access {
     Everyone,
 }
 
-/// Rules by the prefix of a path.
+/// Rules by path prefix.
 #[derive(Debug, Default)]
 pub(crate) struct Rules(Vec<(String, Rule)>);
 
@@ -48,36 +49,37 @@ impl Rules {
         self.0.push((prefix.to_owned(), rule));
     }
 
-    /// That of the longest prefix; of two for the same prefix, the later one.
+    /// The rule of the longest prefix. Of two rules for one prefix, the later one
+    /// applies.
     fn of(&self, path: &str) -> Rule {
         let rules = self.0.iter().filter(|(prefix, _)| path.starts_with(prefix));
         rules.max_by_key(|(prefix, _)| prefix.len()).map(|(_, rule)| *rule).unwrap_or_default()
     }
 }
 
-/// A method, or what a path names that is none.
+/// A method, or a path that names none.
 #[derive(Debug)]
 pub(crate) struct Method {
-    /// `None` for a path that no descriptor knows.
+    /// `None` for a path that is not in the descriptors.
     pub(crate) mode: Option<Mode>,
     pub(crate) rule: Rule,
     pub(crate) activity: Arc<Activity>,
-    /// Unset, nobody asks for them.
+    /// `None` if metrics are off.
     pub(crate) metrics: Option<Arc<MethodMetrics>>,
 }
 
-/// All methods that the descriptors know.
+/// All methods in the descriptors.
 #[derive(Debug)]
 pub(crate) struct Methods {
     known: HashMap<String, Arc<Method>>,
     rules: Rules,
     activity: Arc<Activity>,
-    /// Of all that nobody knows, together.
+    /// The metrics of all unknown methods together.
     unknown: Option<Arc<MethodMetrics>>,
 }
 
 impl Methods {
-    /// With `metrics` the calls of each method are counted for themselves.
+    /// If `metrics` is set, the calls of each method are counted separately.
     pub(crate) fn new(
         pool: &DescriptorPool,
         rules: Rules,

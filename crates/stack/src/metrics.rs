@@ -13,11 +13,11 @@ use prometheus_client::{
 };
 use tonic::Code;
 
-/// By default they are in no registry.
+/// The default is not in a registry.
 #[derive(Debug, Default)]
 pub(crate) struct Metrics {
     methods: Families,
-    /// Open now.
+    /// The connections that are open now.
     pub(crate) connections: Gauge,
     refused: Family<Refused, Counter>,
     no_calls: Family<NoCall, Counter>,
@@ -33,7 +33,7 @@ struct Families {
     seconds: Family<MethodLabels, Histogram>,
 }
 
-/// Of one method.
+/// The metrics of one method.
 #[derive(Debug)]
 pub(crate) struct MethodMetrics {
     labels: MethodLabels,
@@ -70,7 +70,7 @@ struct NoCall {
     reason: &'static str,
 }
 
-/// In seconds: from the time of a call on one machine to that of a long stream.
+/// In seconds: from a call on one machine to a long stream.
 const BUCKETS: [f64; 12] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.5, 1.0, 5.0, 60.0, 600.0];
 
 impl Default for Families {
@@ -87,8 +87,8 @@ impl Default for Families {
 }
 
 impl Metrics {
-    /// Puts them into a registry; the names of what gRPC's dashboards do not know
-    /// begin with `name`.
+    /// Registers the metrics. The names of metrics that are not part of the gRPC
+    /// dashboards begin with `name`.
     pub(crate) fn register(&self, registry: &mut Registry, name: &str) {
         let Self { methods, connections, refused, no_calls } = self;
         let grpc = registry.sub_registry_with_prefix("grpc_server");
@@ -104,7 +104,7 @@ impl Metrics {
         own.register("no_calls", "Rejected requests that are not gRPC calls", no_calls.clone());
     }
 
-    /// Those of the method with a path of `/service/method`.
+    /// The metrics of a method with the path `/service/method`.
     pub(crate) fn of(&self, path: &str, mode: Option<Mode>) -> Arc<MethodMetrics> {
         let (service, method) = path.trim_start_matches('/').split_once('/').unwrap_or((path, ""));
         let labels = MethodLabels {
@@ -148,7 +148,7 @@ impl MethodMetrics {
     }
 }
 
-/// As the dashboards have it.
+/// The name of a mode in the dashboards.
 fn kind(mode: Mode) -> &'static str {
     match mode {
         Mode::Unary => "unary",
@@ -158,7 +158,7 @@ fn kind(mode: Mode) -> &'static str {
     }
 }
 
-/// Likewise: `NotFound`, not NOT_FOUND.
+/// The name of a code in the dashboards: `NotFound`, not NOT_FOUND.
 fn code_label(code: Code) -> &'static str {
     match code {
         Code::Ok => "OK",

@@ -1,7 +1,7 @@
 //! The page at `/metrics`, for Prometheus.
 //!
-//! It comes by the transport that serves gRPC, and so behind the same guard: no
-//! second HTTP server with limits of its own is needed for one page.
+//! The transport that serves gRPC serves this page too, with the same guard. So one
+//! page needs no second HTTP server with limits of its own.
 
 use std::{convert::Infallible, future::ready, sync::Arc, time::Duration};
 
@@ -17,18 +17,18 @@ use tower::service_fn;
 
 use crate::{accept::Guard, serve::Served, settings::Limits};
 
-/// Who asks wants one page, and there are not many who do.
+/// Few scrapers connect, and each needs only one page.
 const SCRAPERS: usize = 8;
 
-/// How long a connection may be there: the next scrape comes anyway.
+/// How long a connection may stay open. A scraper opens a new one anyway.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Answers `GET /metrics` with what is in `registry`, without end.
+/// Answers `GET /metrics` with the metrics of `registry`, without end.
 pub(crate) async fn answer(listener: TcpListener, registry: Registry, guard: &Guard) {
     let registry = Arc::new(registry);
     let served = Served {
         limits: Limits { connections: SCRAPERS, connection_age: PATIENCE, ..Limits::default() },
-        // In the clear, and not among the connections of callers.
+        // Without TLS, and not counted among the connections of callers.
         guard: Guard { tls: None, metrics: Arc::default(), ..guard.clone() },
         service: service_fn(move |request| ready(Ok::<_, Infallible>(page(&registry, &request)))),
         draining: CancellationToken::new(),
@@ -57,7 +57,7 @@ fn page(registry: &Registry, request: &Request<Body>) -> Response<Body> {
     let mut response = Response::new(Body::new(text));
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
-    // The guard watches over one request.
+    // The guard watches only the first request of a connection.
     if request.version() < Version::HTTP_2 {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }

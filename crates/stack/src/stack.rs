@@ -37,7 +37,7 @@ use crate::{
     workers::Workers,
 };
 
-/// Of the services that every stack has, and of the details of its errors.
+/// The descriptors of the services that every stack has, and of error details.
 const OWN: [&[u8]; 4] = [
     tonic_health::pb::FILE_DESCRIPTOR_SET,
     v1::FILE_DESCRIPTOR_SET,
@@ -96,7 +96,7 @@ impl Stack {
             pool.decode_file_descriptor_set(descriptors).context("the descriptors are damaged")?;
         }
         let mut rules = Rules::default();
-        // Who watches the health hears nothing as long as all is well.
+        // A health watch is silent as long as all is well.
         let max_message = Some(HEALTH_REQUEST);
         let health = Rule { access: Access::Everyone, quiet: true, max_message, ..Rule::default() };
         rules.add("/grpc.health.", health);
@@ -226,7 +226,7 @@ impl Stack {
     ///
     /// # Errors
     ///
-    /// As above.
+    /// Those of [`serve`](Self::serve).
     pub async fn serve_connections<C>(
         self,
         connections: impl Stream<Item = io::Result<C>>,
@@ -262,7 +262,8 @@ impl Stack {
             watcher,
         } = self;
         for name in &shown {
-            // Its calls would have no mode, and so neither a deadline nor an end.
+            // Its calls would have no mode, and so neither a deadline nor a maximum
+            // age.
             let known = pool.get_service_by_name(name);
             known.with_context(|| format!("the descriptor sets have no service {name}"))?;
         }
@@ -323,7 +324,8 @@ impl Life {
         let shutdown = async {
             shutdown.await;
             tracing::info!(grace = ?settings.grace, "shutting down: streams end, unary calls finish");
-            // First, so that who watches the health learns it before the watch ends.
+            // First, so that clients that watch the health learn of it before their
+            // streams end.
             health.stop();
             draining.cancel();
             tokio::time::sleep(settings.grace).await;

@@ -1,5 +1,5 @@
-//! TLS on the connections that come in, with certificates that may change while
-//! it is in use.
+//! TLS on incoming connections, with certificates that may change while the server
+//! runs.
 
 use std::{
     io,
@@ -32,7 +32,7 @@ use crate::{
     settings::TlsFiles,
 };
 
-/// What new connections get.
+/// The configuration of new connections.
 pub(crate) struct Tls {
     files: TlsFiles,
     current: watch::Sender<Arc<ServerConfig>>,
@@ -50,8 +50,8 @@ impl Tls {
         Acceptor(self.current.subscribe())
     }
 
-    /// Takes what is new in the files, without end. Connections that are open
-    /// keep what they have.
+    /// Reloads the files when they change, without end. Open connections keep their
+    /// configuration.
     pub(crate) async fn follow_files(self) {
         let Self { files, current, contents } = self;
         let take = |contents: &Contents| {
@@ -66,8 +66,8 @@ impl Tls {
     }
 }
 
-/// What is in the files. Compared whole, since a time of change may stay the
-/// same or be set back.
+/// The content of the files. It is compared as a whole, because a modification time may
+/// stay the same or be set back.
 #[derive(PartialEq, Eq)]
 struct Contents {
     certificate: Vec<u8>,
@@ -106,7 +106,7 @@ impl Contents {
         let mut config = builder.with_single_cert(certificates, key).with_context(|| {
             format!("{} and {} do not go together", files.certificate.display(), files.key.display())
         })?;
-        // The second for gRPC-Web alone.
+        // HTTP/1.1 is only for gRPC-Web.
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         Ok(Arc::new(config))
     }
@@ -120,7 +120,7 @@ fn certificates(path: &Path, pem: &[u8]) -> anyhow::Result<Vec<CertificateDer<'s
     Ok(certificates)
 }
 
-/// Begins handshakes with the certificates of the moment.
+/// Begins handshakes with the present certificates.
 #[derive(Debug, Clone)]
 pub(crate) struct Acceptor(watch::Receiver<Arc<ServerConfig>>);
 
@@ -142,14 +142,14 @@ fn facts(connection: &ServerConnection) -> TlsFacts {
     }
 }
 
-/// A connection with or without TLS. The handshake takes place when it is first
-/// read or written, and so in the task that serves it: whoever accepts never
-/// waits for one.
+/// A connection with or without TLS. The handshake takes place at the first read or
+/// write, in the task that serves the connection, so that accepting never waits for a
+/// handshake.
 pub(crate) enum Link<S> {
     Plain(S),
     Accepting(Box<FallibleAccept<S>>, Arc<Connection>),
     Tls(Box<TlsStream<S>>),
-    /// The handshake failed, and the peer is told.
+    /// The handshake failed, and an alert is being sent.
     Refused(S, io::Error),
     Closed,
 }
@@ -166,7 +166,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
         }
     }
 
-    /// What is below TLS, once there is no handshake any more.
+    /// The stream below TLS, once the handshake is over.
     pub(crate) fn inner(&mut self) -> Option<&mut S> {
         match self {
             Self::Plain(stream) => Some(stream),
@@ -179,14 +179,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
         if let Self::Accepting(accepting, info) = self {
             *self = match ready!(Pin::new(&mut **accepting).poll(cx)) {
                 Ok(stream) => {
-                    // The first and only time.
+                    // Set here only.
                     let _ = info.tls.set(facts(stream.get_ref().1));
                     Self::Tls(Box::new(stream))
                 }
                 Err((error, stream)) => {
                     let peer = info.peer.map(tracing::field::display);
                     match error.kind() {
-                        // Who only looks whether there is somebody does this as well.
+                        // Port scanners and health checks do this too.
                         io::ErrorKind::UnexpectedEof => tracing::debug!(peer, %error, "no TLS handshake"),
                         _ => tracing::info!(peer, %error, "a TLS handshake failed"),
                     }
@@ -195,7 +195,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
             };
         }
         if let Self::Refused(stream, _) = self {
-            // The alert says why, and has to arrive.
+            // The alert gives the reason, and has to arrive.
             let _ = ready!(Pin::new(stream).poll_shutdown(cx));
         }
         match self {

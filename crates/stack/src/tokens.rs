@@ -1,7 +1,7 @@
-//! Who may call what: a file of tokens, of which it knows only the hashes.
+//! Authorizes callers by a file of tokens, which contains only hashes.
 //!
-//! A token is never in a log or an output, and comparing it takes the same time
-//! whatever it is.
+//! A token is never logged or printed, and comparing it takes the same time whatever it
+//! is.
 
 use std::{
     fmt,
@@ -16,7 +16,7 @@ use tokio::sync::watch;
 
 use crate::files;
 
-/// A file of tokens, whose new content is taken while a server runs.
+/// A file of tokens, which is reloaded when it changes.
 #[derive(Clone)]
 pub struct Tokens {
     file: PathBuf,
@@ -24,27 +24,27 @@ pub struct Tokens {
     callers: watch::Sender<Callers>,
 }
 
-/// Those that a server knows.
+/// The callers that a server knows.
 #[derive(Default)]
 pub(crate) struct Callers(Vec<Caller>);
 
 #[derive(Clone)]
 struct Caller {
     name: String,
-    /// Of the token. SHA-256 is enough, since a token is random and long, unlike
-    /// a password.
+    /// The SHA-256 of the token. That is enough, because a token is random and long,
+    /// unlike a password.
     hash: [u8; 32],
     modes: Vec<Mode>,
 }
 
 impl Tokens {
-    /// Reads a file with a caller on each line: a name, the SHA-256 of its token
-    /// in hex, and the modes it may call, `all` or separated by commas. Empty
-    /// lines and those that begin with `#` say nothing.
+    /// Reads a file with one caller per line: a name, the SHA-256 of its token in hex,
+    /// and the modes that it may call, `all` or separated by commas. Empty lines and
+    /// lines that begin with `#` are ignored.
     ///
     /// # Errors
     ///
-    /// When it cannot be read, or a line is not like that.
+    /// When the file cannot be read, or a line is invalid.
     pub fn read(path: &Path) -> anyhow::Result<Self> {
         let contents = files::read(path)?;
         let (callers, _) = watch::channel(Callers::in_file(path, &contents)?);
@@ -55,8 +55,8 @@ impl Tokens {
         self.callers.subscribe()
     }
 
-    /// Takes what is new in the file, without end. Calls that have begun go on,
-    /// whoever may not make them any more.
+    /// Reloads the file when it changes, without end. Calls that have begun continue,
+    /// even if their caller has lost its permission.
     pub(crate) async fn follow_file(self) {
         let Self { file, contents, callers } = self;
         let read = {
@@ -91,8 +91,8 @@ impl Callers {
         Ok(Self(callers))
     }
 
-    /// Whose token it is, and the modes that it may call. Takes as long for one
-    /// that is nearly right as for one that is not.
+    /// The name and modes of the caller with this token. The time does not depend on
+    /// how much of the token is right.
     pub(crate) fn find(&self, token: &[u8]) -> Option<(&str, &[Mode])> {
         let hash = Sha256::digest(token);
         let found = self.0.iter().fold(None, |found, caller| match caller.hash.ct_eq(&hash).into() {
@@ -103,7 +103,7 @@ impl Callers {
     }
 }
 
-/// The names; what is secret is not even here, and its hash is nobody's business.
+/// Prints only the names, not the hashes.
 impl fmt::Debug for Callers {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_list().entries(self.0.iter().map(|caller| &caller.name)).finish()

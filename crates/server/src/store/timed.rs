@@ -1,4 +1,4 @@
-//! A store whose commits are timed, as whoever waits for them sees it.
+//! A store that measures how long its callers wait for commits.
 
 use std::{sync::Arc, time::Instant};
 
@@ -14,7 +14,7 @@ use domain::store::{Answer, Extent, Record, Store, Write, Written};
 #[derive(Debug)]
 pub(crate) struct Timed {
     store: Arc<dyn Store>,
-    /// From the call until it is durable.
+    /// From the call until the commit is durable.
     commits: Histogram,
 }
 

@@ -1,10 +1,9 @@
-//! One call, from its first header to its last trailer: in the extensions of its
-//! request for the layers and the handlers that want something of it, and in
-//! both its bodies.
+//! One call, from its first header to its last trailer. It is in the extensions of the
+//! request, for layers and handlers, and in both bodies.
 //!
-//! Layers want the same things of the frames of a call: how many messages there
-//! are, how long, whether anything moves, how it ends. So one body in each
-//! direction looks at them, once, for all layers: a body for each of them would
+//! Several layers need the same facts about the frames of a call: how many messages
+//! there are and how long, whether anything moves, and how the call ends. So one body
+//! in each direction observes the frames for all layers. A body for each layer would
 //! cost small messages more than their handlers do.
 
 use std::{
@@ -39,13 +38,13 @@ use crate::{
 
 static GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 
-/// Among the calls that are open, and among those that need no token.
+/// Permits among all open calls, and among the calls that need no token.
 pub(super) type Places = (OwnedSemaphorePermit, Option<OwnedSemaphorePermit>);
 
-/// One call: what a handler may want to know of it, and say to the layers. It is in
-/// the extensions of the request.
-// Both bodies hold it, so it is dropped when the call is over on both sides,
-// however it ended.
+/// One call: what a handler may ask about it, and tell the layers. It is in the
+/// extensions of the request.
+// Both bodies hold it, so it is dropped when both sides of the call are over, however
+// the call ended.
 #[derive(Debug)]
 pub struct Call {
     pub(super) span: Span,
@@ -54,10 +53,9 @@ pub struct Call {
     metrics: Arc<Metrics>,
     received: AtomicU64,
     sent: AtomicU64,
-    /// The status that was sent; before that, the one of a call whose client
-    /// went away.
+    /// The status that was sent. Before that, the status for a client that goes away.
     code: AtomicI32,
-    /// How long a message of the client may be, in bytes.
+    /// The longest message that the client may send, in bytes.
     longest: AtomicU32,
     places: OnceLock<Places>,
     pub(super) motion: Arc<Motion>,
@@ -67,42 +65,42 @@ pub struct Call {
 /// Whether anything moves on a call.
 #[derive(Debug, Default)]
 pub(super) struct Motion {
-    /// Whether there was a frame, in either direction, since it was last asked.
+    /// Whether there was a frame in either direction since the last query.
     moved: AtomicBool,
-    /// How many want it not to be asked.
+    /// How many guards suspend the idle timeout.
     suspended: AtomicU32,
 }
 
 impl Motion {
-    /// Whether anything moved since the last time, or need not.
+    /// Whether anything has moved since the last query, or the timeout is suspended.
     pub(super) fn moved(&self) -> bool {
         self.moved.swap(false, Relaxed) || self.suspended.load(Relaxed) > 0
     }
 }
 
 impl Call {
-    /// The call that a request belongs to.
+    /// The call of a request.
     ///
     /// # Errors
     ///
-    /// INTERNAL when the request has not come through the stack.
+    /// INTERNAL when the request has not passed through the stack.
     pub fn of(extensions: &Extensions) -> Result<&Arc<Self>, Status> {
         extensions.get().ok_or_else(not_begun)
     }
 
-    /// The mode of the method; `None` for a path that the descriptors do not know.
+    /// The mode of the method, or `None` for a path that is not in the descriptors.
     pub fn mode(&self) -> Option<Mode> {
         self.method.mode
     }
 
-    /// Until what it returns is dropped, the call is not idle, whatever does not
-    /// move: for a handler that is silent because the client wants it so.
+    /// Suspends the idle timeout of the call until the returned guard is dropped: for a
+    /// handler that is silent because the client asked for that.
     pub fn suspend_idle_timeout(self: &Arc<Self>) -> IdleTimeoutSuspended {
         self.motion.suspended.fetch_add(1, Relaxed);
         IdleTimeoutSuspended(self.motion.clone())
     }
 
-    /// Begins it: what no layer has said yet has no limit.
+    /// Begins the call. What no layer has limited yet is unlimited.
     pub(super) fn begin(span: Span, method: Arc<Method>, metrics: Arc<Metrics>, bounds: Arc<Bounds>) -> Self {
         if let Some(metrics) = &method.metrics {
             metrics.call_started();
@@ -128,11 +126,11 @@ impl Call {
         }
     }
 
-    /// Holds the client to messages of so many bytes, and keeps the places of the
+    /// Limits the client's messages to `longest` bytes, and keeps the permits of the
     /// call for as long as it is open.
     pub(super) fn bound(&self, longest: u32, places: Places) {
         self.longest.store(longest, Relaxed);
-        // It is bound once.
+        // This is called once.
         let _ = self.places.set(places);
     }
 
@@ -146,8 +144,8 @@ impl Call {
         }
     }
 
-    /// Counts the messages that begin in a chunk, and tells how long the longest
-    /// of them is, in bytes.
+    /// Counts the messages that begin in a chunk. Returns the length of the longest of
+    /// them in bytes.
     fn note(&self, direction: Direction, frames: &mut Frames, chunk: &[u8]) -> u32 {
         self.motion.moved.store(true, Relaxed);
         let counter = match direction {
@@ -174,7 +172,7 @@ impl Call {
         longest
     }
 
-    /// To what everybody's calls come to.
+    /// Adds to the counts of all calls.
     fn add(&self, direction: Direction, messages: u64) {
         let Method { mode, activity, metrics, .. } = &*self.method;
         if let Some(mode) = mode {
@@ -211,7 +209,7 @@ impl Drop for Call {
     }
 }
 
-/// As long as it is there, the idle timeout of a call does not run.
+/// Suspends the idle timeout of a call for as long as it exists.
 #[derive(Debug)]
 #[must_use = "the timeout runs again when this is dropped"]
 pub struct IdleTimeoutSuspended(Arc<Motion>);
@@ -237,29 +235,29 @@ impl Direction {
     }
 }
 
-/// Of the requests of a call: when it is dropped, the call is over.
+/// Belongs to the requests of a call. Dropping it ends them.
 pub(super) type Over = Option<DropGuard>;
 
 /// The body of the requests.
 pub(super) struct Requests {
     body: Body,
     frames: Frames,
-    /// How many bytes are held of a message that is not complete.
+    /// How many bytes of an incomplete message are held.
     held: usize,
     call: Arc<Call>,
-    /// Of a call whose client may send many: its requests fail when it is over.
-    /// A handler may read them in a task of its own, which would hold the stream
-    /// open, and their end would look to it as if the client were done.
+    /// For a call with a stream of requests: its requests fail when the call is over. A
+    /// handler may read them in a task of its own. That task would keep the stream open,
+    /// and would take the end of the requests for a half-close of the client.
     over: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
-    /// The mode of a call that has one request. What tonic generates reads to the
-    /// end of the requests before it runs the handler of such a call, so another
-    /// number of them fails it first.
+    /// The mode of a call that has one request. tonic's generated code reads to the end
+    /// of the requests before it runs the handler of such a call, so any other number
+    /// of requests fails the call first.
     one: Option<Mode>,
     failed: bool,
 }
 
 impl Requests {
-    /// Whoever holds the second of the two holds the requests.
+    /// The requests end when the second value is dropped.
     pub(super) fn wrap(body: Body, call: Arc<Call>) -> (Body, Over) {
         let many = call.mode().is_some_and(Mode::has_many_requests);
         let token = many.then(CancellationToken::new);
@@ -269,8 +267,7 @@ impl Requests {
         (Body::new(requests), token.map(CancellationToken::drop_guard))
     }
 
-    /// Holds what is there of a message that is not complete. It waits in memory
-    /// until it is.
+    /// Counts the bytes of an incomplete message, which wait in memory for the rest.
     fn hold(&mut self) -> Result<(), Status> {
         let partial = self.frames.partial() as usize;
         let before = std::mem::replace(&mut self.held, partial);
@@ -330,7 +327,7 @@ impl http_body::Body for Requests {
                 _ => return this.fail(not_one_request(mode, "more")),
             }
         }
-        // Data is data; only what looks like the end of it may be something else.
+        // Data passes as it is. Only an apparent end has to be checked.
         match &mut this.over {
             Some(over) if !matches!(frame, Poll::Ready(Some(_))) => match over.as_mut().poll(cx) {
                 Poll::Ready(()) => this.fail(Status::cancelled("the call is over")),

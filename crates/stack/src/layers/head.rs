@@ -1,7 +1,7 @@
-//! Refuses a call whose head is too long, with a status.
+//! Refuses a call whose headers are too long, with a status.
 //!
-//! What reads HTTP/2 and HTTP/1.1 knows no gRPC status, so it is told to take
-//! [`READ`] times as much. What is longer yet it refuses by itself.
+//! The HTTP/2 and HTTP/1.1 parsers know no gRPC status, so they are set to accept
+//! [`READ`] times as much. They refuse still longer headers themselves.
 
 use std::{convert::Infallible, sync::Arc};
 
@@ -11,7 +11,7 @@ use tower::Service;
 use super::around::{Around, Request, Response, ResponseFuture, refuse};
 use crate::{metrics::Metrics, status::head_too_long};
 
-/// How many times its limit a head may be long and is still read.
+/// The headers that are read may have this many times the limit.
 pub(crate) const READ: u32 = 8;
 
 pub(super) struct Head {
@@ -36,8 +36,8 @@ where
     }
 }
 
-/// Name, value and 32 bytes for each field (RFC 9113, section 6.5.2), whatever it
-/// came by.
+/// Name, value and 32 bytes for each field (RFC 9113, section 6.5.2), in every version
+/// of HTTP.
 fn length(request: &Request) -> usize {
     let uri = request.uri();
     let pseudo = [

@@ -1,16 +1,15 @@
-//! Ends streams: when the server shuts down, when nothing has moved on them for
-//! too long, and when they are old.
+//! Ends streams when the server shuts down, when they have been idle for too long, and
+//! when they are old.
 //!
-//! A graceful shutdown waits for every open call, and a stream may stay open
-//! for ever. So each stream ends itself with UNAVAILABLE and `RetryInfo`, which
-//! tells a client to go on elsewhere. Unary calls finish: these have a deadline.
-//! The age of a stream has a limit so that clients spread over the servers that
-//! there are now; it differs, so that those that came together do not go
-//! together.
+//! A graceful shutdown waits for every open call, and a stream may stay open for ever.
+//! So each stream ends itself with UNAVAILABLE and `RetryInfo`, and the client
+//! continues on another server. Unary calls finish, because they have a deadline. The
+//! age of a stream is limited so that clients spread over the present servers. The
+//! limit varies, so that streams that were opened together do not end together.
 //!
-//! No stream outlives the grace period, and the server does not wait for what is
-//! left after it, such as a stream whose end is behind data that the client does
-//! not read.
+//! No stream outlives the grace period. The server does not wait for what is left after
+//! that, such as a stream whose end is queued behind data that the client does not
+//! read.
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
@@ -66,8 +65,8 @@ where
     }
 }
 
-/// Completes when there was no frame for that long, or up to a quarter longer:
-/// so a frame costs no look at the clock.
+/// Completes when there was no frame for `idle`, or up to a quarter longer. That way a
+/// frame needs no look at the clock.
 async fn nothing_moves(motion: &Motion, idle: Duration) {
     let mut quiet = 0;
     while quiet < 4 {

@@ -1,5 +1,5 @@
-//! What one call may take: a place among the open calls, for as long as it is
-//! open, and messages of a size.
+//! The limits of one call: a permit for as long as it is open, and a maximum size of
+//! messages.
 
 use std::{convert::Infallible, sync::Arc};
 
@@ -16,8 +16,8 @@ use crate::{methods::Access, metrics::Metrics, settings, status::too_many_calls}
 pub(super) struct Limits {
     places: Arc<Semaphore>,
     calls: usize,
-    /// A tenth of the places, for calls that need no token where others do. More
-    /// of those keep nobody out who has one.
+    /// A tenth of the permits, for calls that need no token on a server that requires
+    /// tokens. So such calls cannot keep out callers with a token.
     open: Option<(Arc<Semaphore>, usize)>,
     message: u32,
     unary_message: u32,
@@ -33,7 +33,7 @@ impl Limits {
         Self { places: places(calls), calls, open, message, unary_message, metrics }
     }
 
-    /// The places of a call; all that there are, when one of them is missing.
+    /// The permits of a call, or the limit of the first one that is exhausted.
     fn places(&self, call: &Call) -> Result<Places, usize> {
         let place = |places: &Arc<Semaphore>, most| places.clone().try_acquire_owned().map_err(|_| most);
         let open = self.open.as_ref().filter(|_| call.method.rule.access == Access::Everyone);

@@ -1,10 +1,10 @@
-//! What every call passes, health and reflection included: [`stack`] has the order
-//! and the reasons.
+//! The layers that every call passes, including health and reflection. [`stack`] has
+//! their order and its reasons.
 //!
 //! A layer answers with a `Status`, never with an error: an error would reach the
-//! client as a reset stream, without code or reason. Each of them holds for the
-//! whole life of a call, not only until the head of its response. One that needs
-//! to know the call refuses it when nothing has begun it.
+//! client as a reset stream without a code or reason. Each layer applies for the whole
+//! life of a call, not only until the headers of its response. A layer that needs the
+//! [`Call`] refuses a request without one.
 
 mod around;
 mod auth;
@@ -57,39 +57,38 @@ pub(crate) fn stack<S: HttpService>(
 ) -> impl HttpService + use<S> {
     let limits = &settings.limits;
     ServiceBuilder::new()
-        // Lets in gRPC alone, and no call of a page that may not call. Translates
-        // gRPC-Web, so that everything further in sees gRPC.
+        // Accepts only gRPC, and no calls of pages that are not allowed. Translates
+        // gRPC-Web, so that all inner layers see gRPC.
         .layer(Shared::new(Web::new(settings, metrics.clone())))
-        // Begins the call. Outside of all that can refuse it, so that this is seen
-        // as well, in the log and in the metrics. Both count the same frames, so
+        // Begins the call. It is outside of everything that can refuse the call, so
+        // that the log and the metrics include refusals. Both count the same frames, so
         // they are one layer.
         .layer(Shared::new(Trace { methods: Arc::new(methods), metrics: metrics.clone() }))
-        // Sees what the client gets to see, refusals included.
+        // Sees what the client sees, including refusals.
         .layer(Shared::new(Watched(watcher)))
-        // Before anything looks at the metadata.
+        // Before any layer reads the metadata.
         .layer(Shared::new(Head { limit: limits.headers, metrics: metrics.clone() }))
-        // A call that is too much is refused before anything is done for it.
+        // Refuses a call over the limit before any work is done for it.
         .layer(Shared::new(OfCall(Limits::new(limits, settings.tokens.is_some(), metrics.clone()))))
-        // Nobody further in works for who may not call.
+        // The inner layers do no work for callers without permission.
         .layer(Shared::new(OfCall(Auth::new(settings.tokens.as_ref().map(Tokens::callers), limits.buffered))))
-        // Ends streams, on shutdown among others. Around the deadline, so that one
-        // that is waited out is not cut short.
+        // Ends streams, for example on shutdown. Outside of the deadline, so that a
+        // unary call that shutdown waits for is not cut short.
         .layer(Shared::new(OfCall(Lifetime {
             draining,
             idle: limits.idle,
             age: limits.age,
             metrics: metrics.clone(),
         })))
-        // The time that the handler has, and nobody else.
+        // Limits the time of the handler only.
         .layer(Shared::new(OfCall(Deadline {
             unary: limits.unary_deadline,
             most_unary: limits.max_unary_deadline,
         })))
-        // Ends the call when one of the two says so, or what is held for it is too
-        // much.
+        // Ends the call when one of the two layers before says so, or when too many
+        // bytes are held for it.
         .layer(Shared::new(OfCall(Ending)))
-        // Innermost, so that everything around sees faults as it would see those
-        // of a handler.
+        // Innermost, so that all other layers see faults like those of a handler.
         .layer(option_layer(settings.allow_faults.then(|| Shared::new(Faults))))
         .service(routes)
 }

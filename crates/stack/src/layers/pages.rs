@@ -1,9 +1,9 @@
-//! Which pages may call, from the browser of somebody who looks at them.
+//! Decides which web pages may call, from the browsers of their visitors.
 //!
-//! A browser sends what any page asks it to, from inside a network that the page
-//! could not reach, and with the certificate of its user. It says so by headers
-//! that no script can change: `Origin` and `Sec-Fetch-*`. A call without them is
-//! not held to this.
+//! A browser sends the requests of any page, from inside a network that the page could
+//! not reach, and with its user's certificate. It marks them with headers that no
+//! script can change: `Origin` and `Sec-Fetch-*`. A call without these headers is not
+//! checked.
 
 use std::net::IpAddr;
 
@@ -17,24 +17,24 @@ use super::{around::Request, web::NoCall};
 use crate::connection::Connection;
 
 pub(super) struct Pages {
-    /// Besides the server's own; `*` is all.
+    /// In addition to the server's own origin; `*` means all.
     pub(super) origins: Vec<HeaderValue>,
-    /// Besides those of the loopback interface and the address that the browser
-    /// connected to; `*` is all.
+    /// In addition to the loopback names and the address that the browser connected to;
+    /// `*` means all.
     pub(super) hosts: Vec<String>,
 }
 
 impl Pages {
     /// Whether a page makes this call.
     pub(super) fn make(headers: &HeaderMap) -> bool {
-        // The `fetch` of Node sends this one alone. A browser has `Origin` with it.
+        // Node's `fetch` sends only this one. A browser sends `Origin` with it.
         let is_node = |name: &HeaderName, value| name == "sec-fetch-mode" && value == "cors";
         headers.iter().any(|(name, value)| {
             name == ORIGIN || (name.as_str().starts_with("sec-fetch-") && !is_node(name, value))
         })
     }
 
-    /// Whether it may.
+    /// Whether the page may make this call.
     pub(super) fn may_make(&self, request: &Request) -> Result<(), NoCall> {
         let headers = request.headers();
         let by_header = || headers.get(HOST)?.to_str().ok()?.parse().ok();
@@ -49,8 +49,8 @@ impl Pages {
         let connection = Connection::of(request.extensions());
         match is_let_in {
             false => Err(NoCall::Origin),
-            // With a name that leads here for a moment (DNS rebinding) any page is of
-            // the server's own origin.
+            // With a name that temporarily resolves to this server (DNS rebinding), any
+            // page has the server's own origin.
             true if !self.is_own(host.host(), connection.map(|it| &**it)) => Err(NoCall::Host),
             true => Ok(()),
         }

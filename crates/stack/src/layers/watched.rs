@@ -90,7 +90,7 @@ where
     }
 }
 
-/// Who is told, until the end.
+/// The observer of a call, until the call ends.
 #[derive(Clone)]
 struct Shared(Arc<Mutex<Option<Told>>>);
 
@@ -108,7 +108,7 @@ impl Shared {
     }
 }
 
-/// A call that is dropped before its end was cancelled.
+/// Reports a call that is dropped before its end as cancelled.
 struct End(Shared);
 
 impl Drop for End {

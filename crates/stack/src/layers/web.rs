@@ -1,10 +1,11 @@
-//! What a call is by HTTP, and gRPC-Web: gRPC for browsers, which have no trailers
-//! and often no HTTP/2.
+//! Recognizes calls by their HTTP request, and translates gRPC-Web: gRPC for browsers,
+//! which have no trailers and often no HTTP/2.
 //!
-//! Outermost, so that everything further in sees gRPC. The rules are the same over
-//! HTTP/2 and HTTP/1.1: a POST with a content type of gRPC or gRPC-Web, and of a
-//! [page](super::pages) only one that may call. What else comes is told what this
-//! server speaks. Over HTTP/1.1 there is gRPC-Web, a call a connection.
+//! Outermost, so that all inner layers see gRPC. The rules are the same over HTTP/2 and
+//! HTTP/1.1: a call is a POST with a content type of gRPC or gRPC-Web, and if a
+//! [page](super::pages) makes it, the page must be allowed to. The answer to any other
+//! request says what this server speaks. Over HTTP/1.1 there is only gRPC-Web, with one
+//! call per connection.
 
 use std::{sync::Arc, time::Duration};
 
@@ -32,8 +33,8 @@ const GRPC_WEB: [&str; 4] = [
     "application/grpc-web-text+proto",
 ];
 
-/// What a script in a page may read of a response. The star is for the metadata
-/// of services; browsers that do not know it have the names.
+/// The response headers that a script in a page may read. The star is for the metadata
+/// of services. Browsers that do not support it use the names.
 const EXPOSED: [HeaderName; 6] = [
     HeaderName::from_static("*"),
     HeaderName::from_static("grpc-status"),
@@ -43,7 +44,7 @@ const EXPOSED: [HeaderName; 6] = [
     HeaderName::from_static("grpc-retry-pushback-ms"),
 ];
 
-/// How long a browser may remember that it may call.
+/// How long a browser may cache the permission to call.
 const REMEMBERED: Duration = Duration::from_secs(3600);
 
 const SPEAKS: &str = "This is a gRPC server. It speaks gRPC over HTTP/2, and gRPC-Web: POST with the \
@@ -78,7 +79,7 @@ impl Web {
 }
 
 impl<S: HttpService> Around<S> for Web {
-    /// The response as it came, or to what it was translated.
+    /// The response as it is, or its translation.
     type Future = Either<S::Future, ResponseFuture>;
 
     fn call(&self, mut request: Request, inner: &mut S) -> Self::Future {
@@ -101,7 +102,7 @@ impl<S: HttpService> Around<S> for Web {
         }
         Either::Right(Box::pin(async {
             let mut response = response.await?;
-            // What a further request might cost has no limit here.
+            // The cost of further requests on the connection has no limit here.
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             Ok(response)
         }))
@@ -130,7 +131,7 @@ impl Web {
     }
 
     fn translate(&self, request: Request, inner: &mut impl HttpService) -> ResponseFuture {
-        // The one that was asked whether it is ready.
+        // Uses the instance that was polled for readiness.
         let ready = inner.clone();
         let inner = std::mem::replace(inner, ready);
         Box::pin(self.cors.layer(GrpcWebLayer::new().layer(inner)).call(request))
@@ -139,7 +140,7 @@ impl Web {
 
 enum Kind {
     Grpc,
-    /// With the content type, without its parameters.
+    /// The content type without parameters.
     Web(&'static str),
     /// A browser asks whether a page may call.
     Preflight,
@@ -149,11 +150,11 @@ enum Kind {
 pub(super) enum NoCall {
     Method,
     ContentType,
-    /// Of a page that may not call.
+    /// From a page that may not call.
     Origin,
-    /// Of a page, by a name that is none of the server's.
+    /// From a page, with a host name that is not the server's.
     Host,
-    /// gRPC by HTTP/1.1.
+    /// gRPC over HTTP/1.1.
     Http1,
 }
 

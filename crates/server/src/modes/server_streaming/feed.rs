@@ -1,10 +1,10 @@
-//! A feed that a client can come back to.
+//! A feed that a client can resume.
 //!
-//! Copy: events are numbered and kept, and the request says where to begin, so
-//! that a lost connection loses no event; a heartbeat tells a quiet stream from
-//! a dead one.
-//! Leave: `latest_from`, where every reader wants every event, and `epoch`, where
-//! the numbers never begin anew.
+//! Copy: events are numbered and kept, and the request says where to begin, so that a
+//! lost connection loses no event. A heartbeat distinguishes a quiet stream from a dead
+//! one.
+//! Leave: `latest_from`, if every reader wants every event, and `epoch`, if the numbers
+//! never start again.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -27,7 +27,7 @@ pub(super) struct Feed {
     chosen: Chosen,
     latest: bool,
     heartbeat: Duration,
-    /// What is to be sent before anything else.
+    /// Sent before anything else.
     ready: VecDeque<Quote>,
 }
 
@@ -36,7 +36,7 @@ impl Feed {
         Self { watcher, chosen, latest, heartbeat, ready: VecDeque::new() }
     }
 
-    /// So many quotes, or without end when `count` is 0.
+    /// Returns `count` quotes, or quotes without end if `count` is 0.
     pub(super) fn quotes(mut self, count: u64) -> impl Stream<Item = Result<WatchQuotesResponse, Refused>> {
         async_stream::try_stream! {
             let mut sent = 0;
@@ -53,14 +53,14 @@ impl Feed {
         }
     }
 
-    /// `None` when it is time for a heartbeat.
+    /// Returns `None` when it is time for a heartbeat.
     async fn next(&mut self) -> Result<Option<Quote>, MarketError> {
         if let Some(quote) = self.ready.pop_front() {
             return Ok(Some(quote));
         }
         let quote = match self.chosen_at_hand() {
             Some(quote) => quote?,
-            // A timer only when there is need to wait.
+            // A timer is started only if the next quote has to be waited for.
             None => match timeout(self.heartbeat, self.next_chosen()).await {
                 Ok(quote) => quote?,
                 Err(_) => return Ok(None),
@@ -91,8 +91,7 @@ impl Feed {
         }
     }
 
-    /// What is left of a quote and of all that have been made since, when each
-    /// replaces the one before it.
+    /// The newest quote of each symbol, of `quote` and of all quotes made since.
     async fn latest_from(&mut self, quote: Quote) -> Result<VecDeque<Quote>, MarketError> {
         let mut latest = BTreeMap::from([(quote.step.symbol, quote)]);
         let last = self.watcher.last();

@@ -1,10 +1,10 @@
 //! A list in pages.
 //!
-//! Copy: the token of a page says where the last one ended (AIP-158), so a page
-//! costs the same wherever it is, and a file that comes meanwhile makes no other
-//! one appear twice or not at all. The size that a client asks for has a bound.
-//! Leave: hexadecimal, which is here because a name may be any text. A token that
-//! could reveal or reach something has to be signed, or be a key of your own.
+//! Copy: the token of a page says where the last page ended (AIP-158). So every page
+//! costs the same, and a file that is added meanwhile makes no other file appear twice
+//! or not at all. The page size that a client requests is bounded.
+//! Leave: hexadecimal, which is here because a name may be any text. A token that could
+//! reveal or reach something has to be signed, or be a key of your own.
 
 use domain::{
     resources::Source,
@@ -25,7 +25,7 @@ pub(super) async fn list(uploads: &Uploads, request: ListFilesRequest) -> Result
     };
     let after = last_of(&page_token)
         .ok_or_else(|| bad_request("page_token", "page_token is not from this server".to_owned()))?;
-    // One more than the page has tells whether there is another one.
+    // One file more than the page has shows whether there is another page.
     let mut listed = uploads.list(&after, most + 1).await?;
     let more = listed.len() > most;
     listed.truncate(most);
@@ -49,8 +49,7 @@ pub(super) async fn delete(
     Ok(DeleteFileResponse {})
 }
 
-/// The name of the last file of a page, in hexadecimal: a client has nothing to
-/// read in it.
+/// The name of the last file of a page, in hexadecimal: the token is opaque to clients.
 fn token(last: &str) -> String {
     last.bytes().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -1,10 +1,10 @@
 //! Unary: one request, one response.
 //!
-//! Copy: a handler that is a plain function from request to response, and lets
-//! `?` make a `Status` of an error of the domain, by way of `Refused`. A command that carries an id of the
-//! client's choice (`submit_task`), so that a client that heard no answer asks
-//! again, and that hands what has to be finished to a task: the handler itself is
-//! dropped at any await when the client goes away.
+//! Copy: a handler is a plain function from request to response, and `?` turns a domain error into
+//! a `Status` by way of `Refused`. A command carries an id that the client has chosen
+//! (`submit_task`), so that a client that got no answer can send it again. The command hands work
+//! that has to be finished to a task, because the handler itself is dropped at any await when the
+//! client goes away.
 //! Leave: `get_status`, which is about this server.
 
 mod files;
@@ -28,8 +28,8 @@ use tonic::{Request, Response, Status};
 use super::task::{self, uuid, work};
 use crate::refused::Refused;
 
-/// A handler that waits may be cancelled there, by a client that goes away; what
-/// the tasks have begun by then they bring to its end.
+/// A client that goes away cancels its handler at an await. Tasks that the handler has
+/// begun by then run to their end.
 #[derive(Debug)]
 pub(crate) struct Unary {
     pub(crate) activity: Arc<Activity>,

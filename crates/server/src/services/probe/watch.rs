@@ -1,6 +1,6 @@
-//! Sees a probe from below gRPC, where a handler does not: the head of a call as
-//! it came, whether the client ended its half or gave up, how far the response
-//! got; and does to the response what a handler cannot.
+//! Observes a probe below gRPC, where a handler cannot: the headers of the call as they
+//! arrived, whether the client half-closed or cancelled, and how much of the response
+//! was sent. It also changes the response in ways that a handler cannot.
 
 use std::{
     convert::Infallible,
@@ -36,22 +36,22 @@ type Response = http::Response<Body>;
 pub(super) struct Watched {
     pub(super) call: Arc<Call>,
     plan: Arc<OnceLock<Plan>>,
-    /// As the stack has it.
+    /// The call as the stack sees it.
     outside: Option<Arc<stack::Call>>,
 }
 
-/// What becomes of a response on its way out.
+/// How to change a response on its way out.
 #[derive(Debug, Clone, Default)]
 struct Plan {
     initial: HeaderMap,
     trailing: HeaderMap,
-    /// What OK is replaced by: OK with a message.
+    /// Replaces OK, if set: OK with a message.
     status: Option<Status>,
     reset: Option<Reason>,
 }
 
 impl Watched {
-    /// The script is known from here on.
+    /// Called once the script is known.
     pub(super) fn plan(&self, script: &mut Script) {
         let (status, reset) = match &script.ending {
             Ending::Status(status) if status.code() == Code::Ok => (Some(status.clone()), None),
@@ -64,13 +64,13 @@ impl Watched {
         let _ = self.plan.set(Plan { initial, trailing, status, reset });
     }
 
-    /// As long as it is there, silence is what the client wants.
+    /// While the returned guard exists, the idle timeout does not end the call.
     pub(super) fn suspend_idle_timeout(&self) -> Option<IdleTimeoutSuspended> {
         self.outside.as_ref().map(stack::Call::suspend_idle_timeout)
     }
 }
 
-/// The service of the probes, watched.
+/// The probe service, with its calls watched.
 #[derive(Debug, Clone)]
 pub(crate) struct Watch<S> {
     pub(super) inner: S,
@@ -114,7 +114,7 @@ where
     }
 }
 
-/// Ends a call with what holds it.
+/// Reports the end of a call when it is dropped.
 #[derive(Debug)]
 struct Life(Arc<Call>);
 
@@ -124,8 +124,8 @@ impl Drop for Life {
     }
 }
 
-/// Tells how a request body ends. A handler cannot tell the end from a reset: to
-/// it, both are the end of the stream.
+/// Observes how a request body ends. A handler cannot distinguish the end from a reset,
+/// because its stream just ends in both cases.
 struct Arriving {
     is_http2: bool,
     call: Arc<Call>,
@@ -140,24 +140,24 @@ impl Observer for Arriving {
         self.over = true;
         match seen {
             Seen::Data(_) => self.over = false,
-            // A stream that was reset without an error has not ended.
+            // The stream was reset without an error, so the client has not half-closed.
             Seen::End if self.is_http2 && !body.is_end_stream() => self.call.cancelled(),
             Seen::End | Seen::Trailers(_) => self.call.half_closed(),
-            // What has a source is from the connection, and not from a layer.
+            // An error with a source comes from the connection, not from a layer.
             Seen::Error(status) if status.source().is_some() => self.call.cancelled(),
             Seen::Error(_) => {}
         }
     }
 }
 
-/// Gives a response what the script has for it.
+/// Applies the script to a response.
 fn leave(response: Response, plan: Arc<OnceLock<Plan>>, life: Life) -> Response {
     let plan = Arc::try_unwrap(plan).unwrap_or_else(|plan| plan.as_ref().clone());
-    // Unset when the script was refused.
+    // Unset if the script was refused.
     let plan = plan.into_inner().unwrap_or_default();
     let (mut head, body) = response.into_parts();
     let state = match head.headers.contains_key("grpc-status") {
-        // A status and nothing else.
+        // The response has only a status.
         true if plan.initial.is_empty() => {
             add(&mut head.headers, &plan.trailing);
             life.0.ended();
@@ -181,7 +181,7 @@ fn add(headers: &mut HeaderMap, more: &HeaderMap) {
     }
 }
 
-/// A response body whose end is as the script wants it.
+/// A response body that ends as the script says.
 struct Leaving {
     state: State,
     plan: Plan,
@@ -190,14 +190,15 @@ struct Leaving {
 
 enum State {
     Open(Body),
-    /// There is nothing else.
+    /// Only the trailers are left.
     Trailers(HeaderMap),
-    /// Until all before it is written: a reset throws away what is not.
+    /// Waits until everything before the reset is written, because a reset discards the
+    /// rest.
     Resetting(Reason, oneshot::Receiver<Infallible>),
     Over,
 }
 
-/// Data of no length. When it is dropped, what went before it is written.
+/// Empty data. It is dropped when everything before it is written.
 struct Mark {
     _written: oneshot::Sender<Infallible>,
 }
@@ -230,8 +231,8 @@ impl http_body::Body for Leaving {
             State::Resetting(reason, written) => {
                 let reset = h2::Error::from(*reason);
                 let _ = ready!(Pin::new(written).poll(cx));
-                // The code of the reset is that of the first error of HTTP/2
-                // among the sources of this one.
+                // h2 uses the code of the first HTTP/2 error among the sources of this
+                // error.
                 return this.over(Some(Err(reset.into())));
             }
             State::Trailers(trailers) => std::mem::take(trailers),
