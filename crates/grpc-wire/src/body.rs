@@ -1,4 +1,4 @@
-//! A body that somebody looks at while it passes, unchanged.
+//! A body that is observed while it passes, unchanged.
 
 use std::{
     pin::Pin,
@@ -10,35 +10,35 @@ use http::HeaderMap;
 use http_body::{Frame, SizeHint};
 use tonic::{Status, body::Body};
 
-/// What a body has given away.
+/// What a body has yielded.
 #[derive(Debug)]
 pub enum Seen<'a> {
-    /// A chunk of data, whose borders are not those of messages: see
+    /// A chunk of data. Its boundaries are not those of messages: see
     /// [`frames`](crate::frames).
     Data(&'a Bytes),
-    /// What stands behind all data.
+    /// The trailers, after all data.
     Trailers(&'a HeaderMap),
-    /// The body broke off.
+    /// The body failed.
     Error(&'a Status),
-    /// There is nothing more.
+    /// The body has ended.
     End,
 }
 
-/// Looks at what passes in a body.
+/// Observes a body.
 pub trait Observer: Send + Unpin + 'static {
-    /// Makes the body look for what comes next, by `next`. An observer overrides
-    /// this when it has to know the moment, or when something has to hold in the
-    /// meantime, such as a span of the log.
+    /// Polls the body by calling `next`. An observer overrides this if it has to know
+    /// when the body is polled, or if something has to be active during the poll, such
+    /// as a tracing span.
     fn ask<T>(&mut self, next: impl FnOnce() -> T) -> T {
         next()
     }
 
-    /// Sees what passes. The body that it is from tells by `is_end_stream` whether
-    /// it was the last: a reader that knows this may never ask for the end.
+    /// Sees what passes. If it was the last item, `body.is_end_stream()` is true; a
+    /// reader that checks this may never poll for the end.
     fn see(&mut self, seen: Seen<'_>, body: &Body);
 }
 
-/// The same body, at which `observer` looks.
+/// Returns the same body, observed by `observer`.
 pub fn observe(body: Body, observer: impl Observer) -> Body {
     Body::new(Observed { body, observer })
 }
@@ -92,7 +92,7 @@ mod tests {
 
     use super::*;
 
-    /// Gives away what is in it, and knows when that is all.
+    /// Yields its frames, and knows when there are no more.
     struct Given(VecDeque<Result<Frame<Bytes>, Status>>);
 
     impl http_body::Body for Given {

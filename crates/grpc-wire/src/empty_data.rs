@@ -1,9 +1,9 @@
-//! Takes DATA frames that are empty out of what HTTP/2 reads.
+//! Removes empty DATA frames from the bytes that HTTP/2 reads.
 //!
-//! A DATA frame without a byte that does not end its stream says nothing (RFC 9113,
-//! 6.1), but some proxies send one with each call. h2 counts them over the life of
-//! a connection, and ends it at the 101st. So they are taken out before h2 sees
-//! them. A flood of them is not: h2 ends that connection, as it should.
+//! An empty DATA frame that does not end its stream has no meaning (RFC 9113, 6.1), but
+//! some proxies send one with each call. h2 counts them over the life of a connection,
+//! and closes the connection at the 101st. So they are removed before h2 sees them. In
+//! a flood they are not removed: h2 closes that connection, as it should.
 
 use std::{
     io,
@@ -14,26 +14,26 @@ use std::{
 
 use tokio::io::ReadBuf;
 
-/// What a client of HTTP/2 sends first.
+/// The first bytes that an HTTP/2 client sends.
 pub const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// The length of the head of a frame, in bytes.
+/// The length of a frame header in bytes.
 pub const HEAD: usize = 9;
 
-/// How many empty frames are taken out without anything else in between.
+/// How many empty frames are removed in a row.
 const BURST: u32 = 1000;
 
-/// How many empty frames are taken out when the burst is used up, each second.
+/// How many empty frames are removed per second once the burst is used up.
 const PER_SECOND: u32 = 100;
 
-/// Takes DATA frames that are empty out of what is read from one connection.
+/// Removes empty DATA frames from what one connection reads.
 #[derive(Debug)]
 pub struct EmptyData {
     state: State,
-    /// The beginning of a head that is not complete, or one that is, to be given on.
+    /// An incomplete frame header, or a complete one that is to be passed on.
     head: [u8; HEAD],
     given: Range<usize>,
-    /// How many frames may be taken out. Each other frame adds one.
+    /// How many frames may be removed. Each other frame adds one.
     credit: u32,
     taken_out: u64,
     /// When the credit was last used up.
@@ -42,23 +42,24 @@ pub struct EmptyData {
 
 #[derive(Debug)]
 enum State {
-    /// So many bytes of the preface are there.
+    /// How many bytes of the preface have arrived.
     Preface(usize),
-    /// So many bytes of the head of a frame are there.
+    /// How many bytes of a frame header have arrived.
     Head(usize),
-    /// So many bytes of a frame are missing.
+    /// How many bytes of a frame are missing.
     Payload(usize),
-    /// This is not HTTP/2.
+    /// The connection does not speak HTTP/2.
     Other,
 }
 
 impl EmptyData {
-    /// For a server: what does not begin with HTTP/2's preface passes as it is.
+    /// For the server side of a connection. If it does not begin with the HTTP/2
+    /// preface, everything passes unchanged.
     pub fn of_client() -> Self {
         Self::new(State::Preface(0))
     }
 
-    /// For a client.
+    /// For the client side of a connection.
     pub fn of_server() -> Self {
         Self::new(State::Head(0))
     }
@@ -67,16 +68,16 @@ impl EmptyData {
         Self { state, head: [0; HEAD], given: 0..0, credit: BURST, taken_out: 0, used_up: Instant::now() }
     }
 
-    /// How many frames were taken out.
+    /// How many frames were removed.
     pub fn taken_out(&self) -> u64 {
         self.taken_out
     }
 
-    /// Reads by `read`, which is `AsyncRead::poll_read` of what is below.
+    /// Reads with `read`, which is `AsyncRead::poll_read` of the stream below.
     ///
     /// # Errors
     ///
-    /// Those of `read`.
+    /// The errors of `read`.
     pub fn poll_read(
         &mut self,
         cx: &mut Context<'_>,
@@ -92,7 +93,7 @@ impl EmptyData {
             }
             let before = buf.filled().len();
             if let State::Head(have @ 1..) = self.state {
-                // Whether it is given on depends on what is missing.
+                // Whether the header is passed on depends on the missing bytes.
                 let mut rest = ReadBuf::new(&mut self.head[have..]);
                 ready!(read(cx, &mut rest))?;
                 let have_now = have + rest.filled().len();
@@ -109,15 +110,15 @@ impl EmptyData {
             let read = buf.filled().len() - before;
             let kept = self.sift(&mut buf.filled_mut()[before..]);
             buf.set_filled(before + kept);
-            // Nothing would be taken for the end.
+            // Zero bytes would mean the end of the stream.
             if kept > 0 || read == 0 {
                 return Poll::Ready(Ok(()));
             }
         }
     }
 
-    /// Moves together what is kept, and tells how much that is. A head at the end
-    /// that is not complete is kept back.
+    /// Compacts the bytes that are kept, and returns their number. An incomplete frame
+    /// header at the end is held back.
     fn sift(&mut self, bytes: &mut [u8]) -> usize {
         let (mut at, mut kept) = (0, 0);
         while at < bytes.len() {
@@ -163,7 +164,7 @@ impl EmptyData {
         kept
     }
 
-    /// Goes on behind a head, and says whether its frame is taken out.
+    /// Moves past a frame header, and returns whether to remove its frame.
     fn takes_out(&mut self, head: [u8; HEAD]) -> bool {
         const DATA: u8 = 0;
         const END_STREAM: u8 = 1;
@@ -211,7 +212,7 @@ mod tests {
         frame(0, 0, &[])
     }
 
-    /// What is read of `sent`, when it comes in pieces and is read in pieces.
+    /// Returns what is read of `sent` if it arrives in pieces and is read in pieces.
     fn read(mut sifter: EmptyData, sent: &[u8], pieces: &[usize], buffers: &[usize]) -> Vec<u8> {
         let (mut sent, mut pieces) = (sent, pieces.iter().cycle());
         let mut received = Vec::new();

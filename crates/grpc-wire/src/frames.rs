@@ -1,13 +1,12 @@
-//! gRPC's framing of messages inside a body: one flag byte, four bytes of
-//! length, the message. Messages and chunks of a body have different borders.
+//! gRPC's framing of messages in a body: one flag byte, four bytes of length, the
+//! message. The boundaries of messages and of body chunks are independent.
 
-/// What the next bytes of a body were.
+/// The meaning of the next bytes of a body.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Part<'a> {
     /// A message of `length` bytes begins.
     Begin {
-        /// 1 for a message that is compressed, otherwise 0. With any other flag it is
-        /// no message of gRPC.
+        /// 1 for a compressed message, otherwise 0. Any other value is not valid gRPC.
         flag: u8,
         /// Its length on the wire, in bytes, without the prefix.
         length: u32,
@@ -22,15 +21,15 @@ pub enum Part<'a> {
 #[derive(Debug, Default)]
 pub struct Frames {
     prefix: [u8; 5],
-    /// How many bytes of the prefix are there.
+    /// How many bytes of the prefix have arrived.
     have: usize,
-    /// The length of the message, in bytes, and how many of them are missing.
+    /// The length of the message and the number of missing bytes.
     length: u32,
     missing: u32,
 }
 
 impl Frames {
-    /// Takes the next chunk of the body and tells what is in it.
+    /// Takes the next chunk of the body, and calls `seen` for each part of it.
     pub fn feed<'a>(&mut self, mut chunk: &'a [u8], mut seen: impl FnMut(Part<'a>)) {
         while !chunk.is_empty() {
             if self.missing > 0 {
@@ -65,17 +64,17 @@ impl Frames {
         self.have == 0 && self.missing == 0
     }
 
-    /// How many bytes are there of a message that is not complete.
+    /// How many bytes of an incomplete message have arrived.
     pub fn partial(&self) -> u32 {
         if self.missing == 0 { 0 } else { self.length - self.missing }
     }
 
-    /// [`feed`](Self::feed) for who wants no more than to know how many messages
-    /// begin in the chunk, and how long the longest of them is, in bytes.
+    /// Like [`feed`](Self::feed), but only returns how many messages begin in the
+    /// chunk, and the length of the longest of them in bytes.
     pub fn begun(&mut self, mut chunk: &[u8]) -> (u64, u32) {
         let (mut count, mut longest) = (0, 0);
         if self.have == 0 {
-            // Whole messages, which are most: a step each.
+            // Most messages are complete in the chunk: one step for each.
             while let Some(rest) = chunk.get(self.missing as usize..)
                 && let Some(([_, length @ ..], rest)) = rest.split_first_chunk::<5>()
             {

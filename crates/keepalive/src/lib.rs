@@ -1,20 +1,20 @@
-//! Whether the peer of an HTTP/2 connection is still there.
+//! Detects dead peers of HTTP/2 connections.
 //!
-//! HTTP/2 asks by PING. hyper sends one when nothing came for a while, and closes the
-//! connection when the answer takes too long. But a PING waits behind the data that
-//! was sent before it. On a slow path that takes longer than any timeout that finds a
+//! HTTP/2 uses PING for that. hyper sends a PING after a period without data, and
+//! closes the connection when the answer takes too long. But a PING queues behind the
+//! data sent before it. On a slow path this takes longer than any timeout that finds a
 //! dead peer soon.
 //!
-//! So hyper sends the PINGs, with [`NO_TIMEOUT`], and [`Watched`] keeps the time. Every
-//! byte that comes is a sign of life. While the PING is on its way, so is every byte
-//! that the peer's TCP acknowledges. Once TCP has acknowledged the PING, only what
-//! comes counts.
+//! So hyper only sends the PINGs, with [`NO_TIMEOUT`], and [`Watched`] keeps the time.
+//! Every byte received is a sign of life. Until TCP has acknowledged the PING, every
+//! byte that it acknowledges counts as well; after that, only received bytes count.
 //!
-//! TCP also acknowledges what a process that hangs does not read. Such a peer is
-//! found a timeout after the PING got to its receive buffer, or after that was full.
+//! TCP also acknowledges bytes that a hanging process does not read. Such a peer is
+//! found one timeout after the PING has reached its receive buffer, or after that
+//! buffer was full.
 //!
-//! Only Linux says what is acknowledged. Elsewhere a byte counts when the socket has
-//! taken it: a PING has its timeout from when it is in the send buffer.
+//! Only Linux reports acknowledged bytes. On other systems a byte counts when the
+//! socket has taken it: the timeout of a PING begins when it is in the send buffer.
 
 use std::{
     io,
@@ -30,7 +30,7 @@ use tokio::{
     time::{Instant, Sleep, sleep},
 };
 
-/// For hyper, which has to have a timeout: [`Watched`] is always ahead of this one.
+/// hyper requires a timeout. [`Watched`] always fires before this one.
 pub const NO_TIMEOUT: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// The peer is gone.
@@ -39,14 +39,14 @@ pub const NO_TIMEOUT: Duration = Duration::from_secs(24 * 60 * 60);
 pub struct Gone;
 
 impl Gone {
-    /// Whether this is why a connection failed.
+    /// Whether a connection failed because its peer is gone.
     pub fn is_cause_of(error: &io::Error) -> bool {
         error.get_ref().is_some_and(|error| error.is::<Self>())
     }
 }
 
-/// A connection of HTTP/2 that fails with [`Gone`] when its peer answers no PING. What
-/// is not HTTP/2 passes as it is.
+/// An HTTP/2 connection that fails with [`Gone`] when its peer does not answer a PING.
+/// A connection that is not HTTP/2 passes unchanged.
 #[derive(Debug)]
 pub struct Watched<S> {
     stream: S,
@@ -59,10 +59,10 @@ pub struct Watched<S> {
     asking: Option<Asking>,
 }
 
-/// A PING without an answer.
+/// A PING that has not been answered.
 #[derive(Debug)]
 struct Asking {
-    /// How many bytes were sent with it. Unknown until they are.
+    /// How many bytes were sent up to its end. Unknown until then.
     sent: Option<u64>,
     acknowledged: u64,
     /// The last sign of life.
@@ -71,7 +71,8 @@ struct Asking {
 }
 
 impl<S> Watched<S> {
-    /// A client's connection. `socket` tells what is below a stream, if that is known.
+    /// A client's connection. `socket` returns the TCP socket below a stream, if it is
+    /// known.
     pub fn client(stream: S, timeout: Duration, socket: fn(&mut S) -> Option<&TcpStream>) -> Self {
         Self::new(stream, timeout, socket, Heads::of_client(), Heads::of_server())
     }
@@ -91,7 +92,7 @@ impl<S> Watched<S> {
         Self { stream, socket, timeout, written, read, sent: 0, asking: None }
     }
 
-    /// What is watched.
+    /// The stream that is watched.
     pub fn get_mut(&mut self) -> &mut S {
         &mut self.stream
     }
@@ -101,8 +102,8 @@ impl<S> Watched<S> {
         loop {
             ready!(asking.timer.as_mut().poll(cx));
             let now = Instant::now();
-            // With TLS the socket has more bytes than the stream. What is on its way
-            // is the end of either, so that makes no difference that matters.
+            // With TLS the socket carries more bytes than the stream. The unacknowledged
+            // bytes are the last ones of either, so the difference does not matter.
             let left = (self.socket)(&mut self.stream).and_then(unacknowledged).unwrap_or_default();
             let acknowledged = self.sent.saturating_sub(left);
             let is_under_way = asking.sent.is_none_or(|sent| asking.acknowledged < sent);
@@ -129,7 +130,7 @@ impl<S> Watched<S> {
 const PING: u8 = 6;
 const ACK: u8 = 1;
 
-/// Whether there is a PING in these bytes, or an answer to one.
+/// Whether these bytes contain a PING, or an answer to one.
 fn has_ping(heads: &mut Heads, bytes: &[u8], answer: u8) -> bool {
     let mut found = false;
     heads.feed(bytes, |part| {
@@ -140,22 +141,22 @@ fn has_ping(heads: &mut Heads, bytes: &[u8], answer: u8) -> bool {
     found
 }
 
-/// How much of what a socket has taken the peer's TCP has not acknowledged, in bytes.
-/// Only Linux says it.
+/// How many bytes of those that a socket has taken the peer's TCP has not acknowledged.
+/// Only Linux reports this.
 #[cfg(target_os = "linux")]
 #[expect(unsafe_code, reason = "no library asks for it")]
 pub fn unacknowledged(socket: &TcpStream) -> Option<u64> {
     use std::os::fd::AsRawFd as _;
 
     let mut bytes: libc::c_int = 0;
-    // SAFETY: the socket is open as long as it is borrowed, and this request, whose
-    // other name is SIOCOUTQ, writes an int.
+    // SAFETY: the socket is open as long as it is borrowed, and this request, also
+    // named SIOCOUTQ, writes an int.
     let status = unsafe { libc::ioctl(socket.as_raw_fd(), libc::TIOCOUTQ, &raw mut bytes) };
     u64::try_from(bytes).ok().filter(|_| status == 0)
 }
 
-/// How much of what a socket has taken the peer's TCP has not acknowledged, in bytes.
-/// Only Linux says it.
+/// How many bytes of those that a socket has taken the peer's TCP has not acknowledged.
+/// Only Linux reports this.
 #[cfg(not(target_os = "linux"))]
 pub fn unacknowledged(_: &TcpStream) -> Option<u64> {
     None
@@ -205,7 +206,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
             if flushed.is_ready() {
                 asking.sent.get_or_insert(sent);
             }
-            // Nothing may be read or written before the time is over.
+            // The timeout also has to fire when nothing can be read or written.
             if let Poll::Ready(gone) = self.poll_gone(cx) {
                 return Poll::Ready(gone);
             }
@@ -256,7 +257,7 @@ mod tests {
     const PONG: [u8; 17] = [0, 0, 8, 6, 1, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8];
     const SETTINGS: [u8; 9] = [0, 0, 0, 4, 0, 0, 0, 0, 0];
 
-    /// A server that has said its settings, and its client, which has as well.
+    /// A server and its client, which have exchanged SETTINGS.
     async fn opened() -> (Watched<DuplexStream>, DuplexStream) {
         let (near, mut peer) = duplex(1 << 10);
         let mut server = Watched::server(near, TIMEOUT, |_| None);
@@ -310,7 +311,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_peer_that_takes_nothing_more_is_gone_and_one_that_takes_little_is_not() {
         let (mut server, mut peer) = opened().await;
-        // The beginning of a frame, with a PING in front of it.
+        // The beginning of a frame, after a PING.
         server.write_all(&[&PING[..], &[0, 255, 255, 0, 0, 0, 0, 0, 1]].concat()).await.unwrap();
         let blocked = async {
             let error = server.write_all(&[0; 8 << 10]).await.unwrap_err();
@@ -334,7 +335,7 @@ mod tests {
         let near = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let (mut far, _) = listener.accept().await.unwrap();
         assert_eq!(unacknowledged(&near), Some(0));
-        // More than the buffers of both sides take.
+        // More than the buffers of both sides hold.
         let mut sent = 0;
         while let Ok(Ok(bytes)) =
             timeout(Duration::from_millis(100), near.writable()).await.map(|_| near.try_write(&[0; 1 << 16]))

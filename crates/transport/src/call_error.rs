@@ -1,4 +1,4 @@
-//! What it means when a call breaks.
+//! Classifies the failures of calls.
 
 use std::{error::Error, fmt, io, path::Path, time::Duration};
 
@@ -14,48 +14,48 @@ use crate::{
     retry::Pushback,
 };
 
-/// Why a call did not end well, or was not made.
+/// Why a call failed, or could not be made.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("{message}")]
 pub struct CallError {
-    /// Of which kind it is.
+    /// The kind of the failure.
     pub kind: Kind,
-    /// What came back, in the words of whoever refused.
+    /// The error message of the side that refused or failed.
     pub message: String,
     /// The `google.rpc` messages of the server's status.
     pub details: Box<ErrorDetails>,
-    /// The errors below the message, outermost first. A status that a server
-    /// sent has none.
+    /// The errors below the message, outermost first. Empty for a status that a server
+    /// sent.
     pub sources: Vec<String>,
-    /// What the server says of another attempt.
+    /// What the server says about another attempt.
     pub pushback: Option<Pushback>,
 }
 
 /// The kinds of errors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// No connection.
+    /// There is no connection.
     Connect(Connect),
-    /// A status, from the server or made here for want of one.
+    /// A status from the server, or one made here because there was none.
     Status(Code),
-    /// An answer that is none of gRPC, such as the page of a proxy.
+    /// A response that is not gRPC, such as the page of a proxy.
     Page(StatusCode),
-    /// An answer of gRPC that ended without a status.
+    /// A gRPC response that ended without a status.
     NoStatus,
-    /// An answer with something in it that is no message, or not one of this call.
+    /// A response with data that is not a message of this call.
     NoMessage,
-    /// An answer of gRPC that a call of this mode cannot have, or that is compressed in
-    /// a way that the client does not know.
+    /// A gRPC response that a call of this mode cannot have, or with a compression that
+    /// the client does not support.
     WrongAnswer(Code),
-    /// The end of the connection by GOAWAY with ENHANCE_YOUR_CALM: the server takes
-    /// what this side sends for too much.
+    /// The connection ended by GOAWAY with ENHANCE_YOUR_CALM: the server considers the
+    /// client's traffic excessive.
     Calm,
     /// A file that the connection needs cannot be used.
     File,
 }
 
 impl CallError {
-    /// An error with nothing below it.
+    /// An error without sources.
     pub fn new(kind: Kind, message: impl Into<String>) -> Self {
         let details = Box::new(ErrorDetails::new());
         Self { kind, message: message.into(), details, sources: Vec::new(), pushback: None }
@@ -65,11 +65,11 @@ impl CallError {
         Self::new(Kind::File, format!("{}: {reason}", file.display()))
     }
 
-    /// A call that ended without a status of the server's.
+    /// A call that ended without a status from the server.
     ///
-    /// tonic gives such a call one of half a dozen codes, depending on the layer
-    /// that noticed. A lost connection is UNAVAILABLE and a deadline that has
-    /// passed DEADLINE_EXCEEDED here, as in the other gRPC libraries.
+    /// tonic gives such a call one of half a dozen codes, depending on the layer that
+    /// noticed. Here a lost connection is UNAVAILABLE and a passed deadline
+    /// DEADLINE_EXCEEDED, as in the other gRPC libraries.
     pub fn broken(error: &(dyn Error + 'static)) -> Self {
         let status = error.downcast_ref::<Status>();
         let sources = match status {
@@ -97,7 +97,7 @@ impl CallError {
         Self { sources, ..Self::new(kind, message) }
     }
 
-    /// The status of the call.
+    /// The status code of the call.
     pub fn code(&self) -> Code {
         match self.kind {
             Kind::Connect(_) => Code::Unavailable,
@@ -110,21 +110,21 @@ impl CallError {
         }
     }
 
-    /// Whether this side made the status up, for want of one from the server.
+    /// Whether the status was made here because the server sent none.
     pub fn is_made_here(&self) -> bool {
         !self.sources.is_empty()
     }
 
-    /// What the server asks for before the next attempt.
+    /// The delay that the server asks for before the next attempt.
     pub fn retry_after(&self) -> Option<Duration> {
         self.details.retry_info().and_then(|retry| retry.retry_delay)
     }
 
-    /// Whether the call may well go on over a new connection: this one is gone,
-    /// or the server that is behind it, or the server says when to come back.
+    /// Whether the call may succeed over a new connection: the connection or its server
+    /// is gone, or the server has said when to retry.
     pub fn is_lost_connection(&self) -> bool {
         match self.kind {
-            // The server may just be going away.
+            // The server may be shutting down.
             Kind::Connect(Connect::Tls(TlsError::Closed)) => true,
             // The next connection would be refused for the same reason.
             Kind::Connect(Connect::Tls(_)) | Kind::WrongAnswer(_) | Kind::File => false,
@@ -133,18 +133,17 @@ impl CallError {
             Kind::Status(Code::DeadlineExceeded) => false,
             Kind::Status(Code::Aborted) if self.retry_after().is_some() => true,
             Kind::Page(_) => self.code() == Code::Unavailable,
-            // tonic gives what the transport said one of half a dozen codes.
+            // tonic gives transport errors one of half a dozen codes.
             Kind::Status(_) => self.is_made_here(),
         }
     }
 
-    /// Likewise, and the server has nothing against it.
+    /// The same, unless the server forbids another attempt.
     pub fn may_be_tried_again(&self) -> bool {
         self.is_lost_connection() && self.pushback != Some(Pushback::Never)
     }
 
-    /// What most likely went wrong, and what to do, as far as that does not depend
-    /// on which call it was.
+    /// The most likely cause and a remedy, as far as these do not depend on the call.
     pub fn advice(&self) -> Option<(&'static str, &'static str)> {
         match self.kind {
             Kind::Connect(reason) => Some(reason.advice()),
@@ -201,7 +200,7 @@ fn is_calm(error: &(dyn Error + 'static)) -> bool {
     ended.and_then(h2::Error::reason) == Some(h2::Reason::ENHANCE_YOUR_CALM)
 }
 
-/// Why a call broke, for people; none, when its deadline has passed.
+/// Why a call broke, for people; `None` if its deadline passed.
 pub fn explain(error: &(dyn Error + 'static)) -> Option<String> {
     let error = CallError::broken(error);
     (error.kind != Kind::Status(Code::DeadlineExceeded)).then_some(error.message)
@@ -212,8 +211,8 @@ impl From<Status> for CallError {
         if status.source().is_some() {
             return Self::broken(&status);
         }
-        // What tonic's servers say of a deadline that passed on their side. It comes
-        // over the wire, so words are all there is.
+        // The message of tonic's servers when a deadline passes on their side. It
+        // arrives over the wire, so there is only text to match.
         let code = match (status.code(), status.message()) {
             (Code::Cancelled, "Timeout expired") => Code::DeadlineExceeded,
             (code, _) => code,
@@ -230,7 +229,7 @@ impl From<ConnectError> for CallError {
         let sources = sources(error.source());
         let message = match error.reason {
             Connect::Tls(error) => error.to_string(),
-            // The chain repeats itself on the way down; its end says the most.
+            // The chain of errors repeats itself; the innermost error says the most.
             _ => sources.last().cloned().unwrap_or_else(|| error.to_string()),
         };
         Self { sources, ..Self::new(Kind::Connect(error.reason), message) }
@@ -278,7 +277,7 @@ mod tests {
         for (code, face) in faces {
             assert_eq!(face.code(), code);
             assert!(CallError::from(face).may_be_tried_again(), "{code:?}");
-            // The same as an answer of the server's is one.
+            // The same code in an answer of the server.
             let answer = CallError::from(Status::new(code, "no"));
             assert_eq!(answer.may_be_tried_again(), code == Code::Unavailable, "{code:?}");
         }

@@ -1,4 +1,4 @@
-//! What generated clients call by.
+//! The channel that generated clients use.
 
 use std::{
     pin::{Pin, pin},
@@ -18,25 +18,25 @@ use crate::{
     deadline::Deadline,
 };
 
-/// A connection to one server. Every call says who makes it.
+/// A connection to one server. Every call carries the client's identity.
 ///
-/// With the [`Mode`](crate::Mode) of its method in the extensions of its request, a
-/// call ends with UNIMPLEMENTED when the server does not send the one answer of a unary or
-/// client-streaming call. tonic takes the first of several, and says INTERNAL when there is
-/// none.
+/// If the request's extensions contain the [`Mode`](crate::Mode) of its method, a call ends
+/// with UNIMPLEMENTED when the server does not send exactly one response to a unary or
+/// client-streaming call. tonic alone takes the first of several responses, and says
+/// INTERNAL when there is none.
 #[derive(Debug, Clone)]
 pub struct Channel {
     pub(crate) inner: transport::Channel,
     pub(crate) metadata: Arc<OutgoingMetadata>,
 }
 
-/// How long a call may stand still before it counts as lost: what is between may keep
-/// the connection alive for a server that is gone. For the extensions of a request.
+/// How long a call may stand still before it counts as lost. A proxy may keep the
+/// connection alive when the server behind it is gone. For the extensions of a request.
 #[derive(Debug, Clone, Copy)]
 pub struct Silence {
-    /// From what was last taken of the request to the head of the answer.
+    /// From the last progress of the request to the headers of the response.
     pub head: Duration,
-    /// From there to the first frame, and from one frame to the next.
+    /// From there to the first frame, and between frames.
     pub frame: Duration,
 }
 
@@ -76,12 +76,12 @@ fn broken(error: transport::Error) -> Status {
     Status::from_error(Box::new(error))
 }
 
-/// When something was last taken of a request.
+/// When the transport last took a part of the request.
 #[derive(Clone)]
 struct Taken(Arc<Mutex<Instant>>);
 
 impl Taken {
-    /// Waits for an answer, no longer than this after something was taken.
+    /// Waits for an answer until nothing of the request has been taken for `silence`.
     async fn wait<T>(
         &self,
         answer: impl Future<Output = Result<T, Status>>,
@@ -127,7 +127,7 @@ mod tests {
     const SILENCE: Silence = Silence { head: Duration::from_secs(15), frame: Duration::from_secs(60) };
     const PIECE: Duration = Duration::from_secs(10);
 
-    /// A server that is there and answers no call, after it has read what is sent.
+    /// A server that reads requests and never answers.
     async fn reads_and_says_nothing(client: DuplexStream) {
         let mut connection = h2::server::handshake(client).await.unwrap();
         while let Some(Ok((request, respond))) = connection.accept().await {
@@ -142,7 +142,8 @@ mod tests {
         }
     }
 
-    /// How long it takes until a call is lost that takes so many pieces to be sent.
+    /// How long it takes until a call is lost whose request is sent in this many
+    /// pieces.
     async fn lost_after(pieces: usize) -> Duration {
         let (near, far) = tokio::io::duplex(1 << 20);
         tokio::spawn(reads_and_says_nothing(far));

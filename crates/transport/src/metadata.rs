@@ -1,5 +1,5 @@
-//! What goes along with every call: who calls, the trace it is a part of, and
-//! the faults that were asked for.
+//! The metadata of every call: the caller's token, the trace, and the faults that were
+//! requested.
 
 use std::time::Duration;
 
@@ -12,36 +12,36 @@ const ABORT_PERCENTAGE: HeaderName = HeaderName::from_static("x-envoy-fault-abor
 const DELAY: HeaderName = HeaderName::from_static("x-envoy-fault-delay-request");
 const DELAY_PERCENTAGE: HeaderName = HeaderName::from_static("x-envoy-fault-delay-request-percentage");
 
-/// That a server is to end calls with a status.
+/// Asks the server to end calls with a status.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Abort {
     /// The status.
     pub code: Code,
-    /// Of so many of a hundred calls.
+    /// The percentage of calls.
     pub percent: u32,
 }
 
-/// That a server is to wait before it answers calls.
+/// Asks the server to wait before it answers calls.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Delay {
-    /// How long.
+    /// The time to wait.
     pub time: Duration,
-    /// Of so many of a hundred calls.
+    /// The percentage of calls.
     pub percent: u32,
 }
 
-/// What goes along with every call of a run.
+/// The metadata that a run adds to every call.
 #[derive(Debug, Clone)]
 pub struct OutgoingMetadata {
-    /// Not to be shown, nor printed.
+    /// Must not be shown or printed.
     token: Option<HeaderValue>,
-    /// Of the whole run.
+    /// The id of the whole run.
     trace: u128,
     faults: HeaderMap,
 }
 
 impl Default for OutgoingMetadata {
-    /// Nobody in particular calls, and no faults are asked for.
+    /// Without a token, and without faults.
     fn default() -> Self {
         Self { token: None, trace: fastrand::u128(1..), faults: HeaderMap::new() }
     }
@@ -50,7 +50,7 @@ impl Default for OutgoingMetadata {
 impl OutgoingMetadata {
     /// # Errors
     ///
-    /// When the token is none.
+    /// When the token is not a valid header value.
     pub fn new(token: Option<&str>, abort: Option<Abort>, delay: Option<Delay>) -> Result<Self, String> {
         let mut faults = HeaderMap::new();
         if let Some(Abort { code, percent }) = abort {
@@ -63,14 +63,13 @@ impl OutgoingMetadata {
         Ok(Self { token: token.map(bearer).transpose()?, trace: fastrand::u128(1..), faults })
     }
 
-    /// The faults that are asked for.
+    /// The faults that were requested.
     pub fn faults(&self) -> &HeaderMap {
         &self.faults
     }
 
-    /// Says who calls, and of which trace the call is a part, unless the request says
-    /// so already. That is not to be shown: a token is a secret, and an id of a trace
-    /// is one line more.
+    /// Adds the token and the trace, unless the request already has a trace. Neither is
+    /// shown: the token is a secret, and the trace id would add a line to each call.
     pub fn identify<B>(&self, request: &mut http::Request<B>) {
         if request.headers().contains_key(TRACEPARENT) {
             return;
@@ -80,7 +79,7 @@ impl OutgoingMetadata {
         let value = format!("00-{trace}-{span:016x}-01");
         let headers = request.headers_mut();
         headers.extend(HeaderValue::from_str(&value).map(|value| (TRACEPARENT, value)));
-        // One that the user has given for this call counts.
+        // A token that the user has set for this call takes precedence.
         if let Some(token) = &self.token {
             headers.entry(AUTHORIZATION).or_insert_with(|| token.clone());
         }

@@ -1,22 +1,22 @@
-//! Somebody who reads along on a connection.
+//! Observes the bytes of a connection.
 
 use std::{fmt, sync::Arc};
 
-/// What has passed on a connection, above TLS.
+/// Bytes that have passed on a connection, above TLS.
 #[derive(Debug, Clone, Copy)]
 pub enum Passed<'a> {
-    /// To the peer.
+    /// Bytes to the peer.
     Sent(&'a [u8]),
-    /// From the peer.
+    /// Bytes from the peer.
     Received(&'a [u8]),
 }
 
-/// Sees what passes on one connection, and is dropped with it. It is called by whoever
-/// reads and writes, so it must not block.
+/// Observes one connection, and is dropped with it. It runs in the task that reads and
+/// writes, so it must not block.
 pub struct Onlooker(Box<dyn FnMut(Passed<'_>) + Send>);
 
-/// Makes an onlooker for each connection, when its socket is there and, with TLS, its
-/// handshake is over.
+/// Makes an onlooker for each connection, once the socket is connected and the TLS
+/// handshake, if any, is over.
 #[derive(Clone)]
 pub struct Onlookers(Arc<dyn Fn() -> Onlooker + Send + Sync>);
 

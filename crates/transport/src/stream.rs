@@ -20,7 +20,7 @@ use crate::{ConnectError, Onlooker, Passed, Tls, TlsError};
 pub struct Stream<S> {
     link: Link<S>,
     sifter: EmptyData,
-    /// Told when something is read for the first time, or nothing can be.
+    /// Used at the first successful read, or when reading fails.
     heard: Option<oneshot::Sender<Result<(), TlsError>>>,
     onlooker: Option<Onlooker>,
 }
@@ -32,12 +32,12 @@ enum Link<S> {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Stream<S> {
-    /// Shakes hands, if there is TLS. `heard` is told when the peer has said its
-    /// first word, or what TLS has against it.
+    /// Makes the TLS handshake, if there is TLS. `heard` receives the result when the
+    /// peer has sent its first bytes, or a TLS error.
     ///
     /// # Errors
     ///
-    /// What is wrong with TLS.
+    /// The error of the handshake.
     pub async fn open(
         socket: S,
         tls: Option<Tls>,
@@ -50,7 +50,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Stream<S> {
         Ok(Self::over(link, heard))
     }
 
-    /// After a handshake that agreed to whatever it may be.
+    /// Wraps a connection after its handshake, whatever protocol was negotiated.
     pub fn shaken(stream: TlsStream<S>, heard: oneshot::Sender<Result<(), TlsError>>) -> Self {
         Self::over(Link::Tls(Box::new(stream)), heard)
     }
@@ -59,12 +59,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Stream<S> {
         Self { link, sifter: EmptyData::of_server(), heard: Some(heard), onlooker: None }
     }
 
-    /// Shows all that passes from now on to an onlooker.
+    /// Shows all bytes from now on to an onlooker.
     pub(crate) fn seen_by(&mut self, onlooker: Onlooker) {
         self.onlooker = Some(onlooker);
     }
 
-    /// What was written of these.
+    /// Shows the part of `pieces` that was written to the onlooker.
     fn wrote(&mut self, written: &Poll<io::Result<usize>>, pieces: &[&[u8]]) {
         if let (Poll::Ready(Ok(written)), Some(onlooker)) = (written, &mut self.onlooker) {
             let mut left = *written;
@@ -76,12 +76,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Stream<S> {
         }
     }
 
-    /// How many empty DATA frames have come: they are taken out, see [`EmptyData`].
+    /// How many empty DATA frames were removed: see [`EmptyData`].
     pub fn empty_data(&self) -> u64 {
         self.sifter.taken_out()
     }
 
-    /// What is below TLS.
+    /// The stream below TLS.
     pub fn get_ref(&self) -> &S {
         match &self.link {
             Link::Plain(socket) => socket,
@@ -97,8 +97,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
         buf: &mut ReadBuf<'_>,
         first: bool,
     ) -> Poll<io::Result<()>> {
-        /// What TLS begins an alert with. No frame of HTTP/2 that may come first
-        /// does: it would have 1.3 MB.
+        /// The first bytes of a TLS alert. An HTTP/2 frame that may come first does not
+        /// begin like this: it would have 1.3 MB.
         const ALERT: [u8; 2] = [0x15, 0x03];
         match self {
             Self::Plain(socket) => {
@@ -110,11 +110,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
                 }
             }
             Self::Tls(stream) => match ready!(Pin::new(stream).poll_read(cx, buf)) {
-                // Who is killed says no farewell. What HTTP/2 has not ended is not
-                // taken for whole, so an end is an end.
+                // A killed process sends no close_notify. HTTP/2 does not take an
+                // unfinished stream for a complete one, so this is a plain end.
                 Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Poll::Ready(Ok(())),
-                // With TLS 1.3 the server looks at the client's certificate when
-                // the handshake is over for the client.
+                // With TLS 1.3, the server checks the client's certificate after the
+                // client's handshake is over.
                 Err(error) => Poll::Ready(Err(match TlsError::of_rustls(&error) {
                     Some(wrong @ (TlsError::CertificateRequired | TlsError::CertificateRefused)) => {
                         io::Error::new(error.kind(), wrong)
@@ -145,7 +145,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Stream<S> {
         }));
         if let Some(heard) = self.heard.take() {
             let wrong = read.as_ref().err().and_then(|error| TlsError::of(error));
-            // Nobody listens when it took long.
+            // Fails if the receiver gave up waiting.
             let _ = heard.send(wrong.map_or(Ok(()), Err));
         }
         Poll::Ready(read)

@@ -1,4 +1,4 @@
-//! TLS on the way to a server.
+//! TLS to a server.
 
 use std::{
     fs, io,
@@ -25,18 +25,18 @@ use tokio_rustls::{
 
 use crate::{CallError, Connect, ConnectError, Kind, TlsError, dial::host};
 
-/// Files of PEM, read with each connection: they may have changed.
+/// PEM files. They are read for each connection, because they may have changed.
 #[derive(Debug, Clone, Default)]
 pub struct TlsFiles {
-    /// The CAs to trust; without it those of the platform.
+    /// The CAs to trust; by default those of the platform.
     pub ca: Option<PathBuf>,
-    /// Who the client is, for a server that wants to know it by a certificate.
+    /// The client's certificate, for a server that requires one.
     pub identity: Option<Identity>,
-    /// Takes every certificate: anybody can be the server then.
+    /// Accepts every certificate, so that any peer can pose as the server.
     pub unverified: bool,
 }
 
-/// Who the client is.
+/// A client certificate.
 #[derive(Debug, Clone)]
 pub struct Identity {
     /// The file of the certificate.
@@ -45,25 +45,25 @@ pub struct Identity {
     pub key: PathBuf,
 }
 
-/// What it takes to reach one server.
+/// The TLS configuration for one server.
 #[derive(Debug)]
 pub struct Tls {
     config: ClientConfig,
     name: ServerName<'static>,
 }
 
-/// What a handshake showed.
+/// The result of a handshake.
 #[derive(Debug)]
 pub struct Handshake<S = TcpStream> {
-    /// What goes on from there.
+    /// The encrypted stream.
     pub stream: TlsStream<S>,
-    /// As in `TLSv1.3`.
+    /// For example `TLSv1.3`.
     pub version: &'static str,
-    /// As in `TLS13_AES_256_GCM_SHA384`.
+    /// For example `TLS13_AES_256_GCM_SHA384`.
     pub cipher_suite: &'static str,
-    /// The server's, in DER.
+    /// The server's certificate in DER.
     pub certificate: Vec<u8>,
-    /// By ALPN, if there was one.
+    /// The protocol that ALPN selected, if any.
     pub protocol: Option<Vec<u8>>,
 }
 
@@ -72,7 +72,7 @@ impl<S> Handshake<S> {
         let connection = stream.get_ref().1;
         let version = match connection.protocol_version() {
             Some(ProtocolVersion::TLSv1_3) => "TLSv1.3",
-            // There is no other.
+            // rustls supports no other version.
             _ => "TLSv1.2",
         };
         let suite = connection.negotiated_cipher_suite().and_then(|suite| suite.suite().as_str());
@@ -92,7 +92,8 @@ impl Tls {
     ///
     /// # Errors
     ///
-    /// When a file cannot be used, or the server's name is none for a certificate.
+    /// When a file cannot be used, or when the server's name cannot be in a
+    /// certificate.
     pub fn load(server: &Uri, files: &TlsFiles) -> Result<Self, CallError> {
         let roots = match &files.ca {
             Some(file) => roots_in(file)?,
@@ -118,7 +119,7 @@ impl Tls {
             let taken = Arc::new(EveryCertificate(config.crypto_provider().clone()));
             config.dangerous().set_certificate_verifier(taken);
         }
-        // Does nothing unless SSLKEYLOGFILE names a file, as Wireshark wants it.
+        // Does nothing unless SSLKEYLOGFILE names a file. Wireshark can read that file.
         config.key_log = Arc::new(KeyLogFile::new());
         let host = host(server);
         let name = ServerName::try_from(host.to_owned())
@@ -126,13 +127,13 @@ impl Tls {
         Ok(Self { config, name })
     }
 
-    /// Says by ALPN that it speaks these, instead of HTTP/2 alone.
+    /// Offers these protocols by ALPN, instead of only HTTP/2.
     pub fn offering(mut self, protocols: &[&[u8]]) -> Self {
         self.config.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
         self
     }
 
-    /// A handshake that has to agree to HTTP/2.
+    /// Makes a handshake that has to select HTTP/2.
     pub(crate) async fn connect<S>(self, socket: S) -> Result<TlsStream<S>, ConnectError>
     where
         S: AsyncRead + AsyncWrite + Unpin,
@@ -144,11 +145,11 @@ impl Tls {
         }
     }
 
-    /// A handshake, whatever is spoken after it.
+    /// Makes a handshake that may select any protocol.
     ///
     /// # Errors
     ///
-    /// What is wrong with TLS.
+    /// The error of the handshake.
     pub async fn shake<S>(self, socket: S) -> Result<Handshake<S>, ConnectError>
     where
         S: AsyncRead + AsyncWrite + Unpin,
@@ -168,7 +169,7 @@ impl Tls {
     }
 }
 
-/// Whoever has the key of its certificate is the server.
+/// Accepts every certificate, if the server has its key.
 #[derive(Debug)]
 struct EveryCertificate(Arc<CryptoProvider>);
 
@@ -207,7 +208,7 @@ impl ServerCertVerifier for EveryCertificate {
     }
 }
 
-/// There can be no TLS, whatever the server does.
+/// The TLS configuration cannot be used, whatever the server does.
 fn unusable(reason: String) -> CallError {
     CallError::new(Kind::Connect(Connect::Tls(TlsError::Other)), reason)
 }
@@ -220,9 +221,8 @@ fn roots_in(file: &Path) -> Result<RootCertStore, CallError> {
     Ok(roots)
 }
 
-/// What of them cannot be used is left out: one old file should not keep anybody
-/// from the servers of all other CAs. Without any, every server is of a CA that
-/// is not trusted.
+/// Certificates that cannot be used are left out, because one old file must not block
+/// the servers of all other CAs. If none is left, every server's CA is untrusted.
 fn roots_of_the_platform() -> RootCertStore {
     let found = rustls_native_certs::load_native_certs();
     for error in &found.errors {

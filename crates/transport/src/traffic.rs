@@ -1,4 +1,4 @@
-//! How much passes a socket, below TLS.
+//! Counts the bytes at a socket, below TLS.
 
 use std::{
     io,
@@ -17,14 +17,14 @@ use tokio::{
 };
 use tokio_util::either::Either;
 
-/// There are none elsewhere.
+/// Other systems have no such sockets.
 #[cfg(not(unix))]
 use tokio::net::TcpStream as UnixStream;
 #[cfg(unix)]
 use tokio::net::UnixStream;
 
-/// Bytes in each direction, of one connection or of several, and when the first one
-/// was there.
+/// Bytes in each direction, of one or several connections, and the time of the first
+/// connection.
 #[derive(Debug, Default)]
 pub struct Traffic {
     sent: AtomicU64,
@@ -44,7 +44,7 @@ impl Traffic {
         self.dialled.get().copied()
     }
 
-    /// When TLS was there on it, if it has TLS.
+    /// When the TLS handshake of that socket was over, if it has TLS.
     pub fn secured(&self) -> Option<Instant> {
         self.secured.get().copied()
     }
@@ -55,7 +55,7 @@ impl Traffic {
     }
 }
 
-/// TCP, or a socket of this machine.
+/// A TCP or a Unix socket.
 pub(crate) type Socket = Either<TcpStream, UnixStream>;
 
 /// A socket whose bytes are counted.
@@ -71,7 +71,7 @@ impl Counted {
         Self { socket, traffic }
     }
 
-    /// What tells how much the peer has acknowledged.
+    /// The TCP socket, which reports how much the peer has acknowledged.
     pub(crate) fn tcp(&self) -> Option<&TcpStream> {
         match &self.socket {
             Either::Left(tcp) => Some(tcp),
