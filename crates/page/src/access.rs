@@ -1,4 +1,4 @@
-//! Who may look.
+//! Access control of the page.
 
 use std::net::SocketAddr;
 
@@ -8,10 +8,10 @@ use http::{
 };
 
 const LOCAL: [&str; 3] = ["localhost", "127.0.0.1", "[::1]"];
-/// Not a name that another server on this host may have.
+/// A name that another server on this host is unlikely to use.
 pub(crate) const TOKEN_COOKIE: &str = "fourmodes-page";
 
-/// Who may look: under which names the page is called, and with which token.
+/// The host names and the token that give access to the page.
 #[derive(Debug, Clone)]
 pub struct Access {
     hosts: Vec<String>,
@@ -19,8 +19,8 @@ pub struct Access {
 }
 
 impl Access {
-    /// For a page at `address`. On the loopback interface there is no token: whoever
-    /// can connect is on this machine.
+    /// For a page at `address`. There is no token on the loopback interface, because
+    /// only this machine can connect.
     pub fn to(address: SocketAddr, names: &[String]) -> Self {
         let own = address.ip();
         let own = if own.is_ipv6() { format!("[{own}]") } else { own.to_string() };
@@ -29,7 +29,7 @@ impl Access {
         Self { hosts: hosts.collect(), token: (!address.ip().is_loopback()).then(token) }
     }
 
-    /// The address for people.
+    /// The address to give to people.
     pub fn url(&self, address: SocketAddr) -> String {
         match &self.token {
             Some(token) => format!("http://{address}/?token={token}"),
@@ -37,8 +37,8 @@ impl Access {
         }
     }
 
-    /// Why a request is refused: a page of another site, by its own name or by one that
-    /// it has made point here.
+    /// Why a request is refused: it comes from a page of another site, under its own
+    /// name or under a name that it made resolve to this host (DNS rebinding).
     pub(crate) fn refusal(&self, headers: &HeaderMap) -> Option<&'static str> {
         let text = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
         let Some(host) = text(HOST) else { return Some("the request has no Host") };
@@ -54,13 +54,14 @@ impl Access {
         }
     }
 
-    /// Whether this is the token, in a time that does not depend on how much of it is right.
+    /// Whether `given` is the token. The time that this takes does not depend on how much of
+    /// it is right.
     pub(crate) fn is_token(&self, given: &str) -> bool {
         let hash = |text: &str| blake3::hash(text.as_bytes());
         self.token.as_ref().is_some_and(|token| hash(token) == hash(given))
     }
 
-    /// Whether the request has the token, if there is one.
+    /// Whether the request has the token, if one is required.
     pub(crate) fn admits(&self, headers: &HeaderMap) -> bool {
         let cookies = headers.get_all(COOKIE).iter().filter_map(|value| value.to_str().ok());
         let mut cookies =

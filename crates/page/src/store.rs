@@ -13,10 +13,10 @@ use serde_json::{Value, json};
 const CALLS: usize = 1_000;
 const EVENTS: usize = 1_000;
 const BYTES: usize = 64 << 20;
-/// Messages of one side of a call in a batch: more than anyone can read.
+/// How many messages of one side of a call are in a batch: more than anyone can read.
 const BATCH: usize = 200;
 
-/// Takes the events of calls, and keeps the latest for those who look.
+/// Takes the events of calls, and keeps the latest for the viewers.
 #[derive(Debug, Default)]
 pub struct Page {
     viewers: AtomicUsize,
@@ -25,10 +25,10 @@ pub struct Page {
 
 #[derive(Debug, Default)]
 struct Kept {
-    /// By number: the oldest call first.
+    /// By number, so that the oldest call comes first.
     calls: BTreeMap<u64, Call>,
     bytes: usize,
-    /// Of the latest event.
+    /// The sequence of the latest event.
     sequence: u64,
 }
 
@@ -36,7 +36,7 @@ struct Kept {
 struct Call {
     events: VecDeque<Event>,
     bytes: usize,
-    /// Of the latest event that is no longer kept.
+    /// The sequence of the latest event that is no longer kept.
     forgotten: u64,
 }
 
@@ -49,27 +49,27 @@ enum Side {
 #[derive(Debug, Clone)]
 struct Event {
     sequence: u64,
-    /// Of a message, the side.
+    /// The side that sent it, if it is a message.
     message: Option<Side>,
     json: Arc<str>,
 }
 
-/// As long as it is there, somebody looks.
+/// Counts as a viewer for as long as it exists.
 #[derive(Debug)]
 pub(crate) struct Viewer {
     page: Arc<Page>,
-    /// What this one has seen.
+    /// The sequence of the latest event that this viewer has seen.
     seen: u64,
 }
 
 impl Page {
-    /// Whether somebody looks. Nothing else has to be done while nobody does.
+    /// Whether there is a viewer. Without one, the page needs no events.
     pub fn is_watched(&self) -> bool {
         self.viewers.load(Relaxed) > 0
     }
 
-    /// Takes an event of a call: an object with `type` and `at_ms`. Calls have numbers
-    /// that grow.
+    /// Takes an event of a call: an object with `type` and `at_ms`. Later calls have
+    /// larger numbers.
     pub fn event(&self, call: u64, event: impl FnOnce() -> Value) {
         if !self.is_watched() {
             return;
@@ -98,7 +98,7 @@ impl Kept {
         call.bytes += json.len();
         self.bytes += json.len();
         call.events.push_back(Event { sequence: self.sequence, message, json });
-        // The head stays: without it nobody knows what the call is.
+        // The first event stays, because it says which call this is.
         while call.events.len() > EVENTS
             && let Some(event) = call.events.remove(1)
         {
@@ -113,7 +113,7 @@ impl Kept {
         }
     }
 
-    /// What came after `seen`, call by call.
+    /// The events after `seen`, call by call.
     fn after(&self, seen: u64) -> Vec<Arc<str>> {
         let mut batch = Vec::new();
         for (number, call) in &self.calls {
@@ -145,7 +145,7 @@ impl Kept {
 }
 
 impl Viewer {
-    /// A JSON array of what is new.
+    /// The new events as a JSON array.
     pub(crate) fn news(&mut self) -> Option<String> {
         let kept = self.page.lock();
         let batch = kept.after(self.seen);

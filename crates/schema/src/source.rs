@@ -1,4 +1,4 @@
-//! Schemas from files: sources, or what a compiler made of them.
+//! Schemas from files: sources or compiled descriptors.
 
 use std::{
     fs,
@@ -10,7 +10,7 @@ use protox::Compiler;
 
 use crate::{Error, Schema, file::File};
 
-/// A `FileDescriptorSet` whose files are left as they are.
+/// A `FileDescriptorSet` whose files are not decoded.
 #[derive(Clone, PartialEq, prost::Message)]
 struct FileDescriptorSet {
     #[prost(bytes = "bytes", repeated, tag = "1")]
@@ -18,12 +18,12 @@ struct FileDescriptorSet {
 }
 
 impl Schema {
-    /// Compiles sources. Imports are looked for in `includes`; without any, in the
-    /// directories of the sources and in the current one.
+    /// Compiles sources. Imports are searched for in `includes`, or, if that is empty,
+    /// in the directories of the sources and in the current directory.
     ///
     /// # Errors
     ///
-    /// Where a source is wrong, as `file:line:column`.
+    /// When a source has an error: its place as `file:line:column`.
     pub fn compile(sources: &[PathBuf], includes: &[PathBuf]) -> Result<Self, Error> {
         let mut includes = includes.to_vec();
         if includes.is_empty() {
@@ -44,7 +44,7 @@ impl Schema {
                 .try_for_each(|source| compiler.open_file(in_one_of(&includes, source)).map(|_| ()));
             opened.map(|()| compiler)
         });
-        // Only its debug form has the place.
+        // Only the debug format of the error contains the place.
         let compiler = compiled.map_err(|error| Error::Source(format!("{error:?}")))?;
         let own =
             compiler.files().filter(|file| !file.is_import()).map(|file| file.name().to_owned()).collect();
@@ -58,17 +58,17 @@ impl Schema {
     ///
     /// # Errors
     ///
-    /// When the file cannot be read, or is none.
+    /// When the file cannot be read or is not a `FileDescriptorSet`.
     pub fn read(file: &Path) -> Result<Self, Error> {
         let bytes = fs::read(file).map_err(|error| Error::Unreadable { file: file.to_owned(), error })?;
         Self::decode(&bytes)
     }
 
-    /// Likewise from the bytes of such a file.
+    /// Reads a `FileDescriptorSet` from bytes.
     ///
     /// # Errors
     ///
-    /// When they are none.
+    /// When the bytes are not a `FileDescriptorSet`.
     pub fn decode(bytes: &[u8]) -> Result<Self, Error> {
         let set = FileDescriptorSet::decode(bytes).map_err(Error::NotDescriptors)?;
         let files: Vec<_> = set.file.iter().map(|file| File::decode(file)).collect::<Result<_, _>>()?;
@@ -77,13 +77,13 @@ impl Schema {
     }
 }
 
-/// A source may be named as its imports are, relative to a directory of them.
+/// Finds a source that is named relative to an include directory, as imports are.
 fn in_one_of(includes: &[PathBuf], source: &Path) -> PathBuf {
     let found = || includes.iter().map(|include| include.join(source)).find(|path| path.exists());
     if source.exists() { source.to_owned() } else { found().unwrap_or_else(|| source.to_owned()) }
 }
 
-/// The compiler here says of an edition only that it expected something else.
+/// Reports editions, for which the compiler's own error message is only a syntax error.
 fn refuse_editions(source: &Path) -> Result<(), Error> {
     let Ok(text) = fs::read_to_string(source) else { return Ok(()) };
     let edition = text.lines().position(|line| {

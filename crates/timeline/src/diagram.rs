@@ -1,4 +1,4 @@
-//! The diagram by itself, for a program that makes calls of its own.
+//! The diagram alone, for a program that makes its own calls.
 
 use std::io::{self, Write};
 
@@ -10,8 +10,8 @@ use tonic::transport::Channel;
 
 use crate::{Explain, Outcome, Renderer, Side, Tap, Text, Timeline};
 
-/// Draws the calls on the channels that it watches as a sequence diagram, from
-/// what really passes, a line at a time while it happens.
+/// Draws the calls on the channels that it watches as a sequence diagram. It draws what
+/// really passes, line by line as it happens.
 ///
 /// A clone draws into the same diagram.
 #[derive(Debug, Clone)]
@@ -20,15 +20,15 @@ pub struct Diagram {
 }
 
 impl Diagram {
-    /// On stdout, as wide and as colourful as the terminal that it is, if it is
-    /// one, with times since now. `pool` tells what is in the messages, `explain` why
-    /// a call broke. To be called within a runtime.
+    /// Draws on stdout, with times since now. If stdout is a terminal, its width and
+    /// colours are used. `pool` describes the messages, and `explain` says why a call
+    /// broke. Call this within a runtime.
     pub fn on_stdout(pool: &DescriptorPool, explain: Explain) -> Self {
         Self::new(Text::to_stdout(io::stdout(), false), pool, explain)
     }
 
-    /// Without times and colours, 100 columns wide: what happens in the same
-    /// order is the same text.
+    /// Draws without times and colours, 100 columns wide, so that the same order of
+    /// events gives the same text.
     pub fn timeless(out: impl Write + Send + 'static, pool: &DescriptorPool, explain: Explain) -> Self {
         Self::new(Text::timeless(out), pool, explain)
     }
@@ -38,33 +38,33 @@ impl Diagram {
         Self { timeline: Timeline::new(renderers, Some(pool.clone()), explain, ProgressBar::hidden()) }
     }
 
-    /// A channel whose calls are drawn.
+    /// Returns a channel whose calls are drawn.
     pub fn watch(&self, channel: Channel) -> Tap {
         self.watch_as("client", channel)
     }
 
-    /// Likewise, with a name, where there are several clients.
+    /// The same with a name, for several clients.
     pub fn watch_as(&self, client: &str, channel: Channel) -> Tap {
         Tap::new(channel, self.timeline.clone(), HeaderMap::new(), client, None)
     }
 
-    /// Something that the client does by itself.
+    /// Draws an action of the client alone.
     pub fn at_client(&self, text: &str) {
         self.timeline.draw(|renderer, now| renderer.aside(now, Side::Client, text));
     }
 
-    /// Something that the server does by itself.
+    /// Draws an action of the server alone.
     pub fn at_server(&self, text: &str) {
         self.timeline.draw(|renderer, now| renderer.aside(now, Side::Server, text));
     }
 
-    /// Leaves out the calls that begin from now on, or draws them again.
+    /// Hides calls that begin from now on, or shows them again.
     pub fn hush(&self, hushed: bool) {
         self.timeline.hush(hushed);
     }
 
-    /// Draws what was held back of a long run of messages, and nothing after
-    /// that, although a call may still be winding up.
+    /// Draws the messages that a fold held back, and nothing after that, even if a call
+    /// is still ending.
     ///
     /// # Errors
     ///

@@ -1,4 +1,4 @@
-//! What can happen on a call, and what to call it.
+//! The events of a call, and their labels.
 
 use std::time::Duration;
 
@@ -13,27 +13,27 @@ use crate::Message;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Side {
-    /// The one that calls.
+    /// The side that calls.
     Client,
-    /// The one that is called.
+    /// The side that is called.
     Server,
 }
 
 /// Something that happened.
 #[derive(Debug)]
 pub struct Event<'a> {
-    /// Since the run began.
+    /// The time since the run began.
     pub at: Duration,
-    /// The client it happened to: "client", or a name where there are several.
+    /// The client that it happened to: "client", or a name if there are several.
     pub client: &'a str,
     /// What happened.
     pub kind: Kind<'a>,
 }
 
-/// What happened.
+/// The kind of an event.
 #[derive(Debug)]
 pub enum Kind<'a> {
-    /// The connection is there.
+    /// The connection is established.
     Connected {
         /// The other end.
         server: &'a Uri,
@@ -42,47 +42,47 @@ pub enum Kind<'a> {
     Request {
         /// The method.
         path: &'a str,
-        /// What the client sends ahead, as far as it is to be shown.
+        /// The client's metadata, as far as it is to be shown.
         metadata: &'a HeaderMap,
-        /// Which of several servers is called.
+        /// Which server is called, if there are several.
         server: Option<&'a Uri>,
     },
-    /// A call is answered.
+    /// The headers of the response arrived.
     Response {
-        /// Not the status of the call.
+        /// The HTTP status, not the status of the call.
         http: StatusCode,
-        /// What the server sends ahead.
+        /// The server's metadata.
         metadata: &'a HeaderMap,
     },
     /// A message.
     Message {
-        /// Whose it is.
+        /// The side that sent it.
         from: Side,
-        /// The first one of a side has 1.
+        /// Counts from 1 for each side.
         number: u64,
-        /// What it says.
+        /// The content.
         message: Message<'a>,
     },
     /// The client will send no more.
     HalfClose,
-    /// A request or a response of a protocol that has nothing else.
+    /// A request or a response of a protocol that has only these.
     Exchange {
-        /// Whose it is: the client's is the request.
+        /// The side that sent it: the client's is the request.
         from: Side,
         /// Whether it is an error.
         failed: bool,
-        /// For people, on a line.
+        /// A line for people.
         text: &'a str,
-        /// For programs: an object.
+        /// An object for programs.
         fields: &'a Value,
     },
-    /// The end, as the server put it.
+    /// The end, as the server reports it.
     Trailers {
         /// The status of the call.
         status: &'a Status,
-        /// Whether there was nothing else in the answer.
+        /// Whether the response had nothing else.
         only: bool,
-        /// The trailers, or the headers that have the status.
+        /// The trailers, or the headers that contain the status.
         metadata: &'a HeaderMap,
     },
     /// The client gave up.
@@ -94,7 +94,7 @@ pub enum Kind<'a> {
     },
     /// The connection was lost; the client tries again after a pause.
     Reconnect {
-        /// Which one this will be, from 1 on.
+        /// The number of the attempt, from 1.
         attempt: u32,
         /// The pause.
         after: Duration,
@@ -110,26 +110,27 @@ pub enum Kind<'a> {
         /// Why.
         reason: &'a str,
     },
-    /// Something else that one side sent, in words.
+    /// Something else that one side sent, as text.
     Sent {
-        /// Who sent it.
+        /// The side that sent it.
         from: Side,
         /// What it is, in one word: `frame`, `body`.
         what: &'a str,
-        /// What there is to say of it.
+        /// The description.
         text: &'a str,
     },
-    /// A word of explanation.
+    /// An explanation.
     Note(&'a str),
 }
 
-/// The label of something else that was sent. A frame says what it is.
+/// The label of something else that was sent. The text of a frame already says that it
+/// is one.
 pub(crate) fn sent(what: &str, text: &str) -> String {
     if what == "frame" { text.to_owned() } else { format!("{what} {text}") }
 }
 
-/// The label of an answer: every gRPC answer has the HTTP status 200, so any
-/// other one comes from something in between.
+/// The label of a response. Every gRPC response has the HTTP status 200, so any other
+/// status comes from a hop in between.
 pub(crate) fn headers(http: StatusCode) -> String {
     match http {
         StatusCode::OK => "HEADERS".to_owned(),
@@ -137,7 +138,7 @@ pub(crate) fn headers(http: StatusCode) -> String {
     }
 }
 
-/// The label of an attempt to connect again.
+/// The label of an attempt to reconnect.
 pub(crate) fn reconnect(attempt: u32, after: Duration, reason: &str) -> String {
     format!("reconnect {attempt} in {} ms: {reason}", after.as_millis())
 }
@@ -147,7 +148,7 @@ pub(crate) fn ejected(server: &Uri, time: Duration, reason: &str) -> String {
     format!("{server} is left out for {} ms: {reason}", time.as_millis())
 }
 
-/// Which of several servers a call goes to.
+/// The part of a label that says which of several servers is called.
 pub(crate) fn at(server: Option<&Uri>) -> String {
     server.and_then(Uri::authority).map(|server| format!("  at {server}")).unwrap_or_default()
 }

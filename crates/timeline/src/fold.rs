@@ -1,5 +1,5 @@
-//! Keeps a long run of messages readable: the first few are shown, then one
-//! now and then, then the last.
+//! Keeps a long run of messages readable: shows the first few, then one now and then,
+//! and the last.
 
 use std::{collections::VecDeque, time::Duration};
 
@@ -7,27 +7,28 @@ use prost_reflect::MessageDescriptor;
 
 use crate::{Event, Kind, Message, Side};
 
-/// How many messages are usually shown of a burst before the rest is folded.
+/// How many messages of a burst are usually shown before the rest is folded.
 const FIRST: u64 = 10;
-/// A pause of this length ends a burst: people never make one, programs do.
+/// A pause of this length ends a burst. Programs send bursts; people pause for longer
+/// between messages.
 const PAUSE: Duration = Duration::from_millis(50);
-/// How often a burst shows that it is alive.
+/// How often a long burst shows a message.
 const REFRESH: Duration = Duration::from_secs(1);
 
-/// A run: messages of either side with nothing else between them.
+/// A run: messages of either side, without other events between them.
 #[derive(Debug)]
 pub(crate) struct Fold {
-    /// Whether time counts, as it does for somebody who watches.
+    /// Whether time matters, as it does when a person watches.
     live: bool,
-    /// How many messages are shown of a burst before the rest is folded.
+    /// How many messages of a burst are shown before the rest is folded.
     first: u64,
-    /// How many messages the current burst has had.
+    /// How many messages the present burst has had.
     burst: u64,
     last_seen: Duration,
     last_shown: Duration,
-    /// Messages that were not shown, before those that are held.
+    /// The number of messages not shown before those in `held`.
     folded: u64,
-    /// The latest that were not shown. Two, so that a fold never stands for a
+    /// The latest messages not shown. There are two, so that a fold never stands for a
     /// single message.
     held: VecDeque<Held>,
 }
@@ -57,13 +58,13 @@ impl Fold {
         }
     }
 
-    /// With so many messages of a burst before the rest is folded.
+    /// Sets how many messages of a burst are shown before the rest is folded.
     pub(crate) fn after(self, first: u64) -> Self {
         Self { first, ..self }
     }
 
-    /// Takes the next event. `None` when it is not to be shown now; otherwise
-    /// what was held back and is to be shown before it.
+    /// Takes the next event. Returns `None` when it is not to be shown now; otherwise,
+    /// what was held back and has to be shown before it.
     pub(crate) fn pass(&mut self, event: &Event<'_>) -> Option<(u64, Vec<Held>)> {
         match &event.kind {
             Kind::Message { from, number, message } => {
@@ -73,8 +74,8 @@ impl Fold {
         }
     }
 
-    /// Takes the next message of the run. True when it is to be shown now, after
-    /// what was [held back](Self::flush) before it.
+    /// Takes the next message of the run. Returns true when it is to be shown now,
+    /// after what was [held back](Self::flush).
     fn shows(&mut self, at: Duration, client: &str, from: Side, number: u64, message: &Message<'_>) -> bool {
         if self.live && at.saturating_sub(self.last_seen) >= PAUSE {
             self.burst = 0;
@@ -107,8 +108,8 @@ impl Fold {
         false
     }
 
-    /// What was held back: how many stay folded, and what is shown after a word
-    /// about them.
+    /// Returns what was held back: how many messages stay folded, and the messages to
+    /// show after a note about them.
     fn flush(&mut self) -> (u64, Vec<Held>) {
         let mut folded = std::mem::take(&mut self.folded);
         let mut held = std::mem::take(&mut self.held);
@@ -122,8 +123,8 @@ impl Fold {
         (folded, held.into())
     }
 
-    /// [`flush`](Self::flush), when the burst has paused by now: whoever watches
-    /// is not to wait for the next message to see the last one.
+    /// Calls [`flush`](Self::flush) if the burst has paused by now, so that the last
+    /// message is shown without waiting for another one.
     pub(crate) fn flush_if_paused(&mut self, now: Duration) -> (u64, Vec<Held>) {
         if self.live && now.saturating_sub(self.last_seen) >= PAUSE { self.flush() } else { (0, Vec::new()) }
     }
@@ -154,7 +155,7 @@ impl Held {
 mod tests {
     use super::*;
 
-    /// Which of `count` messages, `apart` from each other, are shown, and how
+    /// Returns which of `count` messages, `apart` from each other, are shown, and how
     /// many were folded before each.
     fn shown(live: bool, count: u64, apart: Duration) -> Vec<(u64, u64)> {
         let mut fold = Fold::new(live);
@@ -207,7 +208,7 @@ mod tests {
         let message = Message { bytes: b"", encoding: None, descriptor: None };
         let mut at = Duration::ZERO;
         for n in 0..200 {
-            // A post and its echo, then somebody thinks.
+            // A post and its echo, then a pause to think.
             at += Duration::from_millis(if n % 2 == 0 { 300 } else { 2 });
             assert!(fold.shows(at, "client", Side::Client, n, &message), "message {n}");
         }

@@ -1,11 +1,11 @@
-//! What happened on the calls of a run, in order, and who gets to see it.
+//! Records the events on the calls of a run, in order, and passes them to renderers.
 //!
-//! Events come from a [`Tap`] on the channel, which sits at the messages, above
-//! HTTP/2, and go to the renderers of a [`Timeline`] at once. A [`Diagram`] is all of
-//! that for a program that makes calls of its own.
+//! Events come from a [`Tap`] on the channel, which sees the messages, above HTTP/2.
+//! They go to the renderers of a [`Timeline`] immediately. A [`Diagram`] combines these
+//! for a program that makes its own calls.
 //!
-//! This crate knows no service and no transport: it is handed the descriptors of the
-//! messages, the renderers, and a function that says why a call broke.
+//! This crate depends on no service and no transport. It is given the descriptors of
+//! the messages, the renderers, and a function that explains why a call broke.
 
 mod compression;
 mod detail;

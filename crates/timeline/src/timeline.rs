@@ -1,4 +1,4 @@
-//! Where the events of a run go.
+//! Passes the events of a run to the renderers.
 
 use std::{
     error::Error,
@@ -18,17 +18,17 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{Event, Kind, Outcome, Renderer, Side};
 
-/// Says in a few words why a call broke; none, when it was its deadline.
+/// Says in a few words why a call broke; `None` if its deadline passed.
 pub type Explain = fn(&(dyn Error + 'static)) -> Option<String>;
 
 /// How far a run got.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stage {
-    /// No connection yet.
+    /// There was no connection yet.
     Connecting,
-    /// A call was made, and nothing came back, not even a header.
+    /// A call was made, and nothing arrived, not even headers.
     Unanswered,
-    /// Something came back.
+    /// Something arrived.
     UnderWay,
 }
 
@@ -40,34 +40,34 @@ pub struct Timeline {
 
 struct Shared {
     begun: Instant,
-    /// What the messages of a call are; none, when only the outcome is drawn.
+    /// The descriptors of the messages; `None` if only the outcome is drawn.
     pool: Option<DescriptorPool>,
     explain: Explain,
-    /// Whether calls that begin now are left out.
+    /// Whether calls that begin now are hidden.
     hushed: AtomicBool,
     progress: ProgressBar,
     /// How far the run got.
     connected: AtomicBool,
     called: AtomicBool,
     answered: AtomicBool,
-    /// Cancelled when a renderer cannot write any more.
+    /// Cancelled when a renderer can no longer write.
     broken: CancellationToken,
     inner: Mutex<Inner>,
 }
 
 struct Inner {
     renderers: Vec<Box<dyn Renderer>>,
-    /// Nothing comes after the outcome, although a call may still be winding up.
+    /// Nothing is drawn after the outcome, even if a call is still ending.
     finished: bool,
     error: Option<io::Error>,
-    /// Why there is no connection, while another one is tried for.
+    /// Why the connection was lost, during the attempts to reconnect.
     lost: Option<String>,
 }
 
 impl Timeline {
-    /// Begins now. `pool` tells what is in the messages of a call; without one only
-    /// the outcome is drawn. Renderers may write to the terminal that `progress` is
-    /// drawn on. To be called within a runtime.
+    /// Begins now. `pool` describes the messages of a call; without it only the outcome
+    /// is drawn. Renderers may write to the terminal on which `progress` is drawn. Call
+    /// this within a runtime.
     pub fn new(
         renderers: Vec<Box<dyn Renderer>>,
         pool: Option<DescriptorPool>,
@@ -95,15 +95,15 @@ impl Timeline {
         timeline
     }
 
-    /// A connection is there.
+    /// A connection is established.
     pub fn connected(&self, client: &str, server: &Uri) {
         self.shared.connected.store(true, Relaxed);
         self.lock().lost = None;
         self.record(client, Kind::Connected { server });
     }
 
-    /// A request or a response of a protocol that has nothing else, with what it says
-    /// for people and for programs.
+    /// A request or a response of a protocol that has only these, as text for people
+    /// and as fields for programs.
     pub fn exchanged(&self, from: Side, failed: bool, text: &str, fields: &Value) {
         match from {
             Side::Client => self.note_call(),
@@ -117,13 +117,13 @@ impl Timeline {
         self.record("client", Kind::Ejected { server, time, reason });
     }
 
-    /// The connection was lost; the next attempt is made `after` a pause.
+    /// The connection was lost. The next attempt follows after the pause `after`.
     pub fn reconnecting(&self, attempt: u32, after: Duration, reason: &str) {
         self.lock().lost = Some(reason.to_owned());
         self.record("client", Kind::Reconnect { attempt, after, reason });
     }
 
-    /// Why the connection was lost that is not back yet.
+    /// Why the connection was lost, if it has not been restored yet.
     pub fn lost(&self) -> Option<String> {
         self.lock().lost.clone()
     }
@@ -135,17 +135,17 @@ impl Timeline {
         }
     }
 
-    /// A word of explanation.
+    /// An explanation.
     pub fn note(&self, text: &str) {
         self.record("client", Kind::Note(text));
     }
 
-    /// A line of what the user asked for, as it comes.
+    /// A line of the output that the user asked for, as it arrives.
     pub fn line(&self, text: &str) {
         self.draw(|renderer, now| renderer.line(now, text));
     }
 
-    /// Whether there is any use in looking at what passes.
+    /// Whether traffic has to be observed at all.
     pub(crate) fn is_drawn(&self) -> bool {
         self.shared.pool.is_some() && !self.shared.hushed.load(Relaxed)
     }
@@ -170,18 +170,17 @@ impl Timeline {
         }
     }
 
-    /// A bar for long work.
+    /// A progress bar for long work.
     pub fn progress(&self) -> &ProgressBar {
         &self.shared.progress
     }
 
-    /// Completes when nothing can be shown any more; [`error`](Self::error) tells
-    /// why.
+    /// Completes when nothing more can be shown; [`error`](Self::error) says why.
     pub async fn broken(&self) {
         self.shared.broken.cancelled().await;
     }
 
-    /// Why nothing could be shown any more, if so.
+    /// Why nothing more could be shown, if that happened.
     pub fn error(&self) -> Option<io::Error> {
         self.lock().error.take()
     }
@@ -199,12 +198,12 @@ impl Timeline {
         grpc_wire::method_in(self.shared.pool.as_ref()?, path)
     }
 
-    /// Why a call broke; none, when it was its deadline.
+    /// Why a call broke; `None` if its deadline passed.
     pub(crate) fn explain(&self, error: &(dyn Error + 'static)) -> Option<String> {
         (self.shared.explain)(error)
     }
 
-    /// Leaves out the calls that begin from now on, or draws them again.
+    /// Hides calls that begin from now on, or shows them again.
     pub(crate) fn hush(&self, hushed: bool) {
         self.shared.hushed.store(hushed, Relaxed);
     }
@@ -222,8 +221,7 @@ impl Timeline {
 
     pub(crate) fn draw(&self, mut draw: impl FnMut(&mut dyn Renderer, Duration) -> io::Result<()>) {
         let mut inner = self.lock();
-        // Read here, where one passes at a time: the times in the output never
-        // run backwards.
+        // Read under the lock, so that the times in the output never run backwards.
         let now = self.shared.begun.elapsed();
         inner.draw(&self.shared.broken, |renderer| draw(renderer, now));
     }
@@ -233,7 +231,7 @@ impl Timeline {
     }
 }
 
-/// Tells the renderers that time goes by without events, until the run is over.
+/// Calls the renderers during pauses between events, until the run is over.
 async fn watch_for_pauses(shared: Weak<Shared>) {
     loop {
         tokio::time::sleep(Duration::from_millis(50)).await;

@@ -1,10 +1,9 @@
-//! Stands between any client and any server, and tells what passes.
+//! A proxy between any client and any server that reports the traffic.
 //!
-//! A [`Watch`] copies the bytes of each connection. Beside the copy a decoder reads
-//! along: it cannot change, hold back or add anything, and when it is lost, the bytes
-//! go on. What it sees are [`Event`]s. They pass a [`queue`] that never makes a
-//! connection wait, to a [`Drawing`], which has the renderers of `timeline`, or to a
-//! recording.
+//! A [`Watch`] copies the bytes of each connection. A decoder reads a copy of them: it
+//! cannot change, delay or add anything, and if it fails, the bytes still pass. It
+//! produces [`Event`]s. These go through a [`queue`], which never makes a connection
+//! wait, to a [`Drawing`], which has the renderers of `timeline`, or to a recording.
 
 mod call;
 mod decoder;

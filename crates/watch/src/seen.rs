@@ -1,20 +1,20 @@
-//! What is seen on a connection: the decoder makes it, the diagram and the recording
-//! take it.
+//! The events of a connection. The decoder produces them, and the diagram and the
+//! recording consume them.
 
 use serde::{Deserialize, Serialize};
 use timeline::Side;
 
-/// Something that was seen, as a line of a recording has it.
+/// An event, as a line of a recording contains it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Event {
-    /// Since the beginning, in microseconds.
+    /// The time since the beginning, in microseconds.
     pub at_us: u64,
-    /// The connection of a client, from 1 on.
+    /// The client's connection, from 1.
     pub connection: u64,
-    /// The call, from 1 on over all connections; 0 for what belongs to none.
+    /// The call, from 1 across all connections; 0 if the event belongs to no call.
     #[serde(default, skip_serializing_if = "is_none")]
     pub call: u64,
-    /// What it was.
+    /// What happened.
     #[serde(flatten)]
     pub seen: Seen,
 }
@@ -23,10 +23,10 @@ fn is_none(call: &u64) -> bool {
     *call == 0
 }
 
-/// Names and values of metadata. Those of secrets are masked.
+/// Names and values of metadata. Secret values are masked.
 pub type Fields = Vec<(String, String)>;
 
-/// What was seen.
+/// The kind of an event.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum Seen {
@@ -37,95 +37,95 @@ pub enum Seen {
     },
     /// A call begins.
     Request {
-        /// Of HTTP.
+        /// The HTTP method.
         method: String,
-        /// As in `/package.Service/Method`.
+        /// For example `/package.Service/Method`.
         path: String,
-        /// What the client sends ahead.
+        /// The client's metadata.
         headers: Fields,
     },
-    /// A call is answered.
+    /// The headers of the response arrived.
     Response {
-        /// Of HTTP, not that of the call.
+        /// The HTTP status, not the status of the call.
         status: u16,
-        /// What the server sends ahead.
+        /// The server's metadata.
         headers: Fields,
     },
-    /// A message of gRPC.
+    /// A gRPC message.
     Message {
-        /// Whose it is.
+        /// The side that sent it.
         from: Side,
-        /// From 1 on, for each side.
+        /// Counts from 1 for each side.
         number: u64,
-        /// Its length on the wire, without the prefix, in bytes.
+        /// Its length on the wire in bytes, without the prefix.
         length: u64,
         /// Whether it is compressed.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         compressed: bool,
-        /// As many of its bytes as are kept.
+        /// Its first bytes, as many as are kept.
         #[serde(with = "as_base64")]
         bytes: Vec<u8>,
     },
-    /// The whole body of a side that does not send messages of gRPC.
+    /// The whole body of a side that does not send gRPC messages.
     Body {
-        /// Whose it is.
+        /// The side that sent it.
         from: Side,
-        /// In bytes.
+        /// Its length in bytes.
         length: u64,
-        /// Its beginning.
+        /// Its first bytes.
         #[serde(with = "as_base64")]
         bytes: Vec<u8>,
     },
     /// The client will send no more.
     HalfClose,
-    /// The end, as the server put it.
+    /// The end, as the server reports it.
     Trailers {
-        /// Whether there was nothing else in the answer.
+        /// Whether the response had nothing else.
         only: bool,
-        /// The trailers, or the headers that have the status.
+        /// The trailers, or the headers that contain the status.
         headers: Fields,
     },
     /// One side has reset the call.
     Reset {
-        /// Which one.
+        /// The side that reset it.
         from: Side,
-        /// As in HTTP/2.
+        /// The HTTP/2 error code.
         code: u32,
     },
     /// The end without a status.
     Broken {
-        /// Why, and by whom.
+        /// The reason, and the side that caused it.
         reason: String,
     },
-    /// A frame of HTTP/2.
+    /// An HTTP/2 frame.
     Frame {
-        /// Who sent it.
+        /// The side that sent it.
         from: Side,
-        /// What is in it, and what it does.
+        /// Its content and effect.
         text: String,
     },
-    /// How much a side may still send on a stream of HTTP/2. For the page; it is in no
-    /// recording.
+    /// How much a side may still send on an HTTP/2 stream. For the page; recordings do
+    /// not contain it.
     Window {
-        /// Which side.
+        /// The side that may send.
         from: Side,
         /// In bytes.
         left: i64,
     },
-    /// A word of explanation.
+    /// An explanation.
     Note {
-        /// For people.
+        /// A text for people.
         text: String,
     },
-    /// Something that is not here, because there was no room for it.
+    /// A gap: the queue had no room for these events.
     Unseen {
-        /// How many events that would have been.
+        /// The number of missing events.
         events: u64,
     },
 }
 
 impl Seen {
-    /// What it takes in memory, roughly, in bytes.
+    /// Its approximate size in memory, in bytes.
     pub(crate) fn size(&self) -> usize {
         let fields = |fields: &Fields| fields.iter().map(|(name, value)| name.len() + value.len() + 64).sum();
         let variable: usize = match self {
@@ -142,13 +142,13 @@ impl Seen {
         variable + size_of::<Event>()
     }
 
-    /// Whether nothing more comes of its call.
+    /// Whether this is the last event of its call.
     pub(crate) fn is_end(&self) -> bool {
         matches!(self, Self::Trailers { .. } | Self::Reset { .. } | Self::Broken { .. })
     }
 }
 
-/// The value of a field, or a word in its place when it is a secret.
+/// The value of a field, or a placeholder if it is a secret.
 pub(crate) fn masked(name: &str, value: String) -> String {
     match grpc_wire::is_secret(&name.to_ascii_lowercase()) {
         true => "(masked)".to_owned(),
@@ -156,7 +156,7 @@ pub(crate) fn masked(name: &str, value: String) -> String {
     }
 }
 
-/// What the other side of a call is.
+/// The other side of a call.
 pub(crate) fn other(side: Side) -> Side {
     match side {
         Side::Client => Side::Server,

@@ -1,16 +1,16 @@
-//! JSON values one after the other, however many there are.
+//! Reads any number of JSON values, one after the other.
 
 use std::io::{self, Read};
 
-/// What is read at a time.
+/// How many bytes are read at a time.
 const PIECE: usize = 64 << 10;
 
-/// Splits an input into the JSON values in it. Holds one at a time.
+/// Splits an input into its JSON values. Holds one value in memory at a time.
 #[derive(Debug)]
 pub struct Objects<R> {
     input: R,
     buffer: Vec<u8>,
-    /// Where what has not been handed out begins.
+    /// Where the part of `buffer` that was not returned yet begins.
     begin: usize,
     longest: usize,
     at_end: bool,
@@ -18,14 +18,14 @@ pub struct Objects<R> {
     column: u64,
 }
 
-/// One JSON value, not looked into yet.
+/// One JSON value, not parsed yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Object<'a> {
-    /// From its first character to its last one.
+    /// The text, from its first character to its last.
     pub text: &'a str,
-    /// Where it begins, from 1.
+    /// The line in which it begins, from 1.
     pub line: u64,
-    /// Likewise, in bytes.
+    /// The column in which it begins, in bytes, from 1.
     pub column: u64,
 }
 
@@ -38,31 +38,32 @@ pub enum ObjectsError {
     /// A value is longer than a message may be.
     #[error("line {line}: the JSON that begins here has more than {longest} bytes")]
     TooLong {
-        /// Where it begins.
+        /// The line in which it begins.
         line: u64,
-        /// In bytes.
+        /// The limit in bytes.
         longest: usize,
     },
     /// The input has bytes that are not UTF-8.
     #[error("line {line}: the JSON that begins here is not UTF-8")]
     NotUtf8 {
-        /// Where it begins.
+        /// The line in which it begins.
         line: u64,
     },
 }
 
 impl<R: Read> Objects<R> {
-    /// Of which none is longer than so many bytes.
+    /// Accepts values of up to `longest` bytes.
     pub fn new(input: R, longest: usize) -> Self {
         Self { input, buffer: Vec::new(), begin: 0, longest, at_end: false, line: 1, column: 1 }
     }
 
-    /// The next value; none at the end. One that is cut off at the end of the input is
-    /// handed out as it is. An object is handed out as soon as its last brace is there.
+    /// The next value, or `None` at the end. A value that the end of the input cuts off
+    /// is returned as it is. An object is returned as soon as its last brace has been
+    /// read.
     ///
     /// # Errors
     ///
-    /// When the input cannot be read, or what is in it is too long.
+    /// When the input cannot be read, or a value is too long or not UTF-8.
     pub fn next_object(&mut self) -> Result<Option<Object<'_>>, ObjectsError> {
         if !self.skip_space()? {
             return Ok(None);
@@ -93,9 +94,9 @@ impl<R: Read> Objects<R> {
         }
     }
 
-    /// Whether there is something after it.
+    /// Skips white space. Returns whether anything follows.
     fn skip_space(&mut self) -> Result<bool, ObjectsError> {
-        /// Windows puts it at the beginning of a file.
+        /// Windows programs put it at the beginning of a file.
         const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
         loop {
             let rest = &self.buffer[self.begin..];
@@ -154,18 +155,19 @@ impl<R: Read> Objects<R> {
     }
 }
 
-/// Looks for the end of a value, over several pieces of it.
+/// Finds the end of a value that may span several reads.
 #[derive(Default)]
 struct Scan {
     depth: usize,
     in_string: bool,
     escaped: bool,
-    /// Within a number or a word, which ends with what is no part of it.
+    /// Within a number or a word, which ends at the first character that cannot be part
+    /// of it.
     in_word: bool,
 }
 
 impl Scan {
-    /// How many bytes of the piece belong to the value, when it ends in there.
+    /// The number of bytes of `piece` that belong to the value, if it ends there.
     fn find_end(&mut self, piece: &[u8]) -> Option<usize> {
         for (at, byte) in piece.iter().enumerate() {
             if self.in_string {
@@ -202,7 +204,7 @@ impl Scan {
 mod tests {
     use super::*;
 
-    /// An input that comes a few bytes at a time.
+    /// An input that delivers a few bytes at a time.
     struct Slow<'a>(&'a [u8], usize);
 
     impl Read for Slow<'_> {
