@@ -1,21 +1,22 @@
-//! Which core a process runs on: the servers have one, the clients another.
+//! Pins processes to cores: the servers to one, the clients to another.
 
-/// Keeps this thread, and what it starts, on the core of the servers.
+/// Pins this thread, and the processes that it starts, to the servers' core.
 pub(crate) fn of_servers() {
     platform::stay_on(0);
 }
 
-/// Likewise, on another core, where the machine has one.
+/// Pins this thread, and the processes that it starts, to the clients' core: a second
+/// one, if the machine has it.
 pub(crate) fn of_clients() {
     platform::stay_on(1);
 }
 
-/// Lets this thread, and what it starts, run wherever it likes.
+/// Lets this thread, and the processes that it starts, run on every core.
 pub(crate) fn all() {
     platform::anywhere();
 }
 
-/// Lets this thread wait for the others on its core.
+/// Gives way to the other threads on this thread's core.
 pub(crate) fn stand_back() {
     platform::stand_back();
 }
@@ -29,13 +30,13 @@ mod platform {
         thread::{CpuSet, sched_getaffinity, sched_setaffinity},
     };
 
-    /// What this process may have, seen before it chose.
+    /// The cores that this process may use, read before it pins itself.
     static ALLOWED: LazyLock<CpuSet> =
         LazyLock::new(|| sched_getaffinity(None).unwrap_or_else(|_| CpuSet::new()));
 
     pub(super) fn stay_on(number: usize) {
         let allowed = (0..CpuSet::MAX_CPU).filter(|&core| ALLOWED.is_set(core));
-        // The last one where there are fewer.
+        // The last core, if there are fewer.
         if let Some(core) = allowed.take(number + 1).last() {
             let mut cores = CpuSet::new();
             cores.set(core);
@@ -52,7 +53,7 @@ mod platform {
     }
 }
 
-/// Nothing happens where the platform can't.
+/// On platforms without CPU affinity these functions do nothing.
 #[cfg(not(target_os = "linux"))]
 mod platform {
     pub(super) fn stay_on(_: usize) {}

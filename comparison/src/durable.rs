@@ -1,5 +1,5 @@
-//! An upload to the disk, verified and durable, beside `cp` and an fsync of the
-//! same file on the same disk. Nobody is kept on a core.
+//! A verified, durable upload to the disk, compared with `cp` and an fsync of the same
+//! file on the same disk. No process is pinned to a core.
 
 use std::{
     fs::{self, File},
@@ -20,19 +20,19 @@ use crate::{
     target::{Target, beside_this, without_options},
 };
 
-/// Seconds, a round an entry.
+/// In seconds, one entry per round.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Durable {
     pub(crate) bytes: u64,
-    /// As our client tells it: from the first question to the answer that the
-    /// file is there, without the client's own reading of it for its checksum.
+    /// As our client reports it: from the first request to the response that confirms
+    /// the file, without the time in which the client reads the file for its checksum.
     pub(crate) upload_seconds: Vec<f64>,
-    /// `cp`, an fsync of the copy and one of its directory.
+    /// `cp`, an fsync of the copy, and an fsync of its directory.
     pub(crate) copy_seconds: Vec<f64>,
 }
 
 impl Durable {
-    /// What the upload reaches of the copy.
+    /// The throughput of the upload as a fraction of the copy's.
     pub(crate) fn ratio(&self) -> Option<Spread> {
         Spread::ratio(&self.copy_seconds, &self.upload_seconds)
     }
@@ -61,9 +61,9 @@ pub(crate) fn measure(settings: &Settings, progress: &Progress) -> anyhow::Resul
     Ok(durable)
 }
 
-/// A directory beside this program: where others put what they do not keep may be
-/// no disk. It has always the same name, so that the next run takes away what an
-/// interrupted one has left.
+/// A directory beside this program, because the directory for temporary files may not
+/// be on a disk. The name is fixed, so that the next run removes what an interrupted
+/// run left.
 struct Scratch(PathBuf);
 
 impl Scratch {
@@ -81,8 +81,8 @@ impl Drop for Scratch {
     }
 }
 
-/// What cannot be compressed. It is in the page cache then, and on the disk, so
-/// that nobody waits for it later.
+/// Writes incompressible data. Afterwards the file is in the page cache and on the
+/// disk, so that no measurement waits for its writeback.
 fn make(file: &Path, bytes: u64) -> anyhow::Result<()> {
     let mut random = fastrand::Rng::with_seed(1);
     let (mut writer, mut left) = (BufWriter::new(File::create(file)?), bytes);
@@ -108,7 +108,7 @@ fn copy(source: &Path, directory: &Path) -> anyhow::Result<Duration> {
     Ok(took)
 }
 
-/// To a server that has just begun and has nothing yet.
+/// Uploads to a server that has just started with an empty data directory.
 fn upload(source: &Path, settings: &Settings, directory: &Path) -> anyhow::Result<f64> {
     let data = directory.join("data");
     let bytes = settings.upload;
@@ -129,7 +129,7 @@ fn upload(source: &Path, settings: &Settings, directory: &Path) -> anyhow::Resul
     Ok(value.seconds)
 }
 
-/// The last line that the client writes.
+/// The last line of the client's output.
 #[derive(Deserialize)]
 struct Line {
     ok: bool,
@@ -143,7 +143,8 @@ struct Value {
     seconds: f64,
 }
 
-/// … for good, before the next one begins: the disk is as free for it.
+/// Removes a file or directory and flushes that to the disk, so that the next
+/// measurement finds the disk idle.
 fn remove(what: &Path, by: impl FnOnce(&Path) -> std::io::Result<()>) -> anyhow::Result<()> {
     by(what).with_context(|| format!("cannot remove {}", what.display()))?;
     #[cfg(target_os = "linux")]

@@ -1,7 +1,7 @@
-//! The server beside others, interleaved in one run, in operations for each
-//! second of CPU time that a server takes, and what is no rate: how durable
-//! uploads compare with a copy, memory, waiting. Machines differ and are shared:
-//! ratios within a run are what is told.
+//! Compares the server with others. The contestants are interleaved in one run, and the
+//! unit is operations per second of the server's CPU time. Durable uploads against a
+//! copy, memory and waiting are compared as well. Machines differ and are shared, so
+//! only the ratios within a run are reported.
 
 mod beside;
 mod call;

@@ -1,4 +1,4 @@
-//! Where, and with what.
+//! The machine and the versions of a run.
 
 use std::{process::Command, thread::available_parallelism};
 
@@ -6,23 +6,23 @@ use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
 use sysinfo::{CpuRefreshKind, MemoryRefreshKind, RefreshKind, System};
 
-/// The machine, as far as it says what it is.
+/// The machine, as far as it describes itself.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Machine {
     pub(crate) cpu: String,
-    /// That this process may use.
+    /// The cores that this process may use.
     pub(crate) cores: usize,
     pub(crate) memory_bytes: u64,
     pub(crate) os: String,
     pub(crate) kernel: String,
 }
 
-/// What was measured, by which.
+/// The versions of the programs that took part in the run.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Versions {
-    /// `debug` figures say nothing.
+    /// Figures of a `debug` build are meaningless.
     pub(crate) profile: String,
-    /// Of the working copy that this was started in; `-dirty` when it was changed.
+    /// The commit of the working copy; `-dirty` is appended if it had changes.
     pub(crate) commit: String,
     pub(crate) rustc: String,
     pub(crate) tonic: String,
@@ -32,7 +32,7 @@ pub(crate) struct Versions {
 }
 
 impl Machine {
-    /// To be asked before this process keeps to a core.
+    /// Call this before this process is pinned to a core.
     pub(crate) fn this() -> anyhow::Result<Self> {
         let kind = RefreshKind::nothing()
             .with_cpu(CpuRefreshKind::nothing())
@@ -43,7 +43,7 @@ impl Machine {
             cores: available_parallelism().context("how many cores there are")?.get(),
             memory_bytes: system.total_memory(),
             os: System::long_os_version().unwrap_or_else(|_| unknown()),
-            // Behind the number is who built it.
+            // The text after the number names the build.
             kernel: System::kernel_version().map_or_else(
                 |_| unknown(),
                 |version| version.split(['-', '+']).next().unwrap_or_default().to_owned(),

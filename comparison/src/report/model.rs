@@ -1,4 +1,4 @@
-//! What was measured, as the JSON has it.
+//! The results of a run, as they are written as JSON.
 
 use std::{fs, path::Path};
 
@@ -18,7 +18,7 @@ use crate::{
     work::{Contestant, Work},
 };
 
-/// All of a run. What was not asked for is not there.
+/// The results of a run. Parts that were not requested are absent.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Report {
     pub(crate) machine: Machine,
@@ -37,7 +37,7 @@ pub struct Report {
     pub(crate) wire: Vec<Wire>,
 }
 
-/// A work by a contestant.
+/// One contestant's rate for one kind of work.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Rate {
     pub(crate) work: Work,
@@ -45,16 +45,16 @@ pub(crate) struct Rate {
     /// Operations for each second of the server's CPU time.
     pub(crate) per_cpu_second: Spread,
     pub(crate) per_second: Spread,
-    /// How many times what this one does ours does, by the server's CPU time.
+    /// Our rate divided by this contestant's, by the server's CPU time.
     pub(crate) ratio: Spread,
-    /// Likewise by the clock, where the client may be what is slow.
+    /// The same ratio by the clock, where the client may be the bottleneck.
     pub(crate) ratio_by_clock: Spread,
-    /// What the ratio was made of, a round an entry.
+    /// The rates behind the ratio, one entry per round.
     pub(crate) rounds_per_cpu_second: Vec<f64>,
 }
 
 impl Rate {
-    /// Ours beside each of the others.
+    /// Compares ours with each of the others.
     pub(crate) fn of(measured: &[Measured]) -> Vec<Self> {
         let rows = measured.iter().filter_map(|of| {
             let ours = measured.iter().find(|it| it.work == of.work && it.contestant == Contestant::Ours)?;
@@ -73,11 +73,11 @@ impl Rate {
 }
 
 impl Report {
-    /// Reads what a run has written.
+    /// Reads the report of an earlier run.
     ///
     /// # Errors
     ///
-    /// When the file cannot be read, or is not of this version.
+    /// Fails when the file cannot be read, or when it has another version.
     pub fn read(file: &Path) -> anyhow::Result<Self> {
         let what = || format!("{} is no report; `just compare` makes one", file.display());
         serde_json::from_str(&fs::read_to_string(file).with_context(what)?).with_context(what)

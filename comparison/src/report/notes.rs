@@ -1,6 +1,6 @@
-//! What people have to say about a goal, such as why it is not reached: in
-//! `notes.md`, below a heading with the goal's key. A figure in it is one of the
-//! run: `{unary64-h2}` becomes what was measured.
+//! Notes on a goal, such as why it is not reached. They are in `notes.md`, below a
+//! heading with the goal's key. A placeholder such as `{unary64-h2}` is replaced by the
+//! measured figure.
 
 use std::{collections::BTreeMap, fs, io::ErrorKind, path::Path};
 
@@ -8,7 +8,7 @@ use anyhow::{Context as _, bail};
 
 use super::model::Report;
 
-/// By key.
+/// The notes by the key of their goal.
 pub(super) type Notes = BTreeMap<String, String>;
 
 pub(super) fn read(file: &Path, report: &Report) -> anyhow::Result<Notes> {
@@ -19,7 +19,7 @@ pub(super) fn read(file: &Path, report: &Report) -> anyhow::Result<Notes> {
     }
 }
 
-/// What is before the first heading is for those who write.
+/// The text before the first heading is for the authors of the notes, and is skipped.
 fn parse(text: &str, report: &Report) -> anyhow::Result<Notes> {
     let sections = format!("\n{text}");
     let mut notes = Notes::new();
@@ -45,7 +45,7 @@ fn filled(note: &str, report: &Report) -> anyhow::Result<String> {
     Ok(filled + rest)
 }
 
-/// What was measured.
+/// The measured figure of a goal.
 fn goal(report: &Report, key: &str) -> anyhow::Result<String> {
     let Some(goal) = report.goals.iter().find(|goal| goal.key == key) else {
         let keys: Vec<_> = report.goals.iter().map(|goal| goal.key.as_str()).collect();

@@ -1,5 +1,4 @@
-//! HTTP/2 alone: the frames of a unary call of gRPC, and nobody who looks into
-//! them.
+//! Plain HTTP/2: echoes the frames of a unary gRPC call without parsing them.
 
 use bytes::Bytes;
 use grpc_wire::limits;
@@ -28,7 +27,7 @@ async fn connection(socket: TcpStream) -> Result<(), h2::Error> {
     Ok(())
 }
 
-/// Gives back what came.
+/// Echoes the request body.
 async fn answer(request: Request<RecvStream>, mut respond: SendResponse<Bytes>) -> Result<(), h2::Error> {
     let mut body = request.into_body();
     let mut message = Bytes::new();

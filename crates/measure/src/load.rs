@@ -1,4 +1,4 @@
-//! Which message is sent when, and when there are enough.
+//! Decides when to send each message, and when to stop.
 
 use std::{
     sync::{
@@ -12,69 +12,68 @@ use std::{
 use serde::Serialize;
 use tokio::sync::Semaphore;
 
-/// How much is to be done.
+/// How much to send.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Amount {
-    /// So many messages.
+    /// This many messages.
     Messages(u64),
-    /// As many as pass in this time.
+    /// As many messages as pass in this time.
     Duration(Duration),
 }
 
-/// The messages of one measurement, given out one by one.
+/// The messages of one measurement, handed out one by one.
 ///
-/// Without a rate each is due when somebody is free to send it: a closed loop,
-/// in which a server that stalls is asked less, and looks better than it is. With
-/// a rate each is due at its time, whatever has become of those before.
+/// Without a rate, a message is due when a sender is free: a closed loop, in which a
+/// server that stalls gets fewer messages and looks better than it is. With a rate,
+/// each message is due at its time, whatever happened to those before.
 #[derive(Debug)]
 pub(crate) struct Load {
     begun: Instant,
     amount: Amount,
-    /// How many there are; it may be that time is what ends it.
+    /// The number of messages; a time limit may end the load earlier.
     total: u64,
     given: AtomicU64,
     over: AtomicBool,
-    /// Closed when it is over, for those who wait for that.
+    /// Closed when the load is over.
     ended: Semaphore,
     pace: Option<Pace>,
 }
 
-/// An open loop.
+/// The schedule of an open loop.
 #[derive(Debug)]
 struct Pace {
     rate: u64,
-    /// A place for each message that is due.
+    /// A permit for each message that is due.
     due: Semaphore,
-    /// How many were sent noticeably late, how many much too late, and by how much
-    /// the one that was latest.
+    /// How many messages were sent noticeably late and how many much too late, and the
+    /// longest delay.
     late: AtomicU64,
     overdue: AtomicU64,
     behind: AtomicU64,
 }
 
-/// What became of the schedule of an open loop.
+/// How well an open loop kept its schedule.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub(crate) struct Schedule {
-    /// Messages for each second.
+    /// In messages per second.
     pub(crate) rate: u64,
-    /// What was due.
+    /// How many messages were due.
     pub(crate) messages: u64,
-    /// How many of them were never sent, as the time was long over.
+    /// How many of them were never sent, because the time had long run out.
     pub(crate) unsent: u64,
     /// How many were sent more than [`LATE`] after they were due.
     pub(crate) late: u64,
-    /// By how much the one was that was latest.
+    /// The longest delay.
     pub(crate) behind: Duration,
     /// Whether all were sent, and 99 of 100 in time.
     pub(crate) kept: bool,
 }
 
-/// Less is the work of timers.
+/// Shorter delays come from timers.
 pub(crate) const LATE: Duration = Duration::from_millis(2);
-/// More is not in time.
+/// A message with a longer delay is not in time.
 const BEHIND: Duration = Duration::from_millis(20);
-/// How much longer than planned an open loop may take until what is left is
-/// given up.
+/// How long an open loop may overrun its plan before it gives up the rest.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 impl Load {
@@ -114,13 +113,14 @@ impl Load {
         }
         if load.pace.is_some() {
             let load = Arc::downgrade(&load);
-            // A thread of its own: the timers of the runtime are a millisecond coarse.
+            // In a thread of its own, because the runtime's timers have a resolution of
+            // a millisecond.
             thread::spawn(move || {
                 let mut released = 0;
                 while let Some(load) = load.upgrade() {
                     match load.release(&mut released) {
                         Some(due) => {
-                            // Whoever waits in here keeps no load alive.
+                            // The sleeping thread must not keep the load alive.
                             drop(load);
                             thread::sleep(due.saturating_duration_since(Instant::now()));
                         }
@@ -132,7 +132,7 @@ impl Load {
         load
     }
 
-    /// Nothing more is given out.
+    /// Stops handing out messages.
     pub(crate) fn end(&self) {
         self.over.store(true, Relaxed);
         self.ended.close();
@@ -141,18 +141,18 @@ impl Load {
         }
     }
 
-    /// Waits until time has ended it.
+    /// Waits until the time limit has ended the load.
     pub(crate) async fn ended(&self) {
-        // It has no place to give.
+        // The semaphore has no permits; it can only be closed.
         let _ = self.ended.acquire().await;
     }
 
-    /// Whether nothing more is given out.
+    /// Whether no more messages are handed out.
     pub(crate) fn is_over(&self) -> bool {
         self.over.load(Relaxed) || self.given.load(Relaxed) >= self.total
     }
 
-    /// The number of the next message, in a closed loop. Costs next to nothing.
+    /// The number of the next message in a closed loop. Costs next to nothing.
     pub(crate) fn next_now(&self) -> Option<u64> {
         if self.over.load(Relaxed) {
             return None;
@@ -161,13 +161,13 @@ impl Load {
         (number < self.total).then_some(number)
     }
 
-    /// Says that messages have passed which nobody took from here.
+    /// Counts messages that passed without being taken from here.
     pub(crate) fn passed(&self, messages: u64) {
         self.given.fetch_add(messages, Relaxed);
     }
 
-    /// The time from which the next message counts: now, or when it was due, for
-    /// which this waits.
+    /// Returns the time from which the next message counts: now in a closed loop. In an
+    /// open loop it waits until the message is due.
     pub(crate) async fn next(&self) -> Option<Instant> {
         let Some(pace) = &self.pace else {
             return self.next_now().map(|_| Instant::now());
@@ -182,24 +182,24 @@ impl Load {
         Some(due)
     }
 
-    /// For how long there have been messages. The last one of a schedule has its
-    /// share of the time as well, though nothing comes after it.
+    /// The time in which messages were sent. The last message of a schedule has its
+    /// interval too, although none follows it.
     pub(crate) fn elapsed(&self) -> Duration {
         let scheduled = self.pace.as_ref().map(|pace| pace.after(self.given.load(Relaxed).min(self.total)));
         self.begun.elapsed().max(scheduled.unwrap_or_default())
     }
 
-    /// Whether messages have their times.
+    /// Whether messages have a schedule.
     pub(crate) fn is_paced(&self) -> bool {
         self.pace.is_some()
     }
 
-    /// How many messages there are at most.
+    /// The largest number of messages.
     pub(crate) fn total(&self) -> u64 {
         self.total
     }
 
-    /// How long there are still messages; none, if it is no time that ends it.
+    /// The time left; `None` if the load has no time limit.
     pub(crate) fn time_left(&self) -> Option<Duration> {
         match self.amount {
             Amount::Duration(duration) => Some(duration.saturating_sub(self.begun.elapsed())),
@@ -216,7 +216,8 @@ impl Load {
         .clamp(0.0, 1.0)
     }
 
-    /// What became of the schedule, if there is one, when all that was given out is through.
+    /// The schedule, if there is one. Call this when all messages that were handed out have
+    /// passed.
     pub(crate) fn schedule(&self) -> Option<Schedule> {
         let pace = self.pace.as_ref()?;
         let behind = Duration::from_nanos(pace.behind.load(Relaxed));
@@ -226,7 +227,8 @@ impl Load {
         Some(Schedule { rate: pace.rate, messages: self.total, unsent, late, behind, kept })
     }
 
-    /// Lets messages go that are due. When the next one is; none, when that was all.
+    /// Releases the messages that are due. Returns when the next one is due, or `None`
+    /// if there are no more.
     fn release(&self, released: &mut u64) -> Option<Instant> {
         let pace = self.pace.as_ref()?;
         let due = (self.begun.elapsed().as_secs_f64() * pace.rate as f64) as u64 + 1;
@@ -234,7 +236,7 @@ impl Load {
         pace.due.add_permits(usize::try_from(due - *released).unwrap_or_default());
         *released = due;
         if due == self.total {
-            // Nobody waits for one that never comes.
+            // Wakes senders that would wait for a further message.
             pace.due.add_permits(Semaphore::MAX_PERMITS / 2);
             return None;
         }
@@ -243,7 +245,7 @@ impl Load {
 }
 
 impl Pace {
-    /// When a message is due, from the beginning on.
+    /// When a message is due, counted from the beginning.
     fn after(&self, number: u64) -> Duration {
         Duration::from_secs_f64(number as f64 / self.rate as f64)
     }
@@ -272,14 +274,14 @@ mod tests {
     async fn with_a_rate_each_is_due_at_its_time_however_late_it_is_taken() {
         let load = Load::begin(Amount::Messages(20), Some(200));
         let mut due = vec![load.next().await.unwrap()];
-        // All of them are due by now.
+        // By then all of them are due.
         tokio::time::sleep(Duration::from_millis(150)).await;
         while let Some(time) = load.next().await {
             due.push(time);
         }
         let after: Vec<_> = due.iter().map(|time| time.duration_since(due[0]).as_millis()).collect();
         assert_eq!(after, (0..20).map(|number| number * 5).collect::<Vec<_>>());
-        // It was the number of messages that ended it, and not the time.
+        // The number of messages ended the load, not the time.
         assert!(!load.over.load(Relaxed));
         let schedule = load.schedule().unwrap();
         assert!(schedule.late >= 19 && !schedule.kept, "{schedule:?}");

@@ -1,4 +1,4 @@
-//! Streams from the server.
+//! Measures streams from the server.
 
 use std::{
     future::pending,
@@ -15,14 +15,14 @@ use crate::{
     work::{Error, Work, all_arrived, next},
 };
 
-/// The first call of a stream of which nothing is known yet.
+/// The size of the first call, when the rate is not known yet.
 const FIRST: u64 = 100;
-/// Less time is not worth another call.
+/// With less time left, another call is not worth it.
 const WORTH_IT: Duration = Duration::from_millis(20);
 
-/// Asks our own service for `messages`, or, where time is what ends it, as often as it
-/// takes for as many as will come in the time that is left: a stream that is cancelled
-/// would leave it open what has arrived.
+/// Requests `messages` from our own service. If there is a time limit, it makes as many
+/// calls as needed, each for the number of messages expected in the time left. A
+/// cancelled stream would leave open how many messages have arrived.
 pub(crate) async fn as_asked(mut client: Grpc<Line>, work: Work, messages: u64) -> Result<Tally, Error> {
     let mut tally = Tally::default();
     let mut rate = work.expected;
@@ -44,9 +44,9 @@ pub(crate) async fn as_asked(mut client: Grpc<Line>, work: Work, messages: u64) 
     }
 }
 
-/// Calls anybody's method, again when a call has ended. With a rate each call is due
-/// at its time, and ends when the server ends it; without one, messages are counted
-/// until there are enough, or the time is over and there is one.
+/// Calls a method of any service, again and again. With a rate, each call is due at its
+/// time, and the server ends it. Without one, messages are counted until there are
+/// enough, or until the time is over and at least one has arrived.
 pub(crate) async fn as_it_comes(mut client: Grpc<Line>, work: Work) -> Result<Tally, Error> {
     let mut source = work.job.source();
     let mut tally = Tally::default();
@@ -65,12 +65,12 @@ pub(crate) async fn as_it_comes(mut client: Grpc<Line>, work: Work) -> Result<Ta
     }
 }
 
-/// Whether nothing has come that time could have ended.
+/// Whether no message has arrived yet and a time limit could end the wait.
 fn is_first(work: &Work, tally: &Tally) -> bool {
     tally.messages == 0 && work.load.time_left().is_some() && !work.load.is_paced()
 }
 
-/// One call, and how many messages it brought.
+/// Makes one call, and returns how many messages it brought.
 async fn receive(
     client: &mut Grpc<Line>,
     work: &Work,
@@ -82,7 +82,7 @@ async fn receive(
     client.ready().await?;
     let call = client.server_streaming(Request::new(request), work.job.path.clone(), Raw);
     let ended = async {
-        // What our own server was asked for comes to an end.
+        // Our own server ends the stream after the number requested.
         if is_own { pending().await } else { work.load.ended().await }
     };
     tokio::pin!(ended);
@@ -105,13 +105,14 @@ async fn receive(
         if !is_own && !is_paced && work.load.next_now().is_none() && !is_first(work, tally) {
             break;
         }
-        // The clock is read for those that have to be waited for alone.
+        // The clock is read only when the next message has to be waited for.
         if let Some(since) = waiting.take() {
             if is_own {
                 work.load.passed(received - told);
                 told = received;
             }
-            // Of the first one it is no gap. With a rate the times are those of calls.
+            // The time before the first message is not a gap. With a rate, the times
+            // are those of calls.
             if received > 0 && !is_paced {
                 work.times.record(since.elapsed());
                 waits += 1;

@@ -1,4 +1,4 @@
-//! What came of a measurement.
+//! The results of a measurement.
 
 use std::time::Duration;
 
@@ -11,41 +11,41 @@ use crate::{
     server::ServerCpu,
 };
 
-/// What came of one way.
+/// The result of one way.
 #[derive(Debug)]
 pub(crate) struct Measured {
     pub(crate) goal: Goal,
     pub(crate) pattern: Pattern,
-    /// Or why there is nothing.
+    /// The figures, or why there are none.
     pub(crate) outcome: Result<Figures, String>,
 }
 
 #[derive(Debug)]
 pub(crate) struct Figures {
-    /// Those that have arrived for sure.
+    /// Messages that have arrived for certain.
     pub(crate) messages: u64,
-    /// Of those messages; of a method of somebody else's, of requests and responses.
+    /// The payload of those messages; for a foreign method, of requests and responses.
     pub(crate) bytes: u64,
     pub(crate) took: Duration,
     pub(crate) connections: usize,
-    /// How many were unanswered, where each is answered.
+    /// How many messages may be unanswered, if each is answered.
     pub(crate) in_flight: Option<usize>,
     pub(crate) time_of: TimeOf,
     /// In nanoseconds.
     pub(crate) times: Histogram<u64>,
     pub(crate) schedule: Option<Schedule>,
-    /// From the beginning of a stream to the head of the answer, and to the first
-    /// message of it; of several streams the one in the middle.
+    /// From the beginning of a stream to the headers of the response, and to its first
+    /// message. The median of several streams.
     pub(crate) headers: Option<Duration>,
     pub(crate) first_message: Option<Duration>,
-    /// From the last message of a stream to the answer that says that all arrived.
+    /// From the last message of a stream to the response that confirms all messages.
     pub(crate) acknowledged: Option<Duration>,
-    /// For how long the streams could not be sent, together.
+    /// How long the streams were blocked, added up.
     pub(crate) blocked: Option<Duration>,
     /// Bytes at the sockets.
     pub(crate) wire_sent: u64,
     pub(crate) wire_received: u64,
-    /// Of this process.
+    /// The CPU time of this process.
     pub(crate) client_cpu: Option<Duration>,
     pub(crate) server_cpu: ServerCpu,
 }
@@ -68,12 +68,13 @@ impl Figures {
         self.times.value_at_quantile(quantile) as f64 / 1e9
     }
 
-    /// In seconds for each message.
+    /// In seconds per message.
     pub(crate) fn client_cpu(&self) -> Option<f64> {
         self.client_cpu.map(|cpu| self.per_message(cpu.as_secs_f64()))
     }
 
-    /// Likewise, as far as it is the server's for this alone.
+    /// In seconds per message, if the server's CPU time is known and not shared with
+    /// other work.
     pub(crate) fn server_cpu(&self) -> Option<f64> {
         match &self.server_cpu {
             ServerCpu::Known(cpu) => Some(self.per_message(cpu.as_secs_f64())),
@@ -83,7 +84,8 @@ impl Figures {
 }
 
 impl Measured {
-    /// For programs. The names are documented in `docs/measure.md` and do not change.
+    /// The result as JSON. The names are documented in `docs/measure.md` and do not
+    /// change.
     pub(crate) fn json(&self) -> Value {
         let mut line = json!({ "type": "way", "goal": self.goal, "way": self.pattern });
         let figures = match &self.outcome {
@@ -135,7 +137,7 @@ impl Measured {
             })),
         });
         if let (Value::Object(line), Value::Object(all)) = (&mut line, all) {
-            // What is not known, or is of other ways, is missing.
+            // Values that are unknown, or that this way does not have, are omitted.
             line.extend(all.into_iter().filter(|(_, value)| !value.is_null()));
         }
         line

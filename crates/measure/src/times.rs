@@ -1,4 +1,4 @@
-//! What is measured while messages pass.
+//! What is recorded while messages pass.
 
 use std::{
     sync::{
@@ -12,10 +12,11 @@ use hdrhistogram::Histogram;
 
 use crate::load::nanoseconds;
 
-/// The longest time that is told from a longer one, in nanoseconds: an hour.
+/// The longest time that is recorded exactly, in nanoseconds: an hour. Longer ones
+/// count as this.
 const LONGEST: u64 = 3_600_000_000_000;
 
-/// Times of one kind, in nanoseconds, to three digits.
+/// Times of one kind in nanoseconds, to three digits.
 #[derive(Debug)]
 pub(crate) struct Times(Mutex<Histogram<u64>>);
 
@@ -46,9 +47,9 @@ impl Times {
 /// How long messages waited to be sent.
 #[derive(Debug)]
 pub(crate) struct Sending {
-    /// Of each piece of a stream.
+    /// The times of single pieces of a stream.
     pub(crate) times: Times,
-    /// Of all together, in nanoseconds.
+    /// The total in nanoseconds.
     total: AtomicU64,
 }
 
@@ -67,20 +68,21 @@ impl Sending {
     }
 }
 
-/// What one task has done, or all of them.
+/// What one task has done, or all tasks together.
 #[derive(Debug, Default)]
 pub(crate) struct Tally {
-    /// Those that have arrived for sure.
+    /// Messages that have arrived for certain.
     pub(crate) messages: u64,
-    /// Of all messages, in both directions.
+    /// The payload of all messages in both directions.
     pub(crate) bytes: u64,
-    /// gRPC's messages, in both directions: what the server counts as well.
+    /// gRPC messages in both directions, which the server counts too.
     pub(crate) frames: u64,
-    /// Of each stream, from its beginning to the headers of the answer.
+    /// For each stream, the time from its beginning to the headers of the response.
     pub(crate) headers: Vec<Duration>,
-    /// … to the first message of the answer.
+    /// For each stream, the time to the first message of the response.
     pub(crate) first: Vec<Duration>,
-    /// … from its last message to the answer that says that all have arrived.
+    /// For each stream, the time from its last message to the response that confirms
+    /// all messages.
     pub(crate) acknowledged: Vec<Duration>,
 }
 
@@ -100,7 +102,7 @@ impl Tally {
     }
 }
 
-/// The one in the middle.
+/// The median.
 pub(crate) fn median(times: &[Duration]) -> Option<Duration> {
     let mut times = times.to_vec();
     times.sort_unstable();

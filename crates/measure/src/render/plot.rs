@@ -1,4 +1,4 @@
-//! A picture: how much passes, what it costs, and how long it takes.
+//! Draws the throughput, cost and latency of the ways as SVG.
 
 use std::io;
 
@@ -10,10 +10,10 @@ use crate::{
     report::{Figures, Measured},
 };
 
-/// Where a line of times has its points: from the median on to a message in a
-/// million, as far as there are so many.
+/// The points of a latency line: from the median to one message in a million, as far as
+/// there are enough messages.
 const LEFT: [f64; 14] = [2.0, 4.0, 10.0, 20.0, 40.0, 1e2, 2e2, 4e2, 1e3, 4e3, 1e4, 4e4, 1e5, 1e6];
-/// From more than so many times as much on, what is small could not be seen.
+/// If the values differ by more than this factor, the small ones would not be visible.
 const SPAN: f64 = 50.0;
 
 pub(crate) fn svg(request: &Request, measured: &[Measured]) -> io::Result<String> {
@@ -34,7 +34,7 @@ pub(crate) fn svg(request: &Request, measured: &[Measured]) -> io::Result<String
         bars(measured, "Work", whose, Unit::Seconds, cpu),
         bars(measured, "On the wire", "bytes per message, both directions together", Unit::Bytes, wire),
     ];
-    // Not every platform tells of CPU time.
+    // Not every platform reports CPU time.
     panels.retain(|chart| !chart.groups.is_empty());
     let mut panels: Vec<_> = panels.into_iter().map(Panel::Bars).collect();
     for goal in [Goal::Deliver, Goal::Receive, Goal::Call] {
@@ -67,7 +67,7 @@ fn bars(
     BarChart { title: title.to_owned(), x: Axis { label: format!("{label}{how}"), unit, scale }, groups }
 }
 
-/// The ways that have a time for each message; none, when no way has.
+/// The ways with a time for each message; `None` if no way has one.
 fn times(measured: &[Measured], goal: Goal) -> Option<LineChart> {
     let series = measured
         .iter()
