@@ -1,6 +1,5 @@
-//! What the server and the client do alike, whatever they serve: logs, signals,
-//! durable names of files, numbers of bytes, CPU time, command lines, and which
-//! characters people can see.
+//! Shared by the server and the client: logs, signals, durable file names, byte sizes,
+//! CPU time, command lines, and which characters are visible.
 
 mod command_line;
 mod seen;
@@ -20,36 +19,37 @@ pub use self::{
     seen::{can_be_seen, is_unseen},
 };
 
-/// These say something about each frame at `debug`, and so are heard at that
-/// level only when `RUST_LOG` names them.
+/// These crates log every frame at `debug`, so that level applies to them only when
+/// `RUST_LOG` names them.
 const TALKATIVE: [&str; 3] = ["h2", "hyper_util", "tower"];
 
-/// Makes the names in a directory durable: a file that was created in it, or
-/// renamed into it, is there after a crash.
+/// Makes the names in a directory durable: a file that was created in it or renamed
+/// into it is still there after a crash.
 ///
 /// # Errors
 ///
 /// When the directory cannot be opened or synced.
 pub fn sync_directory(directory: &Path) -> io::Result<()> {
-    // Elsewhere a directory is no file, and a rename is durable by itself.
+    // On other systems a directory cannot be opened as a file, and a rename is durable
+    // by itself.
     if cfg!(unix) { File::open(directory)?.sync_all() } else { Ok(()) }
 }
 
-/// [`sync_directory`], for the directory that a file is in.
+/// Calls [`sync_directory`] for the directory of a file.
 ///
 /// # Errors
 ///
-/// As above.
+/// Those of [`sync_directory`].
 pub fn sync_directory_of(file: &Path) -> io::Result<()> {
     let directory = file.parent().filter(|parent| !parent.as_os_str().is_empty());
     sync_directory(directory.unwrap_or(Path::new(".")))
 }
 
-/// Reads a number of bytes as people write it: `512`, `64KiB`, `4MiB`, `1GiB`.
+/// Parses a number of bytes as people write it: `512`, `64KiB`, `4MiB`, `1GiB`.
 ///
 /// # Errors
 ///
-/// When it is not one.
+/// When it is not a number of bytes.
 pub fn bytes(text: &str) -> Result<u64, String> {
     let size: ByteSize = text
         .parse()
@@ -57,11 +57,12 @@ pub fn bytes(text: &str) -> Result<u64, String> {
     Ok(size.as_u64())
 }
 
-/// Reads a duration as people write it, `100ms` or `2h`, that is more than nothing.
+/// Parses a duration as people write it, such as `100ms` or `2h`. It has to be longer
+/// than zero.
 ///
 /// # Errors
 ///
-/// When it is not one.
+/// When it is not such a duration.
 pub fn duration(text: &str) -> Result<Duration, String> {
     match humantime::parse_duration(text).map_err(|error| error.to_string())? {
         Duration::ZERO => Err("it must be more than 0".to_owned()),
@@ -69,11 +70,11 @@ pub fn duration(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// Reads a number that is not zero.
+/// Parses a number that is not zero.
 ///
 /// # Errors
 ///
-/// When it is not one.
+/// When it is not such a number.
 pub fn at_least_one(text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(0) => Err("it has to be 1 at least".to_owned()),
@@ -82,22 +83,23 @@ pub fn at_least_one(text: &str) -> Result<usize, String> {
     }
 }
 
-/// A rename that replaces nothing, whoever else creates the file in this moment.
+/// Renames a file without replacing another one, even if another process creates that
+/// at the same moment.
 ///
 /// # Errors
 ///
-/// `AlreadyExists` when there is a file of the new name.
+/// `AlreadyExists` when a file has the new name.
 pub fn rename_if_free(from: &Path, to: &Path) -> io::Result<()> {
     match fs::hard_link(from, to) {
         Ok(()) => fs::remove_file(from),
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Err(error),
-        // Not every file system has links.
+        // Not every file system supports hard links.
         Err(_) => fs::rename(from, to),
     }
 }
 
-/// Logs to stderr, at `level` unless `RUST_LOG` says otherwise, in colour on a
-/// terminal unless `NO_COLOR` is set.
+/// Logs to stderr. `RUST_LOG` overrides `level`. The log is coloured on a terminal
+/// unless `NO_COLOR` is set.
 pub fn log_to_stderr(level: LevelFilter) {
     let wanted = std::env::var("RUST_LOG").unwrap_or_default();
     let filter = EnvFilter::builder().with_default_directive(level.into()).parse_lossy(&wanted);
@@ -112,13 +114,13 @@ pub fn log_to_stderr(level: LevelFilter) {
         .with_writer(io::stderr)
         .with_ansi(io::stderr().is_terminal() && !no_color)
         .with_target(false)
-        // It would report a log that cannot be written to the same place, and panic.
+        // It would report a failed write to the same place, and panic.
         .log_internal_errors(false)
         .init();
 }
 
-/// The CPU time that this process has taken since it was started, on all cores
-/// together. None where the platform does not tell.
+/// The CPU time that this process has used since its start, on all cores. `None` where
+/// the platform does not report it.
 #[must_use]
 pub fn cpu_time() -> Option<Duration> {
     #[cfg(unix)]
@@ -127,8 +129,8 @@ pub fn cpu_time() -> Option<Duration> {
     None
 }
 
-/// SIGINT and SIGTERM; elsewhere Ctrl-C. Once installed, they no longer end the
-/// process by themselves.
+/// SIGINT and SIGTERM, or Ctrl-C on other systems. Once installed, these signals no
+/// longer end the process.
 #[derive(Debug)]
 pub struct Signals {
     #[cfg(unix)]
@@ -167,7 +169,7 @@ impl Signals {
     /// Completes with the next Ctrl-C.
     #[cfg(not(unix))]
     pub async fn next(&mut self) {
-        // Without a handler there is nothing to wait for.
+        // Without a handler no signal can arrive.
         if tokio::signal::ctrl_c().await.is_err() {
             std::future::pending().await
         }

@@ -1,4 +1,4 @@
-//! Clients for a server, as calls and frame by frame.
+//! Clients of a server that make calls, or send single frames.
 
 use std::net::SocketAddr;
 
@@ -29,7 +29,7 @@ use tonic_types::StatusExt as _;
 
 use crate::{until, within};
 
-/// A connection of its own for whoever asks.
+/// A new connection.
 pub fn channel(address: SocketAddr) -> Channel {
     Endpoint::from_shared(format!("http://{address}")).unwrap().connect_lazy()
 }
@@ -64,37 +64,37 @@ pub fn first_batch() -> RecordReadingsRequest {
     }
 }
 
-/// A call that shows that the server still does what it is there for.
+/// Makes a call to show that the server still works.
 pub async fn assert_answers(address: SocketAddr) {
     let answer = within(unary(address).multiply(MultiplyRequest { a: 6, b: 7 })).await;
     assert_eq!(answer.unwrap().into_inner().product, 42);
 }
 
-/// What `GetStatus` says of a mode.
+/// The status of a mode, by `GetStatus`.
 pub async fn status_of(mode: Mode, address: SocketAddr) -> ModeStatus {
     let status = within(unary(address).get_status(GetStatusRequest {})).await.unwrap().into_inner();
     status.modes[mode as usize]
 }
 
-/// How many calls of a mode the server has.
+/// How many calls of a mode are open.
 pub async fn open_calls(mode: Mode, address: SocketAddr) -> u64 {
     status_of(mode, address).await.calls_open
 }
 
-/// Whether nothing listens there.
+/// Whether nothing listens at the address.
 pub async fn refuses_connections(address: SocketAddr) -> bool {
     within(TcpStream::connect(address)).await.is_err()
 }
 
-/// A peer that has been accepted and never says a word.
+/// A peer that was accepted and sends nothing.
 pub async fn silent_peer(address: SocketAddr) -> TcpStream {
     let peer = within(TcpStream::connect(address)).await.unwrap();
-    // Peers are accepted one after the other: this one comes after it.
+    // Peers are accepted in order, and this call connects after the peer.
     assert_answers(address).await;
     peer
 }
 
-/// A call to `Multiply` whose request goes out when the sender is used.
+/// A call to `Multiply` that sends its request when the sender is used.
 pub async fn multiplication_that_waits(
     address: SocketAddr,
 ) -> (oneshot::Sender<MultiplyRequest>, JoinHandle<Result<MultiplyResponse, Status>>) {
@@ -127,16 +127,16 @@ pub async fn multiplication_that_waits(
     (sender, answer)
 }
 
-/// A call frame by frame, on a connection of its own.
+/// A call made of single frames, on a connection of its own.
 pub struct RawCall {
     request: h2::SendStream<Bytes>,
-    /// Once its head is there.
+    /// Set once the headers have arrived.
     response: Option<h2::RecvStream>,
     _connection: h2::client::SendRequest<Bytes>,
 }
 
 impl RawCall {
-    /// Sends a message and comes back with the head of the response.
+    /// Sends a message, and returns when the headers of the response have arrived.
     pub async fn open(address: SocketAddr, path: &str, message: &impl Message, last: bool) -> Self {
         let (mut call, response) = Self::begin(address, path, &[]).await;
         call.request.send_data(frame(message).into(), last).unwrap();
@@ -144,7 +144,7 @@ impl RawCall {
         call
     }
 
-    /// Sends the headers only.
+    /// Sends only the headers.
     pub async fn begin(
         address: SocketAddr,
         path: &str,
@@ -160,8 +160,8 @@ impl RawCall {
         (Self { request, response: None, _connection: client }, response)
     }
 
-    /// The status of a call that our side does not end, with a message sent or
-    /// without.
+    /// The status of a call that our side does not end. `message` is sent, if there is
+    /// one.
     pub async fn status(
         address: SocketAddr,
         path: &str,
@@ -170,7 +170,7 @@ impl RawCall {
     ) -> Status {
         let (mut call, response) = Self::begin(address, path, headers).await;
         if let Some(message) = message {
-            // Fails when the call has ended, which its answer tells.
+            // Fails when the call has ended; the response then says why.
             let _ = call.request.send_data(frame(message).into(), false);
         }
         let (head, mut body) = within(response).await.unwrap().into_parts();
@@ -184,51 +184,51 @@ impl RawCall {
         Status::from_header_map(&trailers).expect("no status")
     }
 
-    /// Sends a message, which may be the last.
+    /// Sends a message, which may be the last one.
     pub fn send(&mut self, message: &impl Message, last: bool) {
         self.request.send_data(frame(message).into(), last).unwrap();
     }
 
-    /// Resets the stream, which is what a client that cancels does.
+    /// Resets the stream, like a client that cancels.
     pub fn cancel(self) {
         self.reset(h2::Reason::CANCEL);
     }
 
-    /// Resets the stream for a reason.
+    /// Resets the stream with a reason.
     pub fn reset(mut self, reason: h2::Reason) {
         self.request.send_reset(reason);
     }
 }
 
-/// With its prefix.
+/// A message with its prefix.
 fn frame(message: &impl Message) -> Vec<u8> {
     let message = message.encode_to_vec();
     [&[0], &(message.len() as u32).to_be_bytes()[..], &message].concat()
 }
 
-/// Endless quotes of which the server has sent as many as it may to a client
-/// that does not read.
+/// An endless stream of quotes to a client that does not read, of which the server has
+/// sent as much as the window allows.
 pub async fn unread_quotes(address: SocketAddr) -> RawCall {
     const WINDOW: usize = 65_535;
     let path = "/fourmodes.v1.ServerStreamingService/WatchQuotes";
     let mut call = RawCall::open(address, path, &WatchQuotesRequest::default(), true).await;
     let mut received = 0;
     while received < WINDOW {
-        // What is received and not released stays in the window.
+        // What is received but not released still counts against the window.
         let response = call.response.as_mut().expect("no head");
         received += within(response.data()).await.unwrap().unwrap().len();
     }
     call
 }
 
-/// A member of the lobby that neither hears nor says any more.
+/// A member of the lobby that does not read or write any more.
 pub async fn raw_member(address: SocketAddr, name: &str) -> RawCall {
     let join = JoinRoom { room: "lobby".to_owned(), name: name.to_owned(), ..JoinRoom::default() };
     let join = ChatRequest { action: Some(Action::Join(join)) };
     RawCall::open(address, "/fourmodes.v1.BidiStreamingService/Chat", &join, false).await
 }
 
-/// The quote of a response that is no heartbeat.
+/// The quote of a response; panics on a heartbeat.
 pub fn quote(response: WatchQuotesResponse) -> Quote {
     match response.event {
         Some(watch_quotes_response::Event::Quote(quote)) => quote,
@@ -236,7 +236,7 @@ pub fn quote(response: WatchQuotesResponse) -> Quote {
     }
 }
 
-/// How a stream ends that must not end with OK.
+/// The status of a stream that must not end with OK.
 #[track_caller]
 pub fn failure_of<T>(stream: &mut Streaming<T>) -> impl Future<Output = Status> {
     within(async {
@@ -250,35 +250,35 @@ pub fn failure_of<T>(stream: &mut Streaming<T>) -> impl Future<Output = Status> 
     })
 }
 
-/// The fields that a refusal names.
+/// The fields that a BadRequest names.
 pub fn bad_fields(status: &Status) -> Vec<String> {
     assert_eq!(status.code(), Code::InvalidArgument, "{status}");
     let violations = status.get_details_bad_request().expect("no BadRequest").field_violations;
     violations.into_iter().map(|violation| violation.field).collect()
 }
 
-/// The kind and the name of what is not there.
+/// The type and name of a missing resource.
 pub fn missing_resource(status: &Status) -> (String, String) {
     assert_eq!(status.code(), Code::NotFound, "{status}");
     let resource = status.get_details_resource_info().expect("no ResourceInfo");
     (resource.resource_type, resource.resource_name)
 }
 
-/// The reason of a failure, which must be of this server's domain.
+/// The reason of a failure, whose domain must be this server's.
 pub fn reason(status: &Status) -> String {
     let info = status.get_details_error_info().expect("no ErrorInfo");
     assert_eq!(info.domain, "fourmodes");
     info.reason
 }
 
-/// A call to `Chat`, and what it hears as text: `3 ana: hello`.
+/// A call to `Chat` that returns its events as text: `3 ana: hello`.
 pub struct Member {
     requests: Option<mpsc::Sender<ChatRequest>>,
     events: Streaming<ChatResponse>,
 }
 
 impl Member {
-    /// Opens the call and says nothing.
+    /// Opens the call and sends nothing.
     pub async fn silent(channel: Channel) -> Self {
         let (requests, receiver) = mpsc::channel(1);
         let mut client = BidiStreamingServiceClient::new(channel);
@@ -286,7 +286,7 @@ impl Member {
         Self { requests: Some(requests), events }
     }
 
-    /// Comes back when the room has said that it joined.
+    /// Returns when the room has confirmed that the member joined.
     pub async fn joined(address: SocketAddr, room: &str, name: &str) -> Self {
         let mut member = Self::silent(channel(address)).await;
         member.join(room, name).await;
@@ -295,7 +295,7 @@ impl Member {
         member
     }
 
-    /// Asks to be let into a room.
+    /// Joins a room.
     pub async fn join(&self, room: &str, name: &str) {
         self.send(Some(Action::Join(JoinRoom {
             room: room.to_owned(),
@@ -305,7 +305,7 @@ impl Member {
         .await;
     }
 
-    /// Says something to the room.
+    /// Posts a text to the room.
     pub async fn post(&self, text: &str) {
         self.send(Some(Action::Post(PostText { text: text.to_owned(), ..PostText::default() }))).await;
     }
@@ -319,7 +319,7 @@ impl Member {
         })
     }
 
-    /// Sends a request, which may have nothing in it.
+    /// Sends a request, which may be empty.
     pub async fn send(&self, action: Option<Action>) {
         let requests = self.requests.as_ref().expect("half-closed");
         within(requests.send(ChatRequest { action })).await.expect("the call is over");
@@ -330,7 +330,7 @@ impl Member {
         self.requests = None;
     }
 
-    /// What it hears next; `None` when the call ended with OK.
+    /// The next event; `None` when the call ended with OK.
     pub async fn hear(&mut self) -> Option<String> {
         loop {
             let response = within(self.events.message()).await.unwrap()?.response;
@@ -340,7 +340,7 @@ impl Member {
         }
     }
 
-    /// All that it hears until one that ends so.
+    /// All events up to one that ends with `last`.
     pub async fn hear_until(&mut self, last: &str) -> Vec<String> {
         let mut heard = Vec::new();
         while heard.last().is_none_or(|event: &String| !event.ends_with(last)) {
@@ -349,7 +349,7 @@ impl Member {
         heard
     }
 
-    /// The next so many.
+    /// The next `times` events.
     pub async fn hear_times(&mut self, times: usize) -> Vec<String> {
         let mut heard = Vec::new();
         for _ in 0..times {
@@ -358,7 +358,7 @@ impl Member {
         heard
     }
 
-    /// How the call ends, which must not be with OK.
+    /// The status with which the call fails.
     pub async fn failure(&mut self) -> Status {
         failure_of(&mut self.events).await
     }

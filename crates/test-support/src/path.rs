@@ -1,5 +1,4 @@
-//! A path that is broken in one way: a proxy for HTTP/2 between the client and a
-//! server.
+//! A path with one fault: an HTTP/2 proxy between a client and a server.
 
 use std::{
     future::poll_fn,
@@ -35,22 +34,22 @@ use crate::{
     wire::{GOAWAY, frame},
 };
 
-/// Where a client calls.
+/// The address of the proxy for a client.
 pub struct Path {
-    /// As it is given it.
+    /// As a URL.
     pub url: String,
-    /// Likewise, as an address.
+    /// As a socket address.
     pub address: SocketAddr,
     _runtime: Runtime,
 }
 
 impl Path {
-    /// To a server.
+    /// A path to one server.
     pub fn to(server: &BlockingServer, fault: Fault) -> Self {
         Self::to_each(&[server], fault)
     }
 
-    /// Connections go to the servers in turn.
+    /// A path that connects to the servers in turn.
     pub fn to_each(servers: &[&BlockingServer], fault: Fault) -> Self {
         let servers: Vec<SocketAddr> = servers.iter().map(|server| server.address).collect();
         let runtime = Runtime::new().unwrap();
@@ -65,7 +64,7 @@ impl Path {
                     continue;
                 }
                 tokio::spawn(async move {
-                    // Either side may go at any time.
+                    // Either side may close the connection at any time.
                     let _ = connection(client, server, fault).await;
                 });
             }
@@ -135,7 +134,7 @@ async fn connection(client: TcpStream, server: SocketAddr, fault: Fault) -> Pass
     Ok(())
 }
 
-/// Ends with whoever holds it.
+/// Aborts the task when it is dropped.
 struct Aborting<T>(JoinHandle<T>);
 
 impl<T> Drop for Aborting<T> {
@@ -148,12 +147,13 @@ async fn only_http1(mut client: TcpStream) -> Passed<()> {
     let mut some = [0; 256];
     let _ = client.read(&mut some).await?;
     client.write_all(b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\nconnection: close\r\n\r\n").await?;
-    // So that it arrives before the connection is reset for what was not read.
+    // Reads the rest, so that the answer arrives. Unread data would reset the
+    // connection.
     while client.read(&mut some).await? > 0 {}
     Ok(())
 }
 
-/// As a proxy does that knows nothing of gRPC.
+/// Forwards a call as a proxy without support for gRPC does.
 async fn by_http1(
     request: Request<RecvStream>,
     mut respond: SendResponse<Bytes>,
@@ -177,13 +177,13 @@ async fn by_http1(
     Ok(send.send_data(Bytes::new(), true)?)
 }
 
-/// The client's connection, on which single frames can be left out.
+/// The client's connection, of which single frames can be dropped.
 fn frames(client: TcpStream, fault: Fault) -> DuplexStream {
     let (near, far) = tokio::io::duplex(1 << 20);
     tokio::spawn(async move {
         let (mut from, mut to) = client.into_split();
         let (mut far_read, mut far_write) = tokio::io::split(far);
-        // Ends with the connection, or with a PING that is too much.
+        // Ends with the connection, or with one PING too many.
         let up = async {
             let mut preface = [0; 24];
             from.read_exact(&mut preface).await?;
@@ -213,7 +213,7 @@ fn frames(client: TcpStream, fault: Fault) -> DuplexStream {
             tokio::io::copy(&mut far_read, &mut to).await?;
             to.shutdown().await
         };
-        // Both are gone after it, so that `to` is free.
+        // Drops both, so that `to` is free.
         let either = async {
             tokio::select! {
                 up = up => up.err().filter(|error| error.kind() == io::ErrorKind::Other),
@@ -221,7 +221,8 @@ fn frames(client: TcpStream, fault: Fault) -> DuplexStream {
             }
         };
         if let Some(too_much) = either.await {
-            // No stream was the last, ENHANCE_YOUR_CALM. It closes without reading the rest.
+            // A GOAWAY with last stream 0 and ENHANCE_YOUR_CALM. The proxy closes without
+            // reading the rest.
             let said = [&[0, 0, 0, 0, 0, 0, 0, 11], too_much.to_string().as_bytes()].concat();
             let _ = to.write_all(&frame(GOAWAY, 0, 0, &said)).await;
         }
@@ -229,7 +230,7 @@ fn frames(client: TcpStream, fault: Fault) -> DuplexStream {
     near
 }
 
-/// Why a call is not passed on to its end.
+/// Why a call is not forwarded to its end.
 #[derive(Debug)]
 enum Stop {
     Reset(Reason),
@@ -316,7 +317,7 @@ fn status(status: StatusCode) -> Response<()> {
 
 const PAGE: &[u8] = b"<html><body><h1>Bad Gateway</h1></body></html>";
 
-/// What the path answers by itself.
+/// The answer of the path itself, if it has one.
 fn answer(fault: Fault, head: &request::Parts) -> Option<Response<()>> {
     let size: usize = head.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 32).sum();
     match fault {
@@ -397,7 +398,7 @@ async fn upload(body: Source, to: SendStream<Bytes>, fault: Fault) -> Result<(),
     let mut body = body.hoarded(fault == Fault::HoardRequest);
     let passed = pass(&mut body, to, fault).await;
     match fault {
-        // The end of the task would be that of the body.
+        // The end of the task would end the body.
         Fault::KeepRequest => std::future::pending().await,
         _ => passed,
     }
@@ -547,7 +548,7 @@ fn end(send: &mut SendStream<Bytes>, trailers: Option<HeaderMap>, fault: Fault) 
     }
 }
 
-/// The client goes. Who swallows that holds on to what the server sends.
+/// The client has cancelled. A proxy that swallows that keeps the server's stream open.
 async fn cancelled(fault: Fault) -> Result<(), Stop> {
     match fault {
         Fault::SwallowCancels => std::future::pending().await,
@@ -567,14 +568,14 @@ enum Part {
     End(Option<HeaderMap>),
 }
 
-/// A body that is read as it is passed on, or as it comes.
+/// A body that is read as it is forwarded, or as it arrives.
 enum Source {
     Direct(RecvStream),
     Hoard(mpsc::UnboundedReceiver<Result<Part, Stop>>),
 }
 
 impl Source {
-    /// A message, and the end.
+    /// A body of one message and its end.
     fn made(message: Vec<u8>) -> Self {
         let (put, take) = mpsc::unbounded_channel();
         let frame = [&[0], &(message.len() as u32).to_be_bytes()[..], &message].concat();
@@ -614,7 +615,7 @@ impl Source {
         }
     }
 
-    /// Its end stays to be read.
+    /// Reads all data; the end is left to be read.
     async fn whole(&mut self) -> Result<Part, Stop> {
         let mut whole = BytesMut::new();
         loop {

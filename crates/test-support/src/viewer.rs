@@ -1,4 +1,4 @@
-//! The page of a program, by its events.
+//! The events of a program's page.
 
 use std::{
     io::{BufRead as _, BufReader, Write as _},
@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::LONG;
 
-/// Somebody who looks at a page.
+/// A viewer of a page.
 #[derive(Debug)]
 pub struct Viewer {
     stream: BufReader<TcpStream>,
@@ -17,7 +17,7 @@ pub struct Viewer {
 }
 
 impl Viewer {
-    /// At an address, `host:port`. From here on somebody looks.
+    /// Connects to the page at `host:port`. From here on the page has a viewer.
     pub fn at(address: &str) -> Self {
         let mut socket = TcpStream::connect(address).unwrap();
         socket.set_read_timeout(Some(LONG)).unwrap();
@@ -37,7 +37,7 @@ impl Viewer {
         }
     }
 
-    /// Everything up to an event of this type.
+    /// All events up to the first of this type.
     pub fn until(&mut self, kind: &str) -> Vec<Value> {
         loop {
             if let Some(at) = self.events.iter().position(|event| event["type"] == kind) {
