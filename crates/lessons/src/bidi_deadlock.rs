@@ -69,17 +69,17 @@ impl ChatService for Fixed {
     }
 }
 
-/// The first message is who speaks.
+/// The first message has the name of the client.
 fn name(first: Option<ChatRequest>) -> Result<String, Status> {
     first.map(|request| request.text).ok_or_else(|| Status::invalid_argument("say first who you are"))
 }
 
-/// What came of a conversation.
+/// The result of a conversation.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// Nobody said anything, for a long time.
+    /// Neither side sent anything for a long time.
     Hung,
-    /// What the server answered.
+    /// The answer of the server.
     Answered(String),
 }
 

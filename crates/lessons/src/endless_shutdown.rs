@@ -41,7 +41,7 @@ pub static LESSON: Lesson = Lesson {
 };
 
 const EVERY: Duration = Duration::from_millis(20);
-/// For what has not ended by itself.
+/// How long to wait for calls and connections to end by themselves.
 const GRACE: Duration = Duration::from_millis(300);
 
 type Events = Pin<Box<dyn Stream<Item = Result<FollowResponse, Status>> + Send>>;
@@ -108,13 +108,13 @@ fn come_again() -> Status {
     Status::with_error_details(Code::Unavailable, "the server stops", details)
 }
 
-/// What became of a server that had to stop while a client followed its
-/// feed and a peer kept a connection open without a word.
+/// The shutdown of a server while a client follows its feed and a silent peer
+/// keeps a connection open.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Outcome {
-    /// Whether it ended.
+    /// Whether the server ended.
     pub ended: bool,
-    /// How the feed did, if it did.
+    /// The code with which the feed ended, if it did.
     pub feed: Option<Code>,
 }
 
@@ -163,7 +163,7 @@ async fn stopped<S>(
 where
     S: Future<Output = Result<(), transport::Error>> + Send + 'static,
 {
-    /// So many events after the end show that it was none.
+    /// This many events after the stop show that the stream did not end.
     const MORE: usize = 3;
     let (incoming, address) = listen()?;
     let stop = CancellationToken::new();

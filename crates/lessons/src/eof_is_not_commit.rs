@@ -74,21 +74,21 @@ impl UploadService for Fixed {
     }
 }
 
-/// Uploads of four chunks, one whole and one of which the client sent two.
+/// Two uploads of four chunks: a complete one, and one that the client cancels after two.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Outcome {
-    /// What the server made of the whole one.
+    /// What the server did with the complete upload.
     pub whole: Upload,
-    /// What the server made of the other one.
+    /// What the server did with the cancelled upload.
     pub cancelled: Upload,
 }
 
-/// What a server made of an upload, and of how many bytes.
+/// What a server did with an upload, and how many bytes it had.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Upload {
-    /// It is a file now.
+    /// The server stored it as a file.
     Stored(u64),
-    /// It is gone.
+    /// The server discarded it.
     Discarded(u64),
 }
 
@@ -105,13 +105,13 @@ impl fmt::Display for Outcome {
     }
 }
 
-/// Stores what was cancelled.
+/// Stores a cancelled upload too.
 pub async fn broken(diagram: Diagram) -> anyhow::Result<Outcome> {
     let (store, events) = Store::new(&diagram);
     two_uploads(UploadServiceServer::new(Broken(store)), events, diagram).await
 }
 
-/// Stores what was finished.
+/// Stores only finished uploads.
 pub async fn fixed(diagram: Diagram) -> anyhow::Result<Outcome> {
     let (store, events) = Store::new(&diagram);
     two_uploads(UploadServiceServer::new(Fixed(store)), events, diagram).await
@@ -141,7 +141,7 @@ async fn two_uploads(
     Ok(Outcome { whole, cancelled })
 }
 
-/// What became of the next upload.
+/// Waits for the end of the next upload.
 async fn ended(events: &mut mpsc::UnboundedReceiver<Event>) -> anyhow::Result<Upload> {
     loop {
         match events.recv().await.context("the server is gone")? {
@@ -151,7 +151,7 @@ async fn ended(events: &mut mpsc::UnboundedReceiver<Event>) -> anyhow::Result<Up
     }
 }
 
-/// Where files are; it tells what happens to them.
+/// Stores the files, and reports what happens to them.
 struct Store {
     events: mpsc::UnboundedSender<Event>,
     diagram: Diagram,
@@ -159,12 +159,12 @@ struct Store {
 
 #[derive(Debug, PartialEq, Eq)]
 enum Event {
-    /// A file has so many chunks now.
+    /// The number of chunks that a file has now.
     Appended(usize),
     Ended(Upload),
 }
 
-/// A file that is not one yet. Dropped, it never was.
+/// An incomplete file. Dropping it before it is committed removes it.
 struct NewFile<'a> {
     store: &'a Store,
     chunks: usize,

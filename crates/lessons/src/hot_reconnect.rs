@@ -74,7 +74,7 @@ fn connect_fixed(endpoint: Endpoint) -> Channel {
 
 /// The first pause.
 const FIRST: Duration = Duration::from_millis(50);
-/// The longest, which is short here for those who watch: a minute is usual.
+/// The longest pause. It is short here for the demonstration: a minute is usual.
 const LONGEST: Duration = Duration::from_millis(500);
 
 async fn order(mut client: OrderServiceClient<Tap>) -> OrderResponse {
@@ -85,7 +85,7 @@ async fn order(mut client: OrderServiceClient<Tap>) -> OrderResponse {
     }
 }
 
-/// The same each time, with its id: the server can tell that it has it.
+/// The same request id each time, so that the server can recognize a repetition.
 fn request() -> OrderRequest {
     OrderRequest { item: "tea".to_owned(), request_id: "92a5b8ee".to_owned() }
 }
@@ -93,9 +93,9 @@ fn request() -> OrderRequest {
 /// What it took to place an order with a server that hangs up for a second.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Outcome {
-    /// How many connections it was asked for.
+    /// How many connections the client attempted.
     pub attempts: u64,
-    /// Of the order that was placed in the end.
+    /// The number of the order.
     pub number: u64,
 }
 
@@ -109,15 +109,15 @@ impl fmt::Display for Outcome {
 }
 
 const DOWN: Duration = Duration::from_secs(1);
-/// So many attempts are drawn.
+/// How many attempts are drawn.
 const DRAWN: u64 = 3;
 
-/// By a channel that tries again at once.
+/// With a channel that reconnects immediately.
 pub async fn broken(diagram: Diagram) -> anyhow::Result<Outcome> {
     order_while_down(connect_broken, diagram).await
 }
 
-/// By a channel that waits for longer and longer.
+/// With a channel whose pauses grow.
 pub async fn fixed(diagram: Diagram) -> anyhow::Result<Outcome> {
     order_while_down(connect_fixed, diagram).await
 }
@@ -137,7 +137,7 @@ async fn order_while_down(connect: fn(Endpoint) -> Channel, diagram: Diagram) ->
     Ok(Outcome { attempts: attempts.load(Relaxed), number: response.number })
 }
 
-/// What becomes of a connection: in the first second it is dropped, and counted.
+/// Counts connections. Those of the first second are dropped.
 fn is_up<T>(attempts: Arc<AtomicU64>, diagram: Diagram) -> impl FnMut(&T) -> bool {
     let up = Instant::now() + DOWN;
     move |_| {

@@ -1,7 +1,7 @@
-//! The traps that a first gRPC service in Rust falls into: each one a file, with
-//! the code that does and the code that does not beside each other, both to be
-//! run. They share a server on a free port ([`serve`]), some small services
-//! ([`proto`]) and the client's diagram of what passes on the wire.
+//! The traps of a first gRPC service in Rust. Each lesson is a file with the code
+//! that fails next to the code that works, and both can be run. The lessons share
+//! a server on a free port ([`serve`]), some small services ([`proto`]) and the
+//! client's diagram of the traffic.
 
 pub mod network;
 pub mod proto;
@@ -48,20 +48,20 @@ pub static LESSONS: [&Lesson; 15] = [
     &cancelled_commit::LESSON,
 ];
 
-/// After this long without a word, where one would come within milliseconds, a
-/// lesson says that something hangs.
+/// A lesson reports a hang when nothing arrives for this long. Otherwise something
+/// arrives within milliseconds.
 pub const PATIENCE: Duration = Duration::from_secs(2);
 
 /// A trap, and the way around it.
 #[derive(Debug)]
 pub struct Lesson {
-    /// What it is called; its file has the same name, with underscores.
+    /// Its name. Its file has the same name, with underscores.
     pub name: &'static str,
     /// The trap, in one line.
     pub line: &'static str,
     /// The code of a first attempt, and what came of it.
     pub broken: fn(timeline::Diagram) -> Half,
-    /// The code that does it right, likewise.
+    /// The code that does it right, and what came of it.
     pub fixed: fn(timeline::Diagram) -> Half,
     /// Why it goes wrong.
     pub why: &'static str,
@@ -71,11 +71,11 @@ pub struct Lesson {
     pub cure: &'static str,
 }
 
-/// Half of a lesson while it runs; then, what was lost or hung, or was not. It
-/// fails when it cannot be run on this machine.
+/// Runs half of a lesson, and returns what was lost or hung, or that nothing was.
+/// Fails when the lesson cannot be run on this machine.
 pub type Half = Pin<Box<dyn Future<Output = anyhow::Result<String>>>>;
 
-/// A half whose outcome is a value of its own.
+/// Makes a half of a function whose outcome can be displayed.
 pub fn half<T: Display>(outcome: impl Future<Output = anyhow::Result<T>> + 'static) -> Half {
     Box::pin(async { Ok(outcome.await?.to_string()) })
 }
@@ -86,7 +86,7 @@ impl Lesson {
         LESSONS.into_iter().find(|lesson| lesson.name == name)
     }
 
-    /// Where its code is, from the root of the repository.
+    /// The path of its code, relative to the root of the repository.
     pub fn source(&self) -> String {
         format!("crates/lessons/src/{}.rs", self.name.replace('-', "_"))
     }

@@ -1,4 +1,4 @@
-//! A network on 127.0.0.1 for a lesson that needs a bad one.
+//! An unreliable network on 127.0.0.1, for lessons that need one.
 
 use std::net::{Ipv4Addr, SocketAddr};
 
@@ -11,13 +11,13 @@ use tokio::{
     task::JoinHandle,
 };
 
-/// The way to a server. Dropped, there is none.
+/// A network path to a server. Dropping it closes the path.
 #[derive(Debug)]
 pub struct Network {
-    /// Where it begins: what a client connects to.
+    /// The address that a client connects to.
     pub address: SocketAddr,
     state: watch::Sender<State>,
-    /// How many connections there are.
+    /// The number of open connections.
     open: watch::Sender<usize>,
     task: JoinHandle<()>,
 }
@@ -30,7 +30,7 @@ struct State {
 }
 
 impl Network {
-    /// Lays a way to a server.
+    /// Opens a path to a server.
     ///
     /// # Errors
     ///
@@ -49,13 +49,13 @@ impl Network {
         Ok(Self { address, state, open, task })
     }
 
-    /// Swallows everything from now on, and tells nobody.
+    /// Carries nothing from now on, and leaves all connections open.
     pub fn fall_silent(&self) {
         self.state.send_modify(|state| state.silent = true);
     }
 
-    /// Ends all connections, and returns when they have ended; new ones get
-    /// nowhere until it is [up](Self::go_up) again.
+    /// Ends all connections, and returns when they have ended. New connections are
+    /// carried only when the network is [up](Self::go_up) again.
     pub async fn go_down(&self) {
         self.state.send_modify(|state| {
             state.cuts += 1;
@@ -64,7 +64,7 @@ impl Network {
         let _ = self.open.subscribe().wait_for(|open| *open == 0).await;
     }
 
-    /// Is as it was.
+    /// Carries connections again.
     pub fn go_up(&self) {
         self.state.send_modify(|state| {
             state.up = true;
@@ -79,7 +79,7 @@ impl Drop for Network {
     }
 }
 
-/// A connection that is open.
+/// Counts an open connection.
 struct Open(watch::Sender<usize>);
 
 impl Open {
@@ -95,7 +95,7 @@ impl Drop for Open {
     }
 }
 
-/// Carries a connection as long as the network does.
+/// Carries a connection as long as the network is up.
 async fn carry(
     mut client: TcpStream,
     server: SocketAddr,
@@ -109,11 +109,11 @@ async fn carry(
         return;
     }
     select! {
-        // In this order: nothing passes any more once it is not to.
+        // The first branch has priority, so that nothing passes after it is due.
         biased;
         _ = seen.wait_for(|state| state.silent || state.cuts != cuts) => {}
         _ = copy_bidirectional(&mut client, &mut server) => return,
     }
-    // Neither side is read any more, and neither is told.
+    // Both connections stay open, and nothing reads from them.
     let _ = seen.wait_for(|state| state.cuts != cuts).await;
 }

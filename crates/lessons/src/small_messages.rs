@@ -36,7 +36,7 @@ pub static LESSON: Lesson = Lesson {
            bytes or more.",
 };
 
-/// What one of them has.
+/// How many events are sent in a row, before the last one.
 const MANY: u64 = 30_000;
 
 async fn connect_broken(endpoint: Endpoint) -> Result<Channel, transport::Error> {
@@ -50,21 +50,21 @@ async fn connect_fixed(endpoint: Endpoint) -> Result<Channel, transport::Error> 
     endpoint.initial_stream_window_size(1 << 20).initial_connection_window_size(16 << 20).connect().await
 }
 
-/// What became of two streams on one connection.
+/// The results of two streams on one connection.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Outcome {
-    /// Of ana, who paused.
+    /// The stream of ana, who paused.
     pub ana: Stream,
-    /// Of ben, who did nothing of the kind.
+    /// The stream of ben, who did not pause.
     pub ben: Stream,
 }
 
-/// What became of a stream.
+/// The result of a stream.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Stream {
-    /// It went on to the event that came last.
+    /// It continued to the last event.
     Goes,
-    /// It ended before, with a status that says so in its innermost source.
+    /// It ended earlier. Contains the status code and the innermost source of the status.
     Lost(Code, String),
 }
 
@@ -79,18 +79,18 @@ impl fmt::Display for Outcome {
     }
 }
 
-/// With the windows that a channel has by itself.
+/// With the default windows of a channel.
 pub async fn broken(diagram: Diagram) -> anyhow::Result<Outcome> {
     two_readers(connect_broken, diagram).await
 }
 
-/// With windows that fit.
+/// With suitable windows.
 pub async fn fixed(diagram: Diagram) -> anyhow::Result<Outcome> {
     two_readers(connect_fixed, diagram).await
 }
 
 /// ana reads one event of many, and is busy with it while the others are sent.
-/// ben has them all, and waits for the next one.
+/// ben reads all of them, and waits for the next one.
 async fn two_readers(
     connect: impl AsyncFnOnce(Endpoint) -> Result<Channel, transport::Error>,
     diagram: Diagram,
@@ -125,8 +125,8 @@ async fn rest(events: &mut Streaming<FollowResponse>) -> Stream {
     }
 }
 
-/// The innermost of what led to a status: tonic's own message is often only that
-/// of the outermost.
+/// The innermost source of a status. tonic's own message is often only that of the
+/// outermost source.
 fn root_cause(status: &Status) -> String {
     let mut cause: &dyn Error = status;
     while let Some(source) = cause.source() {
@@ -141,7 +141,7 @@ struct Feed {
     ana_is_served: mpsc::UnboundedSender<()>,
 }
 
-/// Tells when it is over, one way or the other.
+/// Sends a signal when it is dropped.
 struct Sending(mpsc::UnboundedSender<()>);
 
 impl Drop for Sending {
