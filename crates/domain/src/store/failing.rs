@@ -21,7 +21,7 @@ pub(crate) enum How {
     /// Answers arrive later than the commits and reads take effect.
     Slow,
     Full,
-    /// There is room for records, but not for rewriting keys.
+    /// Commits with a trim fail as in a full store; others take effect.
     FullForTrims,
     /// Commits take effect, but their answers are lost.
     BrokenButMade,

@@ -4,7 +4,7 @@
 //! A layer answers with a `Status`, never with an error: an error would reach the
 //! client as a reset stream without a code or reason. Each layer applies for the whole
 //! life of a call, not only until the headers of its response. A layer that needs the
-//! [`Call`] refuses a request without one.
+//! `Call` refuses a request without one.
 
 mod around;
 mod auth;
