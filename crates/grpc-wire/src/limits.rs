@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+use tonic::codec::BufferSettings;
+
 /// How much a peer may send on one stream before it is read, in bytes.
 pub const STREAM_WINDOW: u32 = 1 << 20;
 
@@ -30,3 +32,9 @@ pub const MESSAGE_BYTES: u64 = 4 << 20;
 
 /// Default maximum size of a message of a unary call, in bytes.
 pub const UNARY_MESSAGE_BYTES: u64 = 64 << 10;
+
+/// The buffers of a codec. A call has two of them as long as it is open: tonic's default of
+/// 8 KiB is most of the memory of an idle stream. They grow as needed.
+pub fn codec_buffers() -> BufferSettings {
+    BufferSettings::new(1 << 10, 32 << 10)
+}

@@ -3,8 +3,10 @@
 use bytes::{Buf as _, BufMut as _, Bytes};
 use tonic::{
     Status,
-    codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder},
+    codec::{BufferSettings, Codec, DecodeBuf, Decoder, EncodeBuf, Encoder},
 };
+
+use crate::limits;
 
 /// The codec of a call whose messages stay bytes.
 #[derive(Debug, Clone, Copy)]
@@ -33,6 +35,10 @@ impl Encoder for Raw {
         out.put(message);
         Ok(())
     }
+
+    fn buffer_settings(&self) -> BufferSettings {
+        limits::codec_buffers()
+    }
 }
 
 impl Decoder for Raw {
@@ -41,5 +47,9 @@ impl Decoder for Raw {
 
     fn decode(&mut self, message: &mut DecodeBuf<'_>) -> Result<Option<Bytes>, Status> {
         Ok(Some(message.copy_to_bytes(message.remaining())))
+    }
+
+    fn buffer_settings(&self) -> BufferSettings {
+        limits::codec_buffers()
     }
 }

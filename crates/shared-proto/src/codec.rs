@@ -2,10 +2,11 @@
 
 use std::{marker::PhantomData, sync::Arc};
 
+use grpc_wire::limits;
 use prost::Message;
 use tonic::{
     Status,
-    codec::{self, DecodeBuf},
+    codec::{self, BufferSettings, DecodeBuf},
 };
 use tonic_prost::ProstEncoder;
 
@@ -27,7 +28,7 @@ impl<T: Message + 'static, U: Message + Default + 'static> codec::Codec for Code
     type Decoder = Decoder<U>;
 
     fn encoder(&mut self) -> Self::Encoder {
-        ProstEncoder::default()
+        ProstEncoder::new(limits::codec_buffers())
     }
 
     fn decoder(&mut self) -> Self::Decoder {
@@ -49,6 +50,10 @@ impl<U: Message + Default> codec::Decoder for Decoder<U> {
             status.set_source(Arc::new(error));
             status
         })
+    }
+
+    fn buffer_settings(&self) -> BufferSettings {
+        limits::codec_buffers()
     }
 }
 
