@@ -1,15 +1,17 @@
 //! The program: parse, tracing, run, exit code.
 
 use std::{
+    hint::black_box,
     io::{self, Write as _},
     net::SocketAddr,
     process::ExitCode,
+    time::Duration,
 };
 
 use anyhow::Context as _;
 use clap::CommandFactory as _;
 use stack::Stack;
-use tokio::{net::TcpStream, runtime::Builder};
+use tokio::{net::TcpStream, runtime::Builder, time::sleep};
 use tracing_subscriber::filter::LevelFilter;
 
 use crate::{
@@ -70,7 +72,17 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
     let scheme = if config.stack.tls.is_some() { "https" } else { "http" };
     let ready = Ready::open(config).await?;
     announce(scheme, address);
+    tokio::spawn(give_back_memory());
     ready.serve(listener, shutdown).await
+}
+
+/// Lets the allocator give free memory back to the system. mimalloc does so when a large block is
+/// freed, and an idle server frees none.
+async fn give_back_memory() {
+    loop {
+        sleep(Duration::from_secs(2)).await;
+        drop(black_box(Vec::<u8>::with_capacity(8 << 20)));
+    }
 }
 
 /// Serves net/rpc and no gRPC.
