@@ -10,6 +10,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use futures_util::stream;
 use grpc_wire::Raw;
 use tokio::sync::Semaphore;
 use tokio_stream::Stream;
@@ -68,7 +69,7 @@ fn at_once(work: Work, given: Given) -> Requests {
     let Work { load, job, .. } = work;
     let mut source = job.source();
     let (mut sent, mut bytes, mut taken) = (0, 0, 1);
-    Requests(Box::pin(tokio_stream::iter(std::iter::from_fn(move || {
+    Requests(Box::pin(stream::iter(std::iter::from_fn(move || {
         let mut messages = mem::take(&mut taken);
         if job.per_call.is_none_or(|most| sent < most) {
             messages += (messages..job.batch).map_while(|_| load.next_now()).count() as u64;

@@ -2,6 +2,7 @@
 
 use std::pin::Pin;
 
+use futures_util::stream;
 use shared_proto::fourmodes::v1::{
     MeasureBidiStreamingRequest, MeasureBidiStreamingResponse, MeasureClientStreamingRequest,
     MeasureClientStreamingResponse, MeasureServerStreamingRequest, MeasureServerStreamingResponse,
@@ -49,7 +50,7 @@ impl MeasureService for Measure {
         let payload = payload(response_bytes)?;
         let responses =
             (0..count).map(move |_| Ok(MeasureServerStreamingResponse { payload: payload.clone() }));
-        Ok(Response::new(Box::pin(tokio_stream::iter(responses))))
+        Ok(Response::new(Box::pin(stream::iter(responses))))
     }
 
     async fn measure_client_streaming(

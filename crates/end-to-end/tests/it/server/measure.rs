@@ -4,7 +4,7 @@ use shared_proto::fourmodes::v1::{
     MeasureBidiStreamingRequest, MeasureClientStreamingRequest, MeasureServerStreamingRequest,
     MeasureUnaryRequest, measure_service_client::MeasureServiceClient,
 };
-use test_support::{Server, channel, run};
+use test_support::{Server, channel, run, within};
 use tonic::Code;
 
 #[test]
@@ -50,5 +50,22 @@ fn nobody_is_given_more_than_16_mib_at_once() {
         assert_eq!(client.measure_unary(request).await.unwrap_err().code(), Code::InvalidArgument);
         let request = MeasureServerStreamingRequest { count: 1, response_bytes: u32::MAX };
         assert_eq!(client.measure_server_streaming(request).await.unwrap_err().code(), Code::InvalidArgument);
+    });
+}
+
+/// Such a stream never waits by itself: the window of its client is what makes it wait.
+#[test]
+fn calls_are_answered_beside_a_stream_that_is_always_ready() {
+    run(async {
+        let server = Server::start().await;
+        let mut client = MeasureServiceClient::new(channel(server.address));
+        let request = MeasureServerStreamingRequest { count: u64::MAX, response_bytes: 7 };
+        let mut responses = client.measure_server_streaming(request).await.unwrap().into_inner();
+        let reading = tokio::spawn(async move { while let Ok(Some(_)) = responses.message().await {} });
+        for _ in 0..20 {
+            within(client.measure_unary(MeasureUnaryRequest::default())).await.unwrap();
+        }
+        assert!(!reading.is_finished());
+        reading.abort();
     });
 }
