@@ -20,30 +20,31 @@ pub(crate) async fn run(work: &Work, lines: &[Line]) -> Result<Tally, Error> {
     let mut tasks = JoinSet::new();
     for (index, line) in lines.iter().enumerate() {
         let share = share(work.in_flight as u64, lines.len(), index);
-        let (work, sending) = (work.clone(), &work.sending);
+        let (work, sending, thread) = (work.clone(), &work.sending, &line.thread);
         match work.pattern {
-            Pattern::Unary => drop(tasks.spawn(unary::unary(line.client(), work))),
-            Pattern::UnaryInFlight => {
-                (0..share).for_each(|_| drop(tasks.spawn(unary::unary(line.client(), work.clone()))));
-            }
+            Pattern::Unary => drop(tasks.spawn_on(unary::unary(line.clone(), work), thread)),
+            Pattern::UnaryInFlight => (0..share).for_each(|_| {
+                tasks.spawn_on(unary::unary(line.clone(), work.clone()), thread);
+            }),
             Pattern::ClientStreaming | Pattern::Columnar => {
-                tasks.spawn(stream::client_streaming(line.streaming(sending), work));
+                tasks.spawn_on(stream::client_streaming(line.streaming(sending), work), thread);
             }
             Pattern::BidiPingPong => {
-                tasks.spawn(stream::bidi(line.streaming(sending), work, 1));
+                tasks.spawn_on(stream::bidi(line.streaming(sending), work, 1), thread);
             }
             Pattern::BidiPipelined => {
-                tasks.spawn(stream::bidi(line.streaming(sending), work, share.max(1) as usize));
+                let in_flight = share.max(1) as usize;
+                tasks.spawn_on(stream::bidi(line.streaming(sending), work, in_flight), thread);
             }
             Pattern::ServerStreaming => {
                 if work.job.own.is_some() {
                     let messages = self::share(work.load.total(), lines.len(), index);
-                    tasks.spawn(receive::as_asked(line.client(), work, messages));
+                    tasks.spawn_on(receive::as_asked(line.client(), work, messages), thread);
                 } else {
                     // With a rate several calls may be due before the first one has ended.
                     let calls = if work.load.is_paced() { share.max(1) } else { 1 };
                     (0..calls).for_each(|_| {
-                        drop(tasks.spawn(receive::as_it_comes(line.client(), work.clone())));
+                        tasks.spawn_on(receive::as_it_comes(line.client(), work.clone()), thread);
                     });
                 }
             }

@@ -36,8 +36,8 @@ pub struct Call {
 #[derive(Debug, Clone)]
 pub(crate) struct Job {
     pub(crate) path: PathAndQuery,
-    /// Encoded once.
-    messages: Arc<[Bytes]>,
+    /// Encoded once, each behind its prefix.
+    frames: Arc<[Bytes]>,
     /// How many of the counted messages are in one of gRPC's.
     pub(crate) batch: u64,
     pub(crate) per_call: Option<u64>,
@@ -55,7 +55,7 @@ impl Job {
     /// A method of anybody's service.
     pub(crate) fn call(call: &Call) -> Self {
         let Call { path, messages, per_call, .. } = call.clone();
-        Self { path, messages: messages.into(), batch: 1, per_call, own: None }
+        Self { path, frames: messages.iter().map(framed).collect(), batch: 1, per_call, own: None }
     }
 
     /// The method of our own service that does the work of a way.
@@ -84,21 +84,27 @@ impl Job {
         };
         #[expect(clippy::expect_used, reason = "the names are those above")]
         let path = format!("/fourmodes.v1.MeasureService/{path}").try_into().expect("a path");
-        Self { path, messages: Arc::new([message.into()]), batch, per_call: None, own: Some(own) }
+        Self { path, frames: Arc::new([framed(&message)]), batch, per_call: None, own: Some(own) }
     }
 
     /// What is sent, one after the other: so many of the counted messages in each as
     /// are asked for.
     pub(crate) fn source(&self) -> impl FnMut(u64) -> Bytes + Send + Sync + 'static {
-        let (all, own, batch) = (self.messages.clone(), self.own, self.batch);
-        let mut turn = 0;
+        let (mut frames, own, batch) = (self.frames(), self.own, self.batch);
         move |messages| match own {
             Some(own) if messages < batch => own.columns(messages).into(),
-            _ => {
-                let message = all.get(turn).cloned().unwrap_or_default();
-                turn = (turn + 1) % all.len().max(1);
-                message
-            }
+            _ => frames().slice(PREFIX..),
+        }
+    }
+
+    /// The same for calls with one request, with gRPC's prefix.
+    pub(crate) fn frames(&self) -> impl FnMut() -> Bytes + Send + Sync + 'static {
+        let all = self.frames.clone();
+        let mut turn = 0;
+        move || {
+            let frame = all.get(turn).cloned().unwrap_or_else(|| framed([]));
+            turn = (turn + 1) % all.len().max(1);
+            frame
         }
     }
 
@@ -124,6 +130,15 @@ impl Job {
         all_arrived(answer.messages, sent)?;
         all_arrived(answer.bytes, sent * size)
     }
+}
+
+/// The length of gRPC's prefix of a message.
+pub(crate) const PREFIX: usize = 5;
+
+fn framed(message: impl AsRef<[u8]>) -> Bytes {
+    let message = message.as_ref();
+    let length = message.len() as u32;
+    [&[0], &length.to_be_bytes()[..], message].concat().into()
 }
 
 impl Own {

@@ -2,7 +2,7 @@
 //!
 //! A `job` says what is called and sent: of our own service, or of anybody's. A `load` says
 //! when which message is sent. `unary`, `stream` and `receive` send and receive them over
-//! `line`s, `times` keeps how long that took, `server` asks for the
+//! `line`s on `threads`, `times` keeps how long that took, `server` asks for the
 //! server's share of the work. What came of it is a `report`, of which renderers show
 //! everything, and `recommend` what to do.
 //!
@@ -23,6 +23,7 @@ mod request;
 mod run;
 mod server;
 mod stream;
+mod threads;
 mod times;
 mod unary;
 mod work;

@@ -9,11 +9,12 @@ use std::{
 
 use grpc_wire::body::{Observer, Seen, observe};
 use http::HeaderMap;
+use tokio::runtime::Handle;
 use tonic::{body::Body, client::Grpc};
 use tower::Service;
-use transport::{CallError, Channel, Traffic};
+use transport::{Channel, Traffic};
 
-use crate::{Request, times::Sending};
+use crate::{Request, times::Sending, work::Error};
 
 /// A connection.
 #[derive(Debug, Clone)]
@@ -21,28 +22,38 @@ pub(crate) struct Line {
     channel: Channel,
     /// Of each call: who calls, the trace, faults. The same each time, so that HTTP/2
     /// makes next to nothing of them: what is measured is the messages.
-    headers: HeaderMap,
+    pub(crate) headers: HeaderMap,
     /// Told how long streams wait to be sent, if anybody wants to know.
     sending: Option<Arc<Sending>>,
+    /// Where its calls are made.
+    pub(crate) thread: Handle,
 }
 
 impl Line {
+    /// Connects on a thread.
+    ///
     /// # Errors
     ///
     /// As [`Connector::connect`](transport::Connector::connect).
-    pub(crate) async fn open(request: &Request, traffic: Arc<Traffic>) -> Result<Self, CallError> {
-        let Request { server, connector, .. } = request;
-        let channel = connector.connect_counted(server, traffic).await?;
+    pub(crate) async fn open(
+        request: &Request,
+        traffic: Arc<Traffic>,
+        thread: &Handle,
+    ) -> Result<Self, Error> {
+        let (server, connector) = (request.server.clone(), request.connector.clone());
+        let metadata = connector.metadata.clone();
+        let connecting = async move { connector.connect_counted(&server, traffic).await };
+        let channel = thread.spawn(connecting).await??;
         let mut call = http::Request::new(());
-        call.headers_mut().extend(connector.metadata.faults().clone());
-        connector.metadata.identify(&mut call);
+        call.headers_mut().extend(metadata.faults().clone());
+        metadata.identify(&mut call);
         if let Some(measured) = &request.call {
             call.headers_mut().extend(measured.metadata.clone());
         }
-        Ok(Self { channel, headers: call.into_parts().0.headers, sending: None })
+        Ok(Self { channel, headers: call.into_parts().0.headers, sending: None, thread: thread.clone() })
     }
 
-    /// For unary calls, and for those that only receive.
+    /// For calls that only receive.
     pub(crate) fn client(&self) -> Grpc<Self> {
         Grpc::new(self.clone()).max_decoding_message_size(usize::MAX)
     }
@@ -63,7 +74,9 @@ impl Service<http::Request<Body>> for Line {
     }
 
     fn call(&mut self, mut request: http::Request<Body>) -> Self::Future {
-        request.headers_mut().extend(self.headers.clone());
+        if !self.headers.is_empty() {
+            request.headers_mut().extend(self.headers.clone());
+        }
         match self.sending.clone() {
             Some(sending) => {
                 self.channel.call(request.map(|body| observe(body, Timed { sending, handed: None })))

@@ -24,6 +24,7 @@ use crate::{
     renderer::{Renderer, Summary},
     report::{Figures, Measured},
     server::{Server, ServerCpu},
+    threads::Threads,
     times::{Sending, Times, median},
     work::{Error, Work},
 };
@@ -96,6 +97,7 @@ impl Run {
             let opened = File::options().append(true).create(true).open(file);
             opened.map_err(|error| Error::Plot { file: file.clone(), error })?;
         }
+        let threads = Threads::start(self.request.connections).map_err(Error::Threads)?;
         let mut server = Server::connect(&self.request).await?;
         let mut refused = None;
         for (index, (goal, pattern)) in all.into_iter().enumerate() {
@@ -103,7 +105,8 @@ impl Run {
             self.progress.set_message(format!("{} by {}", goal.name(), pattern.title()));
             let outcome = match pattern.left_out(goal, self.request.size, self.request.rate.is_some()) {
                 Some(reason) => Err(reason),
-                None => match self.pattern(goal, pattern, index as u64 * STEPS, &mut server).await? {
+                None => match self.pattern(goal, pattern, index as u64 * STEPS, &threads, &mut server).await?
+                {
                     Ok(figures) => Ok(figures),
                     Err(failure) => {
                         let reason = format!("{}: {}", code_name(failure.code()), failure.message);
@@ -135,14 +138,15 @@ impl Run {
         goal: Goal,
         pattern: Pattern,
         done: u64,
+        threads: &Threads,
         server: &mut Server,
     ) -> Result<Result<Figures, CallError>, Error> {
         let Request { amount, size, concurrency, rate, warmup, .. } = self.request;
         let connections = pattern.connections(self.request.connections);
         let traffic = Arc::<Traffic>::default();
         let mut lines = Vec::with_capacity(connections);
-        for _ in 0..connections {
-            lines.push(Line::open(&self.request, traffic.clone()).await?);
+        for connection in 0..connections {
+            lines.push(Line::open(&self.request, traffic.clone(), threads.of(connection)).await?);
         }
         let in_flight = match pattern {
             Pattern::UnaryInFlight | Pattern::BidiPipelined => concurrency,

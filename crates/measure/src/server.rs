@@ -5,10 +5,11 @@ use std::{sync::Arc, time::Duration};
 use grpc_wire::code_name;
 use prost_types::Timestamp;
 use shared_proto::fourmodes::v1::{GetStatusRequest, unary_service_client::UnaryServiceClient};
+use tokio::runtime::Handle;
 use tonic::Code;
 use transport::{CallError, Traffic};
 
-use crate::{Request, line::Line};
+use crate::{Request, line::Line, work::Error};
 
 /// How long the answer may take.
 const DEADLINE: Duration = Duration::from_secs(5);
@@ -36,8 +37,9 @@ pub(crate) enum ServerCpu {
 }
 
 impl Server {
-    pub(crate) async fn connect(request: &Request) -> Result<Self, CallError> {
-        Ok(Self(UnaryServiceClient::new(Line::open(request, Arc::<Traffic>::default()).await?)))
+    pub(crate) async fn connect(request: &Request) -> Result<Self, Error> {
+        let line = Line::open(request, Arc::<Traffic>::default(), &Handle::current()).await?;
+        Ok(Self(UnaryServiceClient::new(line)))
     }
 
     /// # Errors

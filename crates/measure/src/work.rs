@@ -40,6 +40,9 @@ pub enum Error {
         /// Why.
         error: io::Error,
     },
+    /// The threads for the connections cannot be started.
+    #[error("cannot start threads: {0}")]
+    Threads(io::Error),
     /// The work was cut short.
     #[error("the work was interrupted: {0}")]
     CutShort(#[from] JoinError),

@@ -213,6 +213,7 @@ impl From<Error> for Failure {
             Error::NoWay(reason) => Self::unfit(reason, "leave --only out, or name other ways"),
             Error::Output(error) => Self::unwritten(&error),
             Error::Plot { file, error } => Self::output(&file.display().to_string(), &error),
+            Error::Threads(error) => Self::threads(&error),
             Error::CutShort(error) => Self::cut_short(&error),
         }
     }
