@@ -89,6 +89,10 @@ impl Unknown {
     pub fn among(what: &'static str, name: &str, there: impl IntoIterator<Item = String>) -> Self {
         const FAR: f64 = 0.6;
         const FEW: usize = 3;
+        let (nearest, there): (Vec<_>, Vec<_>) = there.into_iter().partition(|there| is_end(there, name));
+        if !nearest.is_empty() {
+            return Self { what, name: name.to_owned(), nearest };
+        }
         let last = |name: &str| name.rsplit(['.', '/']).next().unwrap_or_default().to_lowercase();
         let alike =
             |a: &str, b: &str| strsim::jaro_winkler(a, b).max(strsim::normalized_damerau_levenshtein(a, b));
@@ -104,6 +108,17 @@ impl Unknown {
         let nearest = near.into_iter().take(FEW).map(|(_, candidate)| candidate).collect();
         Self { what, name: name.to_owned(), nearest }
     }
+}
+
+/// Whether a name is that of `there` without its package, or the end of its package.
+fn is_end(there: &str, name: &str) -> bool {
+    there.strip_suffix(name).is_some_and(|package| package.ends_with('.'))
+}
+
+/// The full name of a service that is named without its package, if only one has that name.
+fn only(name: &str, services: impl IntoIterator<Item = String>) -> Option<String> {
+    let mut meant = services.into_iter().filter(|there| is_end(there, name));
+    meant.next().filter(|_| meant.next().is_none())
 }
 
 fn suggestion(nearest: &[String]) -> String {
@@ -131,13 +146,17 @@ impl Schema {
         self.pool.services().filter(is_own)
     }
 
+    /// Of this name. The package may be left out when only one service has that name.
+    ///
     /// # Errors
     ///
-    /// When there is none of that name.
+    /// When there is none of that name, or several.
     pub fn service(&self, name: &str) -> Result<ServiceDescriptor, Unknown> {
-        self.pool.get_service_by_name(name).ok_or_else(|| {
-            Unknown::among("service", name, self.services().map(|service| service.full_name().to_owned()))
-        })
+        let names = || self.services().map(|service| service.full_name().to_owned());
+        let by_name = |name: &str| self.pool.get_service_by_name(name);
+        by_name(name)
+            .or_else(|| by_name(&only(name, names())?))
+            .ok_or_else(|| Unknown::among("service", name, names()))
     }
 
     /// # Errors

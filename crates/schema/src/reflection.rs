@@ -101,7 +101,8 @@ where
     }
 
     /// What belongs to a name of a service or a message: the file with it, what that
-    /// imports, and the extensions of what is in there.
+    /// imports, and the extensions of what is in there. A service may be named without its
+    /// package when only one has that name.
     ///
     /// # Errors
     ///
@@ -111,6 +112,9 @@ where
         let asked = self.ask(MessageRequest::FileContainingSymbol(symbol.to_owned())).await?;
         if let Err(reason) = found.take(asked)? {
             let services = self.services().await.unwrap_or_default();
+            if let Some(full_name) = crate::only(symbol, services.iter().cloned()) {
+                return Box::pin(self.schema(&full_name)).await;
+            }
             return Err(match services.iter().any(|service| service == symbol) {
                 true => {
                     ReflectionError::Broken(format!("it lists {symbol}, but does not describe it: {reason}"))

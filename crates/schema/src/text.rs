@@ -89,6 +89,9 @@ impl Schema {
         {
             return self.method(service, method).map(Symbol::Method);
         }
+        if let Ok(service) = self.service(name) {
+            return Ok(Symbol::Service(service));
+        }
         let services = self.services().map(|service| service.full_name().to_owned());
         let messages = pool.all_messages().map(|message| message.full_name().to_owned());
         Err(Unknown::among("service or message", name, services.chain(messages)))

@@ -171,6 +171,8 @@ async fn files_imports_and_extensions_are_fetched_from_either_version() {
         let input = schema.method("s.S", "R").unwrap().input();
         assert!(input.get_extension_by_full_name("t.note").is_some());
         assert_eq!(schema.services().count(), 1);
+        // Without its package.
+        assert!(reflection.schema("S").await.unwrap().method("S", "R").is_ok());
     }
 }
 
@@ -187,4 +189,12 @@ async fn what_a_server_does_not_say_is_an_error_that_names_it() {
     let error = server(whole(), Version::V1).await.schema("s.T").await.unwrap_err();
     let ReflectionError::Schema(Error::Unknown(unknown)) = &error else { panic!("{error}") };
     assert_eq!(unknown.nearest, ["s.S"]);
+
+    let mut several = whole();
+    several.by_symbol.insert("v2.S", several.by_symbol["s.S"].clone());
+    several.by_symbol.insert("other.Service", several.by_symbol["s.S"].clone());
+    let error = server(several, Version::V1).await.schema("S").await.unwrap_err();
+    let ReflectionError::Schema(Error::Unknown(mut unknown)) = error else { panic!("{error}") };
+    unknown.nearest.sort();
+    assert_eq!(unknown.nearest, ["s.S", "v2.S"]);
 }
