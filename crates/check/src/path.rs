@@ -168,9 +168,10 @@ impl Path {
             Err(_) => (Connect::TimedOut, io::Error::from(io::ErrorKind::TimedOut).to_string()),
         };
         let (cause, remedy) = match reason {
-            Connect::Refused => {
-                ("nothing listens at that address", "start the server or the proxy, and check its port")
-            }
+            Connect::Refused => (
+                "nothing listens at that address",
+                "check whether the server or the proxy runs, and its address and port",
+            ),
             Connect::TimedOut => (
                 "the host is unreachable, or a firewall drops the connection",
                 "check the address, and let the port through the firewall or the security group",

@@ -12,12 +12,13 @@ use std::{
     time::Duration,
 };
 
+use console::Term;
 use grpc_wire::{ERROR_DOMAIN, code_name};
 use serde_json::{Value, json};
 use shared_proto::Reason;
 use timeline::{
     Failed, Stage, details,
-    words::{counted, printable},
+    words::{columns, counted, paragraph, printable},
 };
 use tonic::{Code, Status};
 use transport::{CallError, Connect, Kind, retry::Pushback};
@@ -250,6 +251,10 @@ impl Failure {
     pub(crate) fn advice(&self) -> (&'static str, &'static str) {
         match &self.cause {
             Cause::Call(call) if self.is_foreign => call.advice().unwrap_or_else(|| self.advice_on_any(call)),
+            Cause::Call(call) if call.kind == Kind::Connect(Connect::Refused) => (
+                "nothing listens at that address",
+                "start a server with `fourmodes-server all` (`just server`), or name another one with --server",
+            ),
             Cause::Call(call) => call.advice().unwrap_or_else(|| self.advice_on_status(call)),
             Cause::Answer(_) if self.is_foreign => (
                 "the server does not do what the mode of the method says, or what `measure` needs",
@@ -320,8 +325,13 @@ impl Failure {
             return format!("{}\n", self.message());
         }
         let (cause, next) = self.advice();
-        let mut text = format!("error: {}: {}\n", self.code(), printable(self.message()));
-        let mut line = |what: &str, value: &str| text.push_str(&format!("  {what:<8}{}\n", printable(value)));
+        let columns = columns(&Term::stderr());
+        let row = |heading: &str, text: &str| match columns {
+            Some(columns) => paragraph(heading, &printable(text), columns) + "\n",
+            None => format!("{heading}{}\n", printable(text)),
+        };
+        let mut text = row("error: ", &format!("{}: {}", self.code(), self.message()));
+        let mut line = |what: &str, value: &str| text.push_str(&row(&format!("  {what:<8}"), value));
         line("tried", tried);
         let details = self.call().map(|call| details(&call.details)).unwrap_or_default();
         details.iter().for_each(|detail| line("detail", &detail.text));

@@ -16,7 +16,7 @@ use crate::{
     Event, Kind, Outcome, Renderer, Side,
     event::{at, ejected, headers, reconnect, sent},
     fold::{Fold, Held},
-    words::{counted, printable, wrapped},
+    words::{columns, counted, printable, wrapped},
 };
 
 /// Where stdout is no terminal, in columns.
@@ -207,7 +207,7 @@ impl<W: Write> Text<W> {
             Kind::Cancel => self.arrow(event.at, Side::Client, &label("cancel".to_owned()), &plain.yellow()),
             Kind::Broken { reason } => {
                 let label = label(format!("broken: {}", printable(reason)));
-                self.arrow(event.at, Side::Server, &label, &plain.red())
+                self.long_arrow(event.at, Side::Server, &label, &plain.red())
             }
             Kind::Sent { from, what, text } => {
                 let label = label(printable(&sent(what, text)).into_owned());
@@ -283,11 +283,8 @@ impl<W: Write + Send> Renderer for Text<W> {
 
 /// Of a diagram on stdout, in columns.
 fn terminal_width() -> usize {
-    match Term::stdout().size_checked() {
-        // The names above the life lines stick out by two columns.
-        Some((_, columns)) => usize::from(columns).saturating_sub(2).clamp(60, 120),
-        None => WIDTH,
-    }
+    // The names above the life lines stick out by two columns.
+    columns(&Term::stdout()).map_or(WIDTH, |columns| columns.saturating_sub(2).clamp(60, 120))
 }
 
 /// [`printable`], but a tabulator, which does no harm, stays one.

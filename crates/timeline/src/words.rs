@@ -4,7 +4,7 @@
 
 use std::borrow::Cow;
 
-use console::measure_text_width;
+use console::{Term, measure_text_width};
 use indicatif::HumanCount;
 use serde_json::Value;
 use shared_process::is_unseen;
@@ -47,6 +47,11 @@ pub fn json_line(value: &Value) -> String {
     }
     line.push('\n');
     line
+}
+
+/// How wide a terminal is; none for anything else.
+pub fn columns(terminal: &Term) -> Option<usize> {
+    terminal.size_checked().map(|(_, columns)| columns.into())
 }
 
 /// A paragraph on lines of at most `columns`, the first after `heading` and the

@@ -34,10 +34,10 @@ impl Connect {
     /// What most likely went wrong, and what to do.
     pub fn advice(self) -> (&'static str, &'static str) {
         match self {
-            Self::NoSuchHost => ("the host name cannot be resolved", "check the spelling of --server"),
+            Self::NoSuchHost => ("the host name cannot be resolved", "check the spelling of the address"),
             Self::Refused => (
                 "nothing listens at that address",
-                "start a server with `fourmodes-server all` (`just server`), or name another one with --server",
+                "check whether the server runs, and the address and the port",
             ),
             Self::TimedOut => (
                 "the host is unreachable, or a firewall drops the connection",

@@ -6,10 +6,10 @@ use std::{
     time::Duration,
 };
 
-use console::Style;
+use console::{Style, Term};
 use http::Uri;
 use indicatif::{ProgressBar, ProgressStyle};
-use timeline::words::{counted, paragraph, printable};
+use timeline::words::{columns, counted, paragraph, printable};
 
 use crate::{
     outcome::Verdict,
@@ -22,6 +22,7 @@ pub(crate) struct Text<W> {
     /// Nothing is told but what failed, and of the whole.
     quiet: bool,
     colour: bool,
+    columns: usize,
     progress: ProgressBar,
     begun: bool,
     /// What failed or warns, for the end.
@@ -41,15 +42,16 @@ struct Bad {
 impl<W: Write> Text<W> {
     pub(crate) fn new(out: W, server: &Uri, quiet: bool, terminal: bool) -> Self {
         let colour = terminal && console::colors_enabled();
+        let columns = if terminal { columns(&Term::stdout()) } else { None }.unwrap_or(usize::MAX);
         let progress = if quiet { ProgressBar::hidden() } else { progress() };
         let server = server.to_string();
-        Self { out, server, quiet, colour, progress, begun: false, bad: Vec::new(), left_out: None }
+        Self { out, server, quiet, colour, columns, progress, begun: false, bad: Vec::new(), left_out: None }
     }
 
     /// One paragraph, indented, after a word that says what it is.
     fn paragraph(&mut self, what: &str, text: &str) -> io::Result<()> {
         let heading = format!("{:10}{what:8}", "");
-        writeln!(self.out, "{}", paragraph(&heading, &printable(text), 97))
+        writeln!(self.out, "{}", paragraph(&heading, &printable(text), self.columns.min(97)))
     }
 
     fn begin(&mut self) -> io::Result<()> {
@@ -60,7 +62,7 @@ impl<W: Write> Text<W> {
         Ok(())
     }
 
-    fn line(&self, verdict: Verdict, rest: &str) -> String {
+    fn line(&self, verdict: Verdict, what: &str, told: &str) -> String {
         let style = match verdict {
             Verdict::Pass => Style::new().green(),
             Verdict::Warn => Style::new().yellow(),
@@ -71,7 +73,7 @@ impl<W: Write> Text<W> {
         // What is marked by colour alone would be lost without it.
         let word = if verdict == Verdict::Fail { word.to_uppercase() } else { word.to_owned() };
         let word = style.force_styling(self.colour).apply_to(word);
-        format!("{word:4}  {}", rest.trim_end())
+        paragraph(&format!("{word:4}  {what:<28} "), &printable(told), self.columns).trim_end().to_owned()
     }
 }
 
@@ -79,8 +81,7 @@ impl<W: Write + Send> Renderer for Text<W> {
     fn ended(&mut self, Ended { group, name, outcome, follows, .. }: &Ended) -> io::Result<()> {
         self.progress.inc(1);
         let told = if outcome.verdict == Verdict::Skip { &outcome.cause } else { &outcome.figure };
-        let rest = format!("{:<9} {name:<18} {}", group.name(), printable(told));
-        let line = self.line(outcome.verdict, &rest);
+        let line = self.line(outcome.verdict, &format!("{:<9} {name}", group.name()), told);
         if let Some(stuck) = follows {
             let (_, count) = self.left_out.get_or_insert((stuck, 0));
             *count += 1;
@@ -114,8 +115,8 @@ impl<W: Write + Send> Renderer for Text<W> {
         self.progress.finish_and_clear();
         self.begin()?;
         if let Some((stuck, count)) = self.left_out {
-            let rest = format!("{:<28} not run: connect/{stuck} failed", counted(count, "check"));
-            writeln!(self.out, "{}", self.line(Verdict::Skip, &rest))?;
+            let told = format!("not run: connect/{stuck} failed");
+            writeln!(self.out, "{}", self.line(Verdict::Skip, &counted(count, "check"), &told))?;
         }
         // Each remedy once, with the first check that it is for.
         let mut remedies = HashMap::new();
