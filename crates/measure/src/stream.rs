@@ -11,7 +11,7 @@ use std::{
 
 use bytes::Bytes;
 use futures_util::stream;
-use grpc_wire::Raw;
+use grpc_wire::{Mode, Raw};
 use tokio::sync::Semaphore;
 use tokio_stream::Stream;
 use tonic::{Request, client::Grpc};
@@ -33,7 +33,9 @@ pub(crate) async fn client_streaming(mut client: Grpc<Line>, work: Work) -> Resu
             false => at_once(work.clone(), given.clone()),
         };
         client.ready().await?;
-        let response = client.client_streaming(Request::new(requests), work.job.path.clone(), Raw).await?;
+        let mut request = Request::new(requests);
+        request.extensions_mut().insert(Mode::ClientStreaming);
+        let response = client.client_streaming(request, work.job.path.clone(), Raw).await?;
         let response = response.into_inner();
         // An answer before the end is one of a server that has not read all.
         let Some(&(sent, bytes, ended)) = given.get() else {

@@ -18,7 +18,7 @@ use test_support::{BlockingServer as Server, eventually};
 
 use crate::{Called as _, call::echo::Echo};
 
-/// A client whose stdin and stdout are a terminal of 80 columns.
+/// A client whose stdin and stdout are a terminal of 80 columns; stderr may be, too.
 struct Terminal {
     keyboard: File,
     screen: Arc<Mutex<Vec<u8>>>,
@@ -32,13 +32,21 @@ impl Terminal {
     }
 
     fn at(url: &str, arguments: &str) -> Self {
+        Self::with(url, arguments, false)
+    }
+
+    fn with(url: &str, arguments: &str, has_stderr: bool) -> Self {
         let keyboard = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
         grantpt(&keyboard).unwrap();
         unlockpt(&keyboard).unwrap();
         tcsetwinsize(&keyboard, Winsize { ws_row: 24, ws_col: 80, ws_xpixel: 0, ws_ypixel: 0 }).unwrap();
         let name = ptsname(&keyboard, Vec::new()).unwrap().into_string().unwrap();
         let device = File::options().read(true).write(true).open(name).unwrap();
-        let client = Command::new(env!("CARGO_BIN_EXE_end-to-end-client"))
+        let mut client = Command::new(env!("CARGO_BIN_EXE_end-to-end-client"));
+        if has_stderr {
+            client.stderr(device.try_clone().unwrap());
+        }
+        let client = client
             .args(arguments.split(' '))
             .env("FOURMODES_SERVER", url)
             .env("TERM", "xterm")
@@ -161,4 +169,35 @@ fn responses_appear_above_the_message_that_is_typed() {
     // What was sent before counts.
     never.shows("sent 1 message, 2 B; received 0 messages");
     never.ends_with(130);
+}
+
+#[test]
+fn errors_and_tables_fit_the_terminal_and_break_between_words() {
+    let server = Server::start();
+    let address = server.url.trim_start_matches("http://");
+    let nobody = test_support::Reserved::new();
+    let measure = "--messages 20 --warmup 0s --call fourmodes.v1.MeasureService";
+    let escapes = Regex::new("\u{1b}\\[[0-9;?]*[A-Za-z]").unwrap();
+    let overflow = r#"{"a":9223372036854775807,"b":7}"#;
+    for (arguments, has_stderr, last) in [
+        (format!("call {address} UnaryService/Multiply -d {overflow}"), true, "next    request less"),
+        (format!("measure {address} {measure}/MeasureUnary"), false, "answer    from a message"),
+        (format!("measure {address} {measure}/MeasureBidiStreaming"), false, "blocked   the share"),
+        (format!("check http://{}", nobody.address), false, "checks in 0."),
+    ] {
+        let terminal = Terminal::with(&server.url, &arguments, has_stderr);
+        let mut screen = String::new();
+        let shown = || {
+            let seen = String::from_utf8_lossy(&terminal.screen.lock().unwrap()).replace('\r', "");
+            screen = escapes.replace_all(&seen, "").into_owned();
+            screen.contains(last)
+        };
+        eventually(shown, last);
+        for line in screen.lines() {
+            assert!(line.chars().count() <= 80, "{line}\n{screen}");
+        }
+        if has_stderr {
+            assert!(screen.contains("signed 64-bit\n       integer\n"), "{screen}");
+        }
+    }
 }

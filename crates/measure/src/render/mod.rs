@@ -6,6 +6,9 @@ mod text;
 
 use std::io::{self, IsTerminal as _};
 
+use console::Term;
+use timeline::words::columns;
+
 use crate::{Output, Request, renderer::Renderer};
 
 pub(crate) fn for_output(output: Output, request: &Request) -> Box<dyn Renderer> {
@@ -14,7 +17,8 @@ pub(crate) fn for_output(output: Output, request: &Request) -> Box<dyn Renderer>
         Output::Json => Box::new(json::Json::new(out, request)),
         Output::Text { quiet } => {
             let colour = io::stdout().is_terminal() && console::colors_enabled();
-            Box::new(text::Text::new(out, request.to_string(), quiet, colour))
+            let columns = columns(&Term::stdout()).unwrap_or(usize::MAX);
+            Box::new(text::Text::new(out, request.to_string(), quiet, colour, columns))
         }
     }
 }

@@ -19,29 +19,40 @@ use crate::{
     server::ServerCpu,
 };
 
+/// The quantiles of the first table. A terminal of 80 columns has no room for the second one.
+const QUANTILES: [(&str, f64); 4] = [("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("p99.9", 0.999)];
+/// The width of the first table.
+const WIDE: usize = 88;
+
 pub(crate) struct Text<W> {
     out: W,
     asked: String,
     /// Only what to do is told.
     quiet: bool,
     colour: bool,
+    /// Of the terminal.
+    columns: usize,
     goal: Option<Goal>,
 }
 
 impl<W: Write> Text<W> {
-    pub(crate) fn new(out: W, asked: String, quiet: bool, colour: bool) -> Self {
-        Self { out, asked, quiet, colour, goal: None }
+    pub(crate) fn new(out: W, asked: String, quiet: bool, colour: bool, columns: usize) -> Self {
+        Self { out, asked, quiet, colour, columns, goal: None }
+    }
+
+    fn quantiles(&self) -> impl Iterator<Item = (&'static str, f64)> {
+        let is_narrow = self.columns < WIDE;
+        QUANTILES.into_iter().filter(move |(name, _)| !is_narrow || *name != "p90")
     }
 
     /// One paragraph, indented, after a word that says what it is.
     fn paragraph(&mut self, what: &str, text: &str) -> io::Result<()> {
-        writeln!(self.out, "{}", paragraph(&format!("{what:10}"), text, 97))
+        writeln!(self.out, "{}", paragraph(&format!("{what:10}"), text, self.columns.min(97)))
     }
 
-    /// The columns of both tables begin with a word for where messages go.
-    fn head(&mut self, name: &str, columns: &str) -> io::Result<()> {
+    fn head(&mut self, columns: &str) -> io::Result<()> {
         let style = Style::new().bold().force_styling(self.colour);
-        writeln!(self.out, "\n{}", style.apply_to(format!("{name:<20}{columns}")))
+        writeln!(self.out, "\n{}", style.apply_to(columns))
     }
 
     fn schedule(&mut self, schedule: &Schedule) -> io::Result<()> {
@@ -62,38 +73,36 @@ impl<W: Write> Text<W> {
     }
 
     fn costs(&mut self, measured: &[Measured]) -> io::Result<()> {
-        let mut told: Option<Goal> = None;
-        for Measured { goal, pattern, outcome } in measured {
-            let Ok(figures) = outcome else { continue };
-            if told != Some(*goal) {
-                told = Some(*goal);
-                self.head(
-                    &format!("{}: a message", goal.name()),
-                    "   B sent  received client CPU server CPU   headers    first  blocked   to ack",
-                )?;
+        const HEADS: [&str; 8] =
+            ["B sent", "received", "client CPU", "server CPU", "headers", "first", "blocked", "to ack"];
+        for measured in measured.chunk_by(|a, b| a.goal == b.goal) {
+            let mut rows =
+                vec![(format!("{}: a message", measured[0].goal.name()), HEADS.map(str::to_owned))];
+            rows.extend(measured.iter().filter_map(|measured| {
+                let figures = measured.outcome.as_ref().ok()?;
+                Some((measured.pattern.title().to_owned(), costs(figures)))
+            }));
+            if rows.len() == 1 {
+                continue;
             }
-            let wire = |bytes: u64| format!("{:.1}", figures.per_message(bytes as f64));
-            let server = match &figures.server_cpu {
-                ServerCpu::Known(_) => micro(figures.server_cpu()),
-                ServerCpu::Shared(cpu) => format!("≤{}", micro(Some(figures.per_message(cpu.as_secs_f64())))),
-                ServerCpu::Unknown(_) => "?".to_owned(),
-            };
-            let blocked = figures.blocked.map(|blocked| {
-                let all = figures.took.as_secs_f64() * figures.connections as f64;
-                format!("{:.0} %", 100.0 * blocked.as_secs_f64() / all)
-            });
-            let row = format!(
-                "{:<20}{:>9}{:>10}{:>11}{server:>11}{:>10}{:>9}{:>9}{:>9}",
-                pattern.title(),
-                wire(figures.wire_sent),
-                wire(figures.wire_received),
-                micro(figures.client_cpu()),
-                seconds(figures.headers),
-                seconds(figures.first_message),
-                blocked.unwrap_or_default(),
-                seconds(figures.acknowledged),
-            );
-            writeln!(self.out, "{}", row.trim_end())?;
+            // What none of the ways has is no column.
+            let is_there = |column: &usize| rows[1..].iter().any(|(_, cells)| !cells[*column].is_empty());
+            let shown: Vec<_> = (0..HEADS.len()).filter(is_there).collect();
+            let names = rows.iter().map(|(name, _)| name.len()).max().unwrap_or_default();
+            for (n, (name, cells)) in rows.iter().enumerate() {
+                let mut row = format!("{name:<names$}");
+                for column in &shown {
+                    row.push_str(&format!(
+                        " {:>width$}",
+                        cells[*column],
+                        width = HEADS[*column].len().max(7)
+                    ));
+                }
+                match n {
+                    0 => self.head(&row)?,
+                    _ => writeln!(self.out, "{}", row.trim_end())?,
+                }
+            }
         }
         Ok(())
     }
@@ -160,21 +169,30 @@ impl<W: Write + Send> Renderer for Text<W> {
             return Ok(());
         }
         if self.goal.is_none() {
-            writeln!(self.out, "{}", self.asked)?;
+            writeln!(self.out, "{}", paragraph("", &self.asked, self.columns))?;
         }
         if self.goal.replace(*goal) != Some(*goal) {
-            self.head(
-                goal.name(),
-                " messages/s     bytes/s  time of     p50      p90      p99    p99.9      max",
-            )?;
+            let names = self.quantiles().map(|(name, _)| name).chain(["max"]);
+            let times: String = names.map(|name| format!("{name:>8}")).collect();
+            self.head(&format!("{:<19}messages/s    bytes/s time of{times}", goal.name()))?;
         }
         match outcome {
             Ok(figures) => {
-                writeln!(self.out, "{:<20}{}", pattern.title(), row(figures))?;
+                let quantiles = self.quantiles().map(|(_, quantile)| figures.quantile(quantile));
+                let times = quantiles.chain([figures.times.max() as f64 / 1e9]);
+                let times: String = times.map(|time| format!("{:>8}", Unit::Seconds.text(time))).collect();
+                writeln!(
+                    self.out,
+                    "{:<19}{:>10}{:>11} {:<7}{times}",
+                    pattern.title(),
+                    Unit::PerSecond.text(figures.rate()),
+                    Unit::BytesPerSecond.text(figures.bytes_rate()),
+                    figures.time_of.name(),
+                )?;
                 figures.schedule.iter().try_for_each(|schedule| self.schedule(schedule))?;
             }
             Err(reason) => {
-                writeln!(self.out, "{:<20}  left out: {}", pattern.title(), printable(reason))?;
+                writeln!(self.out, "{:<19}  left out: {}", pattern.title(), printable(reason))?;
             }
         }
         self.out.flush()
@@ -193,17 +211,27 @@ impl<W: Write + Send> Renderer for Text<W> {
     }
 }
 
-fn row(figures: &Figures) -> String {
-    let quantiles = [0.5, 0.9, 0.99, 0.999].map(|quantile| figures.quantile(quantile));
-    let times = quantiles.into_iter().chain([figures.times.max() as f64 / 1e9]);
-    let mut row = format!(
-        "{:>11}{:>12}  {:<6}",
-        Unit::PerSecond.text(figures.rate()),
-        Unit::BytesPerSecond.text(figures.bytes_rate()),
-        figures.time_of.name(),
-    );
-    times.for_each(|time| row.push_str(&format!("{:>9}", Unit::Seconds.text(time))));
-    row
+/// What a message costs, in the order of the columns.
+fn costs(figures: &Figures) -> [String; 8] {
+    let wire = |bytes: u64| format!("{:.1}", figures.per_message(bytes as f64));
+    let blocked = figures.blocked.map(|blocked| {
+        let all = figures.took.as_secs_f64() * figures.connections as f64;
+        format!("{:.0} %", 100.0 * blocked.as_secs_f64() / all)
+    });
+    [
+        wire(figures.wire_sent),
+        wire(figures.wire_received),
+        micro(figures.client_cpu()),
+        match &figures.server_cpu {
+            ServerCpu::Known(_) => micro(figures.server_cpu()),
+            ServerCpu::Shared(cpu) => format!("≤{}", micro(Some(figures.per_message(cpu.as_secs_f64())))),
+            ServerCpu::Unknown(_) => "?".to_owned(),
+        },
+        seconds(figures.headers),
+        seconds(figures.first_message),
+        blocked.unwrap_or_default(),
+        seconds(figures.acknowledged),
+    ]
 }
 
 fn seconds(time: Option<Duration>) -> String {
@@ -221,7 +249,7 @@ mod tests {
 
     #[test]
     fn what_to_do_is_bold_on_a_terminal_that_has_colours() {
-        let mut text = Text::new(Vec::new(), String::new(), true, true);
+        let mut text = Text::new(Vec::new(), String::new(), true, true, 80);
         let said = Recommendation {
             goal: Goal::Deliver,
             pattern: None,

@@ -104,6 +104,9 @@ fn answers_that_do_not_come_one_for_one_are_an_error_that_says_so() {
     // It answers all at the end, and so one after the other it answers one.
     let ended = measure(&echo, "Late", "{}", "--duration 100ms --only bidi-ping-pong").run().ok();
     assert_eq!(ways(&ended)[0]["messages"], 1);
+    measure(&echo, "Twice", "{}", "--messages 5")
+        .run()
+        .failed(1, &["2 messages", "a call of this method has one"]);
     let ended = measure(&echo, "Early", "{}", "--messages 500 --only bidi-pipelined").run();
     ended.failed(1, &["1 answers to 64 messages", "fourmodes call"]);
 }
