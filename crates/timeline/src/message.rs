@@ -100,6 +100,7 @@ fn write_fields(text: &mut String, message: &DynamicMessage) {
     let descriptor = message.descriptor();
     let set = |field: &FieldDescriptor| match field.kind() {
         Kind::String | Kind::Enum(_) if !field.is_list() => message.has_field(field),
+        _ if field.is_map() => message.has_field(field),
         _ => !field.supports_presence() || message.has_field(field),
     };
     let mut separator = "";
@@ -159,6 +160,22 @@ fn write_value(text: &mut String, field: &FieldDescriptor, value: &Value) {
             match items.len().saturating_sub(LISTED) {
                 0 => write!(text, "]"),
                 more => write!(text, ", … {more} more]"),
+            }
+        }
+        Value::Map(entries) => {
+            let Kind::Message(entry) = field.kind() else { return };
+            let mut entries: Vec<_> = entries.iter().collect();
+            entries.sort_unstable_by_key(|(key, _)| *key);
+            text.push('{');
+            for (n, (key, value)) in entries.iter().take(LISTED).enumerate() {
+                text.push_str(if n > 0 { ", " } else { "" });
+                write_value(text, &entry.map_entry_key_field(), &(*key).clone().into());
+                text.push_str(": ");
+                write_value(text, &entry.map_entry_value_field(), value);
+            }
+            match entries.len().saturating_sub(LISTED) {
+                0 => write!(text, "}}"),
+                more => write!(text, ", … {more} more}}"),
             }
         }
         other => write!(text, "{other}"),

@@ -52,6 +52,8 @@ fn services_methods_and_messages_are_shown_with_what_is_in_them() {
     assert!(text.contains("message t.M {\n  int32 n = 1;"), "{text}");
     assert!(show("t.M.In").starts_with("message t.M.In {"));
     assert!(show("t.Echo.Unary").contains("rpc Unary("));
+    // A service may be named without its package.
+    assert_eq!(show("Echo"), text);
     // Reflection has no comments, and the source has.
     let source =
         client("call").arg(&echo.address).arg("t.Echo").arg("--proto").arg(&echo.proto).run().ok().stdout;
@@ -93,6 +95,11 @@ fn all_four_modes_are_called_by_reflection_by_sources_and_by_descriptors() {
         assert_eq!(numbers(call("Collect", r#"{"n": 1} {"n": 2} {"n": 3}"#)), [3]);
         assert_eq!(numbers(call("Each", r#"{"n": 1}{"n": 2}"#)), [1, 2]);
     }
+    for (server, by) in [(&echo, vec![]), (&bare, vec!["--proto", bare.proto.to_str().unwrap()])] {
+        let call = client("call").arg(&server.address).arg("Echo/Unary").arg("-d").arg("{\"n\": 7}");
+        let drawn = by.iter().fold(call, |call, option| call.arg(option)).run().ok().stdout;
+        assert!(drawn.contains("HEADERS /t.Echo/Unary"), "{drawn}");
+    }
     // Without data, a stream is empty.
     assert_eq!(echo.quietly("Each").run().ok().stdout, "");
 }
@@ -119,6 +126,8 @@ fn a_call_is_drawn_and_summed_up() {
         assert!(text.contains(drawn), "{drawn}\n{text}");
     }
     assert!(text.contains("sent 2 messages, 4 B; received 2 messages, 4 B"), "{text}");
+    // Below the diagram, as --quiet prints them.
+    assert!(text.contains("│\n\n{\"n\":1}\n{\"n\":2}\n\n"), "{text}");
     assert!(text.contains("first message ") && text.contains("gaps: "), "{text}");
     let ended = call("--output json").run().ok();
     let types: Vec<_> = ended.json().iter().map(|line| line["type"].as_str().unwrap().to_owned()).collect();
@@ -150,6 +159,17 @@ fn a_call_is_drawn_and_summed_up() {
     let lines = echo.with("Many", r#"{"n": 2}"#).args("--output json").run().ok().json();
     assert_eq!(lines[1], json!({"type": "message", "from": "server", "number": 2, "value": {"n": 2}}));
     assert_eq!(lines[2]["type"], "result");
+}
+
+#[test]
+fn maps_are_drawn_with_their_keys_unless_they_are_unset() {
+    let echo = Echo::start();
+    let drawn =
+        |data: &str| client("call").arg(&echo.url).args("t.Echo/Unary -d").arg(data).run().ok().stdout;
+    let text = drawn(r#"{"map": {"b": "-2", "a": "1", "c\u001b": "3", "d": "4"}}"#);
+    assert!(text.contains(r#"map: {a: 1, b: -2, "c\u{1b}": 3, … 1 more}"#), "{text}");
+    let text = drawn("{}");
+    assert!(text.contains("message 1  n: 0") && !text.contains("map"), "{text}");
 }
 
 #[test]
@@ -220,7 +240,9 @@ fn what_is_not_there_is_an_error_with_the_next_step() {
     client("call x:1 t.Echo/Unary -H nonsense").run().failed(2, &["write it as 'key: value'"]);
     client("call x:1 t.Echo/Unary -H a-bin:*").run().failed(2, &["the value is not base64"]);
     let nobody = test_support::Reserved::new();
-    client("call").arg(nobody.address.to_string()).run().failed(1, &["UNAVAILABLE", "nothing listens"]);
+    let words = ["UNAVAILABLE", "nothing listens", "whether the server runs"];
+    let ended = client("call").arg(nobody.address.to_string()).run().failed(1, &words);
+    assert!(!ended.stderr.contains("fourmodes-server"), "{}", ended.stderr);
 }
 
 #[test]

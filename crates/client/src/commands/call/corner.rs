@@ -178,6 +178,7 @@ async fn call(method: MethodDescriptor, channel: Channel, requests: Requests) ->
         keeps_open: false,
         names: Names::Json,
         writes: None,
+        keeps: false,
     };
     let tap = Tap::new(channel, timeline, HeaderMap::new(), "page", None);
     calls.call(tap, requests, 0, &mut Report::default()).await

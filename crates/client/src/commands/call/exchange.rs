@@ -37,6 +37,8 @@ pub(super) struct Calls<'a> {
     pub(super) names: Names,
     /// In which format each response goes to stdout, if it does.
     pub(super) writes: Option<Output>,
+    /// Whether responses are shown at the end.
+    pub(super) keeps: bool,
 }
 
 /// What is to be sent: all that is known before, and what is read meanwhile.
@@ -185,7 +187,11 @@ impl Calls<'_> {
         if out.is_open() {
             out.write(&message, self.names, report.received.messages())?;
         }
-        if !self.method.is_server_streaming() && report.received.messages() == 1 {
+        if self.method.is_server_streaming() {
+            if self.keeps {
+                report.keep(|| json::text(&message, self.names));
+            }
+        } else if report.received.messages() == 1 {
             report.response = Some((json::text(&message, self.names), json::readable(&message, self.names)));
         }
         Ok(())

@@ -76,6 +76,10 @@ pub(super) struct Report {
     pub(super) wire: (u64, u64),
     /// Of a method with one response: on one line, and for people.
     pub(super) response: Option<(String, String)>,
+    /// Of a method with many responses, one per line: those that are shown below the diagram.
+    pub(super) responses: String,
+    /// How many there is no room for.
+    pub(super) left_out: u64,
     pub(super) head: MetadataMap,
     pub(super) tail: MetadataMap,
     pub(super) shows_metadata: bool,
@@ -84,6 +88,18 @@ pub(super) struct Report {
 }
 
 impl Report {
+    /// Keeps a response for the end.
+    pub(super) fn keep(&mut self, line: impl FnOnce() -> String) {
+        /// In bytes.
+        const ROOM: usize = 1 << 20;
+        if self.responses.len() >= ROOM {
+            self.left_out += 1;
+            return;
+        }
+        self.responses.push_str(&line());
+        self.responses.push('\n');
+    }
+
     pub(super) fn passed(&mut self, traffic: &Traffic) {
         self.wire = (traffic.sent(), traffic.received());
     }
@@ -145,6 +161,13 @@ impl fmt::Display for Report {
         if let Some((_, readable)) = &self.response {
             writeln!(f, "{readable}\n")?;
         }
+        if !self.responses.is_empty() {
+            writeln!(f, "{}", self.responses)?;
+        }
+        if self.left_out > 0 {
+            let more = counted(self.left_out, "more response");
+            writeln!(f, "{more} not shown: --quiet prints all, --record FILE keeps them\n")?;
+        }
         if self.shows_metadata {
             f.write_str(&self.metadata())?;
         }
@@ -193,4 +216,18 @@ fn metadata_json(metadata: &MetadataMap) -> Value {
         }
     }
     Value::Object(fields)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn responses_for_which_there_is_no_room_are_counted() {
+        let mut report = Report::default();
+        (0..20).for_each(|n| report.keep(|| format!("{{\"n\":{n},\"text\":\"{}\"}}", "x".repeat(100_000))));
+        let text = report.to_string();
+        assert!(text.contains("{\"n\":10,") && !text.contains("{\"n\":11,"), "{} bytes", text.len());
+        assert!(text.contains("\n9 more responses not shown: --quiet prints all"), "{} bytes", text.len());
+    }
 }

@@ -158,6 +158,7 @@ impl<'a> Run<'a> {
             keeps_open: self.call.keep_open && mode.has_many_requests(),
             names: self.call.names(),
             writes: quiet.then_some(self.config.output),
+            keeps: !quiet && self.config.output == Output::Text,
         };
         for _ in 0..self.call.repeat {
             let mut messages = self.input.read(&method.input(), editor.take());
