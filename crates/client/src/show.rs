@@ -54,7 +54,7 @@ pub(crate) fn timeline_of(
 /// [there](Depth::keep).
 pub(crate) fn taps(timeline: &Timeline, client: &str, server: &Uri, keep: usize, frames: bool) -> Taps {
     let (timeline, client, server) = (timeline.clone(), client.to_owned(), server.clone());
-    Taps::new(Depth { keep, frames, windows: false }, move |event| match &event.seen {
+    Taps::new(Depth { keep, frames, ..Depth::default() }, move |event| match &event.seen {
         Seen::Connected { .. } => timeline.connected(&client, &server),
         Seen::Frame { from, text } => timeline.frame(&client, *from, text),
         _ => {}

@@ -1,5 +1,7 @@
 //! One call: its two bodies, and what is to be told of it.
 
+use std::sync::Arc;
+
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use grpc_wire::{
     frames::{Frames, Part},
@@ -7,7 +9,10 @@ use grpc_wire::{
 };
 use timeline::Side;
 
-use crate::seen::{Fields, Seen, masked, named};
+use crate::{
+    filter::{Only, takes_path},
+    seen::{Fields, Seen, masked, named},
+};
 
 /// How many bytes are held of messages that are not complete, on one connection
 /// and over all its calls.
@@ -16,7 +21,7 @@ const PARTIAL: usize = 4 << 20;
 const TRAILERS: usize = 64 << 10;
 
 /// How much of what passes is told of.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Default)]
 pub struct Depth {
     /// How many bytes of a message are kept. With 0 no message is told of.
     pub keep: usize,
@@ -24,6 +29,8 @@ pub struct Depth {
     pub frames: bool,
     /// Whether windows of streams are told of.
     pub windows: bool,
+    /// Messages of other calls are not told of; of none, when it is empty.
+    pub only: Arc<[Only]>,
 }
 
 /// What was seen, by call.
@@ -40,9 +47,9 @@ impl Out {
         Self { seen: Vec::new(), depth, partial: 0 }
     }
 
-    /// Adds to what is kept of a message, as long as there is room.
-    fn hold(&mut self, kept: &mut Vec<u8>, data: &[u8]) {
-        let room = self.depth.keep.saturating_sub(kept.len()).min(PARTIAL.saturating_sub(self.partial));
+    /// Adds to what is kept of a message, up to `most`, as long as there is room.
+    fn hold(&mut self, kept: &mut Vec<u8>, most: usize, data: &[u8]) {
+        let room = most.saturating_sub(kept.len()).min(PARTIAL.saturating_sub(self.partial));
         let data = &data[..data.len().min(room)];
         kept.extend_from_slice(data);
         self.partial += data.len();
@@ -80,10 +87,11 @@ pub(crate) struct Call {
 
 impl Call {
     pub(crate) fn begin(number: u64, method: String, path: String, headers: Fields, out: &mut Out) -> Self {
-        let request = Body::new(Side::Client, &headers);
+        let keep = if takes_path(&out.depth.only, &path) { out.depth.keep } else { 0 };
+        let request = Body::new(Side::Client, keep, &headers);
         let is_head = method == "HEAD";
         out.seen.push((number, Seen::Request { method, path, headers }));
-        let response = Body::new(Side::Server, &Fields::new());
+        let response = Body::new(Side::Server, keep, &Fields::new());
         Self { number, is_head, request, response, answered: false, half_closed: false, done: false }
     }
 
@@ -94,7 +102,7 @@ impl Call {
         if has_status && (end || only) {
             self.tell(Seen::Trailers { only, headers }, out);
         } else if only {
-            self.response = Body::new(Side::Server, &headers);
+            self.response = Body::new(Side::Server, self.response.keep, &headers);
             self.tell(Seen::Response { status: status.unwrap_or_default(), headers }, out);
         }
     }
@@ -180,6 +188,8 @@ enum Kind {
 #[derive(Debug)]
 struct Body {
     from: Side,
+    /// As [there](Depth::keep).
+    keep: usize,
     kind: Kind,
     frames: Frames,
     /// In bytes, with all prefixes.
@@ -193,7 +203,7 @@ struct Body {
 }
 
 impl Body {
-    fn new(from: Side, headers: &Fields) -> Self {
+    fn new(from: Side, keep: usize, headers: &Fields) -> Self {
         let content_type = headers.iter().find(|(name, _)| name == "content-type");
         let kind = match content_type.map_or("", |(_, value)| value) {
             grpc if is_grpc(grpc) => Kind::Grpc,
@@ -203,6 +213,7 @@ impl Body {
         };
         Self {
             from,
+            keep,
             kind,
             frames: Frames::default(),
             total: 0,
@@ -238,7 +249,7 @@ impl Body {
     }
 
     fn binary(&mut self, data: &[u8], call: u64, out: &mut Out) -> bool {
-        let Self { from, kind, frames, total, number, flag, length, kept } = self;
+        let Self { from, keep, kind, frames, total, number, flag, length, kept } = self;
         let is_web = matches!(kind, Kind::Web | Kind::Text(_));
         let mut ended = false;
         *total += data.len() as u64;
@@ -251,7 +262,7 @@ impl Body {
                     (*flag, *length) = (begun, u64::from(bytes));
                     is_grpc &= begun <= 1 || is_web && begun & !1 == 0x80;
                 }
-                Part::Data(data) => out.hold(kept, data),
+                Part::Data(data) => out.hold(kept, *keep, data),
                 Part::End => {
                     out.partial -= kept.len();
                     let bytes = std::mem::take(kept);
@@ -264,7 +275,7 @@ impl Body {
                         ended = true;
                     } else {
                         *number += 1;
-                        if out.depth.keep == 0 {
+                        if *keep == 0 {
                             return;
                         }
                         let (from, number, length) = (*from, *number, *length);
@@ -283,7 +294,7 @@ impl Body {
             kept.clear();
         }
         if *kind == Kind::Other {
-            out.hold(kept, data);
+            out.hold(kept, *keep, data);
         }
         false
     }

@@ -17,7 +17,9 @@ use serde_json::{Value, json};
 use timeline::{Kind, Mermaid, Message, Outcome, Renderer, Side, words::counted};
 use tonic::{Code, Status};
 
-use crate::{Event, Fields, Filter, Pools, Recorder, Seen, call::reset_reason, queue::Events};
+use crate::{
+    Event, Fields, Filter, Pools, Recorder, Seen, call::reset_reason, filter::takes_path, queue::Events,
+};
 
 /// How often the renderers are told that time goes by.
 const TICK: Duration = Duration::from_millis(50);
@@ -199,7 +201,7 @@ impl Drawing {
 
     fn begin(&self, path: String, headers: &Fields, begun: Duration) -> Call {
         let method = self.pools.method(&path);
-        let is_wanted = self.filter.takes_path(&path);
+        let is_wanted = takes_path(&self.filter.only, &path);
         let is_live = is_wanted && self.filter.is_live() && self.filter.slower_than.is_none();
         let encodings = [encoding(headers), None];
         Call { path, method, encodings, begun, is_wanted, is_live, held: Vec::new(), size: 0, left_out: 0 }

@@ -1,6 +1,6 @@
 //! Which calls are shown.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use tonic::Code;
 
@@ -8,7 +8,7 @@ use tonic::Code;
 #[derive(Debug, Clone, Default)]
 pub struct Filter {
     /// Of these services and methods; of all, when there are none.
-    pub only: Vec<Only>,
+    pub only: Arc<[Only]>,
     /// With one of these statuses; with any, when there are none.
     pub status: Vec<Code>,
     /// That take longer.
@@ -48,11 +48,12 @@ impl Only {
     }
 }
 
-impl Filter {
-    pub(crate) fn takes_path(&self, path: &str) -> bool {
-        self.only.is_empty() || self.only.iter().any(|only| only.takes(path))
-    }
+/// Whether a method is among these; any is, when there are none.
+pub(crate) fn takes_path(only: &[Only], path: &str) -> bool {
+    only.is_empty() || only.iter().any(|only| only.takes(path))
+}
 
+impl Filter {
     pub(crate) fn takes_status(&self, code: Code) -> bool {
         self.status.is_empty() || self.status.contains(&code)
     }

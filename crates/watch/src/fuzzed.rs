@@ -30,7 +30,8 @@ pub fn watched(bytes: &[u8]) {
 }
 
 fn seen(pieces: &[(Side, &[u8])], size: usize) -> Vec<(u64, Seen)> {
-    let mut decoder = Decoder::new(Numbers::default(), Depth { keep: 64, frames: true, windows: true });
+    let mut decoder =
+        Decoder::new(Numbers::default(), Depth { keep: 64, frames: true, windows: true, ..Depth::default() });
     let mut seen = Vec::new();
     for (from, piece) in pieces {
         piece.chunks(size).for_each(|piece| seen.extend(decoder.pass(*from, piece, Duration::ZERO)));

@@ -47,7 +47,8 @@ pub(crate) struct Http2 {
 
 #[derive(Debug)]
 struct Stream {
-    call: Call,
+    /// A node of the map has room for several streams, and most connections have one.
+    call: Box<Call>,
     /// How much DATA the client may send, and the server.
     windows: [i64; 2],
     ended: [bool; 2],
@@ -86,7 +87,7 @@ impl Http2 {
 
     /// The open calls, to tell them that it is over.
     pub(crate) fn calls(&mut self) -> impl Iterator<Item = &mut Call> {
-        self.streams.values_mut().map(|stream| &mut stream.call)
+        self.streams.values_mut().map(|stream| &mut *stream.call)
     }
 
     /// The number of an open call's stream.
@@ -284,7 +285,7 @@ impl Http2 {
         });
         if is_followed {
             let windows = [self.client.initial_window, self.server.initial_window];
-            let call = Call::begin(call, method, path, std::mem::take(&mut fields), out);
+            let call = Box::new(Call::begin(call, method, path, std::mem::take(&mut fields), out));
             self.streams.insert(frame.stream, Stream { call, windows, ended: [false; 2], told: [None; 2] });
         } else if begins {
             self.too_many += 1;

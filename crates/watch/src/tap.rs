@@ -64,7 +64,7 @@ impl Taps {
 
     /// For the next connection.
     pub(crate) fn one(&self) -> Tap {
-        let decoder = Mutex::new(Decoder::new(self.calls.clone(), self.depth));
+        let decoder = Mutex::new(Decoder::new(self.calls.clone(), self.depth.clone()));
         let (number, taps) = (self.connections.next(), self.clone());
         Tap { number, taps, decoder, closed_by: Mutex::new(None) }
     }

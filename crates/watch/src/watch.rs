@@ -28,7 +28,7 @@ use tokio_rustls::{
         pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
     },
 };
-use transport::{Tls, TlsFiles, dial, is_tls};
+use transport::{Connect, Tls, TlsFiles, dial, is_tls};
 
 use crate::{
     Seen, Taps,
@@ -42,7 +42,7 @@ const MOST: usize = 64 << 10;
 const LEAST: usize = 4 << 10;
 /// By how much the buffers of all connections may have grown, in bytes: many readers that
 /// have stopped hold a buffer each.
-const GROWTH: usize = 8 << 20;
+const GROWTH: usize = 4 << 20;
 /// How many connections there may be.
 const CONNECTIONS: usize = 4096;
 /// How long a handshake may take, and an attempt to reach the server.
@@ -129,7 +129,8 @@ impl Watch {
         tap.tell(0, Seen::Connected { client: address.to_string() });
         // It costs a delay at most.
         let _ = client.set_nodelay(true);
-        let (mut client, protocol) = match self.accept(client).await {
+        // What is over is in boxes, so that it takes no memory while the connection lives.
+        let (mut client, protocol) = match Box::pin(self.accept(client)).await {
             Ok(accepted) => accepted,
             Err(error) => {
                 return tap.note(format!("a client at {address} gets no connection: {error}"));
@@ -149,11 +150,11 @@ impl Watch {
             }
             None => Vec::new(),
         };
-        match self.reach(offered).await {
+        match Box::pin(self.reach(offered)).await {
             Ok(server) => copy(client, server, &first, tap).await,
             Err(reason) => {
                 let reason = format!("{} is unreachable: {reason}; watch answers in its place", self.to);
-                refuse(&mut client, &first, &reason, tap).await;
+                Box::pin(refuse(&mut client, &first, &reason, tap)).await;
             }
         }
     }
@@ -173,7 +174,11 @@ impl Watch {
 
     async fn reach(&self, offered: Vec<u8>) -> Result<Socket, String> {
         let reached = timeout(PATIENCE, async {
-            let socket = dial(&self.to).await.map_err(|error| error.to_string())?;
+            let socket = dial(&self.to).await;
+            let socket = socket.map_err(|error| match error.reason {
+                Connect::Refused => format!("{error}: does the server run?"),
+                _ => error.to_string(),
+            })?;
             if !is_tls(&self.to) {
                 return Ok(Box::new(socket) as Socket);
             }

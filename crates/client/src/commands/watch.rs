@@ -14,7 +14,7 @@ use clap::Args;
 use http::Uri;
 use page::{Access, Asked, Page};
 use schema::{Reflection, Schema};
-use timeline::{Json, Renderer, Text};
+use timeline::{Json, Renderer, Text, words::printable};
 use tokio::{net::TcpListener, sync::oneshot};
 use tonic::{Code, metadata::MetadataMap};
 use transport::Connector;
@@ -35,7 +35,7 @@ use crate::{
 /// How much of a message is kept to be shown, in bytes.
 const SHOWN: usize = 64 << 10;
 /// How much may wait to be drawn, and to be recorded, in bytes.
-const WAITING: usize = 8 << 20;
+const WAITING: usize = 4 << 20;
 const WAITING_FOR_FILE: usize = 64 << 20;
 
 /// How long the server may take to say what its messages are before calls are taken, and
@@ -152,9 +152,13 @@ pub(crate) async fn describe(
 /// asked once. `asked` ends with the first attempt.
 async fn reflect(connector: Connector, server: Uri, pools: Pools, asked: oneshot::Sender<()>) {
     let mut asked = Some(asked);
-    while connector.connect(&server).await.is_err() {
+    while let Err(error) = connector.connect(&server).await {
         // Until then calls are drawn by the numbers of their fields.
-        drop(asked.take());
+        if asked.take().is_some() {
+            let (cause, next) = error.advice().unwrap_or_default();
+            let _ =
+                writeln!(io::stderr(), "warning: {server}: {}: {cause}; {next}", printable(&error.message));
+        }
         tokio::time::sleep(ASKED_AGAIN).await;
     }
     let _ = describe(&connector, &server, &pools).await;
@@ -187,7 +191,7 @@ impl Drawn {
             Output::Text => Box::new(Text::to_stdout(io::stdout(), config.quiet)),
             Output::Json | Output::Junit => Box::new(Json::new(io::stdout(), config.quiet)),
         };
-        let filter = Filter { only, status, slower_than };
+        let filter = Filter { only: only.into(), status, slower_than };
         Drawing::new(server.clone(), renderer, page, pools, filter, diagram_dir, recorder)
     }
 }
@@ -262,7 +266,9 @@ impl Watch {
         };
         let (queue, events) = queue(if recorder.is_some() { WAITING_FOR_FILE } else { WAITING });
         let shown = page.is_some().then(Arc::<Page>::default);
-        let depth = Depth { keep, frames: config.frames, windows: page.is_some() };
+        // A recording has all calls.
+        let only = if recorder.is_some() { Default::default() } else { self.drawn.only.clone().into() };
+        let depth = Depth { keep, frames: config.frames, windows: page.is_some(), only };
         let looked_at = shown.clone();
         let taps = Taps::new(depth, move |event| {
             let is_for_page = matches!(event.seen, Seen::Window { .. });

@@ -11,7 +11,10 @@ type Pieces = Vec<(Side, Vec<u8>)>;
 
 /// What is seen of these pieces, each of them cut into pieces of `size` bytes.
 fn seen(pieces: &Pieces, size: usize, frames: bool) -> Vec<(u64, Seen)> {
-    let mut decoder = Decoder::new(Numbers::default(), Depth { keep: 64 << 10, frames, windows: frames });
+    let mut decoder = Decoder::new(
+        Numbers::default(),
+        Depth { keep: 64 << 10, frames, windows: frames, ..Depth::default() },
+    );
     let mut seen = Vec::new();
     for (from, bytes) in pieces {
         bytes.chunks(size).for_each(|piece| seen.extend(decoder.pass(*from, piece, Duration::ZERO)));
@@ -231,8 +234,10 @@ fn a_reset_ends_a_call_and_says_whose_it_was() {
 #[test]
 fn a_connection_that_ends_breaks_its_calls() {
     let (from, bytes) = client(&[frame(1, 4, 1, &request()), frame(1, 4, 3, &request())]);
-    let mut decoder =
-        Decoder::new(Numbers::default(), Depth { keep: 1 << 10, frames: false, windows: false });
+    let mut decoder = Decoder::new(
+        Numbers::default(),
+        Depth { keep: 1 << 10, frames: false, windows: false, ..Depth::default() },
+    );
     decoder.pass(from, &bytes, Duration::ZERO).for_each(drop);
     assert_eq!(decoder.half_closed(Side::Client, Side::Client).count(), 0);
     let broken: Vec<_> = decoder.half_closed(Side::Server, Side::Client).collect();
@@ -332,8 +337,10 @@ fn what_is_kept_is_bounded() {
         frames.push(frame(1, 4, stream, &request()));
         frames.push(frame(0, 0, stream, &[&prefix[..], &vec![7; 1 << 20]].concat()));
     }
-    let mut decoder =
-        Decoder::new(Numbers::default(), Depth { keep: 16 << 20, frames: false, windows: false });
+    let mut decoder = Decoder::new(
+        Numbers::default(),
+        Depth { keep: 16 << 20, frames: false, windows: false, ..Depth::default() },
+    );
     let (from, bytes) = client(&frames);
     assert_eq!(decoder.pass(from, &bytes, Duration::ZERO).count(), 20);
     assert!(decoder.out.partial() <= 4 << 20, "{}", decoder.out.partial());
@@ -366,9 +373,9 @@ fn whatever_peers_send_is_seen_alike_however_it_is_cut() {
 #[tokio::test]
 async fn windows_of_streams_are_told_of_now_and_then() {
     let (pieces, _) = h2_calls().await;
-    let depth = Depth { keep: 0, frames: false, windows: true };
+    let depth = Depth { keep: 0, frames: false, windows: true, ..Depth::default() };
     let windows = |step: Duration| {
-        let mut decoder = Decoder::new(Numbers::default(), depth);
+        let mut decoder = Decoder::new(Numbers::default(), depth.clone());
         let (mut at, mut seen) = (Duration::ZERO, Vec::new());
         for (from, bytes) in &pieces {
             at += step;
@@ -382,4 +389,22 @@ async fn windows_of_streams_are_told_of_now_and_then() {
     assert_eq!(at_once[1], Seen::Window { from: Side::Server, left: 65_527 });
     assert_eq!(at_once.len(), 2, "{at_once:?}");
     assert!(windows(Duration::from_secs(1)).len() >= 2);
+}
+
+#[tokio::test]
+async fn messages_of_calls_that_nobody_wants_are_not_told_of() {
+    let (pieces, _) = h2_calls().await;
+    let messages = |only: &str| {
+        let only = [only.parse().unwrap()].into();
+        let depth = Depth { keep: 64, only, ..Depth::default() };
+        let mut decoder = Decoder::new(Numbers::default(), depth);
+        let mut seen = Vec::new();
+        for (from, bytes) in &pieces {
+            seen.extend(decoder.pass(*from, bytes, Duration::ZERO));
+        }
+        assert_eq!(seen.iter().filter(|(_, seen)| seen.is_end()).count(), 2, "the calls are");
+        seen.iter().filter(|(_, seen)| matches!(seen, Seen::Message { .. })).count()
+    };
+    assert!(messages("B/C") > 0);
+    assert_eq!(messages("some.Other"), 0);
 }

@@ -34,7 +34,7 @@ async fn watching(server: SocketAddr) -> Watching {
     let address = listener.local_addr().unwrap();
     let to = format!("http://{server}").parse().unwrap();
     let (queue, events) = queue(1 << 20);
-    let depth = Depth { keep: 64 << 10, frames: true, windows: true };
+    let depth = Depth { keep: 64 << 10, frames: true, windows: true, ..Depth::default() };
     let taps = Taps::new(depth, move |event| queue.put(event));
     let watch = Watch { to, tls: TlsFiles::default(), acceptor: None, taps };
     Watching { address, serving: tokio::spawn(watch.serve(listener)), _events: events }
