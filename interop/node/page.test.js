@@ -196,6 +196,26 @@ test("on watch, calls that pass have windows, and the corner makes calls in all 
   await button("Call").click();
   await page.locator("#told", { hasText: "c" }).waitFor();
 
+  await choose("UnaryService/Multiply");
+  await page.getByLabel("Metadata").fill("no colon");
+  await button("Call").click();
+  await page.locator("#told", { hasText: "metadata: write it as 'key: value'" }).waitFor();
+  await page.getByLabel("Metadata").fill("x-own: seen\nauthorization: Bearer of-nobody");
+  await page.getByLabel("Deadline").fill("soon");
+  await button("Call").click();
+  await page.locator("#told", { hasText: "deadline: " }).waitFor();
+  await page.getByLabel("Deadline").fill("250ms");
+  await choose("ServerStreamingService/WatchQuotes");
+  await button("Call").click();
+  await chosen(/DEADLINE_EXCEEDED|cancelled/);
+  const head = line("HEADERS /fourmodes.v1.ServerStreamingService/WatchQuotes");
+  const shown = await head.getAttribute("title");
+  assert.match(shown, /^x-own: seen$/m);
+  assert.match(shown, /^grpc-timeout: /m);
+  assert.match(shown, /^authorization: \(masked\)$/m);
+  await page.getByLabel("Metadata").fill("");
+  await page.getByLabel("Deadline").fill("");
+
   await choose("ServerStreamingService/WatchQuotes");
   await message({ symbols: ["ACME"] });
   await button("Call").click();

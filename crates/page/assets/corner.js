@@ -1,7 +1,7 @@
 // The corner where calls are made. The program makes them, and they appear among all others.
 
-const [corner, method, list, message, call, send, halfClose, cancel, told] =
-  ["corner", "method", "methods", "message", "call", "send", "half-close", "cancel", "told"].map((id) => document.getElementById(id));
+const [corner, method, list, message, metadata, deadline, call, send, halfClose, cancel, told] =
+  ["corner", "method", "methods", "message", "metadata", "deadline", "call", "send", "half-close", "cancel", "told"].map((id) => document.getElementById(id));
 const methods = new Map();
 /** The call that is open: its number, and whether messages may still be sent. */
 let open = null;
@@ -42,7 +42,8 @@ export async function begin(choose) {
     told.textContent = chosen.mode;
   });
   call.addEventListener("click", async () => {
-    const begun = await ask({ do: "begin", method: method.value.trim(), message: message.value });
+    const options = { metadata: metadata.value, deadline: deadline.value };
+    const begun = await ask({ do: "begin", method: method.value.trim(), message: message.value, ...options });
     if (!begun) return;
     open = { number: begun.call, sends: begun.sends };
     show();

@@ -74,6 +74,7 @@ export class Diagram {
     // Never as HTML: a peer has chosen the words.
     arrow.textContent = text;
     row.append(time, arrow);
+    if (event.metadata) row.title = Object.entries(event.metadata).map(([name, value]) => `${name}: ${value}`).join("\n");
     if (from) row.setAttribute("aria-label", `${time.textContent}, from the ${from}: ${text}`);
     return row;
   }

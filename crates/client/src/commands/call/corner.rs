@@ -3,6 +3,7 @@
 use std::{
     collections::HashMap,
     sync::{Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
@@ -29,8 +30,9 @@ use watch::{Pools, Seen, Taps};
 use super::{
     exchange::{Calls, Requests},
     report::Report,
+    service,
 };
-use crate::{commands::watch::describe, failure::Failure};
+use crate::{commands::watch::describe, failure::Failure, values::duration};
 
 /// How many calls of the page may be open, and how many messages of each may wait.
 const CALLS: usize = 100;
@@ -61,10 +63,26 @@ pub(crate) struct Open {
 #[serde(tag = "do", rename_all = "snake_case")]
 enum Question {
     Methods,
-    Begin { method: String, message: String },
-    Send { call: u64, message: String },
-    HalfClose { call: u64 },
-    Cancel { call: u64 },
+    Begin {
+        method: String,
+        message: String,
+        /// A line each: `key: value`.
+        #[serde(default)]
+        metadata: String,
+        /// Such as `5s`; empty for none.
+        #[serde(default)]
+        deadline: String,
+    },
+    Send {
+        call: u64,
+        message: String,
+    },
+    HalfClose {
+        call: u64,
+    },
+    Cancel {
+        call: u64,
+    },
 }
 
 impl Corner {
@@ -73,7 +91,13 @@ impl Corner {
         let question = serde_json::from_value(question).map_err(|error| error.to_string())?;
         match question {
             Question::Methods => Ok(self.methods().await),
-            Question::Begin { method, message } => self.begin(&method, &message).await,
+            Question::Begin { method, message, metadata, deadline } => {
+                let metadata = service::metadata(&metadata).map_err(|wrong| format!("metadata: {wrong}"))?;
+                let deadline = Some(deadline.trim()).filter(|deadline| !deadline.is_empty());
+                let deadline =
+                    deadline.map(duration).transpose().map_err(|wrong| format!("deadline: {wrong}"))?;
+                self.begin(&method, &message, metadata, deadline).await
+            }
             Question::Send { call, message } => self.with(call, |open| {
                 let messages = open.messages.as_ref().ok_or("the call is half-closed")?;
                 let message = encoded(&open.input, &message)?;
@@ -110,7 +134,13 @@ impl Corner {
         json!({ "methods": methods.collect::<Vec<_>>(), "note": note })
     }
 
-    async fn begin(&self, name: &str, message: &str) -> Result<Value, String> {
+    async fn begin(
+        &self,
+        name: &str,
+        message: &str,
+        metadata: MetadataMap,
+        deadline: Option<Duration>,
+    ) -> Result<Value, String> {
         let method = self.pools.method(&format!("/{name}"));
         let method = method.ok_or_else(|| format!("nothing is known of a method {name:?}"))?;
         let has_many = mode_of(&method).has_many_requests();
@@ -133,7 +163,8 @@ impl Corner {
         let (messages, rest) = mpsc::channel(WAITING);
         let requests = Requests { first, rest: has_many.then_some(rest) };
         let input = method.input();
-        let mut call = tokio::spawn(call(method, channel, requests));
+        let deadline = deadline.map(|deadline| Instant::now() + deadline);
+        let mut call = tokio::spawn(call(method, channel, requests, metadata, deadline));
         let number = tokio::select! {
             biased;
             Ok(number) = number => number,
@@ -166,12 +197,18 @@ impl Drop for Corner {
 }
 
 /// Makes one call. What comes of it is seen by the taps of its connection.
-async fn call(method: MethodDescriptor, channel: Channel, requests: Requests) -> Result<(), Failure> {
+async fn call(
+    method: MethodDescriptor,
+    channel: Channel,
+    requests: Requests,
+    metadata: MetadataMap,
+    deadline: Option<Instant>,
+) -> Result<(), Failure> {
     let timeline = Timeline::new(Vec::new(), None, transport::explain, ProgressBar::hidden());
     let calls = Calls {
         method: &method,
-        metadata: MetadataMap::new(),
-        deadline: None,
+        metadata,
+        deadline,
         compression: None,
         max_message: LONGEST_RESPONSE,
         pace: None,

@@ -66,6 +66,23 @@ fn header(text: &str) -> Result<Header, String> {
     Ok(Header::Ascii(name, value))
 }
 
+/// The metadata in lines such as `key: value`.
+pub(super) fn metadata(lines: &str) -> Result<MetadataMap, String> {
+    let lines = lines.lines().filter(|line| !line.trim().is_empty());
+    Ok(collected(lines.map(header).collect::<Result<Vec<_>, _>>()?))
+}
+
+fn collected(headers: impl IntoIterator<Item = Header>) -> MetadataMap {
+    let mut metadata = MetadataMap::new();
+    for header in headers {
+        match header {
+            Header::Ascii(key, value) => drop(metadata.append(key, value)),
+            Header::Binary(key, value) => drop(metadata.append_bin(key, value)),
+        }
+    }
+    metadata
+}
+
 impl Service {
     /// The server at `target`, as the options want to reach it.
     ///
@@ -85,14 +102,7 @@ impl Service {
     }
 
     pub(crate) fn metadata(&self) -> MetadataMap {
-        let mut metadata = MetadataMap::new();
-        for header in &self.headers {
-            match header.clone() {
-                Header::Ascii(key, value) => drop(metadata.append(key, value)),
-                Header::Binary(key, value) => drop(metadata.append_bin(key, value)),
-            }
-        }
-        metadata
+        collected(self.headers.iter().cloned())
     }
 
     /// From files, if there are any.

@@ -82,6 +82,18 @@ fn the_page_makes_calls_in_all_four_modes() {
     assert!(events.iter().all(|event| event["call"] == call["call"]), "{call} {events:?}");
     assert!(events.iter().any(|event| event["value"]["product"] == "42"), "{events:?}");
 
+    let options = json!({
+        "do": "begin",
+        "method": "fourmodes.v1.UnaryService/Multiply",
+        "message": "{}",
+        "metadata": "x-own: seen\n\nauthorization: Bearer nobody",
+        "deadline": "5s",
+    });
+    ask(&page, &options);
+    let metadata = viewer.until("trailers")[0]["metadata"].clone();
+    assert_eq!((&metadata["x-own"], &metadata["authorization"]), (&json!("seen"), &json!("(masked)")));
+    assert!(metadata["grpc-timeout"].is_string(), "{metadata}");
+
     let call = begin(&page, "ServerStreamingService/WatchQuotes", r#"{"symbols": ["ACME"]}"#);
     viewer.until("message");
     assert_eq!(ask(&page, &json!({ "do": "cancel", "call": call["call"] })), json!({}));
@@ -119,6 +131,14 @@ fn what_the_page_asks_wrongly_is_said() {
     };
     wrong(begin(&page, "UnaryService/Nothing", "{}"), "nothing is known of a method");
     wrong(begin(&page, "UnaryService/Multiply", r#"{"c": 1}"#), "c");
+    let with = |options: Value| {
+        let mut question =
+            json!({ "do": "begin", "method": "fourmodes.v1.UnaryService/Multiply", "message": "{}" });
+        question.as_object_mut().unwrap().extend(options.as_object().unwrap().clone());
+        ask(&page, &question)
+    };
+    wrong(with(json!({ "metadata": "no colon" })), "metadata: write it as 'key: value'");
+    wrong(with(json!({ "deadline": "soon" })), "deadline: ");
     wrong(ask(&page, &json!({ "do": "cancel", "call": 99 })), "call 99 is over");
     wrong(ask(&page, &json!({ "do": "dance" })), "dance");
     // One that is open keeps nobody from ending it.
