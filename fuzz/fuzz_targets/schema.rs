@@ -16,9 +16,8 @@ fuzz_target!(|bytes: &[u8]| {
     let Some((length, rest)) = bytes.split_first_chunk() else { return };
     let (set, wire) = rest.split_at(usize::from(u16::from_be_bytes(*length)).min(rest.len()));
     let Ok(schema) = Schema::decode(set) else { return };
-    for desc in
-        schema.pool().all_messages().chain(schema.services().flat_map(|s| s.methods().map(|m| m.input())))
-    {
+    let inputs = schema.services().flat_map(|s| s.methods().map(|m| m.input()).collect::<Vec<_>>());
+    for desc in schema.pool().all_messages().chain(inputs) {
         let _ = schema.text(desc.full_name());
         let filled = template(&desc, true).to_string();
         let _ = json::message(&desc, Object { text: &filled, line: 1, column: 1 });
