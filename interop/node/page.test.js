@@ -206,6 +206,7 @@ test("on watch, calls that pass have windows, and the corner makes calls in all 
   await page.locator("#told", { hasText: "deadline: " }).waitFor();
   await page.getByLabel("Deadline").fill("250ms");
   await choose("ServerStreamingService/WatchQuotes");
+  await message({ symbols: ["ACME"] });
   await button("Call").click();
   await chosen(/DEADLINE_EXCEEDED|cancelled/);
   const head = line("HEADERS /fourmodes.v1.ServerStreamingService/WatchQuotes");
