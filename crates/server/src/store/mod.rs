@@ -2,6 +2,7 @@
 
 mod file;
 mod redb;
+mod rows;
 #[cfg(test)]
 mod tests;
 mod timed;

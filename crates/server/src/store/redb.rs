@@ -12,13 +12,14 @@
 //! answer is never a guess. A damaged file is refused. It is never taken for a new
 //! one, nor for an older one.
 
+mod medium;
+mod writer;
+
 use std::{
     any::Any,
-    collections::{BTreeMap, HashMap},
-    fmt,
-    io::{self, Write as _},
-    panic::{AssertUnwindSafe, catch_unwind},
-    path::{Path, PathBuf},
+    collections::HashMap,
+    fmt, io,
+    path::Path,
     sync::{
         Arc, Mutex, PoisonError, RwLock, RwLockReadGuard,
         atomic::{AtomicBool, Ordering::Relaxed},
@@ -27,21 +28,23 @@ use std::{
 
 use bytes::Bytes;
 use domain::{
-    platform::{self, File, Lock, sync_directory_of},
-    store::{Answer, Expect, Extent, Id, READ_BYTES, Record, Store, StoreError, Write, Written, kind},
+    platform::{self, Lock, sync_directory_of},
+    store::{Answer, Extent, Id, READ_BYTES, Record, Store, StoreError, Write, Written, kind},
 };
-use redb::{
-    Database, DatabaseError, ReadTransaction, ReadableDatabase as _, ReadableTable as _, StorageError, Table,
-    TableDefinition, WriteTransaction,
-};
+use redb::{Database, DatabaseError, ReadTransaction, ReadableDatabase as _, StorageError, TableDefinition};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
-use super::file;
+#[cfg(test)]
+pub(super) use self::medium::checked;
+pub(super) use self::medium::{Medium, OpenError};
+use self::{
+    medium::{OnDisk, create},
+    writer::Writer,
+};
+use super::rows::{Place, Stream};
 
 /// Number, first, last and bytes of a stream.
 type StreamRow = (u64, u64, u64, u64);
-/// A stream's number and a sequence.
-type Place = (u64, u64);
 type RecordRow<'a> = (Option<Id>, &'a [u8]);
 
 /// By name.
@@ -77,50 +80,9 @@ struct Shared {
     failed: Arc<Notify>,
 }
 
-/// Where the file is. Has the lock that keeps others out.
-pub(super) trait Medium: Send + Sync {
-    /// Opens the file, the first time and after it failed.
-    fn open(&self) -> Result<Database, OpenError>;
-
-    /// Fails when so many bytes more do not fit beside the file.
-    fn try_room(&self, bytes: u64) -> io::Result<()>;
-}
-
-struct OnDisk {
-    path: PathBuf,
-    _lock: Lock,
-}
-
 struct Job {
     writes: Vec<Write>,
     answer: oneshot::Sender<Result<Vec<Written>, StoreError>>,
-}
-
-#[derive(Debug, thiserror::Error)]
-pub(super) enum OpenError {
-    #[error(
-        "{0} is not a store of this program, or is damaged: {1}; restore it from a backup, or move it away"
-    )]
-    Damaged(PathBuf, String),
-    #[error("{0} has the format {1}, and this version of the server knows only {FORMAT}")]
-    Format(PathBuf, u64),
-    #[error("the disk fails at {0}: {1}")]
-    Disk(PathBuf, io::Error),
-    #[error(transparent)]
-    Io(#[from] io::Error),
-}
-
-impl OpenError {
-    fn new(path: &Path, failed: Failed) -> Self {
-        match failed.cause() {
-            // What is cut short is damaged.
-            Ok(redb::Error::Io(error)) if error.kind() != io::ErrorKind::UnexpectedEof => {
-                Self::Disk(path.to_owned(), error)
-            }
-            Ok(error) => Self::Damaged(path.to_owned(), error.to_string()),
-            Err(refused) => Self::Damaged(path.to_owned(), refused.to_string()),
-        }
-    }
 }
 
 impl Redb {
@@ -147,7 +109,7 @@ impl Redb {
         });
         // Until every handle to the store is gone.
         let (jobs, queue) = mpsc::unbounded_channel();
-        let mut writer = Writer { shared: shared.clone(), too_large: None };
+        let mut writer = Writer::new(shared.clone());
         platform::worker("store", GROUP, queue, move |jobs| writer.make(jobs))?;
         Ok(Self { shared, jobs })
     }
@@ -174,76 +136,6 @@ impl Redb {
             let read = platform::blocking(move || shared.read(read)).await;
             read.unwrap_or_else(|error| Err(StoreError::Damaged(error.to_string())))
         })
-    }
-}
-
-/// Under another name first: a file with the right name is whole.
-fn create(path: &Path) -> Result<(), OpenError> {
-    let new = path.with_extension("new");
-    match platform::remove_file(&new) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
-        _ => {}
-    }
-    let made = || -> Result<(), Failed> {
-        let database = file::create(&Database::builder(), &new)?;
-        let mut transaction = database.begin_write()?;
-        transaction.set_two_phase_commit(true);
-        transaction.open_table(META)?.insert("format", FORMAT)?;
-        Tables::open(&transaction)?;
-        Ok(transaction.commit()?)
-    };
-    made().map_err(|failed| OpenError::new(&new, failed))?;
-    Ok(platform::rename(&new, path)?)
-}
-
-impl Medium for OnDisk {
-    fn open(&self) -> Result<Database, OpenError> {
-        open(&self.path)
-    }
-
-    fn try_room(&self, bytes: u64) -> io::Result<()> {
-        const PIECE: [u8; PAGES as usize] = [0; PAGES as usize];
-        let path = self.path.with_extension("room");
-        let tried = File::options().write(true).create(true).truncate(true).open(&path).and_then(|file| {
-            (0..bytes.div_ceil(PAGES)).try_for_each(|_| (&file).write_all(&PIECE))?;
-            file.sync_data()
-        });
-        // The next try removes it otherwise.
-        let _ = platform::remove_file(&path);
-        tried
-    }
-}
-
-fn open(path: &Path) -> Result<Database, OpenError> {
-    let damaged = |reason: String| OpenError::Damaged(path.to_owned(), reason);
-    if platform::metadata(path)?.len() == 0 {
-        return Err(damaged("it is empty".to_owned()));
-    }
-    checked(path, || file::open(Database::builder().set_cache_size(CACHE), path))
-}
-
-pub(super) fn checked(
-    path: &Path,
-    open: impl Fn() -> Result<Database, DatabaseError>,
-) -> Result<Database, OpenError> {
-    let damaged = |reason: String| OpenError::Damaged(path.to_owned(), reason);
-    let checked = || -> Result<(Database, Option<u64>), Failed> {
-        let mut database = open()?;
-        // Every page against its checksum. What cannot be read is not mended by
-        // going back to an older state: that would forget what was acknowledged.
-        if !database.check_integrity()? {
-            return Err(Failed::Storage(StorageError::Corrupted("a checksum is wrong".to_owned())));
-        }
-        let transaction = database.begin_read()?;
-        let format = transaction.open_table(META)?.get("format")?.map(|format| format.value());
-        Ok((database, format))
-    };
-    // redb panics on some kinds of damage.
-    let opened = catch_unwind(AssertUnwindSafe(checked)).map_err(|panic| damaged(panic_message(&*panic)))?;
-    match opened.map_err(|failed| OpenError::new(path, failed))? {
-        (database, Some(FORMAT)) => Ok(database),
-        (_, Some(format)) => Err(OpenError::Format(path.to_owned(), format)),
-        (_, None) => Err(damaged("its format is not given".to_owned())),
     }
 }
 
@@ -305,7 +197,7 @@ impl Store for Redb {
     fn streams(&self, prefix: &str, after: &str, most: usize) -> Answer<Vec<(String, Extent)>> {
         let (prefix, after) = (prefix.to_owned(), after.to_owned());
         self.read_with(move |transaction| {
-            listed(&transaction.open_table(STREAMS)?, &prefix, &after, most, |row| Stream::of(row).extent)
+            listed(&transaction.open_table(STREAMS)?, &prefix, &after, most, |row| stream_of(row).extent)
         })
     }
 
@@ -422,160 +314,15 @@ fn closed() -> StoreError {
     StoreError::Broken("its file cannot be opened".to_owned())
 }
 
-/// Makes the commits, one group at a time.
-struct Writer {
-    shared: Arc<Shared>,
-    /// The least size that did not fit on the disk. A group that is not smaller is
-    /// not tried before there is room: a file that failed has to be opened anew, and
-    /// nobody reads meanwhile.
-    too_large: Option<u64>,
-}
-
-type Results = Vec<Result<Vec<Written>, StoreError>>;
-
-impl Writer {
-    fn make(&mut self, jobs: Vec<Job>) {
-        let (writes, answers): (Vec<_>, Vec<_>) =
-            jobs.into_iter().map(|job| (job.writes, job.answer)).unzip();
-        for (answer, result) in answers.into_iter().zip(self.commit(&writes)) {
-            // Nobody waits any more for some of them; they are made all the same.
-            let _ = answer.send(result);
-        }
-    }
-
-    fn commit(&mut self, writes: &[Vec<Write>]) -> Results {
-        let size = size(writes);
-        let doubtful = self.too_large.is_some_and(|too_large| size >= too_large);
-        if doubtful && self.shared.medium.try_room(size).is_err_and(|error| is_full(&error)) {
-            return vec![Err(StoreError::Full); writes.len()];
-        }
-        let Attempt { error, group } = match catch_unwind(AssertUnwindSafe(|| self.attempt(writes))) {
-            Ok(Ok(Group { results, appended, .. })) => {
-                self.too_large.take_if(|too_large| size >= *too_large);
-                self.wake(appended);
-                return results;
-            }
-            Ok(Err(attempt)) => attempt,
-            Err(panic) => Attempt { error: StoreError::Damaged(panic_message(&*panic)), group: None },
-        };
-        if error == StoreError::Full {
-            self.too_large = Some(size);
-        }
-        self.recover(&error, group, writes.len())
-    }
-
-    fn attempt(&self, writes: &[Vec<Write>]) -> Result<Group, Attempt> {
-        let database = self.shared.opened().map_err(|error| Attempt { error, group: None })?;
-        let Some(database) = database.as_ref() else {
-            return Err(Attempt { error: closed(), group: None });
-        };
-        let made = || -> Result<(WriteTransaction, Group), Failed> {
-            let mut transaction = database.begin_write()?;
-            transaction.set_two_phase_commit(true);
-            let mut tables = Tables::open(&transaction)?;
-            let mut group = Group { commit: tables.count_commit()?, ..Group::default() };
-            for writes in writes {
-                let result = match tables.make_all(writes, &mut group.appended) {
-                    Err(Failed::Refused(refused)) => Err(refused),
-                    made => Ok(made?),
-                };
-                group.results.push(result);
-            }
-            tables.close()?;
-            Ok((transaction, group))
-        };
-        let (transaction, group) = made().map_err(|error| Attempt { error: error.into(), group: None })?;
-        match transaction.commit() {
-            Ok(()) => Ok(group),
-            Err(error) => Err(Attempt { error: Failed::from(error).into(), group: Some(group) }),
-        }
-    }
-
-    /// After an error of the disk a file is not used any more, since nobody
-    /// knows what is on it: it is opened anew, and says itself how far it got.
-    fn recover(&self, error: &StoreError, group: Option<Group>, jobs: usize) -> Results {
-        tracing::error!(%error, "the store failed; reopening its file");
-        self.shared.failed.notify_one();
-        let mut database = self.shared.database.write().unwrap_or_else(PoisonError::into_inner);
-        match (self.shared.open_into(&mut database), group) {
-            (Ok(commits), Some(group)) if commits == group.commit => group.results,
-            (Ok(_), _) => vec![Err(error.clone()); jobs],
-            (Err(_), _) => vec![Err(StoreError::Broken(error.to_string())); jobs],
-        }
-    }
-
-    fn wake(&self, appended: BTreeMap<String, u64>) {
-        let watched = self.shared.watched.lock().unwrap_or_else(PoisonError::into_inner);
-        for (stream, last) in appended {
-            if let Some(watched) = watched.get(&stream) {
-                watched.send_replace(last);
-            }
-        }
-    }
-}
-
-/// What a group takes on the disk, at most, in a few steps: each step that does not
-/// fit costs an attempt.
-fn size(writes: &[Vec<Write>]) -> u64 {
-    let sizes = writes.iter().flatten().map(|write| {
-        PAGES
-            + match write {
-                Write::Append { record, .. } => record.len() as u64,
-                Write::Put { value, .. } => value.len() as u64,
-                Write::Trim { .. } | Write::Forget { .. } | Write::Delete { .. } => 0,
-            }
-    });
-    sizes.sum::<u64>().next_power_of_two()
-}
-
-fn is_full(error: &io::Error) -> bool {
-    use io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
-    matches!(error.kind(), StorageFull | QuotaExceeded | FileTooLarge)
-}
-
-/// Commits that become durable together.
-#[derive(Default)]
-struct Group {
-    /// Counts the groups in the file.
-    commit: u64,
-    results: Vec<Result<Vec<Written>, StoreError>>,
-    /// The last sequence of each stream that has more now.
-    appended: BTreeMap<String, u64>,
-}
-
-struct Attempt {
-    error: StoreError,
-    /// When only the end of it failed: it may have been made.
-    group: Option<Group>,
-}
-
-struct Tables<'t> {
-    streams: Table<'t, &'static str, StreamRow>,
-    records: Table<'t, Place, RecordRow<'static>>,
-    ids: Table<'t, (u64, Id), u64>,
-    keys: Table<'t, &'static str, &'static [u8]>,
-    meta: Table<'t, &'static str, u64>,
-    /// The streams of this group: each is written back once.
-    open: BTreeMap<String, Stream>,
-}
-
-#[derive(Debug, Clone, Copy)]
-struct Stream {
-    number: u64,
-    extent: Extent,
-}
-
 fn find(
     streams: &impl redb::ReadableTable<&'static str, StreamRow>,
     name: &str,
 ) -> Result<Option<Stream>, StorageError> {
-    Ok(streams.get(name)?.map(|stream| Stream::of(stream.value())))
+    Ok(streams.get(name)?.map(|stream| stream_of(stream.value())))
 }
 
-impl Stream {
-    fn of((number, first, last, bytes): StreamRow) -> Self {
-        Self { number, extent: Extent { first, last, bytes } }
-    }
+fn stream_of((number, first, last, bytes): StreamRow) -> Stream {
+    Stream { number, extent: Extent { first, last, bytes } }
 }
 
 /// The extent of a stream that is not there.
@@ -590,134 +337,9 @@ fn forgotten(stream: &str) -> String {
     format!("forgotten {}", kind(stream))
 }
 
-impl<'t> Tables<'t> {
-    fn open(transaction: &'t WriteTransaction) -> Result<Self, Failed> {
-        Ok(Self {
-            streams: transaction.open_table(STREAMS)?,
-            records: transaction.open_table(RECORDS)?,
-            ids: transaction.open_table(IDS)?,
-            keys: transaction.open_table(KEYS)?,
-            meta: transaction.open_table(META)?,
-            open: BTreeMap::new(),
-        })
-    }
-
-    fn count_commit(&mut self) -> Result<u64, StorageError> {
-        let commit = self.meta.get("commits")?.map_or(0, |commits| commits.value()) + 1;
-        self.meta.insert("commits", commit)?;
-        Ok(commit)
-    }
-
-    fn close(mut self) -> Result<(), StorageError> {
-        for (name, Stream { number, extent: Extent { first, last, bytes } }) in &self.open {
-            self.streams.insert(name.as_str(), (*number, *first, *last, *bytes))?;
-        }
-        Ok(())
-    }
-
-    /// All of them, or none: every expectation is checked before anything is
-    /// written, against what the commits before have left.
-    fn make_all(
-        &mut self,
-        writes: &[Write],
-        appended: &mut BTreeMap<String, u64>,
-    ) -> Result<Vec<Written>, Failed> {
-        for write in writes {
-            self.check(write)?;
-        }
-        writes.iter().map(|write| self.make(write, appended)).collect()
-    }
-
-    fn check(&mut self, write: &Write) -> Result<(), Failed> {
-        let (what, met) = match write {
-            Write::Append { stream, expect: Some(expect), .. } | Write::Forget { stream, expect } => {
-                (stream, self.extent(stream)?.last == *expect)
-            }
-            Write::Put { key, expect, .. } | Write::Delete { key, expect } => {
-                (key, *expect == Expect::Anything || expect.is_met_by(self.value(key)?.as_ref()))
-            }
-            Write::Append { .. } | Write::Trim { .. } => return Ok(()),
-        };
-        if met { Ok(()) } else { Err(Failed::Refused(StoreError::Conflict { what: what.clone() })) }
-    }
-
-    fn make(&mut self, write: &Write, appended: &mut BTreeMap<String, u64>) -> Result<Written, Failed> {
-        match write {
-            Write::Append { stream, record, id, .. } => {
-                let written = self.append(stream, record, *id)?;
-                if let Written::Appended(sequence) = written {
-                    appended.insert(stream.clone(), sequence);
-                }
-                return Ok(written);
-            }
-            Write::Trim { stream, before } => self.trim(stream, *before)?,
-            Write::Forget { stream, .. } => self.forget(stream)?,
-            Write::Put { key, value, .. } => drop(self.keys.insert(key.as_str(), value.as_ref())?),
-            Write::Delete { key, .. } => drop(self.keys.remove(key.as_str())?),
-        }
-        Ok(Written::Done)
-    }
-
-    fn append(&mut self, name: &str, record: &[u8], id: Option<Id>) -> Result<Written, Failed> {
-        let mut stream = match self.stream(name)? {
-            Some(stream) => stream,
-            None => Stream { number: self.new_number()?, extent: self.extent(name)? },
-        };
-        if let Some(id) = id {
-            if let Some(known) = self.ids.get((stream.number, id))? {
-                return Ok(Written::Known(known.value()));
-            }
-            self.ids.insert((stream.number, id), stream.extent.last + 1)?;
-        }
-        stream.extent.last += 1;
-        stream.extent.bytes += record.len() as u64;
-        self.records.insert((stream.number, stream.extent.last), (id, record))?;
-        self.open.insert(name.to_owned(), stream);
-        Ok(Written::Appended(stream.extent.last))
-    }
-
-    fn trim(&mut self, name: &str, before: u64) -> Result<(), Failed> {
-        let Some(mut stream) = self.stream(name)? else { return Ok(()) };
-        let before = before.min(stream.extent.last + 1);
-        for sequence in stream.extent.first..before {
-            let Some(removed) = self.records.remove((stream.number, sequence))? else { continue };
-            let (id, record) = removed.value();
-            stream.extent.bytes = stream.extent.bytes.saturating_sub(record.len() as u64);
-            if let Some(id) = id {
-                self.ids.remove((stream.number, id))?;
-            }
-        }
-        stream.extent.first = stream.extent.first.max(before);
-        self.open.insert(name.to_owned(), stream);
-        Ok(())
-    }
-
-    fn forget(&mut self, name: &str) -> Result<(), Failed> {
-        self.trim(name, u64::MAX)?;
-        let last = self.extent(name)?.last.max(empty(&self.meta, name)?.last);
-        self.meta.insert(forgotten(name).as_str(), last)?;
-        self.open.remove(name);
-        self.streams.remove(name)?;
-        Ok(())
-    }
-
-    fn extent(&self, name: &str) -> Result<Extent, StorageError> {
-        self.stream(name)?.map_or_else(|| empty(&self.meta, name), |stream| Ok(stream.extent))
-    }
-
-    fn stream(&self, name: &str) -> Result<Option<Stream>, StorageError> {
-        self.open.get(name).map_or_else(|| find(&self.streams, name), |stream| Ok(Some(*stream)))
-    }
-
-    fn new_number(&mut self) -> Result<u64, StorageError> {
-        let number = self.meta.get("streams")?.map_or(0, |streams| streams.value());
-        self.meta.insert("streams", number + 1)?;
-        Ok(number)
-    }
-
-    fn value(&self, key: &str) -> Result<Option<Bytes>, StorageError> {
-        Ok(self.keys.get(key)?.map(|value| Bytes::copy_from_slice(value.value())))
-    }
+fn is_full(error: &io::Error) -> bool {
+    use io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
+    matches!(error.kind(), StorageFull | QuotaExceeded | FileTooLarge)
 }
 
 /// Why a transaction was not made.
