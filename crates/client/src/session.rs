@@ -112,6 +112,12 @@ impl Session {
         self.begun.store(true, Relaxed);
     }
 
+    /// What this run is about is shared by the servers that have the same state: files,
+    /// logs and measurements of a machine are not.
+    pub(crate) fn goes_on_elsewhere(&self) {
+        self.network.goes_on_elsewhere.store(true, Relaxed);
+    }
+
     /// The channel for streams, for the generated clients. What passes is shown.
     pub(crate) fn channel(&self) -> Tap {
         let mut channels = lock(&self.channels);

@@ -59,6 +59,10 @@ pub fn duration(wire: &prost_types::Duration) -> Option<Duration> {
 /// what is read.
 pub const RESOURCE_NAME_HEADER: &str = "resource-name";
 
+/// A header of answers about health, where servers share their state: those with the same
+/// value have the same state.
+pub const STATE_HEADER: &str = "fourmodes-state";
+
 /// The `FileDescriptorSet` of all protos, imports included, encoded.
 pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
 

@@ -7,7 +7,10 @@ use std::{collections::BTreeSet, pin::Pin};
 
 use tokio::sync::watch;
 use tokio_stream::Stream;
-use tonic::{Request, Response, Status};
+use tonic::{
+    Request, Response, Status,
+    metadata::{AsciiMetadataValue, MetadataMap},
+};
 use tonic_health::pb::{
     HealthCheckRequest, HealthCheckResponse, health_check_response::ServingStatus, health_server,
 };
@@ -21,6 +24,8 @@ struct State {
     services: BTreeSet<&'static str>,
     works: bool,
     stops: bool,
+    /// Of every answer.
+    headers: MetadataMap,
 }
 
 impl State {
@@ -35,7 +40,12 @@ impl State {
 
 impl Default for Health {
     fn default() -> Self {
-        Self(watch::Sender::new(State { services: BTreeSet::from([""]), works: true, stops: false }))
+        Self(watch::Sender::new(State {
+            services: BTreeSet::from([""]),
+            works: true,
+            stops: false,
+            headers: MetadataMap::new(),
+        }))
     }
 }
 
@@ -44,6 +54,11 @@ impl Health {
     /// server that shuts down is always `NOT_SERVING`.
     pub fn serving(&self, works: bool) {
         self.0.send_modify(|state| state.works = works);
+    }
+
+    /// Sets a header of the answers to `Check`, for clients that have to know more of a server.
+    pub fn header(&self, name: &'static str, value: AsciiMetadataValue) {
+        self.0.send_modify(|state| drop(state.headers.insert(name, value)));
     }
 
     pub(crate) fn stop(&self) {
@@ -64,11 +79,16 @@ impl health_server::Health for Health {
         request: Request<HealthCheckRequest>,
     ) -> Result<Response<HealthCheckResponse>, Status> {
         let HealthCheckRequest { service } = request.into_inner();
-        match self.0.borrow().of(&service) {
+        let state = self.0.borrow();
+        match state.of(&service) {
             ServingStatus::ServiceUnknown => {
                 Err(Status::not_found("this server has no service of that name"))
             }
-            status => Ok(Response::new(HealthCheckResponse { status: status.into() })),
+            status => {
+                let mut response = Response::new(HealthCheckResponse { status: status.into() });
+                response.metadata_mut().clone_from(&state.headers);
+                Ok(response)
+            }
         }
     }
 

@@ -15,7 +15,7 @@ use hyper_util::rt::TokioIo;
 use keepalive::Watched;
 use tokio::{sync::oneshot, time::timeout};
 use tokio_util::either::Either;
-use tonic::{Code, transport::Endpoint};
+use tonic::{Code, metadata::MetadataMap, transport::Endpoint};
 use tonic_health::pb::{
     HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
 };
@@ -182,17 +182,17 @@ impl Connector {
 /// # Errors
 ///
 /// When it says something else, or does not answer.
-pub async fn serves(channel: &Channel) -> Result<(), CallError> {
+pub async fn serves(channel: &Channel) -> Result<MetadataMap, CallError> {
     let whole_server = HealthCheckRequest { service: String::new() };
     match HealthClient::new(channel.inner.clone()).check(whole_server).await {
-        Ok(response) => match response.into_inner().status() {
-            ServingStatus::Serving => Ok(()),
+        Ok(response) => match response.get_ref().status() {
+            ServingStatus::Serving => Ok(response.into_parts().0),
             other => {
                 let message = format!("the server reports {}", other.as_str_name());
                 Err(CallError::new(Kind::Status(Code::Unavailable), message))
             }
         },
-        Err(status) if status.code() == Code::Unimplemented => Ok(()),
+        Err(status) if status.code() == Code::Unimplemented => Ok(MetadataMap::new()),
         Err(status) => Err(status.into()),
     }
 }

@@ -1,10 +1,14 @@
 //! The servers: whose turn it is, and a connection to it.
 
 use std::{
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     time::{Duration, Instant},
 };
 
+use shared_proto::STATE_HEADER;
 use timeline::Timeline;
 use tokio::time::timeout;
 use transport::{CallError, Channel, Connector, Servers, serves};
@@ -21,6 +25,10 @@ pub(super) struct Network {
     /// By server, what the last connection or the first answer on it took: no less
     /// than a round trip.
     round_trips: Mutex<Vec<Duration>>,
+    /// By server, which state it shares with others.
+    states: Mutex<Vec<Option<String>>>,
+    /// Whether this run is about something that servers share.
+    pub(super) goes_on_elsewhere: AtomicBool,
 }
 
 /// Who is as good as others is not waited for any longer than this.
@@ -41,6 +49,8 @@ impl Network {
             deadline: config.deadline.map(|deadline| Instant::now() + deadline),
             frames: config.frames && !config.quiet,
             round_trips: Mutex::new(vec![Duration::ZERO; config.servers.len()]),
+            states: Mutex::new(vec![None; config.servers.len()]),
+            goes_on_elsewhere: AtomicBool::new(false),
         }
     }
 
@@ -111,7 +121,9 @@ impl Network {
                 // There may be no time to ask before the call.
                 let round_trip = lock(&self.round_trips)[server];
                 if self.left().is_none_or(|left| left > SOME * round_trip) {
-                    self.measured(server, serves(&channel)).await?;
+                    let headers = self.measured(server, serves(&channel)).await?;
+                    let state = headers.get(STATE_HEADER).and_then(|state| state.to_str().ok());
+                    lock(&self.states)[server] = state.map(str::to_owned);
                 }
                 channel
             }
@@ -120,6 +132,36 @@ impl Network {
             self.timeline.connected(client, &uri);
         }
         Ok(channel)
+    }
+
+    /// Whether other servers may have what this one has.
+    pub(super) fn shares(&self, server: usize) -> bool {
+        self.goes_on_elsewhere.load(Relaxed) && lock(&self.states)[server].is_some()
+    }
+
+    /// Connects to a server, or to another one that has the same state.
+    pub(super) async fn connect_to_state_of(
+        &self,
+        server: usize,
+        existing: impl Fn(usize) -> Option<Channel>,
+    ) -> Result<(usize, Channel), Failure> {
+        let state = lock(&self.states)[server].clone();
+        if !self.shares(server) {
+            let channel = match existing(server) {
+                Some(channel) => channel,
+                None => self.connect_to(server, "client").await?,
+            };
+            return Ok((server, channel));
+        }
+        let (mut last, count) = (None, lock(&self.servers).count());
+        for _ in 0..count {
+            match self.connect_to_next(&existing).await {
+                Ok((found, channel)) if lock(&self.states)[found] == state => return Ok((found, channel)),
+                Ok(_) => {}
+                Err(failure) => last = Some(failure),
+            }
+        }
+        Err(last.unwrap_or_else(|| Failure::answer("no server is left that has the same state")))
     }
 
     /// Waits for what takes a round trip to a server, or a few.

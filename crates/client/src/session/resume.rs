@@ -17,7 +17,7 @@ impl Session {
     /// loss of the connection, until it ends in another way.
     ///
     /// Until something has come of it, any server will do; then it stays with the
-    /// one that it has begun with. Gives up when nothing has come of it for as
+    /// one that it has begun with, and those that share the state of that one. Gives up when nothing has come of it for as
     /// long as the user said, and at once when no server has answered at all yet:
     /// then it is not one that went away, but none, unless the user waits for it.
     /// What a proxy says in its place is no answer of a server. NOT_FOUND means that
@@ -59,7 +59,7 @@ impl Session {
             let home = lock(&self.channels).home;
             let mut failure = match ended {
                 Err(failure) if failure.may_be_tried_again() => {
-                    if !is_at_home() {
+                    if !is_at_home() || self.network.shares(home) {
                         self.eject(home, &failure);
                     }
                     failure
@@ -90,14 +90,15 @@ impl Session {
                     return Err(failure);
                 }
                 let at_home = is_at_home();
-                if at_home || !lock(&self.network.servers).has_one(Instant::now()) {
+                let stays = at_home && !self.network.shares(home);
+                if stays || !lock(&self.network.servers).has_one(Instant::now()) {
                     if !is_worth_it() {
                         return Err(failure);
                     }
                     loss.pause(&failure, &self.network.timeline).await;
                 }
                 let reached = match at_home {
-                    true => self.network.connect_to(home, "client").await.map(|channel| (home, channel)),
+                    true => self.network.connect_to_state_of(home, |_| None).await,
                     false => self.network.connect_to_next(|_| None).await,
                 };
                 match reached {
@@ -105,7 +106,7 @@ impl Session {
                         self.move_to(server, channel);
                         break;
                     }
-                    Err(error) if self.network.is_final(&error, at_home) => return Err(error),
+                    Err(error) if self.network.is_final(&error, stays) => return Err(error),
                     Err(error) => failure = error,
                 }
             }

@@ -99,8 +99,12 @@ impl Session {
     }
 
     /// The server for a key that the user may give again: the same one for the same
-    /// servers, in any order.
+    /// servers, in any order. Where servers share their state, any of them knows it.
     pub(crate) fn home_of(&self, key: &str) -> usize {
+        let home = lock(&self.channels).home;
+        if self.network.shares(home) {
+            return home;
+        }
         let servers = lock(&self.network.servers);
         let rank =
             |server: &usize| *blake3::hash(format!("{key} {}", servers.uri(*server)).as_bytes()).as_bytes();
@@ -130,7 +134,7 @@ impl Session {
         let mut loss: Option<Loss> = None;
         loop {
             let failure = match self.unary_channel(place).await {
-                Err(failure) if self.network.is_final(&failure, place != Where::Anywhere) => {
+                Err(failure) if self.network.is_final(&failure, !self.may_be_elsewhere(place)) => {
                     return Err(failure);
                 }
                 // Nothing was sent: that is no attempt.
@@ -159,10 +163,19 @@ impl Session {
             if matches!(place, Where::AtFirst(_)) || loss.since.elapsed() >= self.patience {
                 return Err(failure);
             }
-            let elsewhere = place == Where::Anywhere && lock(&self.network.servers).has_one(Instant::now());
+            let elsewhere =
+                self.may_be_elsewhere(place) && lock(&self.network.servers).has_one(Instant::now());
             if !elsewhere || failure.pushback().is_some() {
                 loss.pause(&failure, &self.network.timeline).await;
             }
+        }
+    }
+
+    fn may_be_elsewhere(&self, place: Where) -> bool {
+        match place {
+            Where::Anywhere => true,
+            Where::At(server) => self.network.shares(server),
+            Where::AtFirst(_) => false,
         }
     }
 
@@ -177,8 +190,9 @@ impl Session {
     ) -> Result<Response<T>, Failure> {
         let hangs = async {
             match place {
-                Where::Anywhere | Where::AtFirst(_) => self.network.hangs(server, channel).await,
-                Where::At(_) => std::future::pending().await,
+                Where::AtFirst(_) => self.network.hangs(server, channel).await,
+                place if self.may_be_elsewhere(place) => self.network.hangs(server, channel).await,
+                _ => std::future::pending().await,
             }
         };
         let response = tokio::select! {
@@ -223,7 +237,8 @@ impl Session {
         let existing = |server: usize| lock(&self.channels).unary[server].clone();
         let (server, channel) = match place {
             Where::Anywhere => self.network.connect_to_next(existing).await?,
-            Where::At(server) | Where::AtFirst(server) => match existing(server) {
+            Where::At(server) => self.network.connect_to_state_of(server, existing).await?,
+            Where::AtFirst(server) => match existing(server) {
                 Some(channel) => (server, channel),
                 None => (server, self.network.connect_to(server, "client").await?),
             },

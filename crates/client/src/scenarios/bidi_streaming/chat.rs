@@ -68,6 +68,7 @@ impl Scenario for Chat {
     }
 
     async fn run(&self, session: &Session, report: &mut Report) -> Result<(), Failure> {
+        session.goes_on_elsewhere();
         (report.room, report.name, report.plain) = (self.room.clone(), self.name.clone(), self.plain);
         if io::stdin().is_terminal() {
             session.note("Each line that you type is a post; Ctrl-D leaves the room.");

@@ -56,6 +56,7 @@ impl Scenario for Sync {
     type Report = Report;
 
     async fn run(&self, session: &Session, report: &mut Report) -> Result<(), Failure> {
+        session.goes_on_elsewhere();
         let own = || self.file.file_name().unwrap_or_default().to_string_lossy().into_owned();
         report.document = self.document.clone().unwrap_or_else(own);
         let opened = block_in_place(|| WorkingCopy::open(&self.file, &report.document));

@@ -46,6 +46,7 @@ impl Scenario for Readings {
     /// was not answered is delivered again, and the server knows what it has by
     /// the numbers. So does the next run with the same file.
     async fn run(&self, session: &Session, report: &mut Report) -> Result<(), Failure> {
+        session.goes_on_elsewhere();
         let mut delivery = Delivery::of(&self.file, self.producer.clone(), session.progress());
         // Before a call: a file that cannot be used is no reason to make one.
         while delivery.has_more().await? {

@@ -86,6 +86,7 @@ impl Scenario for Quotes {
     type Report = Report;
 
     async fn run(&self, session: &Session, report: &mut Report) -> Result<(), Failure> {
+        session.goes_on_elsewhere();
         if self.interval.interval.is_zero() {
             session.note("An interval of 0: the server sends as fast as flow control allows.");
         }

@@ -44,6 +44,7 @@ impl Scenario for Task {
     type Report = Report;
 
     async fn run(&self, session: &Session, report: &mut Report) -> Result<(), Failure> {
+        session.goes_on_elsewhere();
         show_progress(session);
         let mut calls = 0;
         let watched = session.resuming(async || {

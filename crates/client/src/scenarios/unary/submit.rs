@@ -55,6 +55,7 @@ impl Scenario for Submit {
     type Report = Report;
 
     async fn run(&self, session: &Session, report: &mut Report) -> Result<(), Failure> {
+        session.goes_on_elsewhere();
         report.request_id = self.request_id.unwrap_or_else(|| session.key_at_home()).to_string();
         let request =
             SubmitTaskRequest { request_id: report.request_id.clone(), work: Some(self.work.clone().into()) };
