@@ -155,7 +155,7 @@ lint: comparison-lock
 
 # Everything that CI runs.
 [group("develop")]
-ci: lint deny test simulate demo compare-smoke interop conformance-short proxies restarts
+ci: lint deny test cluster-test simulate demo compare-smoke interop conformance-short proxies restarts
 
 # Build both binaries: target/debug/fourmodes-server and target/debug/fourmodes.
 [group("more")]
@@ -171,6 +171,11 @@ simulate *seed:
 [group("more")]
 faults kills="50" seed="":
     FAULTS_KILLS={{ kills }} {{ if seed == "" { "" } else { "FAULTS_SEED=" + seed } }} cargo test --workspace --test faults -- --nocapture
+
+# The state in PostgreSQL: its store, and servers that share it and are killed: `just cluster-test`, `just cluster-test 100`; needs PostgreSQL 15 or later.
+[group("more")]
+cluster-test kills="6":
+    FAULTS_KILLS={{ kills }} cargo test --workspace --lib --test faults -- --ignored --nocapture postgres database
 
 # Attack the server in many ways while a client calls it; `just test` has a short version.
 [group("more")]

@@ -3,12 +3,16 @@
 //! is durable before that copy has it, and nobody is given anything but what
 //! that copy has.
 //!
+//! Where servers share the store, each has a copy, which follows the stream; whoever
+//! finds that another one was faster reads on and tries again.
+//!
 //! Changes are taken whole or not at all, and only if the document can be saved,
 //! loaded and given to others with them.
 
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, PoisonError, Weak},
+    time::Duration,
 };
 
 use serde::{Deserialize, Serialize};
@@ -19,6 +23,7 @@ use tokio::sync::{Mutex as Turn, OwnedSemaphorePermit, Semaphore, watch};
 use super::{
     feed::{self, Usage},
     names::{self, BadName},
+    peers::Peers,
     store::{self, Extent, Store, StoreError, Write, Written},
 };
 
@@ -71,6 +76,7 @@ enum Entry {
 #[derive(Debug)]
 pub struct Documents {
     store: Arc<dyn Store>,
+    peers: Peers,
     /// How many documents may be kept, open or not.
     most: usize,
     /// A document is alive as long as a peer has it, or a commit is under way.
@@ -114,6 +120,8 @@ struct Log {
 pub struct Peer {
     shared: Arc<Shared>,
     latest: watch::Receiver<Arc<Document>>,
+    /// What other servers append, if there are any.
+    more: Option<watch::Receiver<u64>>,
     /// What it has, of the document and besides.
     has: Vec<Head>,
     /// Whether it has to be told the heads.
@@ -131,9 +139,9 @@ pub struct Update {
 
 impl Documents {
     /// Up to `most` documents, which are kept in `store`.
-    pub fn new(store: Arc<dyn Store>, most: usize) -> Self {
+    pub fn new(store: Arc<dyn Store>, peers: Peers, most: usize) -> Self {
         let budget = Budget { operations: Arc::new(Semaphore::new(MAX_OPERATIONS)), loading: Arc::default() };
-        Self { store, most, open: Mutex::default(), budget }
+        Self { store, peers, most, open: Mutex::default(), budget }
     }
 
     /// Removes a document that nobody has open, with all its history. One that is
@@ -172,7 +180,8 @@ impl Documents {
         // A load that is begun is finished: the next one who asks has it.
         let loading = shared.clone();
         spawned(async move { loading.loaded(&mut *loading.log.lock().await).await.map(drop) }).await?;
-        Ok(Peer { shared, latest, has, waits: true })
+        let more = self.peers.are_there().then(|| self.store.watch(&shared.stream()));
+        Ok(Peer { shared, latest, more, has, waits: true })
     }
 
     fn shared(&self, name: &str) -> Result<Arc<Shared>, DocumentError> {
@@ -202,11 +211,17 @@ impl Peer {
     /// Comes back when there is an [`update`](Self::update) to be had. Cancelling
     /// loses nothing.
     pub async fn behind(&mut self) {
-        if !self.waits && self.latest.changed().await.is_err() {
-            // The other end is in `shared`, which this peer has.
-            std::future::pending().await
+        while !self.waits {
+            tokio::select! {
+                // The other end is in `shared`, which this peer has.
+                Ok(()) = self.latest.changed() => self.waits = true,
+                () = changed(&mut self.more) => {
+                    let shared = self.shared.clone();
+                    // It goes on when this is cancelled: nothing would wake it again.
+                    let _ = spawned(async move { shared.catch_up().await; Ok(()) }).await;
+                }
+            }
         }
-        self.waits = true;
     }
 
     /// What the peer does not have, which may be nothing. From now on it has it.
@@ -243,8 +258,23 @@ impl Shared {
 
     /// With what is new among the changes.
     async fn take(&self, changes: Vec<Vec<u8>>) -> Result<Vec<Head>, DocumentError> {
+        let changes = Arc::new(changes);
         let mut turn = self.log.lock().await;
-        self.loaded(&mut turn).await?;
+        loop {
+            match self.try_take(&mut turn, changes.clone()).await {
+                // Another server was faster.
+                Err(DocumentError::Store(StoreError::Conflict { .. })) => self.read_on(&mut turn).await?,
+                taken => return taken,
+            }
+        }
+    }
+
+    async fn try_take(
+        &self,
+        turn: &mut Option<Log>,
+        changes: Arc<Vec<Vec<u8>>>,
+    ) -> Result<Vec<Head>, DocumentError> {
+        self.loaded(turn).await?;
         let document = self.latest.borrow().clone();
         let (document, new) = computed(move || document.with(&changes)).await??;
         if new.is_empty() {
@@ -263,18 +293,24 @@ impl Shared {
         // Until the answer is there nobody knows what is on the disk.
         let mut log = turn.take().unwrap_or_default();
         let record = store::encode(&entry);
-        log.bytes += record.len() as u64;
-        log.records += 1;
-        log.last = self.append(vec![], record).await?;
+        let size = record.len() as u64;
+        match self.append(log.last, vec![], record).await {
+            Ok(last) => log = Log { last, records: log.records + 1, bytes: log.bytes + size, ..log },
+            Err(error) => {
+                // Nothing was made: what is known is true still.
+                *turn = Some(log).filter(|_| matches!(error, StoreError::Conflict { .. }));
+                return Err(error.into());
+            }
+        }
         let document = Arc::new(document);
         self.latest.send_replace(document.clone());
         *turn = Some(log);
-        self.compact(&mut turn, document).await;
+        self.compact(turn, document).await;
         Ok(heads)
     }
 
-    async fn append(&self, after: Vec<Write>, record: bytes::Bytes) -> Result<u64, StoreError> {
-        let append = Write::Append { stream: self.stream(), record, id: None, expect: None };
+    async fn append(&self, last: u64, after: Vec<Write>, record: bytes::Bytes) -> Result<u64, StoreError> {
+        let append = Write::Append { stream: self.stream(), record, id: None, expect: Some(last) };
         let writes = [append].into_iter().chain(after).collect();
         match self.store.commit(writes).await?.first() {
             Some(Written::Appended(sequence) | Written::Known(sequence)) => Ok(*sequence),
@@ -294,7 +330,7 @@ impl Shared {
         };
         let log = Log { last: last + 1, snapshot: snapshot.len() as u64, ..Log::default() };
         let trim = Write::Trim { stream: self.stream(), before: log.last };
-        *turn = match self.append(vec![trim], snapshot).await {
+        *turn = match self.append(last, vec![trim], snapshot).await {
             Ok(_) => Some(log),
             Err(error) => {
                 tracing::warn!(document = %self.name, %error, "the document's changes could not be compacted");
@@ -310,8 +346,42 @@ impl Shared {
         }
         let _loading = self.budget.loading.lock().await;
         let extent = self.store.extent(&self.stream()).await?;
-        let mut document = Document::genesis().map_err(damaged)?;
-        let mut log = Log { last: extent.first - 1, ..Log::default() };
+        let log = Log { last: extent.first - 1, ..Log::default() };
+        let genesis = Document::genesis().map_err(damaged)?;
+        self.read(turn, genesis, log, extent).await
+    }
+
+    /// What other servers have appended.
+    async fn catch_up(&self) {
+        const PAUSE: Duration = Duration::from_millis(500);
+        while let Err(error) = self.read_on(&mut *self.log.lock().await).await {
+            tracing::warn!(document = %self.name, %error, "what other servers have written cannot be read");
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+
+    async fn read_on(&self, turn: &mut Option<Log>) -> Result<(), DocumentError> {
+        let extent = self.store.extent(&self.stream()).await?;
+        match turn.take() {
+            Some(log) if log.last == extent.last => *turn = Some(log),
+            Some(log) if extent.first <= log.last => {
+                let document = (**self.latest.borrow()).clone();
+                self.read(turn, document, log, extent).await?;
+            }
+            // It was written anew, or removed.
+            _ => self.loaded(turn).await?,
+        }
+        Ok(())
+    }
+
+    /// Reads to the end.
+    async fn read(
+        &self,
+        turn: &mut Option<Log>,
+        mut document: Document,
+        mut log: Log,
+        extent: Extent,
+    ) -> Result<(), DocumentError> {
         while log.last < extent.last {
             let records = self.store.read(&self.stream(), log.last + 1, READ).await?;
             let Some(last) = records.last() else { break };
@@ -375,6 +445,16 @@ fn snapshot(document: &Document) -> Option<bytes::Bytes> {
     let saved = document.save();
     let same = Document::load(&saved).is_ok_and(|loaded| loaded.heads() == document.heads());
     same.then(|| store::encode(&Entry::Snapshot(saved)))
+}
+
+/// When there is more of a stream.
+async fn changed(more: &mut Option<watch::Receiver<u64>>) {
+    if let Some(more) = more
+        && more.changed().await.is_ok()
+    {
+        return;
+    }
+    std::future::pending().await
 }
 
 /// Does what takes time.

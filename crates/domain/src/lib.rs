@@ -11,6 +11,7 @@ pub mod logs;
 pub mod market;
 mod names;
 pub mod open_files;
+pub mod peers;
 pub mod platform;
 mod primes;
 pub mod quotes;

@@ -1,5 +1,6 @@
 //! The feed of quotes: a stream of the store that a task fills for as long as
-//! somebody watches. Every quote is in the store before anyone sees it.
+//! somebody watches. Every quote is in the store before anyone sees it. Where servers
+//! share the store, quotes that one of them has made spare the others theirs.
 
 use std::{
     collections::BTreeMap,
@@ -12,7 +13,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 use tokio::{
-    sync::Notify,
+    sync::{Notify, watch},
     time::{Instant, sleep_until},
 };
 
@@ -20,7 +21,7 @@ use super::{
     feed::{self, Cursor, Retention, Usage},
     lock,
     quotes::{Step, Walk},
-    store::{self, Expect, Record, Store, StoreError, Write},
+    store::{self, Expect, Record, Store, StoreError, Write, Written},
 };
 use crate::platform;
 
@@ -87,6 +88,8 @@ pub struct Market {
     seed: u64,
     retention: Retention,
     last: AtomicU64,
+    /// The last quote by any server.
+    elsewhere: Mutex<Option<watch::Receiver<u64>>>,
     watchers: Mutex<Watchers>,
     /// A watcher came or went.
     changed: Notify,
@@ -122,6 +125,7 @@ impl Market {
             seed,
             retention,
             last: AtomicU64::new(0),
+            elsewhere: Mutex::default(),
             watchers: Mutex::default(),
             changed: Notify::new(),
             hungry: Notify::new(),
@@ -207,9 +211,13 @@ impl Market {
                 () = due => {}
             }
             made = Some(Instant::now());
-            if let Err(error) = self.make(batch(pace)).await {
-                tracing::warn!(%error, "no quotes could be made");
-                tokio::time::sleep(Duration::from_secs(1)).await;
+            match self.make(batch(pace)).await {
+                // Another server was quicker.
+                Ok(()) | Err(StoreError::Conflict { .. }) => {}
+                Err(error) => {
+                    tracing::warn!(%error, "no quotes could be made");
+                    tokio::time::sleep(Duration::from_secs(1)).await;
+                }
             }
         }
     }
@@ -227,6 +235,10 @@ impl Market {
         let mut state: State = store::decode("the state of the quotes", &stored)?;
         let time = platform::now();
         let stream = stream(state.epoch);
+        let there = *lock(&self.elsewhere).get_or_insert_with(|| self.store.watch(&stream)).borrow();
+        if self.last.fetch_max(there, Relaxed) < there {
+            return Ok(());
+        }
         let mut writes: Vec<_> =
             state.walk.by_ref().take(count).map(|step| append(&stream, time, step)).collect();
         // Together: after a restart the walk is where the quotes are.
@@ -235,8 +247,11 @@ impl Market {
             value: store::encode(&state),
             expect: Expect::Value(stored),
         });
-        self.store.commit(writes).await?;
-        let last = self.last.fetch_add(count as u64, Relaxed) + count as u64;
+        let last = match self.store.commit(writes).await?.get(count - 1) {
+            Some(Written::Appended(last) | Written::Known(last)) => *last,
+            _ => return Ok(()),
+        };
+        self.last.fetch_max(last, Relaxed);
         if last % QUOTES_PER_TRIM < count as u64 {
             self.trim(&stream).await?;
         }

@@ -4,6 +4,14 @@
 //! is a compare-and-set of its whole value, so of all who would end it, its work
 //! or a cancellation, one does. How far the work has got is in memory alone: a
 //! server that comes back begins again what had not ended.
+//!
+//! Where servers share the store, a task that has not ended has a claim, which says
+//! whose it is. Another server takes it only when that one is dead. What becomes of
+//! tasks goes through a stream, by which each server knows of the tasks of the others.
+
+mod shared;
+#[cfg(test)]
+mod tests;
 
 use std::{
     collections::{HashMap, VecDeque, hash_map::Entry},
@@ -22,7 +30,9 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::{
-    lock, primes,
+    lock,
+    peers::Peers,
+    primes,
     store::{Expect, Store, StoreError, Write, decode, encode},
 };
 use crate::platform::{self, File};
@@ -133,6 +143,7 @@ pub struct Tasks {
 
 struct Shared {
     store: Arc<dyn Store>,
+    peers: Peers,
     open_resource: OpenResource,
     stop: CancellationToken,
     /// One permit for each task that may be open.
@@ -140,6 +151,8 @@ struct Shared {
     /// One permit for each task that may run.
     cores: Arc<Semaphore>,
     live: Mutex<HashMap<Uuid, Live>>,
+    /// Tasks of other servers that somebody watches here.
+    elsewhere: Mutex<HashMap<Uuid, watch::Sender<Task>>>,
     /// Oldest first.
     ended: Mutex<VecDeque<Ended>>,
 }
@@ -163,6 +176,7 @@ impl Tasks {
     /// where it is and stays in the store as what has not ended.
     pub async fn open(
         store: Arc<dyn Store>,
+        peers: Peers,
         open_resource: OpenResource,
         stop: CancellationToken,
     ) -> Result<Self, StoreError> {
@@ -170,14 +184,17 @@ impl Tasks {
         let tasks = Self {
             shared: Arc::new(Shared {
                 store,
+                peers,
                 open_resource,
                 stop,
                 open: Arc::new(Semaphore::new(MOST_OPEN)),
                 cores: Arc::new(Semaphore::new(cores)),
                 live: Mutex::default(),
+                elsewhere: Mutex::default(),
                 ended: Mutex::default(),
             }),
         };
+        tasks.shared.listen().await?;
         tasks.shared.take_up().await?;
         Ok(tasks)
     }
@@ -227,7 +244,7 @@ impl Shared {
                 let task: Task = decode(&key, &bytes)?;
                 if task.state.is_end() {
                     ended.push(task);
-                } else {
+                } else if self.claim(task.id, &bytes).await? {
                     self.adopt(task, bytes);
                 }
             }
@@ -248,10 +265,11 @@ impl Shared {
             let permit = self.open.clone().try_acquire_owned().map_err(|_| TaskError::TooManyOpen)?;
             let task = Task::new(request, work.clone());
             let bytes = encode(&task);
-            let made = vec![
+            let mut made = vec![
                 put(request_key(request), encode(&task.id), Expect::Nothing),
                 put(task_key(task.id), bytes.clone(), Expect::Nothing),
             ];
+            made.extend(self.new_claim(&task));
             // Before the commit: a task that is stored and not live is one that
             // nobody works on.
             let live = Live::new(task.clone(), &self.stop);
@@ -294,8 +312,11 @@ impl Shared {
         let Some(bytes) = self.store.get(&key).await? else { return Ok(None) };
         let task: Task = decode(&key, &bytes)?;
         if !task.state.is_end() {
-            // The store did not know whether it had made it.
-            return Ok(Some(self.adopt(task, bytes)));
+            return match self.claim(id, &bytes).await? {
+                // The store did not know whether it had made it.
+                true => Ok(Some(self.adopt(task, bytes))),
+                false => self.follow(task).await,
+            };
         }
         Ok(Some(watch::channel(task).1))
     }
@@ -316,8 +337,8 @@ impl Shared {
                 State::Succeeded(_) => return Err(TaskError::Ended { id, ending: "succeeded" }),
                 State::Failed(_) => return Err(TaskError::Ended { id, ending: "failed" }),
             }
-            if let Some(live) = lock(&self.live).get(&id) {
-                (task.done, task.total) = live.task.borrow().progress();
+            if let Some(progress) = self.progress(id) {
+                (task.done, task.total) = progress;
             }
             task.enter(State::Cancelled);
             match self.change(&task, bytes).await {
@@ -333,11 +354,18 @@ impl Shared {
         task.state = State::Pending;
         (task.done, task.total) = (0, task.work.total());
         let id = task.id;
-        let live = Live::new(task, &self.stop);
-        let receiver = live.task.subscribe();
-        match lock(&self.live).entry(id) {
+        let mut live = Live::new(task, &self.stop);
+        let receiver = match lock(&self.live).entry(id) {
             Entry::Occupied(other) => return other.get().task.subscribe(),
-            Entry::Vacant(place) => place.insert(live.clone()),
+            Entry::Vacant(place) => {
+                // Those who watched it at another server go on.
+                if let Some(watched) = lock(&self.elsewhere).remove(&id) {
+                    watched.send_replace(live.task.borrow().clone());
+                    live.task = watched;
+                }
+                place.insert(live.clone());
+                live.task.subscribe()
+            }
         };
         self.begin(live, bytes, self.open.clone().try_acquire_owned().ok());
         receiver
@@ -415,9 +443,10 @@ impl Shared {
     async fn change(&self, task: &Task, before: Bytes) -> Result<(), StoreError> {
         let forgotten = if task.state.is_end() { self.too_old() } else { Vec::new() };
         let change = put(task_key(task.id), encode(task), Expect::Value(before));
+        let change = std::iter::once(change).chain(self.news(task));
         let forget = forgotten.iter().flat_map(|ended| [task_key(ended.id), request_key(ended.request)]);
         let forget = forget.map(|key| Write::Delete { key, expect: Expect::Anything });
-        self.store.commit(std::iter::once(change).chain(forget).collect()).await?;
+        self.store.commit(change.chain(forget).collect()).await?;
         if !task.state.is_end() {
             return Ok(());
         }
@@ -457,8 +486,12 @@ impl Shared {
         if let Err(error) = spawned {
             tracing::error!("no thread for a task: {error}");
         }
+        let ended = tokio::select! {
+            ended = ended => ended,
+            never = self.report(live) => match never {},
+        };
         // A thread that panicked sends nothing.
-        ended.await.unwrap_or(Some(State::Failed(Fault::Defect)))
+        ended.unwrap_or(Some(State::Failed(Fault::Defect)))
     }
 }
 
@@ -623,6 +656,3 @@ fn request_key(request: Uuid) -> String {
 fn put(key: String, value: Bytes, expect: Expect) -> Write {
     Write::Put { key, value, expect }
 }
-
-#[cfg(test)]
-mod tests;

@@ -39,6 +39,11 @@ pub struct Cli {
     #[arg(long, env = "FOURMODES_DATA_DIR", hide_env_values = true, value_name = "DIR", global = true)]
     pub data_dir: Option<PathBuf>,
 
+    /// Keep the state in a PostgreSQL database, such as postgres://user@host/name; uploads stay in
+    /// --data-dir [default: all of it in --data-dir]
+    #[arg(long, env = "FOURMODES_STORE", hide_env_values = true, value_name = "URL", global = true)]
+    pub store: Option<String>,
+
     /// Seed of the simulated quotes: the same seed gives the same prices
     #[arg(
         long,
@@ -235,6 +240,7 @@ impl Config {
             page_hosts: cli.page_host,
             quotes_seed: cli.quotes_seed,
             data: data(cli.data_dir)?,
+            store: cli.store,
             log_root: cli.log_root,
             modes: match modes {
                 Modes::Unary => vec![Mode::Unary],

@@ -16,6 +16,8 @@ pub struct Config {
     pub stack: Settings,
     /// Where the state is kept.
     pub data: Data,
+    /// The address of the database that has the state instead, uploads excepted.
+    pub store: Option<String>,
     /// How much of a history is kept, of each room and of the quotes.
     pub retention: Retention,
     /// Seed of the simulated quotes.
@@ -59,6 +61,7 @@ impl Default for Config {
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
             stack: Settings::default(),
             data: Data::Memory,
+            store: None,
             retention: Retention::default(),
             quotes_seed: 1,
             log_root: None,

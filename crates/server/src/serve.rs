@@ -3,16 +3,16 @@
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use domain::store::Store;
 use grpc_wire::Mode;
 use http::HeaderName;
-use shared_proto::{FILE_DESCRIPTOR_SET, RESOURCE_NAME_HEADER};
+use shared_proto::{FILE_DESCRIPTOR_SET, RESOURCE_NAME_HEADER, STATE_HEADER};
 use stack::{Health, Settings, Stack};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpListener,
-    sync::Notify,
+    sync::{Notify, watch},
 };
 use tokio_stream::Stream;
 use tokio_util::sync::DropGuard;
@@ -55,7 +55,7 @@ pub struct Ready {
     modes: Vec<Mode>,
     workers: usize,
     /// What is not kept is removed with it.
-    _state: State,
+    state: State,
     /// What is left of the tasks when this is dropped goes on after the next
     /// start.
     _stopped: DropGuard,
@@ -75,6 +75,9 @@ impl Ready {
         let settings = Settings { grpc_web_headers, open_files, ..config.stack.clone() };
         let mut stack = Stack::open(settings, &[FILE_DESCRIPTOR_SET]).await?;
         let mut state = State::open(&config.data)?;
+        if let Some(url) = &config.store {
+            state.share(url).await?;
+        }
         if config.stack.metrics.is_some() {
             state.store = Arc::new(Timed::new(state.store.clone(), stack.metrics()));
         }
@@ -89,10 +92,19 @@ impl Ready {
             let listener = listen(address, "--net-rpc").await?;
             net_rpc::add(&mut stack, listener, &config.stack)?;
         }
-        let following = follow(state.store.clone(), state.failed.clone(), stack.health());
-        tokio::spawn(stop_tasks.run_until_cancelled_owned(following));
+        let health = stack.health();
+        if let Some(identity) = state.identity() {
+            health.header(STATE_HEADER, identity.parse().context("the database has no identity")?);
+        }
+        let (local, failed, works) = (state.local.clone(), state.failed.clone(), state.works());
+        tokio::spawn(stop_tasks.run_until_cancelled_owned(async move {
+            match works {
+                Some(works) => follow_database(works, health).await,
+                None => follow(local, failed, health).await,
+            }
+        }));
         let Config { modes, stack: Settings { workers, .. }, .. } = config;
-        Ok(Self { stack, modes, workers, _state: state, _stopped: stopped })
+        Ok(Self { stack, modes, workers, state, _stopped: stopped })
     }
 
     /// Serves on `listener`, by as many threads as the settings say, until
@@ -107,7 +119,15 @@ impl Ready {
         shutdown: impl Future<Output = ()>,
     ) -> anyhow::Result<()> {
         self.begins();
-        self.stack.serve(listener, shutdown).await
+        let dead = self.state.dead();
+        let shutdown = async {
+            tokio::select! { () = shutdown => {}, () = dead.cancelled() => {} }
+        };
+        let served = self.stack.serve(listener, shutdown).await;
+        let is_dead = dead.is_cancelled();
+        self.state.close().await;
+        ensure!(!is_dead, "{DEAD}");
+        served
     }
 
     /// [`serve`](Self::serve), on connections of any kind, in this task's runtime.
@@ -130,6 +150,16 @@ impl Ready {
     fn begins(&self) {
         let modes = self.modes.iter().map(|mode| mode.name()).collect::<Vec<_>>().join(", ");
         tracing::info!(%modes, workers = self.workers, "serving");
+    }
+}
+
+const DEAD: &str = "another server has declared this one dead, since PostgreSQL had not heard of it for too \
+                    long; start it again";
+
+/// Health follows the database: a server that can commit nothing is of no use.
+async fn follow_database(mut works: watch::Receiver<bool>, health: Health) {
+    while works.changed().await.is_ok() {
+        health.serving(*works.borrow_and_update());
     }
 }
 

@@ -1,4 +1,4 @@
-//! The one place that starts servers, clients and proxies for tests.
+//! The one place that starts servers, clients, proxies and databases for tests.
 //!
 //! A server is in this process (`Server`, or `BlockingServer` for a test without
 //! a runtime) or a program (`Program::serve`). Cargo gives the path of a program
@@ -15,6 +15,8 @@ mod fault;
 mod killable;
 mod path;
 mod patience;
+#[cfg(unix)]
+mod postgres;
 mod program;
 mod proxy;
 mod server;
@@ -33,6 +35,8 @@ pub use fault::Fault;
 pub use killable::Killable;
 pub use path::Path;
 pub use patience::{LONG, LONG_GRACE, eventually, run, until, within};
+#[cfg(unix)]
+pub use postgres::Postgres;
 pub use program::{Ended, Lines, Program, Running, ServerProgram};
 pub use proxy::{Proxy, Trouble, Way};
 #[cfg(unix)]

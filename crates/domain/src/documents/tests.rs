@@ -4,6 +4,7 @@ use std::{
 };
 
 use super::*;
+use crate::peers;
 use crate::store::{
     Memory,
     failing::{Failing, How},
@@ -62,7 +63,7 @@ fn raw(document: &Document, since: &[Head]) -> Vec<Vec<u8>> {
 
 fn failing() -> (Arc<Failing>, Documents) {
     let store = Failing::new(Arc::new(Memory::default()));
-    (store.clone(), Documents::new(store, 64))
+    (store.clone(), Documents::new(store, Peers::alone(), 64))
 }
 
 /// For what comes at once, or never.
@@ -146,7 +147,7 @@ async fn what_does_not_fit_on_the_disk_is_refused_until_there_is_room() {
     ana.peer.offer(changes).await.unwrap();
     assert_eq!(ben.text().await, "kept and more");
     drop((ana, ben));
-    assert_eq!(Editor::open(&Documents::new(store, 64)).await.text().await, "kept and more");
+    assert_eq!(Editor::open(&Documents::new(store, Peers::alone(), 64)).await.text().await, "kept and more");
 }
 
 #[tokio::test]
@@ -245,7 +246,7 @@ async fn many_records_become_one_and_nothing_is_lost() {
     ana.writes("more").await.unwrap();
     assert_eq!(records(&*store).await, 2);
     drop(ana);
-    let mut ben = Editor::open(&Documents::new(store.clone(), 64)).await;
+    let mut ben = Editor::open(&Documents::new(store.clone(), Peers::alone(), 64)).await;
     assert_eq!(ben.text().await, "more");
     assert_eq!(ben.document.changes_since(&Document::genesis().unwrap().heads(), usize::MAX).0.len(), 258);
     assert_ne!(text, "more");
@@ -258,11 +259,11 @@ async fn records_that_cannot_be_made_one_stay_and_become_one_later() {
     store.now(How::FullForTrims);
     let text = many(&mut ana).await;
     assert_eq!(records(&*store).await, RECORDS + 1);
-    assert_eq!(Editor::open(&Documents::new(store.clone(), 64)).await.text().await, text);
+    assert_eq!(Editor::open(&Documents::new(store.clone(), Peers::alone(), 64)).await.text().await, text);
     store.now(How::Works);
     ana.writes("more").await.unwrap();
     assert_eq!(records(&*store).await, 1);
-    assert_eq!(Editor::open(&Documents::new(store.clone(), 64)).await.text().await, "more");
+    assert_eq!(Editor::open(&Documents::new(store.clone(), Peers::alone(), 64)).await.text().await, "more");
 }
 
 #[tokio::test]
@@ -271,7 +272,7 @@ async fn large_records_become_one_although_they_are_few() {
     let mut ana = Editor::open(&documents).await;
     ana.writes("text").await.unwrap();
     ana.writes("other text").await.unwrap();
-    let ben = Editor::open(&Documents::new(store.clone(), 64)).await;
+    let ben = Editor::open(&Documents::new(store.clone(), Peers::alone(), 64)).await;
     let stored = store.extent("document/notes").await.unwrap().bytes;
     for editor in [&ana, &ben] {
         assert_eq!(editor.peer.shared.log.lock().await.as_ref().unwrap().bytes, stored);
@@ -324,4 +325,35 @@ async fn open_documents_remember_no_more_together_than_is_allowed() {
     assert_eq!(documents.open("notes", Vec::new()).await.unwrap_err(), DocumentError::TooManyOperations);
     drop(other);
     documents.open("notes", Vec::new()).await.unwrap();
+}
+
+#[tokio::test]
+async fn edits_at_several_servers_come_together() {
+    let store: Arc<dyn Store> = Arc::new(Memory::default());
+    let (_living, [one, other]) = peers::servers();
+    let [one, other] = [one, other].map(|peers| Documents::new(store.clone(), peers, 64));
+    let (mut ana, mut ben) = (Editor::open(&one).await, Editor::open(&other).await);
+    ana.text().await;
+    ben.text().await;
+    // So many that the document is written anew, by either of them.
+    for n in 0..RECORDS {
+        let (line, same) = (format!("{n}\n"), n % 2 == 0);
+        let editor = if same { &mut ana } else { &mut ben };
+        let text = editor.document.text().unwrap() + &line;
+        editor.writes(&text).await.unwrap();
+    }
+    for editor in [&mut ana, &mut ben] {
+        soon(editor.peer.behind()).await;
+    }
+    while ana.text().await != ben.text().await {
+        soon(async {
+            tokio::select! { () = ana.peer.behind() => {}, () = ben.peer.behind() => {} }
+        })
+        .await;
+    }
+    let text = ana.text().await;
+    assert!((0..RECORDS).all(|n| text.lines().any(|line| line == n.to_string())), "{text}");
+    assert!(records(&*store).await <= RECORDS + 1);
+    drop((ana, ben));
+    assert_eq!(Editor::open(&Documents::new(store, Peers::alone(), 64)).await.text().await, text);
 }

@@ -7,6 +7,7 @@ use std::{
 use tokio_util::sync::DropGuard;
 
 use super::*;
+use crate::peers::{self, Living};
 use crate::store::{
     Memory,
     failing::{Failing, How},
@@ -34,7 +35,7 @@ async fn started(store: &Arc<dyn Store>) -> (Tasks, DropGuard) {
 
 async fn started_with(store: &Arc<dyn Store>, files: OpenResource) -> (Tasks, DropGuard) {
     let stop = CancellationToken::new();
-    (Tasks::open(store.clone(), files, stop.clone()).await.unwrap(), stop.drop_guard())
+    (Tasks::open(store.clone(), Peers::alone(), files, stop.clone()).await.unwrap(), stop.drop_guard())
 }
 
 fn below(below: u64) -> Work {
@@ -349,4 +350,59 @@ async fn a_commit_whose_answer_was_lost_has_one_effect() {
     let cancelled = tasks.submit(Uuid::new_v4(), endless()).await;
     assert_eq!(cancelled, Err(TaskError::Store(StoreError::Broken("no answer".into()))));
     assert_eq!(keys(&store, "task/").await, 2);
+}
+
+/// Servers that share a store.
+async fn shared<const COUNT: usize>(
+    store: &Arc<dyn Store>,
+) -> (watch::Sender<Living>, [(Tasks, DropGuard); COUNT]) {
+    let (living, servers) = peers::servers::<COUNT>();
+    let mut opened = Vec::new();
+    for peers in servers {
+        let stop = CancellationToken::new();
+        let tasks = Tasks::open(store.clone(), peers, no_files(), stop.clone()).await.unwrap();
+        opened.push((tasks, stop.drop_guard()));
+    }
+    (living, opened.try_into().map_err(|_| "another number").unwrap())
+}
+
+#[tokio::test]
+async fn a_task_is_watched_and_cancelled_at_any_server() {
+    let store = memory();
+    let (_living, [(one, _stop_one), (other, _stop_other)]) = shared(&store).await;
+    let request = Uuid::new_v4();
+    let id = one.submit(request, endless()).await.unwrap().id;
+    assert_eq!(other.submit(request, endless()).await.unwrap().id, id);
+    reached(&one, id, is_running).await;
+    let mut watched = other.watch(id).await.unwrap();
+    watched.wait_for(|task| task.state == State::Running && task.done > 0).await.unwrap();
+    assert!(lock(&other.shared.live).is_empty(), "two servers work on one task");
+    let cancelled = other.cancel(id).await.unwrap();
+    assert_eq!(cancelled.state, State::Cancelled);
+    assert_eq!(ended(&one, id).await, cancelled);
+    assert_eq!(*watched.wait_for(|task| task.state.is_end()).await.unwrap(), cancelled);
+    let short = one.submit(Uuid::new_v4(), below(1_000)).await.unwrap().id;
+    assert_eq!(ended(&other, short).await.state, State::Succeeded(Outcome::Primes(168)));
+    assert_eq!((keys(&store, "task/").await, keys(&store, "claim/").await), (2, 0));
+}
+
+#[tokio::test]
+async fn the_tasks_of_a_server_that_died_are_done_by_one_of_the_others() {
+    let store = memory();
+    let (living, [(one, stop), (two, _stop_two), (three, _stop_three)]) = shared(&store).await;
+    let running = one.submit(Uuid::new_v4(), below(3_000_000)).await.unwrap().id;
+    reached(&one, running, is_running).await;
+    let others: Vec<_> = [&two, &three].into();
+    let mut watched = two.watch(running).await.unwrap();
+    // Its work stops where it is.
+    drop(stop);
+    for tasks in &others {
+        assert_eq!(tasks.get(running).await.unwrap().state, State::Running);
+        assert!(lock(&tasks.shared.live).is_empty());
+    }
+    peers::kill(&living, 1);
+    let done = watched.wait_for(|task| task.state.is_end()).await.unwrap().clone();
+    assert_eq!(done.state, State::Succeeded(Outcome::Primes(216_816)));
+    assert_eq!(ended(&three, running).await, done);
+    assert_eq!(keys(&store, "claim/").await, 0);
 }

@@ -3,11 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::{
-    Worker,
-    errands::Runner,
-    world::{Address, Server},
-};
+use crate::{Worker, errands::Runner, world::Address};
 
 /// What comes back from a call is the server that has answered it.
 struct Calls(Runner<String>);
@@ -38,7 +34,7 @@ impl Worker for Calls {
         self.0.progress()
     }
 
-    fn check(self: Box<Self>, _: &Server) {
+    fn check(self: Box<Self>, _: &Address) {
         let mut answered = BTreeMap::<_, u64>::new();
         for server in self.0.stop() {
             *answered.entry(server).or_default() += 1;

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::{
     Worker,
-    world::{Client, Server, Typist},
+    world::{Address, Client, Typist},
 };
 
 const NAMES: [&str; 3] = ["ana", "ben", "cat"];
@@ -25,10 +25,10 @@ struct Member {
     typist: Typist,
 }
 
-pub(crate) fn workers(server: &Server) -> Vec<Box<dyn Worker>> {
+pub(crate) fn workers(address: &Address) -> Vec<Box<dyn Worker>> {
     let member = |name: &'static str| {
         let arguments = format!("bidi-streaming chat --room faults --name {name} --after-sequence 0");
-        let mut client = Client::start(server.address.client(&arguments), Heard::see);
+        let mut client = Client::start(address.client(&arguments), Heard::see);
         let typist = Typist::start(client.stdin(), move |n| format!("{name} {n}"));
         Box::new(Member { name, client, typist }) as Box<dyn Worker>
     };
@@ -62,7 +62,7 @@ impl Worker for Member {
         self.client.seen().accepted.len() as u64
     }
 
-    fn check(self: Box<Self>, _: &Server) {
+    fn check(self: Box<Self>, _: &Address) {
         let Self { name, client, typist } = *self;
         let typed = typist.stop();
         let (result, heard) = client.ended();

@@ -16,10 +16,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 use test_support::eventually;
 
-use crate::{
-    Worker,
-    world::{Address, Server},
-};
+use crate::{Worker, world::Address};
 
 /// A thread that runs errands one after the other.
 pub(crate) struct Runner<T> {
@@ -75,17 +72,21 @@ fn insist(address: &Address, arguments: &str, file: Option<&Path>) -> Value {
     value.unwrap()
 }
 
-pub(crate) fn workers(server: &Server) -> Vec<Box<dyn Worker>> {
-    let [tasks, watched, readings, uploads] = [(); 4].map(|()| server.address.clone());
-    let files = Arc::new(tempfile::tempdir().unwrap());
+pub(crate) fn workers(address: &Address) -> Vec<Box<dyn Worker>> {
+    let [tasks, watched, readings] = [(); 3].map(|()| address.clone());
+    let files = tempfile::tempdir().unwrap();
     vec![
         Box::new(Tasks(Runner::start(move |n| submit(&tasks, n)))),
         Box::new(Watched(Runner::start(move |_| watch(&watched)))),
-        Box::new(Downloads(Runner::start(download(server.address.clone())))),
-        Box::new(Readings(Runner::start({
-            let files = files.clone();
-            move |n| deliver(&readings, &files, n)
-        }))),
+        Box::new(Readings(Runner::start(move |n| deliver(&readings, &files, n)))),
+    ]
+}
+
+/// Of what each server has in files of its own.
+pub(crate) fn file_workers(address: &Address) -> Vec<Box<dyn Worker>> {
+    let (uploads, files) = (address.clone(), tempfile::tempdir().unwrap());
+    vec![
+        Box::new(Downloads(Runner::start(download(address.clone())))),
         Box::new(Uploads(Runner::start(move |n| upload(&uploads, &files, n)))),
     ]
 }
@@ -118,9 +119,9 @@ impl Worker for Tasks {
         self.0.progress()
     }
 
-    fn check(self: Box<Self>, server: &Server) {
+    fn check(self: Box<Self>, address: &Address) {
         for Task { id, primes } in self.0.stop() {
-            let watched = insist(&server.address, &format!("server-streaming task {id}"), None);
+            let watched = insist(address, &format!("server-streaming task {id}"), None);
             assert_eq!(
                 (&watched["state"], &watched["primes"]),
                 (&"SUCCEEDED".into(), &primes.into()),
@@ -152,7 +153,7 @@ impl Worker for Watched {
         self.0.progress()
     }
 
-    fn check(self: Box<Self>, _: &Server) {
+    fn check(self: Box<Self>, _: &Address) {
         self.0.stop();
     }
 }
@@ -190,12 +191,12 @@ impl Worker for Readings {
         self.0.progress()
     }
 
-    fn check(self: Box<Self>, server: &Server) {
+    fn check(self: Box<Self>, address: &Address) {
         let delivered = self.0.stop().len() as u64;
         // One more of each device, whose answer tells what the server has.
         let files = tempfile::tempdir().unwrap();
         let path = table(&files, u64::MAX, 3);
-        let value = insist(&server.address, "client-streaming readings", Some(&path));
+        let value = insist(address, "client-streaming readings", Some(&path));
         let total: u64 =
             value["devices"].as_array().unwrap().iter().map(|d| d["count"].as_u64().unwrap()).sum();
         assert_eq!(total, delivered * ROWS + 3, "each reading counts once: {value}");
@@ -232,9 +233,9 @@ impl Worker for Uploads {
         self.0.progress()
     }
 
-    fn check(self: Box<Self>, server: &Server) {
+    fn check(self: Box<Self>, address: &Address) {
         let uploaded: BTreeMap<_, _> = self.0.stop().into_iter().collect();
-        let listed = insist(&server.address, "unary files", None);
+        let listed = insist(address, "unary files", None);
         let listed = listed["files"].as_array().unwrap().iter().map(|file| file["name"].as_str().unwrap());
         let listed: Vec<_> = listed.filter(|name| *name != DOWNLOADED).collect();
         assert!(uploaded.keys().eq(listed.iter().copied()), "{listed:?}");
@@ -242,7 +243,7 @@ impl Worker for Uploads {
         for (name, content) in uploaded {
             let path = here.path().join(&name);
             let arguments = format!("server-streaming download {name} -o");
-            insist(&server.address, &arguments, Some(&path));
+            insist(address, &arguments, Some(&path));
             assert!(
                 std::fs::read(&path).unwrap() == content,
                 "{name} has other bytes than what was uploaded"
@@ -277,7 +278,7 @@ impl Worker for Downloads {
         self.0.progress()
     }
 
-    fn check(self: Box<Self>, _: &Server) {
+    fn check(self: Box<Self>, _: &Address) {
         self.0.stop();
     }
 }

@@ -11,6 +11,7 @@
 
 mod calls;
 mod chat;
+mod cluster;
 mod errands;
 mod quotes;
 mod sync;
@@ -29,12 +30,19 @@ trait Worker: Send {
     /// Counts what was acknowledged so far.
     fn progress(&self) -> u64;
     /// Ends the work and checks all that was acknowledged.
-    fn check(self: Box<Self>, server: &Server);
+    fn check(self: Box<Self>, address: &Address);
 }
 
 /// Everything that is kept by one server.
 fn workers(server: &Server) -> Vec<Box<dyn Worker>> {
-    [chat::workers(server), quotes::workers(server), errands::workers(server), sync::workers(server)]
+    let mut workers = shared_workers(&server.address);
+    workers.extend(errands::file_workers(&server.address));
+    workers
+}
+
+/// Everything that servers share where they have a database.
+fn shared_workers(address: &Address) -> Vec<Box<dyn Worker>> {
+    [chat::workers(address), quotes::workers(address), errands::workers(address), sync::workers(address)]
         .into_iter()
         .flatten()
         .collect()
@@ -71,7 +79,7 @@ fn nothing_acknowledged_is_lost_when_the_server_is_killed() {
         println!("kill {kill}: everyone works again after {:?}", back.elapsed());
         slowest = slowest.max(back.elapsed());
     }
-    check(workers, &server);
+    check(workers, &server.address);
     println!("{kills} kills, back at work after {slowest:?} at most");
 }
 
@@ -101,9 +109,9 @@ fn a_rolling_restart_loses_nothing() {
         servers[server].restart();
         everyone_works(streams, &before);
     }
-    check(calls, &servers[0]);
+    check(calls, &servers[0].address);
     for (workers, server) in streams.into_iter().zip(&servers) {
-        check(workers, server);
+        check(workers, &server.address);
     }
     println!("{stops} stops, gone after {slowest:?} at most");
 }
@@ -137,13 +145,13 @@ fn everyone_works(workers: &[Box<dyn Worker>], before: &[u64]) {
     }
 }
 
-fn check(workers: Vec<Box<dyn Worker>>, server: &Server) {
+fn check(workers: Vec<Box<dyn Worker>>, address: &Address) {
     // At once: who waits for its turn goes on working meanwhile.
     std::thread::scope(|scope| {
         for worker in workers {
             scope.spawn(move || {
                 println!("{}: {} acknowledged", worker.name(), worker.progress());
-                worker.check(server);
+                worker.check(address);
             });
         }
     });

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use crate::{
     Worker,
-    world::{Client, Server},
+    world::{Address, Client},
 };
 
 #[derive(Default)]
@@ -15,10 +15,10 @@ struct Watcher {
     all: bool,
 }
 
-pub(crate) fn workers(server: &Server) -> Vec<Box<dyn Worker>> {
+pub(crate) fn workers(address: &Address) -> Vec<Box<dyn Worker>> {
     let watcher = |symbols: &str| {
         let arguments = format!("server-streaming quotes --count 0 --interval 5ms {symbols}");
-        let client = Client::start(server.address.client(&arguments), Seen::see);
+        let client = Client::start(address.client(&arguments), Seen::see);
         Box::new(Watcher { client, all: symbols.is_empty() }) as Box<dyn Worker>
     };
     vec![watcher(""), watcher("--symbols ACME,FLUX")]
@@ -42,7 +42,7 @@ impl Worker for Watcher {
         self.client.seen().0.len() as u64
     }
 
-    fn check(self: Box<Self>, _: &Server) {
+    fn check(self: Box<Self>, _: &Address) {
         self.client.interrupt();
         let (result, Seen(seen)) = self.client.ended();
         let value = &result["value"];

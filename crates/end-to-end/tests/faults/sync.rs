@@ -13,7 +13,7 @@ use test_support::eventually;
 use crate::{
     Worker,
     errands::Runner,
-    world::{Client, Server},
+    world::{Address, Client},
 };
 
 struct Sync {
@@ -23,12 +23,12 @@ struct Sync {
     _directory: TempDir,
 }
 
-pub(crate) fn workers(server: &Server) -> Vec<Box<dyn Worker>> {
+pub(crate) fn workers(address: &Address) -> Vec<Box<dyn Worker>> {
     let directory = tempfile::tempdir().unwrap();
     let files = ["ana.txt", "ben.txt"].map(|name| directory.path().join(name));
     fs::write(&files[0], "").unwrap();
     let clients = files.clone().map(|file| {
-        let keeps = server.address.client("--quiet bidi-streaming sync --document faults").arg(&file);
+        let keeps = address.client("--quiet bidi-streaming sync --document faults").arg(&file);
         Client::start(keeps, |(), _| {})
     });
     eventually(|| files[1].exists(), "the second file is not written");
@@ -65,7 +65,7 @@ impl Worker for Sync {
         self.lines.progress()
     }
 
-    fn check(self: Box<Self>, server: &Server) {
+    fn check(self: Box<Self>, address: &Address) {
         let lines = self.lines.stop();
         let [one, other] = &self.files;
         eventually(|| fs::read(one).unwrap() == fs::read(other).unwrap(), "the files are not equal");
@@ -74,7 +74,7 @@ impl Worker for Sync {
             client.ended();
             // The files can be equal before the server has answered for the last line.
             let keeps = "bidi-streaming sync --document faults --once";
-            let result = server.address.result(keeps, Some(file));
+            let result = address.result(keeps, Some(file));
             assert_eq!(result["value"]["in_step"], true, "{result}");
         }
         let text = fs::read_to_string(one).unwrap();

@@ -31,10 +31,17 @@ pub(crate) struct Address(String);
 
 impl Server {
     pub(crate) fn start() -> Self {
+        Self::start_with(None)
+    }
+
+    /// With its state in a database, if there is an address of one.
+    pub(crate) fn start_with(store: Option<&str>) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let program = Program::new(env!("CARGO_BIN_EXE_end-to-end-server")).arg("all").arg("--grace");
         let program = program.arg(format!("{}s", GRACE.as_secs())).arg("--data-dir").arg(directory.path());
-        let program = program.env("FOURMODES_LISTEN", "127.0.0.1:0").env("RUST_LOG", "off").serve();
+        let program = program.env("FOURMODES_LISTEN", "127.0.0.1:0").env("RUST_LOG", "off");
+        let program = store.into_iter().fold(program, |program, store| program.env("FOURMODES_STORE", store));
+        let program = program.serve();
         Self { address: Address(program.address.to_string()), _directory: directory, program }
     }
 
@@ -52,9 +59,19 @@ impl Server {
         took
     }
 
-    /// Stops the process where it is, until it is killed.
+    /// Stops the process where it is, until it is killed or goes on.
     pub(crate) fn hang(&self) {
         self.program.signal(Signal::STOP);
+    }
+
+    /// Lets a process that hangs go on.
+    pub(crate) fn go_on(&self) {
+        self.program.signal(Signal::CONT);
+    }
+
+    /// Waits until it has ended by itself, and gives its exit code.
+    pub(crate) fn wait(&mut self) -> Option<i32> {
+        self.program.wait()
     }
 
     pub(crate) fn restart(&mut self) {

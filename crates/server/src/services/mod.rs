@@ -22,6 +22,7 @@ use domain::{
     logs::Logs,
     market::Market,
     open_files::OpenFiles,
+    peers::Peers,
     rooms::Rooms,
     tasks::{OpenResource, Tasks},
     uploads::Uploads,
@@ -68,18 +69,21 @@ pub(crate) async fn add(
     stop_tasks: CancellationToken,
 ) -> anyhow::Result<()> {
     let files = OpenFiles::new(config.open_files);
-    let uploads = Uploads::open(state.store.clone(), state.files(), config.uploads, files.clone()).await;
+    let uploads = Uploads::open(state.local.clone(), state.files(), config.uploads, files.clone()).await;
     let uploads = uploads.context("cannot read the uploads of an earlier run; see --data-dir")?;
-    let tasks = Tasks::open(state.store.clone(), uploaded_files(uploads.clone()), stop_tasks.clone())
-        .await
-        .context("cannot resume the tasks")?;
+    let peers = state.peers();
+    let tasks =
+        Tasks::open(state.store.clone(), peers.clone(), uploaded_files(uploads.clone()), stop_tasks.clone())
+            .await
+            .context("cannot resume the tasks")?;
     let served = config.modes.clone();
     let market = Arc::new(Market::new(state.store.clone(), config.quotes_seed, config.retention));
     let collector = Arc::new(Collector::new(state.store.clone()));
-    let rooms = Arc::new(Rooms::new(state.store.clone(), config.retention, config.rooms));
-    let documents = Arc::new(Documents::new(state.store.clone(), config.documents));
+    let rooms = Arc::new(Rooms::new(state.store.clone(), peers.clone(), config.retention, config.rooms));
+    let documents = Arc::new(Documents::new(state.store.clone(), peers.clone(), config.documents));
     let sweeping = sweep(config.retention.interval(), rooms.clone(), market.clone(), collector.clone());
-    tokio::spawn(async move { stop_tasks.run_until_cancelled(sweeping).await });
+    tokio::spawn(stop_tasks.clone().run_until_cancelled_owned(sweeping));
+    tokio::spawn(stop_tasks.run_until_cancelled_owned(bury(rooms.clone(), peers)));
     let unary = Unary {
         activity: stack.activity(),
         since: SystemTime::now(),
@@ -155,6 +159,21 @@ async fn sweep(interval: Duration, rooms: Arc<Rooms>, market: Arc<Market>, colle
             }
         }
         tokio::time::sleep(interval).await;
+    }
+}
+
+/// Tells rooms who has left with a server that died.
+async fn bury(rooms: Arc<Rooms>, mut peers: Peers) {
+    const PAUSE: Duration = Duration::from_secs(1);
+    /// For members that come back after a restart: they keep their places.
+    const RETURN: Duration = Duration::from_secs(3);
+    tokio::time::sleep(RETURN).await;
+    loop {
+        while let Err(error) = rooms.bury().await {
+            tracing::warn!(%error, "rooms could not be told who has left");
+            tokio::time::sleep(PAUSE).await;
+        }
+        peers.changed().await;
     }
 }
 

@@ -1,6 +1,8 @@
-//! What keeps the domain's state: a file, or memory for a throw-away run.
+//! What keeps the domain's state: a file, memory for a throw-away run, or a database
+//! of PostgreSQL.
 
 mod file;
+mod postgres;
 mod redb;
 mod rows;
 #[cfg(test)]
@@ -15,24 +17,29 @@ use std::{
 
 use anyhow::{Context as _, ensure};
 use domain::{
+    peers::Peers,
     platform::{self, Lock},
     store::{Memory, Store},
     uploads,
 };
 use tempfile::TempDir;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
+use tokio_util::sync::CancellationToken;
 
-use self::redb::Redb;
 pub(crate) use self::timed::Timed;
+use self::{postgres::Postgres, redb::Redb};
 use crate::config::Data;
 
 /// The state of one server. Dropped, it is closed for everyone.
 #[derive(Debug)]
 pub(crate) struct State {
     pub(crate) store: Arc<dyn Store>,
-    /// Notified when the store has failed: a read says whether it works again.
+    /// For uploads: it is where their files are.
+    pub(crate) local: Arc<dyn Store>,
+    /// Notified when the file has failed: a read says whether it works again.
     pub(crate) failed: Arc<Notify>,
     file: Option<Arc<Redb>>,
+    database: Option<Arc<Postgres>>,
     /// For what is too large for the store.
     files: PathBuf,
     /// Removed with everything in it at the end.
@@ -48,10 +55,13 @@ impl State {
         match data {
             Data::Memory => {
                 let directory = tempfile::tempdir().context("no temporary directory for the state")?;
+                let store = Arc::new(Memory::default());
                 Ok(Self {
-                    store: Arc::new(Memory::default()),
+                    store: store.clone(),
+                    local: store,
                     failed: Arc::default(),
                     file: None,
+                    database: None,
                     files: directory.path().to_owned(),
                     _temporary: Some(directory),
                 })
@@ -70,12 +80,49 @@ impl State {
                 let store = Arc::new(Redb::open(&path, lock).context("cannot open the state")?);
                 Ok(Self {
                     store: store.clone(),
+                    local: store.clone(),
                     failed: store.failed(),
                     file: Some(store),
+                    database: None,
                     files: directory.clone(),
                     _temporary: None,
                 })
             }
+        }
+    }
+
+    /// Keeps all but uploads in the database at this address.
+    pub(crate) async fn share(&mut self, url: &str) -> anyhow::Result<()> {
+        let database = Arc::new(Postgres::open(url).await?);
+        self.store = database.clone();
+        self.database = Some(database);
+        Ok(())
+    }
+
+    /// The servers that have the same store.
+    pub(crate) fn peers(&self) -> Peers {
+        self.database.as_ref().map_or_else(Peers::alone, |database| database.peers())
+    }
+
+    /// The same for all servers that have this state.
+    pub(crate) fn identity(&self) -> Option<&str> {
+        self.database.as_ref().map(|database| database.identity())
+    }
+
+    /// Whether the database takes commits, and from then on.
+    pub(crate) fn works(&self) -> Option<watch::Receiver<bool>> {
+        self.database.as_ref().map(|database| database.works())
+    }
+
+    /// Cancelled when another server has declared this one dead.
+    pub(crate) fn dead(&self) -> CancellationToken {
+        self.database.as_ref().map(|database| database.dead()).unwrap_or_default()
+    }
+
+    /// Ends the use of the database. What was asked of it before is done.
+    pub(crate) async fn close(&self) {
+        if let Some(database) = &self.database {
+            database.close().await;
         }
     }
 
