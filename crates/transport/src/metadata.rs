@@ -68,21 +68,19 @@ impl OutgoingMetadata {
         &self.faults
     }
 
-    /// Adds the token and the trace, unless the request already has a trace. Neither is
+    /// Adds the token and the trace, each unless the request already has one. Neither is
     /// shown: the token is a secret, and the trace id would add a line to each call.
     pub fn identify<B>(&self, request: &mut http::Request<B>) {
+        if let Some(token) = &self.token {
+            request.headers_mut().entry(AUTHORIZATION).or_insert_with(|| token.clone());
+        }
         if request.headers().contains_key(TRACEPARENT) {
             return;
         }
         let (trace, span) = (format!("{:032x}", self.trace), fastrand::u64(1..));
         tracing::debug!(trace_id = trace, method = request.uri().path(), "call");
         let value = format!("00-{trace}-{span:016x}-01");
-        let headers = request.headers_mut();
-        headers.extend(HeaderValue::from_str(&value).map(|value| (TRACEPARENT, value)));
-        // A token that the user has set for this call takes precedence.
-        if let Some(token) = &self.token {
-            headers.entry(AUTHORIZATION).or_insert_with(|| token.clone());
-        }
+        request.headers_mut().extend(HeaderValue::from_str(&value).map(|value| (TRACEPARENT, value)));
     }
 }
 

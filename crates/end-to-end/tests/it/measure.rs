@@ -228,6 +228,10 @@ fn a_token_goes_along_as_with_every_command() {
     let ended = measure(&server, "--messages 5").env("FOURMODES_TOKEN", "for-bench").run().ok();
     assert!(ways(&ended).iter().all(|line| line["messages"] == 5), "{}", ended.stdout);
     measure(&server, "--messages 5").run().failed(1, &["UNAUTHENTICATED", "FOURMODES_TOKEN"]);
+    // So does it with a call that has a trace of its own.
+    let traced = client("call").arg(&server.url).args("fourmodes.v1.UnaryService/Multiply -q -d {} -H");
+    let traced = traced.arg("traceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01");
+    traced.env("FOURMODES_TOKEN", "for-bench").run().ok();
 }
 
 /// Freedom from coordinated omission: every message that was due while nothing
