@@ -138,19 +138,19 @@ test *options:
 [group("more")]
 fmt:
     cargo fmt --all
-    cargo fmt --manifest-path comparison/Cargo.toml
+    cargo fmt --all --manifest-path comparison/Cargo.toml
     rustfmt --edition 2024 fuzz/fuzz_targets/*.rs
 
 # Check format, lints and documentation, as before each landing.
 [group("develop")]
 lint: comparison-lock
     cargo fmt --all --check
-    cargo fmt --manifest-path comparison/Cargo.toml --check
+    cargo fmt --all --manifest-path comparison/Cargo.toml --check
     rustfmt --edition 2024 --check fuzz/fuzz_targets/*.rs
     cargo clippy --workspace --all-targets -- -D warnings
     cargo clippy -p client -p domain -p timeline -p watch --all-targets --features client/fuzzing,domain/fuzzing,timeline/fuzzing,watch/fuzzing -- -D warnings
     cargo clippy -p server --features simulation --test simulation -- -D warnings
-    cargo clippy {{ in_comparison }} --all-targets -- -D warnings
+    cargo clippy {{ in_comparison }} --workspace --all-targets -- -D warnings
     RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
 
 # Everything that CI runs.
@@ -301,12 +301,13 @@ lessons-doc:
     {{ bin }}/lessons --markdown >docs/lessons.md.new
     mv docs/lessons.md.new docs/lessons.md
 
-# The server beside others, in one run: `just compare`, `just compare --only unary64 --against h2`.
+# The server beside others, in one run: `just compare`, `just compare --only unary64 --against h2`. With Go and Python 3 also beside grpc-go.
 [group("more")]
 [positional-arguments]
 compare *options: comparison-lock
     cargo build --release -p server -p client
-    cargo build --release {{ in_comparison }}
+    cargo build --release --workspace {{ in_comparison }}
+    bash comparison/grpc-go/build.sh {{ quote(target / "comparison/release/grpc-go") }} || echo "grpc-go is left out" >&2
     {{ target }}/comparison/release/comparison run \
         --server {{ target }}/release/fourmodes-server --client {{ target }}/release/fourmodes \
         {{ if options == "" { "--output " + quote(target / "comparison.json") } else { '"$@"' } }}

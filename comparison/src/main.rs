@@ -61,6 +61,9 @@ struct Run {
     /// Beside whom, for works that are counted; everyone when nobody is named
     #[arg(long, value_enum)]
     against: Vec<Contestant>,
+    /// Let servers and clients share all cores, as their users do
+    #[arg(long)]
+    unpinned: bool,
     /// How often; each round measures everyone once
     #[arg(long, default_value_t = 7, value_name = "N")]
     rounds: usize,
@@ -97,11 +100,21 @@ fn main() -> ExitCode {
 }
 
 fn run(options: Run) -> anyhow::Result<()> {
-    let Run { server, client, only, against, rounds, each, upload, idle_streams, json, output } = options;
+    let Run { server, client, only, against, unpinned, rounds, each, upload, idle_streams, json, output } =
+        options;
     let subjects = if only.is_empty() { Subject::value_variants().to_vec() } else { only };
     let rounds = rounds.max(1);
-    let report =
-        comparison::run(&Settings { server, client, subjects, against, rounds, each, upload, idle_streams })?;
+    let report = comparison::run(&Settings {
+        server,
+        client,
+        subjects,
+        against,
+        unpinned,
+        rounds,
+        each,
+        upload,
+        idle_streams,
+    })?;
     let figures = serde_json::to_string_pretty(&report)?;
     let mut stdout = std::io::stdout();
     if json {

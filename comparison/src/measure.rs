@@ -9,7 +9,7 @@ use crate::{
     call::{self, Done, block_on},
     progress::Progress,
     settings::Settings,
-    target::Target,
+    target::{Target, beside_this},
     work::{Contestant, Work, name},
 };
 
@@ -41,7 +41,7 @@ pub(crate) fn rates(
 ) -> anyhow::Result<Vec<Measured>> {
     let mut measured = Vec::new();
     for &work in works {
-        let contestants = work.contestants().iter().copied();
+        let contestants = work.contestants().iter().copied().filter(|it| is_there(*it));
         let wanted = |&it: &Contestant| it == Contestant::Ours || only.is_empty() || only.contains(&it);
         let nothing = |contestant| Measured { work, contestant, rates: Rates::default() };
         measured.push(contestants.filter(wanted).map(nothing).collect::<Vec<_>>());
@@ -70,6 +70,11 @@ pub(crate) fn rates(
         }
     }
     Ok(measured.into_iter().flatten().collect())
+}
+
+/// Whether it was built.
+fn is_there(contestant: Contestant) -> bool {
+    !contestant.is_optional() || beside_this(&name(contestant)).is_ok_and(|program| program.is_file())
 }
 
 /// How often per second `working`, which does not end by itself, is `done`.

@@ -29,7 +29,9 @@ pub fn run(settings: &Settings) -> anyhow::Result<Report> {
         })
         .collect();
     let asked_for = |special| settings.subjects.contains(&Subject::Special(special));
-    cores::of_clients();
+    if !settings.unpinned {
+        cores::of_clients();
+    }
     let mut report = Report {
         machine,
         versions: Versions::these(),

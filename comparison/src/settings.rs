@@ -16,6 +16,8 @@ pub struct Settings {
     /// Beside whom; everyone when it is empty. Of the works: the others have
     /// theirs.
     pub against: Vec<Contestant>,
+    /// Whether servers and clients share all cores.
+    pub unpinned: bool,
     /// How often; at least once.
     pub rounds: usize,
     /// How long a measurement takes.

@@ -30,17 +30,22 @@ pub(crate) fn beside_this(name: &str) -> anyhow::Result<PathBuf> {
 }
 
 impl Target {
-    /// Starts a contestant on the core of the servers; ours keeps nothing.
+    /// Starts a contestant, on the core of the servers unless nothing is pinned; ours keeps nothing.
     pub(crate) fn pinned(contestant: Contestant, settings: &Settings) -> anyhow::Result<Self> {
         let command = match contestant {
             Contestant::Ours => ours(&settings.server, OsStr::new(":memory:")),
-            Contestant::BareTonic => Command::new(beside_this("bare-tonic")?),
+            Contestant::BareTonic | Contestant::Connectrpc | Contestant::GrpcGo => {
+                Command::new(beside_this(&name(contestant))?)
+            }
             other => {
                 let mut command = Command::new(current_exe().context("where this program is")?);
                 command.args(["serve", &name(other)]);
                 command
             }
         };
+        if settings.unpinned {
+            return Self::start(command);
+        }
         cores::of_servers();
         let target = Self::start(command);
         cores::of_clients();

@@ -11,6 +11,10 @@ use serde::{Deserialize, Serialize};
 pub enum Work {
     /// A small question and its answer, one at a time
     Unary1,
+    /// Likewise, 4 in flight on one connection
+    Unary4,
+    /// Likewise, 16 in flight on one connection
+    Unary16,
     /// Likewise, 64 in flight on one connection
     Unary64,
     /// Likewise, 512 in flight on eight connections
@@ -46,6 +50,10 @@ pub enum Contestant {
     BareTonic,
     /// tonic without layers, with the server's HTTP/2 settings and allocator
     TunedTonic,
+    /// connectrpc as it comes, with the server's allocator
+    Connectrpc,
+    /// grpc-go as it comes
+    GrpcGo,
     /// The h2 crate alone, which sends and takes the same frames
     H2,
     /// Bytes over TCP: echoed, or thrown away
@@ -63,15 +71,18 @@ pub enum Contestant {
 impl Work {
     /// Those that can do it, ours first.
     pub(crate) const fn contestants(self) -> &'static [Contestant] {
-        use Contestant::{BareTonic, H2, NetRpcGob, NetRpcJson, Ours, Rest, Tcp, TunedTonic};
+        use Contestant::{
+            BareTonic, Connectrpc, GrpcGo, H2, NetRpcGob, NetRpcJson, Ours, Rest, Tcp, TunedTonic,
+        };
         match self {
-            Self::Unary1 | Self::Unary64 => &[Ours, BareTonic, TunedTonic, H2, Tcp],
-            Self::Unary512 => &[Ours, BareTonic, TunedTonic, H2],
+            Self::Unary1 | Self::Unary64 => &[Ours, BareTonic, TunedTonic, Connectrpc, GrpcGo, H2, Tcp],
+            Self::Unary4 | Self::Unary16 => &[Ours, BareTonic, TunedTonic, Connectrpc, GrpcGo],
+            Self::Unary512 => &[Ours, BareTonic, TunedTonic, Connectrpc, GrpcGo, H2],
             Self::ServerStreaming | Self::ClientStreaming | Self::BidiStreaming => {
-                &[Ours, BareTonic, TunedTonic]
+                &[Ours, BareTonic, TunedTonic, Connectrpc, GrpcGo]
             }
             Self::Values | Self::Columnar => &[Ours, BareTonic],
-            Self::Upload64kib | Self::Upload1mib => &[Ours, BareTonic, TunedTonic, Tcp],
+            Self::Upload64kib | Self::Upload1mib => &[Ours, BareTonic, TunedTonic, Connectrpc, GrpcGo, Tcp],
             Self::Multiply1 | Self::Multiply64 => &[Ours, Rest, NetRpcGob, NetRpcJson],
         }
     }
@@ -79,6 +90,8 @@ impl Work {
     /// How many connections, and how many calls at once on each.
     pub(crate) const fn in_flight(self) -> (usize, usize) {
         match self {
+            Self::Unary4 => (1, 4),
+            Self::Unary16 => (1, 16),
             Self::Unary64 | Self::Multiply64 => (1, 64),
             // A server has 100 streams for a connection.
             Self::Unary512 => (8, 64),
@@ -103,6 +116,14 @@ impl Work {
             Self::Columnar => 1000,
             _ => 0,
         }
+    }
+}
+
+impl Contestant {
+    /// Whether it is a program of another workspace or language, which is left out where it was
+    /// not built.
+    pub(crate) const fn is_optional(self) -> bool {
+        matches!(self, Self::Connectrpc | Self::GrpcGo)
     }
 }
 

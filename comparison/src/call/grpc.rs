@@ -6,6 +6,7 @@ use std::{
 };
 
 use anyhow::{Context as _, ensure};
+use futures_util::stream;
 use grpc_wire::limits::{self, MESSAGE_BYTES};
 use shared_proto::fourmodes::v1::{
     MeasureBidiStreamingRequest, MeasureClientStreamingRequest, MeasureClientStreamingResponse,
@@ -60,7 +61,9 @@ async fn calls(channel: Channel, work: Work, done: Done) -> Result<(), Status> {
     let mut multiplying = UnaryServiceClient::new(channel);
     loop {
         match work {
-            Work::Unary1 | Work::Unary64 | Work::Unary512 => unary(&mut client, work, &done).await?,
+            Work::Unary1 | Work::Unary4 | Work::Unary16 | Work::Unary64 | Work::Unary512 => {
+                unary(&mut client, work, &done).await?
+            }
             Work::ServerStreaming => server_streaming(&mut client, work, &done).await?,
             Work::ClientStreaming | Work::Values => client_streaming(&mut client, work, RUN, &done).await?,
             Work::Columnar | Work::Upload64kib => {
@@ -93,7 +96,7 @@ async fn server_streaming(client: &mut Client, work: Work, done: &Done) -> Resul
 
 async fn client_streaming(client: &mut Client, work: Work, run: u64, done: &Done) -> Result<(), Status> {
     let (sent, payload, values) = (done.clone(), payload(work), work.values() as u64);
-    let requests = tokio_stream::iter(0..run).map(move |_| {
+    let requests = stream::iter(0..run).map(move |_| {
         sent.more(values.max(1));
         MeasureClientStreamingRequest { payload: payload.clone(), values: (0..values).collect() }
     });
@@ -107,7 +110,7 @@ async fn client_streaming(client: &mut Client, work: Work, run: u64, done: &Done
 
 async fn bidi_streaming(client: &mut Client, work: Work, done: &Done) -> Result<(), Status> {
     let payload = payload(work);
-    let requests = tokio_stream::iter(0..RUN)
+    let requests = stream::iter(0..RUN)
         .map(move |_| MeasureBidiStreamingRequest { payload: payload.clone(), response_bytes: size(work) });
     let mut responses = client.measure_bidi_streaming(requests).await?.into_inner();
     while responses.message().await?.is_some() {

@@ -42,9 +42,11 @@ pub(crate) async fn go_on(
     done: Done,
 ) -> anyhow::Result<()> {
     match contestant {
-        Contestant::Ours | Contestant::BareTonic | Contestant::TunedTonic => {
-            grpc::go_on(address, work, done).await
-        }
+        Contestant::Ours
+        | Contestant::BareTonic
+        | Contestant::TunedTonic
+        | Contestant::Connectrpc
+        | Contestant::GrpcGo => grpc::go_on(address, work, done).await,
         Contestant::H2 => h2::go_on(address, work, done).await,
         Contestant::Tcp => tcp::go_on(address, work, done).await,
         Contestant::Rest => rest::go_on(address, work, done).await,

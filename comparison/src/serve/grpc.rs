@@ -3,6 +3,7 @@
 use std::pin::Pin;
 
 use anyhow::Context as _;
+use futures_util::stream;
 use grpc_wire::limits;
 use shared_proto::fourmodes::v1::{
     MeasureBidiStreamingRequest, MeasureBidiStreamingResponse, MeasureClientStreamingRequest,
@@ -63,9 +64,10 @@ impl MeasureService for Bare {
         request: Request<MeasureServerStreamingRequest>,
     ) -> Result<Response<Self::MeasureServerStreamingStream>, Status> {
         let MeasureServerStreamingRequest { count, response_bytes } = request.into_inner();
+        let payload = payload(response_bytes);
         let responses =
-            (0..count).map(move |_| Ok(MeasureServerStreamingResponse { payload: payload(response_bytes) }));
-        Ok(Response::new(Box::pin(tokio_stream::iter(responses))))
+            (0..count).map(move |_| Ok(MeasureServerStreamingResponse { payload: payload.clone() }));
+        Ok(Response::new(Box::pin(stream::iter(responses))))
     }
 
     async fn measure_client_streaming(

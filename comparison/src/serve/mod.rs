@@ -29,6 +29,9 @@ pub fn serve(contestant: Contestant, listen: SocketAddr) -> anyhow::Result<()> {
         stdout.flush()?;
         match contestant {
             Contestant::Ours => bail!("ours is a program of its own: fourmodes-server all"),
+            Contestant::Connectrpc | Contestant::GrpcGo => {
+                bail!("{contestant} is a program of its own: see comparison/{contestant}")
+            }
             Contestant::BareTonic => grpc::bare(listener).await,
             Contestant::TunedTonic => grpc::tuned(listener).await,
             Contestant::H2 => h2::serve(listener).await,
