@@ -116,8 +116,8 @@ mod tests {
         let border = 2 * SEGMENT as u64;
         let is_prime = |n: u64| (2..).take_while(|d| d * d <= n).all(|d| !n.is_multiple_of(d));
         for segments in 1..4 {
-            let mut primes = counted(segments * border - 50);
-            for below in segments * border - 50..segments * border + 50 {
+            let mut primes = counted(segments * border - 25);
+            for below in segments * border - 25..segments * border + 25 {
                 assert_eq!(counted(below), primes, "below {below}");
                 primes += u64::from(is_prime(below));
             }
