@@ -112,7 +112,17 @@ where
         let asked = self.ask(MessageRequest::FileContainingSymbol(symbol.to_owned())).await?;
         if let Err(reason) = found.take(asked)? {
             let services = self.services().await.unwrap_or_default();
-            if let Some(full_name) = crate::only(symbol, services.iter().cloned()) {
+            // Some servers describe no method by its name.
+            let owner = symbol.rsplit_once('.').map(|(owner, _)| owner);
+            let meant = crate::only(symbol, services.iter().cloned()).or_else(|| {
+                let is_owner = |service: &&String| Some(service.as_str()) == owner;
+                services
+                    .iter()
+                    .find(is_owner)
+                    .cloned()
+                    .or_else(|| crate::only(owner?, services.iter().cloned()))
+            });
+            if let Some(full_name) = meant {
                 return Box::pin(self.schema(&full_name)).await;
             }
             return Err(match services.iter().any(|service| service == symbol) {

@@ -85,7 +85,7 @@ impl Schema {
         }
         let split = name.rsplit_once('/').or_else(|| name.rsplit_once('.'));
         if let Some((service, method)) = split
-            && (name.contains('/') || pool.get_service_by_name(service).is_some())
+            && (name.contains('/') || self.service(service).is_ok())
         {
             return self.method(service, method).map(Symbol::Method);
         }

@@ -54,6 +54,7 @@ fn services_methods_and_messages_are_shown_with_what_is_in_them() {
     assert!(show("t.Echo.Unary").contains("rpc Unary("));
     // A service may be named without its package.
     assert_eq!(show("Echo"), text);
+    assert!(show("Echo.Unary").contains("rpc Unary("));
     // Reflection has no comments, and the source has.
     let source =
         client("call").arg(&echo.address).arg("t.Echo").arg("--proto").arg(&echo.proto).run().ok().stdout;

@@ -173,6 +173,10 @@ async fn files_imports_and_extensions_are_fetched_from_either_version() {
         assert_eq!(schema.services().count(), 1);
         // Without its package.
         assert!(reflection.schema("S").await.unwrap().method("S", "R").is_ok());
+        // A method with a dot, at a server that describes no methods.
+        for symbol in ["s.S.R", "S.R"] {
+            assert!(reflection.schema(symbol).await.unwrap().text(symbol).is_ok());
+        }
     }
 }
 
