@@ -24,7 +24,9 @@ def main():
     # One with TLS is passed through: only the client has the certificate that it asks for.
     command = [CLIENT, "watch", "--listen", "127.0.0.1:0", "--to", f"http://{address}", "--frames", "--output", "json"]
     watch = subprocess.Popen(command, stdout=drawn, stderr=subprocess.PIPE, text=True)
-    url = watch.stderr.readline().removeprefix("watching ").split(",")[0]
+    # It warns of a server that expects TLS.
+    line = next(line for line in watch.stderr if line.startswith("watching "))
+    url = line.removeprefix("watching ").split(",")[0]
     signal.signal(signal.SIGTERM, lambda *_: server.terminate())
     print("listening on", url.replace("http", scheme), flush=True)
     code = server.wait()
