@@ -14,7 +14,7 @@
 pub(crate) mod failing;
 mod memory;
 
-use std::{fmt, pin::Pin};
+use std::{collections::HashMap, fmt, pin::Pin};
 
 use bytes::Bytes;
 use serde::{Serialize, de::DeserializeOwned};
@@ -194,6 +194,18 @@ pub enum StoreError {
     Broken(String),
     #[error("the server's store is damaged: {0}")]
     Damaged(String),
+}
+
+/// The last sequences of the streams that are followed, by name.
+pub type Watched = HashMap<String, watch::Sender<u64>>;
+
+/// [`Store::watch`] of a store that keeps these. Forgets streams that are no longer followed.
+pub fn follow(watched: &mut Watched, stream: &str) -> watch::Receiver<u64> {
+    if let Some(last) = watched.get(stream) {
+        return last.subscribe();
+    }
+    watched.retain(|_, last| last.receiver_count() > 0);
+    watched.entry(stream.to_owned()).or_insert_with(|| watch::Sender::new(0)).subscribe()
 }
 
 /// The bytes of a value of the domain. The format is stable as long as fields

@@ -8,7 +8,9 @@ use std::{
 use bytes::Bytes;
 use tokio::sync::watch;
 
-use super::{Answer, Extent, Id, READ_BYTES, Record, Store, StoreError, Write, Written, kind};
+use super::{
+    Answer, Extent, Id, READ_BYTES, Record, Store, StoreError, Watched, Write, Written, follow, kind,
+};
 
 /// Streams and keys in the memory of this process.
 #[derive(Debug, Default)]
@@ -22,7 +24,7 @@ struct State {
     /// By kind of stream, the last sequence of those that were forgotten.
     forgotten: HashMap<String, u64>,
     /// Those that wait for streams, which need not be there.
-    watched: HashMap<String, watch::Sender<u64>>,
+    watched: Watched,
     keys: BTreeMap<String, Bytes>,
 }
 
@@ -68,12 +70,7 @@ impl Store for Memory {
     }
 
     fn watch(&self, stream: &str) -> watch::Receiver<u64> {
-        let watched = &mut self.lock().watched;
-        if let Some(last) = watched.get(stream) {
-            return last.subscribe();
-        }
-        watched.retain(|_, last| last.receiver_count() > 0);
-        watched.entry(stream.to_owned()).or_insert_with(|| watch::Sender::new(0)).subscribe()
+        follow(&mut self.lock().watched, stream)
     }
 
     fn get(&self, key: &str) -> Answer<Option<Bytes>> {

@@ -10,7 +10,7 @@ mod lane;
 mod schema;
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::BTreeMap,
     fmt,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -19,7 +19,7 @@ use std::{
 use bytes::Bytes;
 use domain::{
     peers::{Living, Peers},
-    store::{Answer, Extent, READ_BYTES, Record, Store, StoreError, Write, Written, kind},
+    store::{Answer, Extent, READ_BYTES, Record, Store, StoreError, Watched, Write, Written, follow, kind},
 };
 use tokio::{
     sync::{Mutex as Turn, Notify, mpsc, oneshot, watch},
@@ -50,7 +50,7 @@ struct Shared {
     /// The number of this server, of this start of it.
     server: i64,
     reader: Turn<Option<Arc<Reader>>>,
-    watched: Mutex<HashMap<String, watch::Sender<u64>>>,
+    watched: Mutex<Watched>,
     /// What the other servers do not know yet.
     news: Mutex<BTreeMap<String, u64>>,
     told: Notify,
@@ -295,12 +295,7 @@ impl Store for Postgres {
     }
 
     fn watch(&self, stream: &str) -> watch::Receiver<u64> {
-        let mut watched = self.shared.watched.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(last) = watched.get(stream) {
-            return last.subscribe();
-        }
-        watched.retain(|_, last| last.receiver_count() > 0);
-        watched.entry(stream.to_owned()).or_insert_with(|| watch::Sender::new(0)).subscribe()
+        follow(&mut self.shared.watched.lock().unwrap_or_else(PoisonError::into_inner), stream)
     }
 
     fn get(&self, key: &str) -> Answer<Option<Bytes>> {

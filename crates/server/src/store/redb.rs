@@ -17,7 +17,6 @@ mod writer;
 
 use std::{
     any::Any,
-    collections::HashMap,
     fmt, io,
     path::Path,
     sync::{
@@ -29,7 +28,9 @@ use std::{
 use bytes::Bytes;
 use domain::{
     platform::{self, Lock, sync_directory_of},
-    store::{Answer, Extent, Id, READ_BYTES, Record, Store, StoreError, Write, Written, kind},
+    store::{
+        Answer, Extent, Id, READ_BYTES, Record, Store, StoreError, Watched, Write, Written, follow, kind,
+    },
 };
 use redb::{Database, DatabaseError, ReadTransaction, ReadableDatabase as _, StorageError, TableDefinition};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
@@ -76,7 +77,7 @@ struct Shared {
     closed: AtomicBool,
     /// After the database in the order of dropping: it lets go of the lock.
     medium: Box<dyn Medium>,
-    watched: Mutex<HashMap<String, watch::Sender<u64>>>,
+    watched: Mutex<Watched>,
     failed: Arc<Notify>,
 }
 
@@ -202,12 +203,7 @@ impl Store for Redb {
     }
 
     fn watch(&self, stream: &str) -> watch::Receiver<u64> {
-        let mut watched = self.shared.watched.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(last) = watched.get(stream) {
-            return last.subscribe();
-        }
-        watched.retain(|_, last| last.receiver_count() > 0);
-        watched.entry(stream.to_owned()).or_insert_with(|| watch::Sender::new(0)).subscribe()
+        follow(&mut self.shared.watched.lock().unwrap_or_else(PoisonError::into_inner), stream)
     }
 
     fn get(&self, key: &str) -> Answer<Option<Bytes>> {
