@@ -114,18 +114,15 @@ where
             let services = self.services().await.unwrap_or_default();
             // Some servers describe no method by its name.
             let owner = symbol.rsplit_once('.').map(|(owner, _)| owner);
-            let meant = crate::only(symbol, services.iter().cloned()).or_else(|| {
-                let is_owner = |service: &&String| Some(service.as_str()) == owner;
-                services
-                    .iter()
-                    .find(is_owner)
-                    .cloned()
-                    .or_else(|| crate::only(owner?, services.iter().cloned()))
-            });
+            let only = |name: &str| crate::only(name, services.iter().cloned());
+            let is_there = |name: &str| services.iter().any(|service| service == name);
+            let meant = only(symbol)
+                .or_else(|| owner.filter(|owner| is_there(owner)).map(str::to_owned))
+                .or_else(|| only(owner?));
             if let Some(full_name) = meant {
                 return Box::pin(self.schema(&full_name)).await;
             }
-            return Err(match services.iter().any(|service| service == symbol) {
+            return Err(match is_there(symbol) {
                 true => {
                     ReflectionError::Broken(format!("it lists {symbol}, but does not describe it: {reason}"))
                 }
