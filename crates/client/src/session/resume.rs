@@ -17,9 +17,10 @@ impl Session {
     /// loss of the connection, until it ends in another way.
     ///
     /// Until something has come of it, any server will do; then it stays with the
-    /// one that it has begun with, and those that share the state of that one. Gives up when nothing has come of it for as
-    /// long as the user said, and at once when no server has answered at all yet:
-    /// then it is not one that went away, but none, unless the user waits for it.
+    /// one that it has begun with, and those that share the state of that one. Gives up
+    /// when nothing has come of it for as long as the user said, and at once when no server
+    /// has answered at all yet: then it is not one that went away, but none, unless the user
+    /// waits for it.
     /// What a proxy says in its place is no answer of a server. NOT_FOUND means that
     /// no server has it.
     pub(crate) async fn resuming<T>(
