@@ -1,16 +1,18 @@
 //! What the client may rely on.
 
 use std::{
-    fs,
+    fmt, fs,
     io::{self, IsTerminal as _},
+    net::SocketAddr,
     path::PathBuf,
+    pin::Pin,
     sync::Arc,
     time::Duration,
 };
 
 use grpc_wire::limits;
 use http::Uri;
-use transport::{Connector, Identity, OutgoingMetadata, TlsFiles, is_tls, retry::MOST_ATTEMPTS};
+use transport::{Connector, Identity, OutgoingMetadata, TlsFiles, is_tls, resolve, retry::MOST_ATTEMPTS};
 
 use crate::options::{Options, Output, ServerOptions, TlsOptions};
 
@@ -24,11 +26,50 @@ const STANDSTILL: Duration = Duration::from_secs(60);
 /// Longer than any connection: turns keepalive off.
 const NEVER: Duration = Duration::from_secs(365 * 24 * 3600);
 
+/// A server, or a name all addresses of which are servers.
+#[derive(Debug, Clone)]
+pub(crate) struct Target {
+    pub(crate) uri: Uri,
+    pub(crate) is_name: bool,
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.is_name {
+            true if is_tls(&self.uri) => write!(f, "dns+{}", self.uri),
+            true => write!(f, "dns:///{}", self.uri.authority().map_or("", |name| name.as_str())),
+            false => self.uri.fmt(f),
+        }
+    }
+}
+
+/// The addresses of a name.
+pub(crate) type Addresses = Pin<Box<dyn Future<Output = io::Result<Vec<SocketAddr>>> + Send>>;
+
+/// How the addresses of names are found.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Lookup {
+    pub(crate) find: fn(Uri) -> Addresses,
+    /// How often this is done when nothing fails.
+    pub(crate) every: Duration,
+}
+
+impl Default for Lookup {
+    /// By the resolver of the system.
+    fn default() -> Self {
+        Self {
+            find: |server| Box::pin(async move { resolve(&server).await }),
+            every: Duration::from_secs(30),
+        }
+    }
+}
+
 /// What the options say, validated.
 #[derive(Debug)]
 pub(crate) struct Config {
-    /// At least one server.
-    pub(crate) servers: Vec<Uri>,
+    /// At least one.
+    pub(crate) servers: Vec<Target>,
+    pub(crate) lookup: Lookup,
     pub(crate) connector: Connector,
     pub(crate) output: Output,
     pub(crate) diagram: Option<PathBuf>,
@@ -69,12 +110,12 @@ impl Config {
         let is_given_alone = url.is_some();
         let urls = url.map_or_else(|| server.servers.clone(), |url| vec![url]);
         let given_as = if is_given_alone { "" } else { "--server " };
-        let uri = |text: &String| server_uri(text).map_err(|reason| format!("{given_as}{text}: {reason}"));
-        let servers = urls.iter().map(uri).collect::<Result<Vec<_>, _>>()?;
+        let read = |text: &String| target(text).map_err(|reason| format!("{given_as}{text}: {reason}"));
+        let servers = urls.iter().map(read).collect::<Result<Vec<_>, _>>()?;
         let token = token(&server)?;
         let metadata = OutgoingMetadata::new(token.as_deref(), faults.fault_abort, faults.fault_delay)?;
         let connector = Connector {
-            tls: tls_files(tls, servers.iter().any(is_tls))?,
+            tls: tls_files(tls, servers.iter().any(|it| is_tls(&it.uri)))?,
             keepalive_interval: keepalive.keepalive_interval.unwrap_or(limits::KEEPALIVE_INTERVAL),
             keepalive_timeout: keepalive.keepalive_timeout,
             metadata: Arc::new(metadata),
@@ -84,6 +125,7 @@ impl Config {
         };
         Ok(Self {
             servers,
+            lookup: Lookup::default(),
             connector,
             output: output.output,
             diagram: output.diagram,
@@ -142,9 +184,10 @@ impl Config {
         self.quiet && self.output == Output::Text && !io::stdout().is_terminal()
     }
 
-    /// The server of a command that uses only one.
+    /// The server of a command that uses only one: of a name the first address that
+    /// takes the connection.
     pub(crate) fn server(&self) -> Uri {
-        self.servers.first().cloned().unwrap_or_default()
+        self.servers.first().map(|it| it.uri.clone()).unwrap_or_default()
     }
 
     /// The command and its servers, for people.
@@ -180,6 +223,26 @@ fn tls_files(options: TlsOptions, is_https: bool) -> Result<TlsFiles, String> {
 
 /// The default port of a server.
 const PORT: u16 = 50051;
+
+/// Reads a server, or a name of several: `dns:///name:port` as gRPC has it, or with a
+/// scheme `dns+https://name:port`.
+fn target(text: &str) -> Result<Target, String> {
+    if let Some(url) = text.strip_prefix("dns+") {
+        return Ok(Target { uri: server_uri(url)?, is_name: true });
+    }
+    let Some(name) = text.strip_prefix("dns://") else {
+        return Ok(Target { uri: server_uri(text)?, is_name: false });
+    };
+    match name.strip_prefix('/') {
+        None => Err("a DNS server in the address is not supported: the system's resolver is used; write it \
+                     as dns:///name:port, with three slashes"
+            .to_owned()),
+        Some(name) if name.contains('/') => {
+            Err("write it as dns:///name:port, or for TLS as dns+https://name:port".to_owned())
+        }
+        Some(name) => Ok(Target { uri: server_uri(name)?, is_name: true }),
+    }
+}
 
 /// Reads `host:port` as `http://host:port`, and a host alone as that host at the
 /// default port. A URL without a port has the port of its scheme.
@@ -219,6 +282,22 @@ fn server_uri(text: &str) -> Result<Uri, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_name_of_several_servers_is_given_as_grpc_has_it_or_with_a_scheme() {
+        let read = |text| target(text).map(|it| (it.uri.to_string(), it.is_name, it.to_string()));
+        let name = |uri: &str, shown: &str| Ok((uri.to_owned(), true, shown.to_owned()));
+        assert_eq!(read("dns:///x:1"), name("http://x:1/", "dns:///x:1"));
+        assert_eq!(read("dns:///x"), name("http://x:50051/", "dns:///x:50051"));
+        assert_eq!(read("dns+https://x:1"), name("https://x:1/", "dns+https://x:1/"));
+        assert_eq!(read("dns:50051").map(|it| it.1), Ok(false));
+        for wrong in
+            ["dns://8.8.8.8/x:1", "dns://x:1", "dns:///", "dns:///https://x", "dns:///x:y", "dns+ftp://x"]
+        {
+            assert!(read(wrong).is_err(), "{wrong}");
+        }
+        assert!(read("dns://8.8.8.8/x:1").unwrap_err().contains("dns:///name:port"));
+    }
 
     #[test]
     fn servers_are_given_by_host_and_port() {

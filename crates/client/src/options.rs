@@ -30,7 +30,8 @@ pub(crate) struct Options {
 #[command(next_help_heading = "Server")]
 pub(crate) struct ServerOptions {
     /// Server to call, with https:// for TLS. Several servers, separated by commas or in several
-    /// --server options, are called round-robin
+    /// --server options, are called round-robin. So are all addresses of a name:
+    /// dns:///name:port, or dns+https://name:port for TLS
     #[arg(
         long = "server",
         env = "FOURMODES_SERVER",

@@ -7,6 +7,7 @@
 //! wait behind a stream that nobody reads.
 
 mod loss;
+mod names;
 mod network;
 mod resume;
 #[cfg(test)]
@@ -15,7 +16,7 @@ mod unary;
 
 use std::{
     sync::{
-        Mutex,
+        Arc, Mutex,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
     time::Duration,
@@ -24,6 +25,7 @@ use std::{
 use indicatif::ProgressBar;
 use shared_proto::limits::MONITORING_HEARTBEAT;
 use timeline::Timeline;
+use tokio_util::task::AbortOnDropHandle;
 use tonic::Request;
 use transport::{Channel, Mode, Silence, retry::Throttle};
 
@@ -40,7 +42,9 @@ use crate::{
 pub(crate) type Tap = timeline::Tap<Channel>;
 
 pub(crate) struct Session {
-    network: Network,
+    network: Arc<Network>,
+    /// Looks names up again, if there are any.
+    _names: Option<AbortOnDropHandle<()>>,
     channels: Mutex<Channels>,
     throttle: Mutex<Throttle>,
     /// How long to try to come back.
@@ -65,17 +69,18 @@ struct Channels {
     streams: Channel,
     /// Whether anything has passed there. Until then a unary call may as well.
     streamed: bool,
-    /// By server, for unary calls: a stream that nobody reads holds up all that
-    /// is on its connection.
-    unary: Vec<Option<Channel>>,
 }
 
 impl Session {
     pub(crate) async fn open(config: &Config, timeline: &Timeline) -> Result<Self, Failure> {
-        let network = Network::new(config, timeline);
+        let network = Arc::new(Network::new(config, timeline));
         let mut loss = Loss::new();
         let (home, streams) = loop {
-            match network.connect_to_next(|_| None).await {
+            let connected = async {
+                network.look_up_first().await?;
+                network.connect_to_next(|_| None).await
+            };
+            match connected.await {
                 Ok(found) => break found,
                 // The deadline ends all of it by itself.
                 Err(failure)
@@ -90,11 +95,13 @@ impl Session {
         };
         // The first call goes where the connection is.
         lock(&network.servers).return_turn(home);
-        let mut unary = vec![None; config.servers.len()];
-        unary[home] = Some(streams.clone());
+        network.set_unary(home, Some(streams.clone()));
+        let names = config.servers.iter().any(|target| target.is_name);
+        let names = names.then(|| AbortOnDropHandle::new(tokio::spawn(network.clone().look_up_again())));
         Ok(Self {
+            _names: names,
             network,
-            channels: Mutex::new(Channels { home, streams, streamed: false, unary }),
+            channels: Mutex::new(Channels { home, streams, streamed: false }),
             throttle: Mutex::default(),
             patience: config.reconnect,
             standstill: config.standstill,
@@ -123,7 +130,7 @@ impl Session {
         let mut channels = lock(&self.channels);
         let home = channels.home;
         if !std::mem::replace(&mut channels.streamed, true) {
-            channels.unary[home] = None;
+            self.network.set_unary(home, None);
         }
         self.tap(channels.streams.clone(), home, "client")
     }
@@ -138,7 +145,8 @@ impl Session {
 
     fn tap(&self, channel: Channel, server: usize, client: &str) -> Tap {
         let servers = lock(&self.network.servers);
-        let server = (servers.count() > 1).then(|| servers.uri(server).clone());
+        let place = servers.place(server).filter(|_| servers.count() > 1);
+        let server = place.map(|place| place.uri.clone());
         let metadata = self.network.connector.metadata.faults().clone();
         Tap::new(channel, self.network.timeline.clone(), metadata, client, server)
     }

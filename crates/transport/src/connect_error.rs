@@ -58,7 +58,8 @@ pub struct ConnectError {
 }
 
 impl ConnectError {
-    pub(crate) fn new(reason: Connect, source: impl Into<BoxError>) -> Self {
+    /// With the error that says so.
+    pub fn new(reason: Connect, source: impl Into<BoxError>) -> Self {
         Self { reason, source: Some(source.into()) }
     }
 }

@@ -32,7 +32,7 @@ pub use dial::{dial, is_tls, resolve};
 pub use grpc_wire::Mode;
 pub use metadata::{Abort, Delay, OutgoingMetadata};
 pub use onlooker::{Onlooker, Onlookers, Passed};
-pub use servers::Servers;
+pub use servers::{Place, Servers};
 pub use stream::Stream;
 pub use tls::{Handshake, Identity, Tls, TlsFiles};
 pub use traffic::{Counted, Traffic};

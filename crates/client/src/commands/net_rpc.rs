@@ -11,7 +11,7 @@ use timeline::{Side, Timeline};
 use tokio::time::timeout;
 
 use crate::{
-    config::{Config, UNARY_DEADLINE},
+    config::{Config, Target, UNARY_DEADLINE},
     failure::Failure,
     options::Options,
     scenario::Run,
@@ -96,7 +96,7 @@ impl NetRpc {
     pub(crate) async fn run(self, options: Options) -> Result<ExitCode, String> {
         let Call::Multiply(multiply) = self.call;
         let mut config = Config::of_calls(options)?.without_frames("net-rpc")?;
-        config.servers = vec![multiply.address.clone()];
+        config.servers = vec![Target { uri: multiply.address.clone(), is_name: false }];
         // Only this command knows what a late answer may mean.
         let deadline = config.deadline.take().unwrap_or(UNARY_DEADLINE);
         let run = Run { config: &config, mode: "net-rpc" };

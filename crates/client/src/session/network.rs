@@ -1,4 +1,4 @@
-//! The servers: whose turn it is, and a connection to it.
+//! The servers: which there are, whose turn it is, and a connection to it.
 
 use std::{
     sync::{
@@ -10,25 +10,42 @@ use std::{
 
 use shared_proto::STATE_HEADER;
 use timeline::Timeline;
-use tokio::time::timeout;
-use transport::{CallError, Channel, Connector, Servers, serves};
+use tokio::{sync::Notify, time::timeout};
+use transport::{CallError, Channel, Connector, Place, Servers, serves};
 
-use crate::{config::Config, failure::Failure, show};
+use crate::{
+    config::{Config, Lookup, Target},
+    failure::Failure,
+    show,
+};
 
 /// The servers, and what it takes to connect to them.
 pub(super) struct Network {
-    pub(super) servers: Mutex<Servers>,
+    /// By the lists that name them: the first ones are the `targets`.
+    pub(super) servers: Mutex<Servers<Known>>,
+    pub(super) targets: Vec<Target>,
+    pub(super) lookup: Lookup,
+    /// Notified when a server has failed: the addresses of a name may be others.
+    pub(super) failed: Notify,
     pub(super) connector: Connector,
     pub(super) timeline: Timeline,
     pub(super) deadline: Option<Instant>,
     frames: bool,
-    /// By server, what the last connection or the first answer on it took: no less
-    /// than a round trip.
-    round_trips: Mutex<Vec<Duration>>,
-    /// By server, which state it shares with others.
-    states: Mutex<Vec<Option<String>>>,
     /// Whether this run is about something that servers share.
     pub(super) goes_on_elsewhere: AtomicBool,
+}
+
+/// What is known of a server, besides where it is and whether it fails.
+#[derive(Debug, Default)]
+pub(super) struct Known {
+    /// What the last connection or the first answer on it took: no less than a round
+    /// trip.
+    round_trip: Duration,
+    /// Which state it shares with others.
+    state: Option<String>,
+    /// For unary calls: a stream that nobody reads holds up all that is on its
+    /// connection.
+    pub(super) unary: Option<Channel>,
 }
 
 /// Who is as good as others is not waited for any longer than this.
@@ -43,15 +60,55 @@ const SOME: u32 = 3;
 impl Network {
     pub(super) fn new(config: &Config, timeline: &Timeline) -> Self {
         Self {
-            servers: Mutex::new(Servers::new(&config.servers)),
+            servers: Mutex::default(),
+            targets: config.servers.clone(),
+            lookup: config.lookup,
+            failed: Notify::new(),
             connector: config.connector.clone(),
             timeline: timeline.clone(),
             deadline: config.deadline.map(|deadline| Instant::now() + deadline),
             frames: config.frames && !config.quiet,
-            round_trips: Mutex::new(vec![Duration::ZERO; config.servers.len()]),
-            states: Mutex::new(vec![None; config.servers.len()]),
             goes_on_elsewhere: AtomicBool::new(false),
         }
+    }
+
+    /// Replaces the servers of one list. Those that have gone get no new calls.
+    pub(super) fn set(&self, list: usize, places: Vec<Place>) {
+        let mut servers = lock(&self.servers);
+        for gone in servers.set(list, places) {
+            if let Some(known) = servers.known_mut(gone) {
+                known.unary = None;
+            }
+        }
+    }
+
+    /// The connection for unary calls to a server, if there is one.
+    pub(super) fn unary(&self, server: usize) -> Option<Channel> {
+        lock(&self.servers).known(server).and_then(|known| known.unary.clone())
+    }
+
+    /// Keeps a connection for unary calls, or lets go of it.
+    pub(super) fn set_unary(&self, server: usize, channel: Option<Channel>) {
+        if let Some(known) = lock(&self.servers).known_mut(server) {
+            known.unary = channel;
+        }
+    }
+
+    fn state(&self, server: usize) -> Option<String> {
+        lock(&self.servers).known(server).and_then(|known| known.state.clone())
+    }
+
+    fn round_trip(&self, server: usize) -> Duration {
+        lock(&self.servers).known(server).map_or(Duration::ZERO, |known| known.round_trip)
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        lock(&self.servers).count() == 0
+    }
+
+    /// Whether a server has not gone.
+    pub(super) fn has(&self, server: usize) -> bool {
+        lock(&self.servers).numbers().any(|number| number == server)
     }
 
     fn is_alone(&self) -> bool {
@@ -77,7 +134,7 @@ impl Network {
             false => LATE,
         };
         let soon = self.left().map_or(most, |left| (left / 2).clamp(SOONEST, most));
-        let soon = soon.max(SOME * lock(&self.round_trips)[server]);
+        let soon = soon.max(SOME * self.round_trip(server));
         Duration::from_millis(soon.as_millis() as u64)
     }
 
@@ -89,7 +146,7 @@ impl Network {
     ) -> Result<(usize, Channel), Failure> {
         let mut tries = lock(&self.servers).count();
         loop {
-            let server = lock(&self.servers).choose(Instant::now());
+            let server = lock(&self.servers).choose(Instant::now()).ok_or_else(no_server)?;
             if let Some(channel) = existing(server) {
                 return Ok((server, channel));
             }
@@ -98,7 +155,7 @@ impl Network {
                 Err(failure) => failure,
             };
             self.eject(server, &failure);
-            tries -= 1;
+            tries = tries.saturating_sub(1);
             if tries == 0 || !lock(&self.servers).has_one(Instant::now()) {
                 return Err(failure);
             }
@@ -108,8 +165,8 @@ impl Network {
     /// Connects to one server. Where there are others it has to say soon that it
     /// serves.
     pub(super) async fn connect_to(&self, server: usize, client: &str) -> Result<Channel, Failure> {
-        let uri = lock(&self.servers).uri(server).clone();
-        let mut connector = self.connector.clone();
+        let Place { uri, authority } = lock(&self.servers).place(server).cloned().ok_or_else(no_server)?;
+        let mut connector = Connector { authority, ..self.connector.clone() };
         if self.frames {
             connector.onlookers = Some(show::taps(&self.timeline, client, &uri, 0, true).onlookers());
         }
@@ -119,11 +176,13 @@ impl Network {
             false => {
                 let channel = self.measured(server, connected).await?;
                 // There may be no time to ask before the call.
-                let round_trip = lock(&self.round_trips)[server];
+                let round_trip = self.round_trip(server);
                 if self.left().is_none_or(|left| left > SOME * round_trip) {
                     let headers = self.measured(server, serves(&channel)).await?;
                     let state = headers.get(STATE_HEADER).and_then(|state| state.to_str().ok());
-                    lock(&self.states)[server] = state.map(str::to_owned);
+                    if let Some(known) = lock(&self.servers).known_mut(server) {
+                        known.state = state.map(str::to_owned);
+                    }
                 }
                 channel
             }
@@ -136,7 +195,7 @@ impl Network {
 
     /// Whether other servers may have what this one has.
     pub(super) fn shares(&self, server: usize) -> bool {
-        self.goes_on_elsewhere.load(Relaxed) && lock(&self.states)[server].is_some()
+        self.goes_on_elsewhere.load(Relaxed) && self.state(server).is_some()
     }
 
     /// Connects to a server, or to another one that has the same state.
@@ -145,7 +204,7 @@ impl Network {
         server: usize,
         existing: impl Fn(usize) -> Option<Channel>,
     ) -> Result<(usize, Channel), Failure> {
-        let state = lock(&self.states)[server].clone();
+        let state = self.state(server);
         if !self.shares(server) {
             let channel = match existing(server) {
                 Some(channel) => channel,
@@ -156,7 +215,7 @@ impl Network {
         let (mut last, count) = (None, lock(&self.servers).count());
         for _ in 0..count {
             match self.connect_to_next(&existing).await {
-                Ok((found, channel)) if lock(&self.states)[found] == state => return Ok((found, channel)),
+                Ok((found, channel)) if self.state(found) == state => return Ok((found, channel)),
                 Ok(_) => {}
                 Err(failure) => last = Some(failure),
             }
@@ -172,7 +231,9 @@ impl Network {
     ) -> Result<T, Failure> {
         let (soon, begun) = (self.soon(server), Instant::now());
         let answer = timeout(soon, answer).await.map_err(|_| Failure::not_ready(soon))??;
-        lock(&self.round_trips)[server] = begun.elapsed();
+        if let Some(known) = lock(&self.servers).known_mut(server) {
+            known.round_trip = begun.elapsed();
+        }
         Ok(answer)
     }
 
@@ -196,10 +257,17 @@ impl Network {
     pub(super) fn eject(&self, server: usize, failure: &Failure) {
         let mut servers = lock(&self.servers);
         let time = servers.eject(server, failure.retry_after(), Instant::now());
-        if servers.count() > 1 {
-            self.timeline.ejected(servers.uri(server), time, failure.message());
+        if servers.count() > 1
+            && let Some(place) = servers.place(server)
+        {
+            self.timeline.ejected(&place.uri, time, failure.message());
         }
+        self.failed.notify_one();
     }
+}
+
+fn no_server() -> Failure {
+    Failure::answer("there is no server")
 }
 
 pub(super) fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {

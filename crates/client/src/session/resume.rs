@@ -3,7 +3,7 @@
 //! The pauses have full jitter, and what cannot get better, such as a certificate
 //! of an unknown CA, is never tried again.
 
-use std::{sync::atomic::Ordering::Relaxed, time::Instant};
+use std::{collections::HashSet, sync::atomic::Ordering::Relaxed, time::Instant};
 
 use timeline::Stage;
 use tonic::Code;
@@ -54,7 +54,7 @@ impl Session {
     ) -> Result<T, Failure> {
         let mut loss: Option<Loss> = None;
         // At which servers there is not what the call is about.
-        let mut missing = vec![false; lock(&self.network.servers).count()];
+        let mut missing = HashSet::new();
         loop {
             let ended = call().await;
             let home = lock(&self.channels).home;
@@ -67,10 +67,9 @@ impl Session {
                 }
                 // Another server may have it.
                 Err(failure) if failure.is_status(Code::NotFound) && !is_at_home() => {
-                    missing[home] = true;
-                    let Some(next) = missing.iter().position(|is_missing| !is_missing) else {
-                        return Err(failure);
-                    };
+                    missing.insert(home);
+                    let next = lock(&self.network.servers).numbers().find(|it| !missing.contains(it));
+                    let Some(next) = next else { return Err(failure) };
                     match self.network.connect_to(next, "client").await {
                         Ok(channel) => {
                             self.move_to(next, channel);

@@ -1,8 +1,9 @@
 use std::{
+    collections::HashMap,
     convert::Infallible,
     net::SocketAddr,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
         mpsc,
     },
@@ -15,7 +16,10 @@ use http_body::Frame;
 use http_body_util::StreamBody;
 use shared_proto::{
     bytestream::{ReadRequest, byte_stream_client::ByteStreamClient},
-    fourmodes::v1::{MultiplyRequest, unary_service_client::UnaryServiceClient},
+    fourmodes::v1::{
+        MultiplyRequest, WatchQuotesRequest, server_streaming_service_client::ServerStreamingServiceClient,
+        unary_service_client::UnaryServiceClient,
+    },
 };
 use tokio::{
     net::TcpListener,
@@ -31,10 +35,10 @@ use tonic::{
 };
 use tonic_health::{ServingStatus, server::HealthReporter};
 
-use super::Session;
+use super::{Session, lock};
 use crate::{
     cli::Cli,
-    config::Config,
+    config::{Config, Lookup},
     failure::Failure,
     scenario::Scenario as _,
     scenarios::client_streaming::upload::{self, Upload},
@@ -361,5 +365,105 @@ async fn an_answer_that_begins_and_does_not_come_is_given_up_and_its_server_left
     let session = session_for("500ms", &[&server]).await;
     let before = Instant::now();
     assert!(multiply(&session).await.unwrap_err().is_status(Code::DeadlineExceeded));
-    assert!(!super::lock(&session.network.servers).has_one(before));
+    assert!(!lock(&session.network.servers).has_one(before));
+}
+
+/// The addresses of names, for all tests of this file: each has a name of its own.
+static NAMES: Mutex<Option<HashMap<String, Vec<SocketAddr>>>> = Mutex::new(None);
+
+/// Gives a name these servers.
+fn name(name: &str, servers: &[&Server]) {
+    let addresses = servers.iter().map(|server| server.address).collect();
+    NAMES.lock().unwrap().get_or_insert_default().insert(name.to_owned(), addresses);
+}
+
+fn config_of_name(name: &str, every: Duration) -> Config {
+    let arguments = format!("fourmodes -q --deadline 1min --server dns:///{name} unary status");
+    let mut config = Config::of_calls(Cli::read(arguments.split(' ')).unwrap().options).unwrap();
+    let find = |server: http::Uri| -> crate::config::Addresses {
+        let names = NAMES.lock().unwrap();
+        let addresses = names.as_ref().and_then(|names| names.get(server.host()?)).cloned();
+        Box::pin(std::future::ready(Ok(addresses.unwrap_or_default())))
+    };
+    config.lookup = Lookup { find, every };
+    config
+}
+
+const OFTEN: Duration = Duration::from_millis(20);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_address_of_a_name_is_a_server_and_new_calls_follow_the_name() {
+    let servers = [(); 3].map(|()| Server::answering(|| Status::not_found("no").into_http(), None));
+    let [one, two, three] = servers.each_ref().map(|(server, _)| server);
+    let calls = || servers.each_ref().map(|(_, calls)| calls.load(SeqCst));
+    name("many", &[one, two]);
+    let session = open(&config_of_name("many", OFTEN)).await;
+    let ten_calls = async || {
+        for _ in 0..10 {
+            assert!(multiply(&session).await.unwrap_err().is_status(Code::NotFound));
+        }
+    };
+    ten_calls().await;
+    assert_eq!(calls(), [5, 5, 0]);
+    name("many", &[two, three]);
+    let begun = Instant::now();
+    while calls()[2] == 0 {
+        ten_calls().await;
+        assert!(begun.elapsed() < LONG, "the new address gets no calls");
+    }
+    let before = calls();
+    ten_calls().await;
+    assert_eq!(calls(), [before[0], before[1] + 5, before[2] + 5]);
+    // A name that is unknown for a while keeps its addresses.
+    name("many", &[]);
+    for _ in 0..10 {
+        tokio::time::sleep(OFTEN).await;
+        ten_calls().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_name_is_looked_up_again_when_its_server_fails() {
+    let (one, two) = (Server::start(), Server::start());
+    name("moves", &[&one]);
+    let session = open(&config_of_name("moves", Duration::from_secs(3_600))).await;
+    assert_eq!(multiply(&session).await.ok(), Some(42));
+    name("moves", &[&two]);
+    drop(one);
+    for _ in 0..10 {
+        assert_eq!(multiply(&session).await.ok(), Some(42));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_goes_on_at_an_address_that_its_name_no_longer_has() {
+    let (one, two) = (Server::start(), Server::start());
+    name("drained", &[&one]);
+    let session = open(&config_of_name("drained", OFTEN)).await;
+    let home = lock(&session.channels).home;
+    let request = WatchQuotesRequest {
+        interval: Some(Duration::from_millis(1).try_into().unwrap()),
+        ..Default::default()
+    };
+    let mut client = ServerStreamingServiceClient::new(session.channel());
+    let mut quotes = client.watch_quotes(session.request(request, None)).await.unwrap().into_inner();
+    quotes.message().await.unwrap().unwrap();
+    name("drained", &[&two]);
+    let begun = Instant::now();
+    while session.network.has(home) {
+        tokio::time::sleep(OFTEN).await;
+        assert!(begun.elapsed() < LONG, "the old address remains");
+    }
+    for _ in 0..100 {
+        quotes.message().await.unwrap().unwrap();
+    }
+    assert_eq!(multiply(&session).await.ok(), Some(42));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_name_without_an_address_is_said_to_have_none() {
+    let config = config_of_name("nothing", OFTEN);
+    let timeline = show::timeline(&config, true, false).unwrap();
+    let failure = Session::open(&config, &timeline).await.map(|_| ()).unwrap_err();
+    assert_eq!(failure.message(), "the name has no address");
 }

@@ -78,11 +78,14 @@ impl Session {
         message: M,
         call: impl AsyncFn(UnaryServiceClient<Tap>, Request<M>) -> Result<Response<T>, Status>,
     ) -> Result<T, Failure> {
-        let (home, count) = (lock(&self.channels).home, lock(&self.network.servers).count());
-        let mut places: VecDeque<_> = (home..count).chain(0..home).map(Where::AtFirst).collect();
-        if count == 1 {
-            places = [Where::At(home)].into();
-        }
+        let home = lock(&self.channels).home;
+        let mut servers: Vec<_> = lock(&self.network.servers).numbers().collect();
+        // First where the connection is.
+        servers.sort_by_key(|server| (*server < home, *server));
+        let mut places: VecDeque<_> = match servers[..] {
+            [_] => [Where::At(home)].into(),
+            _ => servers.into_iter().map(Where::AtFirst).collect(),
+        };
         let mut missing = None;
         while let Some(place) = places.pop_front() {
             match (self.attempts(place, message.clone(), &call).await, place) {
@@ -106,9 +109,11 @@ impl Session {
             return home;
         }
         let servers = lock(&self.network.servers);
-        let rank =
-            |server: &usize| *blake3::hash(format!("{key} {}", servers.uri(*server)).as_bytes()).as_bytes();
-        (0..servers.count()).max_by_key(rank).unwrap_or_default()
+        let rank = |server: &usize| {
+            let uri = servers.place(*server).map(|place| place.uri.to_string()).unwrap_or_default();
+            *blake3::hash(format!("{key} {uri}").as_bytes()).as_bytes()
+        };
+        servers.numbers().max_by_key(rank).unwrap_or(home)
     }
 
     /// A new key for the server that is reached.
@@ -116,9 +121,8 @@ impl Session {
         let home = lock(&self.channels).home;
         loop {
             let key = Uuid::new_v4();
-            let server = self.home_of(&key.to_string());
-            let servers = lock(&self.network.servers);
-            if servers.uri(server) == servers.uri(home) {
+            // A home that has gone is the server of no key.
+            if self.home_of(&key.to_string()) == home || !self.network.has(home) {
                 return key;
             }
         }
@@ -229,12 +233,12 @@ impl Session {
     /// Leaves a server out for a while, and lets go of its connection: before
     /// the next one it has to say that it serves.
     pub(super) fn eject(&self, server: usize, failure: &Failure) {
-        lock(&self.channels).unary[server] = None;
+        self.network.set_unary(server, None);
         self.network.eject(server, failure);
     }
 
     async fn unary_channel(&self, place: Where) -> Result<(usize, Channel), Failure> {
-        let existing = |server: usize| lock(&self.channels).unary[server].clone();
+        let existing = |server: usize| self.network.unary(server);
         let (server, channel) = match place {
             Where::Anywhere => self.network.connect_to_next(existing).await?,
             Where::At(server) => self.network.connect_to_state_of(server, existing).await?,
@@ -243,7 +247,7 @@ impl Session {
                 None => (server, self.network.connect_to(server, "client").await?),
             },
         };
-        lock(&self.channels).unary[server] = Some(channel.clone());
+        self.network.set_unary(server, Some(channel.clone()));
         Ok((server, channel))
     }
 }

@@ -16,6 +16,7 @@ mod first_service;
 mod frames;
 mod interrupted;
 mod measure;
+mod names;
 mod net_rpc;
 mod output;
 mod retry;
