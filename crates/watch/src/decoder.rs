@@ -68,16 +68,19 @@ impl Decoder {
                     return Ok(());
                 }
                 let preface = client.len().min(PREFACE.len());
+                // What the server has said came before the last bytes of the client.
                 if client[..preface] != PREFACE[..preface] {
-                    let (client, server) = (std::mem::take(client), std::mem::take(server));
+                    if !server.is_empty() {
+                        return Err(Lost("the server answers without a request".to_owned()));
+                    }
+                    let client = std::mem::take(client);
                     self.protocol = Protocol::Http1(Box::new(Http1::new(self.numbers.clone())));
                     self.take(Side::Client, &client, at)?;
-                    self.take(Side::Server, &server, at)?;
                 } else if preface == PREFACE.len() {
                     let (client, server) = (std::mem::take(client), std::mem::take(server));
                     self.protocol = Protocol::Http2(Box::new(Http2::new(self.numbers.clone())));
-                    self.take(Side::Client, &client[preface..], at)?;
                     self.take(Side::Server, &server, at)?;
+                    self.take(Side::Client, &client[preface..], at)?;
                 }
                 Ok(())
             }

@@ -269,6 +269,16 @@ fn the_decoder_says_what_it_cannot_follow() {
     assert!(lost(alert).contains("the server expects TLS"));
     assert!(lost(vec![(Side::Client, vec![0x16, 3, 1, 2, 0])]).contains("the client speaks TLS"));
     assert!(lost(vec![(Side::Client, b"hello\r\n\r\n".to_vec())]).contains("neither HTTP/2 nor HTTP/1.1"));
+    let answer = (Side::Server, b"HTTP/1.1 408 Request Timeout\r\n\r\n".to_vec());
+    let early = vec![answer, (Side::Client, b"GET / HTTP/1.1\r\n\r\n".to_vec())];
+    assert!(lost(early).contains("the server answers without a request"));
+}
+
+#[test]
+fn a_server_may_send_its_settings_first() {
+    let (from_client, from_server) = (client(&[frame(1, 4, 1, &request())]), server(&[]));
+    let seen = seen_however_cut(&vec![from_server, from_client]);
+    assert!(matches!(&seen[..], [Seen::Request { .. }, Seen::Broken { .. }]), "{seen:?}");
 }
 
 #[test]
@@ -358,7 +368,12 @@ fn whatever_peers_send_is_seen_alike_however_it_is_cut() {
         for _ in 0..random.usize(..20) {
             let payload: Vec<u8> = (0..random.usize(..60)).map(|_| random.u8(..)).collect();
             let piece = match random.u8(..5) {
-                0 if !is_http2 => payload,
+                0 if !is_http2 => match random.u8(..4) {
+                    0 => b"POST /a.B/C HTTP/1.1\r\ncontent-length: 3\r\n\r\nabc".to_vec(),
+                    1 => b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nhi".to_vec(),
+                    2 => [&PREFACE[..], &settings()].concat(),
+                    _ => payload,
+                },
                 1 => frame(1, random.u8(..) | 4, random.u8(..8), &request()),
                 2 => frame(0, random.u8(..), random.u8(..8), &grpc(&payload)),
                 _ => frame(random.u8(..11), random.u8(..), random.u8(..8), &payload),
