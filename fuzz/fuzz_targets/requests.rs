@@ -111,8 +111,10 @@ fuzz_target!(init: automerge_panics::allow(), |bytes: &[u8]| -> Corpus {
         // What tonic says of bytes that are no such message, and of no message.
         let undecoded = ["failed to decode Protobuf message", "Missing request message"];
         let undecoded = undecoded.iter().any(|said| status.message().starts_with(said));
-        let wrong = matches!(status.code(), Code::Internal | Code::Unknown | Code::DataLoss) && !undecoded;
-        assert!(!wrong, "{path}: {status:?}");
+        // These services answer with the status that the request asks for.
+        let asks = ["/grpc.testing.", "/fourmodes.v1.ProbeService/"].iter().any(|it| path.starts_with(it));
+        let wrong = matches!(status.code(), Code::Internal | Code::Unknown | Code::DataLoss);
+        assert!(!wrong || undecoded || asks, "{path}: {status:?}");
         if world_of.calls == CALLS {
             *world = None;
         }
