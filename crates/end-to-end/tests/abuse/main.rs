@@ -32,7 +32,7 @@ use tokio::{
     net::TcpStream,
 };
 use tonic::{Code, transport::Channel};
-use victim::{Victim, run};
+use victim::{Victim, run, run_alone};
 
 const MULTIPLY: &str = "/fourmodes.v1.UnaryService/Multiply";
 
@@ -489,7 +489,7 @@ async fn exchange(channel: Channel, producer: &'static str, count: u64) {
 
 #[test]
 fn a_reader_that_stalls_and_a_handler_that_stalls() {
-    run(async {
+    run_alone(async {
         let victim = Victim::start(&["--allow-faults"]).await;
         let address = victim.address;
         let seconds = at_length().unwrap_or(Duration::from_secs(2));

@@ -3,7 +3,7 @@
 use std::{
     future::poll_fn,
     net::SocketAddr,
-    sync::{Mutex, PoisonError},
+    sync::{PoisonError, RwLock},
     time::{Duration, SystemTime},
 };
 
@@ -22,7 +22,7 @@ use tonic::{
     transport::{Channel, Endpoint},
 };
 
-use crate::tls;
+use crate::{at_length, tls};
 
 pub(crate) const QUOTES: &str = "/fourmodes.v1.ServerStreamingService/WatchQuotes";
 pub(crate) const READINGS: &str = "/fourmodes.v1.ClientStreamingService/RecordReadings";
@@ -30,10 +30,25 @@ pub(crate) const READINGS: &str = "/fourmodes.v1.ClientStreamingService/RecordRe
 /// How much a server may grow.
 const GROWTH: u64 = 64 << 20;
 
+/// Attacks may go on beside each other, each with a server of its own. In `just abuse`
+/// each has the machine to itself.
+static MACHINE: RwLock<()> = RwLock::new(());
+
 pub(crate) fn run(test: impl Future<Output = ()>) {
-    // One attack at a time: what each of them does to others is measured.
-    static ALONE: Mutex<()> = Mutex::new(());
-    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    if at_length().is_some() {
+        return run_alone(test);
+    }
+    let _shared = MACHINE.read().unwrap_or_else(PoisonError::into_inner);
+    run_now(test);
+}
+
+/// For a test that measures times.
+pub(crate) fn run_alone(test: impl Future<Output = ()>) {
+    let _alone = MACHINE.write().unwrap_or_else(PoisonError::into_inner);
+    run_now(test);
+}
+
+fn run_now(test: impl Future<Output = ()>) {
     // As many files as there may be: each socket is one.
     let files = getrlimit(Resource::Nofile);
     setrlimit(Resource::Nofile, Rlimit { current: files.maximum, ..files }).unwrap();
