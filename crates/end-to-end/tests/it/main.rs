@@ -65,6 +65,11 @@ impl Called for Killable {
     fn url(&self) -> &str {
         &self.url
     }
+
+    /// The server may be dead for long on a busy machine.
+    fn client(&self, arguments: &str) -> Program {
+        client(arguments).env("FOURMODES_SERVER", &self.url).args("--reconnect 2min")
+    }
 }
 
 impl Called for ServerProgram {
