@@ -151,7 +151,7 @@ async fn cancels(path: &Path) -> Checked {
         )),
         Err(lost) => Ok(Outcome::fail(
             format!("{figure}, then {lost}"),
-            "the server, or a hop on the path, takes so many cancels for an attack: all calls of the connection \
+            "the server, or a hop on the path, considers so many cancels an attack: all calls of the connection \
              are lost",
             remedies::CANCELS,
         )),

@@ -197,7 +197,7 @@ async fn keepalive(path: &Path) -> Checked {
                 }
                 // By default so many are an attack to the servers of gRPC's C core, Go and Java.
                 if is_calm || number > 1 {
-                    let cause = "the server, or a hop on the path, takes so many PINGs for an attack";
+                    let cause = "the server, or a hop on the path, considers so many PINGs an attack";
                     return Ok(Outcome::warn(figure, cause, remedies::CALM));
                 }
                 let cause = "a hop on the path ends connections that receive PINGs";

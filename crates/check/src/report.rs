@@ -18,8 +18,6 @@ pub(crate) struct Ended {
     pub(crate) outcome: Outcome,
     /// What passed on its connections, as it is in `--output json`.
     pub(crate) evidence: Value,
-    /// The check whose failure leaves nothing to find out here.
-    pub(crate) follows: Option<&'static str>,
 }
 
 /// All of a run.

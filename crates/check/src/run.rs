@@ -202,7 +202,7 @@ fn after_connect() -> Vec<Check> {
 fn after(check: Check, stuck: &'static str) -> Ended {
     let Check { group, name, .. } = check;
     let outcome = Outcome::skip(format!("not run: connect/{stuck} failed"));
-    Ended { group, name, time: Duration::ZERO, outcome, evidence: Value::Null, follows: Some(stuck) }
+    Ended { group, name, time: Duration::ZERO, outcome, evidence: Value::Null }
 }
 
 async fn look(check: Check, path: &Path) -> Ended {
@@ -210,7 +210,7 @@ async fn look(check: Check, path: &Path) -> Ended {
     let mut outcome = outcome(&check, &path).await;
     outcome.remedy = path.products.settings_for(&outcome.remedy);
     let (group, name, time) = (check.group, check.name, begun.elapsed());
-    Ended { group, name, time, outcome, evidence: path.evidence.to_json(), follows: None }
+    Ended { group, name, time, outcome, evidence: path.evidence.to_json() }
 }
 
 /// Runs a check. It always ends.

@@ -80,7 +80,7 @@ mod tests {
         let mut junit = Junit::new(Vec::new(), &Uri::from_static("http://a/"));
         let outcome = Outcome::fail("<a b=\"c\">\u{1}&\n", "cause", "remedy");
         let (group, time, evidence) = (Group::Modes, Duration::ZERO, serde_json::Value::Null);
-        junit.ended(&Ended { group, name: "unary", time, outcome, evidence, follows: None }).unwrap();
+        junit.ended(&Ended { group, name: "unary", time, outcome, evidence }).unwrap();
         junit.finish(&Summary { counts: [0; 4], time: Duration::ZERO, failed: None }).unwrap();
         let xml = String::from_utf8(junit.out).unwrap();
         assert!(xml.contains(r"&lt;a b=&quot;c&quot;&gt;\u{1}&amp;\n: cause"), "{xml}");

@@ -27,8 +27,8 @@ pub(crate) struct Text<W> {
     begun: bool,
     /// What failed or warns, for the end.
     bad: Vec<Bad>,
-    /// How many checks the failure of one leaves out.
-    left_out: Option<(&'static str, u64)>,
+    /// The checks that were skipped, by the reason.
+    skipped: Vec<(String, Vec<String>)>,
 }
 
 struct Bad {
@@ -45,7 +45,17 @@ impl<W: Write> Text<W> {
         let columns = if terminal { columns(&Term::stdout()) } else { None }.unwrap_or(usize::MAX);
         let progress = if quiet { ProgressBar::hidden() } else { progress() };
         let server = server.to_string();
-        Self { out, server, quiet, colour, columns, progress, begun: false, bad: Vec::new(), left_out: None }
+        Self {
+            out,
+            server,
+            quiet,
+            colour,
+            columns,
+            progress,
+            begun: false,
+            bad: Vec::new(),
+            skipped: Vec::new(),
+        }
     }
 
     /// One paragraph, indented, after a word that says what it is.
@@ -78,15 +88,17 @@ impl<W: Write> Text<W> {
 }
 
 impl<W: Write + Send> Renderer for Text<W> {
-    fn ended(&mut self, Ended { group, name, outcome, follows, .. }: &Ended) -> io::Result<()> {
+    fn ended(&mut self, Ended { group, name, outcome, .. }: &Ended) -> io::Result<()> {
         self.progress.inc(1);
-        let told = if outcome.verdict == Verdict::Skip { &outcome.cause } else { &outcome.figure };
-        let line = self.line(outcome.verdict, &format!("{:<9} {name}", group.name()), told);
-        if let Some(stuck) = follows {
-            let (_, count) = self.left_out.get_or_insert((stuck, 0));
-            *count += 1;
+        let check = format!("{:<9} {name}", group.name());
+        if outcome.verdict == Verdict::Skip {
+            match self.skipped.iter_mut().find(|(reason, _)| *reason == outcome.cause) {
+                Some((_, checks)) => checks.push(check),
+                None => self.skipped.push((outcome.cause.clone(), vec![check])),
+            }
             return Ok(());
         }
+        let line = self.line(outcome.verdict, &check, &outcome.figure);
         if matches!(outcome.verdict, Verdict::Warn | Verdict::Fail) {
             self.bad.push(Bad {
                 verdict: outcome.verdict,
@@ -110,13 +122,16 @@ impl<W: Write + Send> Renderer for Text<W> {
         })
     }
 
-    /// What failed comes last, where it is seen.
+    /// Each reason to skip checks stands once. What failed comes last, where it is seen.
     fn finish(&mut self, summary: &Summary) -> io::Result<()> {
         self.progress.finish_and_clear();
         self.begin()?;
-        if let Some((stuck, count)) = self.left_out {
-            let told = format!("not run: connect/{stuck} failed");
-            writeln!(self.out, "{}", self.line(Verdict::Skip, &counted(count, "check"), &told))?;
+        for (reason, checks) in std::mem::take(&mut self.skipped) {
+            let what = match &checks[..] {
+                [check] => check.clone(),
+                _ => counted(checks.len() as u64, "check"),
+            };
+            writeln!(self.out, "{}", self.line(Verdict::Skip, &what, &reason))?;
         }
         // Each remedy once, with the first check that it is for.
         let mut remedies = HashMap::new();

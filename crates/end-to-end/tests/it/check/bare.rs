@@ -14,6 +14,7 @@ use tokio::{
 };
 use tonic::transport::server::{Router, Server, TcpIncoming};
 use tonic_health::server::health_reporter;
+use tonic_reflection::server::Builder;
 
 use super::{Outcomes, check, outcomes, with};
 
@@ -52,6 +53,41 @@ fn of_a_server_without_a_service_that_helps_the_rest_is_found_out() {
     is(&found, "modes/full-duplex", "skip", needs);
     is(&found, "control/cancel", "skip", needs);
     assert_eq!(with(&found, "fail"), Vec::<String>::new(), "{found:#?}");
+}
+
+#[test]
+fn one_version_of_reflection_is_enough_for_tools() {
+    for is_v1 in [true, false] {
+        let (url, _runtime) = serve(|mut server| {
+            let reflection = || {
+                Builder::configure()
+                    .register_encoded_file_descriptor_set(tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET)
+            };
+            match is_v1 {
+                true => server.add_service(reflection().build_v1().unwrap()),
+                false => server.add_service(reflection().build_v1alpha().unwrap()),
+            }
+        });
+        let found = outcomes(check(&url, "--only extras"));
+        let versions = ["v1", "v1alpha"];
+        let (there, missing) = if is_v1 { (versions[0], versions[1]) } else { (versions[1], versions[0]) };
+        is(&found, &format!("extras/reflection-{there}"), "pass", "service");
+        is(
+            &found,
+            &format!("extras/reflection-{missing}"),
+            "pass",
+            &format!("not there; tools use grpc.reflection.{there}"),
+        );
+    }
+}
+
+#[test]
+fn a_reason_to_skip_checks_is_told_once() {
+    let (url, _runtime) = serve(|mut server| server.add_service(health_reporter().1));
+    let ended = check(&url, "--only modes,control").run();
+    let reasons: Vec<_> = ended.stdout.lines().filter(|line| line.starts_with("skip")).collect();
+    let (last, rest) = reasons.split_last().unwrap();
+    assert!(rest.len() <= 1 && last.contains(" checks ") && last.contains("this needs"), "{}", ended.stdout);
 }
 
 #[test]

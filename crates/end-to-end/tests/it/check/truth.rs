@@ -212,7 +212,7 @@ fn what_ended_a_connection_with_pings_is_told() {
     let calm = Path::to(&server, Fault::Calm);
     let keepalive = life(&calm.url);
     says(&keepalive, "figure", "GOAWAY ENHANCE_YOUR_CALM (too_many_pings)");
-    says(&keepalive, "cause", "for an attack");
+    says(&keepalive, "cause", "an attack");
     let goaway = json!({"by": "peer", "frame": "GOAWAY", "code": "ENHANCE_YOUR_CALM", "last_stream": 0,
         "debug": "too_many_pings"});
     assert_eq!(end(&keepalive), goaway, "{keepalive}");
