@@ -161,12 +161,20 @@ def environment():
     return {key: value for key, value in os.environ.items() if not key.startswith("FOURMODES_")}
 
 
+GIVEN = set()
+
+
 def free_port():
-    """None of these proxies can be asked which port it was given. This one was
-    free a moment ago; who takes it from the proxy makes it end, which is told."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    """None of these proxies can be asked which port it was given. This one was free a
+    moment ago. If another program takes it, the proxy ends and the case fails. No port is
+    given twice: HAProxy and Envoy share a port with a second process without an error."""
+    while True:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        if port not in GIVEN:
+            GIVEN.add(port)
+            return port
 
 
 def wait_until_it_listens(proxy, port):
