@@ -213,9 +213,10 @@ async fn a_server_that_dies_costs_no_call_and_has_its_turn_when_it_is_back() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_hangs_costs_no_call_and_has_its_turn_when_it_answers_again() {
     let (one, two) = (Server::start(), Server::start());
-    // By what it answers it is known to be asked.
-    let (hung, _) = Server::answering(|| Status::not_found("me").into_http(), Some(ServingStatus::Serving));
-    for deadline in ["1min", "15s"] {
+    let with = async |deadline| {
+        // By what it answers it is known to be asked.
+        let (hung, _) =
+            Server::answering(|| Status::not_found("me").into_http(), Some(ServingStatus::Serving));
         let session = session_for(deadline, &[&one, &two, &hung]).await;
         until_it_is_asked(&session).await;
         let hangs = hung.hang();
@@ -227,7 +228,8 @@ async fn a_server_that_hangs_costs_no_call_and_has_its_turn_when_it_answers_agai
         tokio::join!(calls(), calls(), calls());
         drop(hangs);
         until_it_is_asked(&session).await;
-    }
+    };
+    tokio::join!(with("1min"), with("15s"));
 }
 
 async fn until_it_is_asked(session: &Session) {

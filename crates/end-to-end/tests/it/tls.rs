@@ -116,7 +116,7 @@ fn a_certificate_of_a_ca_that_is_not_trusted() {
     assert_refused(waiting, &["from a CA that is not trusted here"]);
 }
 
-const QUOTES: &str = "server-streaming quotes --count 0 --interval 1ms --reconnect 10min --output json";
+const QUOTES: &str = "server-streaming quotes --count 0 --interval 1ms --output json";
 
 #[cfg(unix)]
 #[test]
