@@ -34,7 +34,7 @@ use crate::{
 /// The trap, and the way around it.
 pub static LESSON: Lesson = Lesson {
     name: "wrong-mode",
-    line: "one call for each of 10,000 readings: its cost beside a stream and beside columns",
+    line: "one call for each of 10,000 readings, compared with one stream, and with columns in a stream",
     broken: |diagram| half(broken(diagram)),
     fixed: |diagram| half(fixed(diagram)),
     why: "Every call costs headers, a status, a stream and a task on each side, however small its message \

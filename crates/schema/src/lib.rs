@@ -124,7 +124,7 @@ fn only(name: &str, services: impl IntoIterator<Item = String>) -> Option<String
 fn suggestion(nearest: &[String]) -> String {
     match nearest {
         [] => String::new(),
-        nearest => format!("; near to it: {}", nearest.join(", ")),
+        nearest => format!("; did you mean {}?", nearest.join(" or ")),
     }
 }
 

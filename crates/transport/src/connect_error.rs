@@ -211,7 +211,7 @@ impl TlsError {
             ),
             Self::NoTls => (
                 "it is a server without TLS, or it does not start with TLS",
-                "write http:// instead of https://, or start the server with --tls-cert and --tls-key",
+                "write http:// instead of https://, or configure TLS on the server (Four Modes: --tls-cert and --tls-key)",
             ),
             Self::TlsExpected => (
                 "it was started with a certificate",

@@ -176,7 +176,7 @@ impl Watch {
         let reached = timeout(PATIENCE, async {
             let socket = dial(&self.to).await;
             let socket = socket.map_err(|error| match error.reason {
-                Connect::Refused => format!("{error}: does the server run?"),
+                Connect::Refused => format!("{error} (is the server running?)"),
                 _ => error.to_string(),
             })?;
             if !is_tls(&self.to) {

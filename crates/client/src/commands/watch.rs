@@ -65,9 +65,9 @@ pub(crate) struct Watch {
     drawn: Drawn,
     #[command(flatten)]
     record: Record,
-    /// Show the same on a page at this address, such as 127.0.0.1:8080, which can make
-    /// calls. Elsewhere than on the loopback interface it asks for the token in the address
-    /// that stderr has
+    /// Show the same on a page at this address, such as 127.0.0.1:8080. The page can make
+    /// calls. On an address that is not loopback it requires a token: stderr shows the URL
+    /// with the token
     #[arg(long, value_name = "ADDRESS")]
     page: Option<SocketAddr>,
     /// A name by which browsers may call the page; may be given several times
@@ -257,7 +257,7 @@ impl Watch {
         }
         let scheme = if acceptor.is_some() { "https" } else { "http" };
         // A stderr that nobody reads any more keeps nobody from watching.
-        let _ = writeln!(io::stderr(), "watching {scheme}://{listen}, which passes on to {server}");
+        let _ = writeln!(io::stderr(), "watching {scheme}://{listen}, forwarding to {server}");
 
         let keep = match (&recorder, is_drawn) {
             (Some(_), _) => RECORDED,

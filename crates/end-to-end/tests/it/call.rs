@@ -222,9 +222,9 @@ fn nothing_is_sent_when_the_first_message_is_wrong_or_there_is_one_too_many() {
 fn what_is_not_there_is_an_error_with_the_next_step() {
     let echo = Echo::start();
     let call = |arguments: &str| client("call").arg(&echo.address).args(arguments).run();
-    call("t.Echo/Unari").failed(3, &["there is no method \"Unari\"; near to it: Unary"]);
+    call("t.Echo/Unari").failed(3, &["there is no method \"Unari\"; did you mean Unary or Early or Never?"]);
     call("t.Eko/Unary")
-        .failed(3, &["there is no service \"t.Eko\"; near to it: t.Echo", "lists the services"]);
+        .failed(3, &["there is no service \"t.Eko\"; did you mean t.Echo?", "lists the services"]);
     call("t.Echo/Unary --proto /no/such.proto").failed(3, &["no/such.proto"]);
     call("t.Echo/Unary --descriptors /no/such.binpb").failed(3, &["/no/such.binpb"]);
     let wrong = echo.directory.path().join("wrong.proto");

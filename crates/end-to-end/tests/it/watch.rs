@@ -192,7 +192,7 @@ fn a_server_that_is_not_there_is_answered_for_and_named() {
     drop(nobody);
     let watching = Watching::start(watch(&format!("http://{address}"), ""));
     let call = watching.client("unary multiply 6 7 --max-attempts 1 --reconnect 0s").run();
-    call.failed(1, &["UNAVAILABLE", "is unreachable", "does the server run?"]);
+    call.failed(1, &["UNAVAILABLE", "is unreachable", "is the server running?"]);
     let broken = watching.drawn.until("call 1: broken:");
     assert!(broken.contains(&address.to_string()), "{broken}");
     watching.end();

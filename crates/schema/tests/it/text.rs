@@ -84,10 +84,10 @@ message shop.Receipt {
     }
     assert!(schema.text("shop.Kind").unwrap().starts_with("enum shop.Kind {"));
     let error = schema.text("shop.Shop/By").unwrap_err().to_string();
-    assert_eq!(error, "there is no method \"By\"; near to it: Buy");
+    assert_eq!(error, "there is no method \"By\"; did you mean Buy?");
     let error = schema.text("shop.Shp").unwrap_err().to_string();
     assert!(
-        error.starts_with("there is no service or message \"shop.Shp\"; near to it: shop.Shop"),
+        error.starts_with("there is no service or message \"shop.Shp\"; did you mean shop.Shop?"),
         "{error}"
     );
 }
