@@ -168,11 +168,11 @@ fn what_does_not_fit_is_refused_with_its_place() {
         (r#"{"aString": 1}"#, "expected a string"),
         (r#"{"someBytes": "*"}"#, "this is not base64"),
         (r#"{"aColor": "PINK"}"#, "there is no enum value \"PINK\""),
-        (r#"{"aColor": "GREN"}"#, "did you mean GREEN?"),
+        (r#"{"aColor": "GREN"}"#, "did you mean GREEN"),
         (r#"{"aColor": 1.5}"#, "not a whole number"),
         (
             r#"{"a_strin": ""}"#,
-            "t.All has no such field: there is no field \"a_strin\"; did you mean aString?",
+            "t.All has no such field: there is no field \"a_strin\"; did you mean aString",
         ),
         (r#"{"aString": "x", "a_string": "y"}"#, "at a_string: the field is there twice"),
         (r#"{"byName": "x", "byNumber": 1}"#, "by_name is already set, and the oneof choice has one field"),

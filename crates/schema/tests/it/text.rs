@@ -87,7 +87,7 @@ message shop.Receipt {
     assert_eq!(error, "there is no method \"By\"; did you mean Buy?");
     let error = schema.text("shop.Shp").unwrap_err().to_string();
     assert!(
-        error.starts_with("there is no service or message \"shop.Shp\"; did you mean shop.Shop?"),
+        error.starts_with("there is no service or message \"shop.Shp\"; did you mean shop.Shop"),
         "{error}"
     );
 }
