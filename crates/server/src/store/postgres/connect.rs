@@ -80,10 +80,11 @@ impl Address {
                 }
             });
             let link = Link { client, driver, warned };
-            // Lookups are by index, also in a table that was empty when it was analyzed.
+            // Lookups are by index, also in a table that was empty when it was analyzed. Then
+            // a query without one looks so expensive that the JIT would compile it for a second.
             let search = format!(
                 "SET search_path = {SCHEMA}; SET default_transaction_isolation = 'read committed'; \
-                 SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off; \
+                 SET jit = off; SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off; \
                  SET plan_cache_mode = force_generic_plan; {settings}"
             );
             link.client.batch_execute(&search).await?;
