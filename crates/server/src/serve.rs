@@ -18,11 +18,7 @@ use tokio_stream::Stream;
 use tokio_util::sync::DropGuard;
 use tonic::transport::server::Connected;
 
-use crate::{
-    config::Config,
-    net_rpc, page, services,
-    store::{State, Timed},
-};
+use crate::{config::Config, net_rpc, page, services, store::State};
 
 /// Serves `config.modes` on `listener` until `shutdown` completes and every
 /// call has ended or `config.stack.grace` is over.
@@ -79,7 +75,7 @@ impl Ready {
             state.share(url).await?;
         }
         if config.stack.metrics.is_some() {
-            state.store = Arc::new(Timed::new(state.store.clone(), stack.metrics()));
+            state.measure(stack.metrics());
         }
         let stop_tasks = stack.draining();
         let stopped = stop_tasks.clone().drop_guard();

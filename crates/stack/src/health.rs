@@ -5,6 +5,7 @@
 
 use std::{collections::BTreeSet, pin::Pin};
 
+use prometheus_client::metrics::gauge::Gauge;
 use tokio::sync::watch;
 use tokio_stream::Stream;
 use tonic::{
@@ -26,6 +27,8 @@ struct State {
     stops: bool,
     /// Of every answer.
     headers: MetadataMap,
+    /// 1 while the server is `SERVING`.
+    serving: Gauge,
 }
 
 impl State {
@@ -36,16 +39,23 @@ impl State {
             _ => ServingStatus::NotServing,
         }
     }
+
+    fn measure(&self) {
+        self.serving.set((self.of("") == ServingStatus::Serving).into());
+    }
 }
 
 impl Default for Health {
     fn default() -> Self {
-        Self(watch::Sender::new(State {
+        let state = State {
             services: BTreeSet::from([""]),
             works: true,
             stops: false,
             headers: MetadataMap::new(),
-        }))
+            serving: Gauge::default(),
+        };
+        state.measure();
+        Self(watch::Sender::new(state))
     }
 }
 
@@ -53,7 +63,10 @@ impl Health {
     /// Sets whether the services work: `SERVING` or `NOT_SERVING`. Watchers receive changes. A
     /// server that shuts down is always `NOT_SERVING`.
     pub fn serving(&self, works: bool) {
-        self.0.send_modify(|state| state.works = works);
+        self.0.send_modify(|state| {
+            state.works = works;
+            state.measure();
+        });
     }
 
     /// Sets a header of the answers to `Check`, for clients that have to know more of a server.
@@ -61,8 +74,16 @@ impl Health {
         self.0.send_modify(|state| drop(state.headers.insert(name, value)));
     }
 
+    /// The metric that follows it.
+    pub(crate) fn gauge(&self) -> Gauge {
+        self.0.borrow().serving.clone()
+    }
+
     pub(crate) fn stop(&self) {
-        self.0.send_modify(|state| state.stops = true);
+        self.0.send_modify(|state| {
+            state.stops = true;
+            state.measure();
+        });
     }
 
     pub(crate) fn add(&self, service: &'static str) {

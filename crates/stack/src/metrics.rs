@@ -13,14 +13,17 @@ use prometheus_client::{
 };
 use tonic::Code;
 
+use crate::settings;
+
 /// The default is not in a registry.
 #[derive(Debug, Default)]
 pub(crate) struct Metrics {
     methods: Families,
     /// The connections that are open now.
     pub(crate) connections: Gauge,
-    refused: Family<Refused, Counter>,
+    refused: Family<Limit, Counter>,
     no_calls: Family<NoCall, Counter>,
+    limits: Family<Limit, Gauge>,
 }
 
 #[derive(Debug)]
@@ -61,7 +64,7 @@ struct Handled {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Refused {
+struct Limit {
     limit: &'static str,
 }
 
@@ -89,8 +92,11 @@ impl Default for Families {
 impl Metrics {
     /// Registers the metrics. The names of metrics that are not part of the gRPC
     /// dashboards begin with `name`.
-    pub(crate) fn register(&self, registry: &mut Registry, name: &str) {
-        let Self { methods, connections, refused, no_calls } = self;
+    pub(crate) fn register(&self, registry: &mut Registry, name: &str, limits: &settings::Limits) {
+        let Self { methods, connections, refused, no_calls, limits: most } = self;
+        for (limit, value) in [("max_calls", limits.calls), ("max_connections", limits.connections)] {
+            most.get_or_create(&Limit { limit }).set(value.try_into().unwrap_or(i64::MAX));
+        }
         let grpc = registry.sub_registry_with_prefix("grpc_server");
         grpc.register("started", "Calls that began", methods.started.clone());
         grpc.register("handled", "Ended calls, by status", methods.handled.clone());
@@ -101,6 +107,7 @@ impl Metrics {
         own.register("open_calls", "Calls that are open", methods.open.clone());
         own.register("connections", "Connections that are open", connections.clone());
         own.register("refused", "Calls and connections over a limit", refused.clone());
+        own.register("limit", "The limits of open calls and connections", most.clone());
         own.register("no_calls", "Rejected requests that are not gRPC calls", no_calls.clone());
     }
 
@@ -125,7 +132,7 @@ impl Metrics {
     }
 
     pub(crate) fn refused(&self, limit: &'static str) {
-        self.refused.get_or_create(&Refused { limit }).inc();
+        self.refused.get_or_create(&Limit { limit }).inc();
     }
 
     pub(crate) fn no_call(&self, reason: &'static str) {

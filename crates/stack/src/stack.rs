@@ -98,12 +98,19 @@ impl Stack {
         let mut rules = Rules::default();
         // A health watch is silent as long as all is well.
         let max_message = Some(HEALTH_REQUEST);
-        let health = Rule { access: Access::Everyone, quiet: true, max_message, ..Rule::default() };
-        rules.add("/grpc.health.", health);
+        let rule = Rule { access: Access::Everyone, quiet: true, max_message, ..Rule::default() };
+        rules.add("/grpc.health.", rule);
         let access = if settings.open_reflection { Access::Everyone } else { Access::Token };
         rules.add("/grpc.reflection.", Rule { access, quiet: true, ..Rule::default() });
         let (mut registry, metrics) = (Registry::default(), Metrics::default());
-        metrics.register(&mut registry, settings.name);
+        metrics.register(&mut registry, settings.name, &settings.limits);
+        let health = Health::default();
+        let own = registry.sub_registry_with_prefix(settings.name);
+        own.register("serving", "1 while health is SERVING, else 0", health.gauge());
+        if let Some(tls) = &tls {
+            let help = "When the certificate for TLS expires, in seconds since 1970";
+            own.register("certificate_expires_timestamp_seconds", help, tls.expires());
+        }
         let scraped = match settings.metrics {
             Some(address) => {
                 let listening = TcpListener::bind(address).await;
@@ -118,7 +125,7 @@ impl Stack {
             pool,
             rules,
             routes: RoutesBuilder::default(),
-            health: Health::default(),
+            health,
             shown: Vec::new(),
             tls,
             activity: Arc::default(),

@@ -10,6 +10,7 @@ use std::{
 };
 
 use anyhow::Context as _;
+use prometheus_client::metrics::gauge::Gauge;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     sync::watch,
@@ -37,25 +38,35 @@ pub(crate) struct Tls {
     files: TlsFiles,
     current: watch::Sender<Arc<ServerConfig>>,
     contents: Contents,
+    /// When the first certificate of the chain expires that does, in seconds since 1970.
+    expires: Gauge,
 }
 
 impl Tls {
     pub(crate) fn load(files: &TlsFiles) -> anyhow::Result<Self> {
         let contents = Contents::read(files)?;
         let (current, _) = watch::channel(contents.config(files)?);
-        Ok(Self { files: files.clone(), current, contents })
+        let expires = Gauge::default();
+        expires.set(contents.expires());
+        Ok(Self { files: files.clone(), current, contents, expires })
     }
 
     pub(crate) fn acceptor(&self) -> Acceptor {
         Acceptor(self.current.subscribe())
     }
 
+    /// The metric of when the certificate expires.
+    pub(crate) fn expires(&self) -> Gauge {
+        self.expires.clone()
+    }
+
     /// Reloads the files when they change, without end. Open connections keep their
     /// configuration.
     pub(crate) async fn follow_files(self) {
-        let Self { files, current, contents } = self;
+        let Self { files, current, contents, expires } = self;
         let take = |contents: &Contents| {
             current.send_replace(contents.config(&files)?);
+            expires.set(contents.expires());
             Ok(())
         };
         let read = {
@@ -82,6 +93,15 @@ impl Contents {
             key: files::read(key)?,
             client_ca: client_ca.as_deref().map(files::read).transpose()?,
         })
+    }
+
+    fn expires(&self) -> i64 {
+        let chain = CertificateDer::pem_slice_iter(&self.certificate).filter_map(Result::ok);
+        let ends = chain.filter_map(|certificate| {
+            let (_, certificate) = X509Certificate::from_der(&certificate).ok()?;
+            Some(certificate.validity().not_after.timestamp())
+        });
+        ends.min().unwrap_or_default()
     }
 
     fn config(&self, files: &TlsFiles) -> anyhow::Result<Arc<ServerConfig>> {

@@ -1,6 +1,8 @@
 //! What keeps the domain's state: a file, memory for a throw-away run, or a database
 //! of PostgreSQL.
 
+#[cfg(unix)]
+mod disk;
 mod file;
 mod postgres;
 mod redb;
@@ -22,12 +24,12 @@ use domain::{
     store::{Memory, Store},
     uploads,
 };
+use stack::prometheus_client::registry::Registry;
 use tempfile::TempDir;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
-pub(crate) use self::timed::Timed;
-use self::{postgres::Postgres, redb::Redb};
+use self::{postgres::Postgres, redb::Redb, timed::Timed};
 use crate::config::Data;
 
 /// The state of one server. Dropped, it is closed for everyone.
@@ -97,6 +99,17 @@ impl State {
         self.store = database.clone();
         self.database = Some(database);
         Ok(())
+    }
+
+    /// Measures the store and the disk.
+    pub(crate) fn measure(&mut self, metrics: &mut Registry) {
+        self.store = Arc::new(Timed::new(self.store.clone(), metrics));
+        match &self.database {
+            Some(database) => database.measure(metrics),
+            None => self.local = self.store.clone(),
+        }
+        #[cfg(unix)]
+        metrics.register_collector(Box::new(disk::Disk(self.files.clone())));
     }
 
     /// The servers that have the same store.

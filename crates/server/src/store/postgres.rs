@@ -21,6 +21,7 @@ use domain::{
     peers::{Living, Peers},
     store::{Answer, Extent, READ_BYTES, Record, Store, StoreError, Watched, Write, Written, follow, kind},
 };
+use stack::prometheus_client::{metrics::counter::Counter, registry::Registry};
 use tokio::{
     sync::{Mutex as Turn, Notify, mpsc, oneshot, watch},
     time::{Instant, sleep, timeout_at},
@@ -55,6 +56,9 @@ struct Shared {
     news: Mutex<BTreeMap<String, u64>>,
     told: Notify,
     works: watch::Sender<bool>,
+    heartbeats: Counter,
+    /// Servers that this one has declared dead.
+    buried: Counter,
     living: watch::Sender<Living>,
     /// Cancelled when another server has declared this one dead.
     dead: CancellationToken,
@@ -120,6 +124,8 @@ impl Postgres {
             news: Mutex::default(),
             told: Notify::new(),
             works: watch::Sender::new(true),
+            heartbeats: Counter::default(),
+            buried: Counter::default(),
             living: watch::Sender::new(living),
             dead: CancellationToken::new(),
             gone: CancellationToken::new(),
@@ -139,6 +145,12 @@ impl Postgres {
     /// The servers that share it.
     pub(super) fn peers(&self) -> Peers {
         Peers::sharing(self.shared.server.unsigned_abs(), self.shared.living.subscribe())
+    }
+
+    pub(super) fn measure(&self, metrics: &mut Registry) {
+        let Shared { heartbeats, buried, .. } = &*self.shared;
+        metrics.register("store_heartbeats", "Renewals of this server's lease", heartbeats.clone());
+        metrics.register("store_declared_dead", "Servers that this one declared dead", buried.clone());
     }
 
     /// Whether commits can be made, and from then on.

@@ -1,21 +1,23 @@
-//! A store that measures how long its callers wait for commits.
+//! A store that measures how long its callers wait for commits, and counts those that fail.
 
 use std::{sync::Arc, time::Instant};
 
 use bytes::Bytes;
 use stack::prometheus_client::{
-    metrics::histogram::Histogram,
+    metrics::{counter::Counter, family::Family, histogram::Histogram},
     registry::{Registry, Unit},
 };
 use tokio::sync::watch;
 
-use domain::store::{Answer, Extent, Record, Store, Write, Written};
+use domain::store::{Answer, Extent, Record, Store, StoreError, Write, Written};
 
 #[derive(Debug)]
 pub(crate) struct Timed {
     store: Arc<dyn Store>,
     /// From the call until the commit is durable.
     commits: Histogram,
+    /// By the label `reason`.
+    failed: Family<[(&'static str, &'static str); 1], Counter>,
 }
 
 /// In seconds: from a commit in memory to one that waits for a busy disk.
@@ -25,17 +27,32 @@ impl Timed {
     pub(crate) fn new(store: Arc<dyn Store>, metrics: &mut Registry) -> Self {
         let commits = Histogram::new(BUCKETS);
         metrics.register_with_unit("store_commit", "How long commits took", Unit::Seconds, commits.clone());
-        Self { store, commits }
+        let failed = Family::<[_; 1], Counter>::default();
+        // There from the start: Prometheus sees no increase in a figure that is new.
+        for reason in ["full", "broken", "damaged"] {
+            drop(failed.get_or_create(&[("reason", reason)]));
+        }
+        metrics.register("store_failed_commits", "Commits that failed, by reason", failed.clone());
+        Self { store, commits, failed }
     }
 }
 
 impl Store for Timed {
     fn commit(&self, writes: Vec<Write>) -> Answer<Vec<Written>> {
-        let (begun, commits) = (Instant::now(), self.commits.clone());
+        let (begun, commits, failed) = (Instant::now(), self.commits.clone(), self.failed.clone());
         let done = self.store.commit(writes);
         Box::pin(async move {
             let done = done.await;
             commits.observe(begun.elapsed().as_secs_f64());
+            let reason = match &done {
+                Err(StoreError::Full) => Some("full"),
+                Err(StoreError::Broken(_)) => Some("broken"),
+                Err(StoreError::Damaged(_)) => Some("damaged"),
+                Ok(_) | Err(StoreError::Conflict { .. } | StoreError::Trimmed { .. }) => None,
+            };
+            if let Some(reason) = reason {
+                failed.get_or_create(&[("reason", reason)]).inc();
+            }
             done
         })
     }

@@ -1,10 +1,14 @@
 //! What Prometheus gets to read.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
+use server::certs::Request as Certificates;
 use shared_proto::fourmodes::v1::{MultiplyRequest, WatchQuotesRequest};
 use test_support::{
-    RawCall, ServerProgram, run, server_streaming, unary, until,
+    Certs, Program, RawCall, ServerProgram, run, server_streaming, unary, until,
     wire::{CONTINUATION, DATA, END_HEADERS, HEADERS, Peer, RST_STREAM, call, frame},
     within,
 };
@@ -15,14 +19,19 @@ use tokio::{
 
 use crate::server::binary;
 
-struct Scraped {
-    server: ServerProgram,
-    address: String,
+pub(crate) struct Scraped {
+    pub(crate) server: ServerProgram,
+    /// Where the metrics are.
+    pub(crate) address: String,
 }
 
 impl Scraped {
     async fn start() -> Self {
-        let server = binary(&["--metrics", "127.0.0.1:0", "--max-calls", "3", "all"]).serve();
+        Self::of(binary(&["--max-calls", "3", "all"])).await
+    }
+
+    pub(crate) async fn of(server: Program) -> Self {
+        let server = server.env("FOURMODES_METRICS", "127.0.0.1:0").serve();
         let mut address = None;
         until(async || {
             address = server.log().lines().find_map(|line| {
@@ -35,7 +44,7 @@ impl Scraped {
         Self { server, address: address.unwrap() }
     }
 
-    async fn get(&self, path: &str) -> String {
+    pub(crate) async fn get(&self, path: &str) -> String {
         let mut connection = within(TcpStream::connect(&self.address)).await.unwrap();
         let request = format!("GET {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", self.address);
         connection.write_all(request.as_bytes()).await.unwrap();
@@ -111,6 +120,26 @@ fn what_is_over_a_limit_and_what_is_open_are_counted() {
         assert!(scraped.figure("fourmodes_connections", &[]).await >= 3.0);
         drop(open);
         until(async || scraped.figure("fourmodes_connections", &[]).await == 0.0).await;
+    });
+}
+
+#[test]
+fn there_are_figures_of_limits_health_disk_and_certificate() {
+    run(async {
+        let ends = SystemTime::now() + Duration::from_secs(3600);
+        let certs = Certs::of(&Certificates { until: ends, ..Certificates::for_a_year(Vec::new()) });
+        let server = binary(&["all", "--max-calls", "3", "--tls-cert"]).arg(certs.path("server.pem"));
+        let scraped = Scraped::of(server.arg("--tls-key").arg(certs.path("server-key.pem"))).await;
+        assert_eq!(scraped.figure("fourmodes_limit", &["limit=\"max_calls\""]).await, 3.0);
+        assert_eq!(scraped.figure("fourmodes_serving", &[]).await, 1.0);
+        let size = scraped.figure("fourmodes_disk_size_bytes", &[]).await;
+        assert!((1.0..=size).contains(&scraped.figure("fourmodes_disk_free_bytes", &[]).await));
+        let expires = async || scraped.figure("fourmodes_certificate_expires_timestamp_seconds", &[]).await;
+        let ends = ends.duration_since(UNIX_EPOCH).unwrap().as_secs_f64();
+        assert!((expires().await - ends).abs() <= 1.0);
+        // New files are taken while the server runs.
+        certs.make_new();
+        until(async || expires().await > ends + 3600.0).await;
     });
 }
 

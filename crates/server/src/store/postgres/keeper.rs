@@ -80,6 +80,7 @@ impl Keeper {
         let shared = self.shared.clone();
         let link = self.link().await?;
         link.client.execute(LIVE, &[&shared.server, &LEASE.as_secs_f64()]).await?;
+        shared.heartbeats.inc();
         let rows = link.client.query(LIVING, &[]).await?;
         let living = living(&rows);
         if !living.servers.contains(&shared.server.unsigned_abs()) {
@@ -107,6 +108,7 @@ impl Keeper {
         if expired && self.since.elapsed() > LEASE {
             let link = self.link().await?;
             for row in link.client.query(BURY, &[]).await? {
+                shared.buried.inc();
                 tracing::warn!(
                     "server {} was not heard of for {LEASE:?}, and is declared dead",
                     number(&row, 0)
