@@ -155,7 +155,7 @@ lint: comparison-lock
 
 # Everything that CI runs.
 [group("develop")]
-ci: lint deny test cluster-test simulate demo compare-smoke interop conformance-short proxies restarts
+ci: lint deny test cluster-test alerts simulate demo compare-smoke interop conformance-short proxies restarts
 
 # Build both binaries: target/debug/fourmodes-server and target/debug/fourmodes.
 [group("more")]
@@ -176,6 +176,13 @@ faults kills="50" seed="":
 [group("more")]
 cluster-test kills="6":
     FAULTS_KILLS={{ kills }} cargo test --workspace --lib --test faults -- --ignored --nocapture postgres database
+
+# Tests of ops/alerts.yml and ops/dashboard.json, with a real Prometheus; needs Prometheus 2.42 or later and PostgreSQL.
+[group("more")]
+alerts:
+    @for program in promtool prometheus; do command -v $program >/dev/null || { echo "$program is missing; install it: apt-get install prometheus" >&2; exit 1; }; done
+    promtool test rules ops/alerts.test.yml
+    cargo test --workspace --test it -- --ignored alerts
 
 # Attack the server in many ways while a client calls it; `just test` has a short version.
 [group("more")]

@@ -1,6 +1,8 @@
 //! The server from outside: over real sockets, in this process or as the
 //! binary where a process, its output or its signals matter.
 
+#[cfg(unix)]
+mod alerts;
 mod auth;
 mod bidi_streaming;
 mod client_streaming;
