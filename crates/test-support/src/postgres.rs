@@ -15,7 +15,7 @@ use tokio_postgres::NoTls;
 
 use crate::until;
 
-/// Ends when this is dropped, and when the process of the test ends in any way.
+/// It ends when this is dropped, and when the process of the test ends in any way.
 pub struct Postgres {
     directory: PathBuf,
     databases: AtomicU32,
@@ -28,7 +28,7 @@ const UNTIL_THE_INPUT_ENDS: &str = r#"
     "$@" <&- & cat >/dev/null
     kill -INT $!
     wait
-    cd / && rm -rf "$PGDATA"
+    here=$PWD && cd / && rm -rf "$here"
 "#;
 
 impl Postgres {
@@ -43,15 +43,23 @@ impl Postgres {
 
     /// With settings such as `fsync=off`.
     pub fn start(settings: &[&str]) -> Self {
-        let directory = tempfile::tempdir().unwrap().keep();
-        if is_root() {
-            chown(&directory, Some(NOBODY), Some(NOBODY)).unwrap();
-        }
-        let made = command("initdb", &directory)
-            .args(["--no-sync", "--auth=trust", "--username=test", "--encoding=UTF8", "--no-locale"])
-            .output()
-            .unwrap();
-        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        let directory = directory();
+        let mut initdb = command("initdb", &directory);
+        initdb.args(["--no-sync", "--auth=trust", "--username=test", "--encoding=UTF8", "--no-locale"]);
+        succeeds(&mut initdb);
+        Self::run_in(directory, settings)
+    }
+
+    /// A standby that follows this one from now on.
+    pub fn standby(&self, settings: &[&str]) -> Self {
+        let directory = directory();
+        let mut backup = command("pg_basebackup", &directory);
+        backup.args(["--username=test", "--no-sync", "--checkpoint=fast", "--write-recovery-conf"]);
+        succeeds(backup.arg("--pgdata").arg(directory.join("data")).arg("--host").arg(&self.directory));
+        Self::run_in(directory, settings)
+    }
+
+    fn run_in(directory: PathBuf, settings: &[&str]) -> Self {
         let mut shell = command("sh", &directory);
         shell.args(["-c", UNTIL_THE_INPUT_ENDS, "sh"]).arg(program("postgres")).stdin(Stdio::piped());
         let socket = format!("unix_socket_directories={}", directory.display());
@@ -61,6 +69,35 @@ impl Postgres {
         let log = fs::File::create(directory.join("log")).unwrap();
         shell.stdout(log.try_clone().unwrap()).stderr(log);
         Self { directory, databases: AtomicU32::new(0), _shell: shell.spawn().unwrap() }
+    }
+
+    /// Ends at once, as in a crash, and waits until none of it is left.
+    pub fn crash(&self) {
+        succeeds(command("pg_ctl", &self.directory).args(["stop", "--mode=immediate"]));
+    }
+
+    /// Makes a primary of a standby.
+    pub async fn promote(&self) {
+        self.run("postgres", "SELECT pg_promote(false)").await.unwrap();
+    }
+
+    /// Follows this primary instead of another one.
+    pub async fn follow(&self, primary: &Self) {
+        let directory = primary.directory.display();
+        let at = format!("ALTER SYSTEM SET primary_conninfo = 'host={directory} user=test'");
+        self.run("postgres", &at).await.unwrap();
+        self.run("postgres", "SELECT pg_reload_conf()").await.unwrap();
+    }
+
+    /// How much of the log of its primary a standby has.
+    pub async fn received(&self) -> i64 {
+        let received =
+            "SELECT (greatest(pg_last_wal_receive_lsn(), pg_last_wal_replay_lsn()) - '0/0')::bigint";
+        let (client, connection) = tokio_postgres::connect(&self.url("postgres"), NoTls).await.unwrap();
+        let connection = tokio::spawn(connection);
+        let received = client.query_one(received, &[]).await.unwrap().get(0);
+        connection.abort();
+        received
     }
 
     /// Waits until it answers.
@@ -77,8 +114,13 @@ impl Postgres {
 
     /// The address of a database.
     pub fn url(&self, database: &str) -> String {
-        let directory = self.directory.to_string_lossy().replace('/', "%2F");
-        format!("postgres://test@{directory}/{database}")
+        Self::url_of(&[self], database)
+    }
+
+    /// The address of a database that several of them have.
+    pub fn url_of(all: &[&Self], database: &str) -> String {
+        let directories = all.iter().map(|one| one.directory.to_string_lossy().replace('/', "%2F"));
+        format!("postgres://test@{}/{database}", directories.collect::<Vec<_>>().join(","))
     }
 
     /// Runs a statement in a database.
@@ -91,6 +133,19 @@ impl Postgres {
     }
 }
 
+fn directory() -> PathBuf {
+    let directory = tempfile::tempdir().unwrap().keep();
+    if is_root() {
+        chown(&directory, Some(NOBODY), Some(NOBODY)).unwrap();
+    }
+    directory
+}
+
+fn succeeds(command: &mut Command) {
+    let ended = command.output().unwrap();
+    assert!(ended.status.success(), "{command:?}: {}", String::from_utf8_lossy(&ended.stderr));
+}
+
 const NOBODY: u32 = 65534;
 
 fn is_root() -> bool {
@@ -100,7 +155,7 @@ fn is_root() -> bool {
 /// PostgreSQL refuses to run as root.
 fn command(name: &str, directory: &Path) -> Command {
     let mut command = Command::new(program(name));
-    command.env("PGDATA", directory).env("LC_ALL", "C").current_dir(directory);
+    command.env("PGDATA", directory.join("data")).env("LC_ALL", "C").current_dir(directory);
     if is_root() {
         command.uid(NOBODY).gid(NOBODY);
     }

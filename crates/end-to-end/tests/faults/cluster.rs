@@ -5,22 +5,65 @@ use std::time::{Duration, Instant};
 use test_support::Postgres;
 
 use crate::{
-    alone, check, dice, everyone_works, progress, shared_workers,
+    alone, calls, check, dice, everyone_works, progress, shared_workers,
     world::{Address, Server, number},
 };
 
 /// Far longer than a lease.
 const LONG_AWAY: Duration = Duration::from_secs(5);
 
+/// Within it, clients work again after a standby was promoted.
+const PROMOTED: Duration = Duration::from_secs(5);
+
+fn block_on<T>(future: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
+}
+
 /// With an address of the database.
 fn database() -> (Postgres, String) {
     let postgres = Postgres::start(&[]);
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let url = runtime.block_on(async {
+    let url = block_on(async {
         postgres.listens().await;
         postgres.database().await
     });
     (postgres, url)
+}
+
+/// A primary and two standbys. A commit is on one of them, too.
+struct Replicated {
+    primary: Postgres,
+    standbys: [Postgres; 2],
+}
+
+/// Of each of them. What is written survives the end of a process without `fsync`.
+const REPLICATED: [&str; 2] = ["synchronous_standby_names=ANY 1 (*)", "fsync=off"];
+
+impl Replicated {
+    fn start() -> Self {
+        let primary = Postgres::start(&REPLICATED);
+        block_on(primary.listens());
+        let standbys = [(); 2].map(|()| primary.standby(&REPLICATED));
+        standbys.iter().for_each(|standby| block_on(standby.listens()));
+        Self { primary, standbys }
+    }
+
+    fn url(&self) -> String {
+        block_on(self.primary.run("postgres", "CREATE DATABASE shared")).unwrap();
+        let [one, other] = &self.standbys;
+        Postgres::url_of(&[&self.primary, one, other], "shared")
+    }
+
+    /// The primary dies, and the standby that has more of its log takes its place.
+    fn fail_over(&self) {
+        self.primary.crash();
+        let [one, other] = &self.standbys;
+        block_on(async {
+            let (furthest, other) =
+                if one.received().await >= other.received().await { (one, other) } else { (other, one) };
+            furthest.promote().await;
+            other.follow(furthest).await;
+        });
+    }
 }
 
 /// Killed, or stopped for longer than its lease: then it finds itself declared dead, and
@@ -62,4 +105,58 @@ fn nothing_acknowledged_is_lost_when_servers_of_one_database_die() {
     }
     check(workers, &any);
     println!("{kills} faults, back at work after {slowest:?} at most");
+}
+
+#[test]
+#[ignore = "needs PostgreSQL: just cluster-test"]
+fn nothing_acknowledged_is_lost_when_a_standby_of_the_database_is_promoted() {
+    let _alone = alone();
+    let mut random = dice();
+    let mut slowest = Duration::ZERO;
+    let promotions = number("FAULTS_PROMOTIONS", 1);
+    for promotion in 1..=promotions {
+        let database = Replicated::start();
+        let url = database.url();
+        let servers = [(); 3].map(|()| Server::start_with(Some(&url)));
+        let any = Address::any_of(&servers);
+        let workers = shared_workers(&any);
+        everyone_works(&workers, &vec![0; workers.len()]);
+        std::thread::sleep(Duration::from_millis(random.u64(..400)));
+        database.fail_over();
+        let (before, promoted) = (progress(&workers), Instant::now());
+        everyone_works(&workers, &before);
+        let took = promoted.elapsed();
+        println!("promotion {promotion}: everyone works again after {took:?}");
+        slowest = slowest.max(took);
+        check(workers, &any);
+    }
+    println!("{promotions} promotions, back at work after {slowest:?} at most");
+    assert!(slowest < PROMOTED, "{slowest:?}");
+}
+
+/// As when a new version is rolled out: while a server is away, the others have its work.
+#[test]
+#[ignore = "needs PostgreSQL: just cluster-test"]
+fn a_rolling_restart_of_servers_of_one_database_fails_no_call() {
+    let _alone = alone();
+    let mut random = dice();
+    let (_postgres, url) = database();
+    let mut servers = [(); 3].map(|()| Server::start_with(Some(&url)));
+    let any = Address::any_of(&servers).where_none_fails();
+    let mut workers = shared_workers(&any);
+    workers.extend(calls::workers(&any));
+    everyone_works(&workers, &vec![0; workers.len()]);
+    let mut slowest = Duration::ZERO;
+    for stop in 1..=number("FAULTS_STOPS", 3) {
+        std::thread::sleep(Duration::from_millis(random.u64(..400)));
+        let server = (stop % 3) as usize;
+        let took = servers[server].stop();
+        println!("stop {stop}: server {server} was gone after {took:?}");
+        slowest = slowest.max(took);
+        everyone_works(&workers, &progress(&workers));
+        servers[server].restart();
+        everyone_works(&workers, &progress(&workers));
+    }
+    check(workers, &any);
+    println!("gone after {slowest:?} at most");
 }

@@ -60,6 +60,7 @@ fn insist(address: &Address, arguments: &str, file: Option<&Path>) -> Value {
         || {
             let result = address.result(arguments, file);
             value = (result["ok"] == true).then(|| result["value"].clone());
+            assert!(value.is_some() || address.may_fail, "{arguments}: {result}");
             // What the server refuses is no matter of trying again.
             let error = &result["error"];
             let is_lost = error["sources"].as_array().is_some_and(|sources| !sources.is_empty());
@@ -102,7 +103,8 @@ struct Tasks(Runner<Task>);
 fn submit(address: &Address, n: u64) -> Task {
     let below = 1_000 + n;
     let request = uuid::Uuid::new_v4();
-    let arguments = format!("unary submit primes --below {below} --request-id {request}");
+    // Time enough on any machine.
+    let arguments = format!("unary submit primes --below {below} --request-id {request} --deadline 30s");
     let id = insist(address, &arguments, None)["id"].as_str().unwrap().to_owned();
     // Whoever does not know what became of it, says it again.
     assert_eq!(insist(address, &arguments, None)["id"], id.as_str(), "one id made two tasks");
@@ -138,7 +140,7 @@ fn watch(address: &Address) {
     const BELOW: u64 = 300_000;
     const PRIMES: u64 = 25_997;
     let request = uuid::Uuid::new_v4();
-    let submit = format!("unary submit primes --below {BELOW} --request-id {request}");
+    let submit = format!("unary submit primes --below {BELOW} --request-id {request} --deadline 30s");
     let id = insist(address, &submit, None)["id"].as_str().unwrap().to_owned();
     let ended = insist(address, &format!("server-streaming task {id}"), None);
     assert_eq!((&ended["state"], &ended["primes"]), (&"SUCCEEDED".into(), &PRIMES.into()), "{ended}");

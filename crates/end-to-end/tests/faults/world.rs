@@ -27,7 +27,11 @@ pub(crate) struct Server {
 }
 
 #[derive(Clone)]
-pub(crate) struct Address(String);
+pub(crate) struct Address {
+    servers: String,
+    /// Whether a client may fail, since no server was there.
+    pub(crate) may_fail: bool,
+}
 
 impl Server {
     pub(crate) fn start() -> Self {
@@ -42,7 +46,8 @@ impl Server {
         let program = program.env("FOURMODES_LISTEN", "127.0.0.1:0").env("RUST_LOG", "off");
         let program = store.into_iter().fold(program, |program, store| program.env("FOURMODES_STORE", store));
         let program = program.serve();
-        Self { address: Address(program.address.to_string()), _directory: directory, program }
+        let address = Address { servers: program.address.to_string(), may_fail: true };
+        Self { address, _directory: directory, program }
     }
 
     pub(crate) fn kill(&mut self) {
@@ -82,14 +87,23 @@ impl Server {
 impl Address {
     /// Where there are several, any of which will do.
     pub(crate) fn any_of(servers: &[Server]) -> Self {
-        let addresses: Vec<_> = servers.iter().map(|server| server.address.0.as_str()).collect();
-        Self(addresses.join(","))
+        let addresses: Vec<_> = servers.iter().map(|server| server.address.servers.as_str()).collect();
+        Self { servers: addresses.join(","), may_fail: true }
+    }
+
+    /// No client may fail, for there is always a server.
+    pub(crate) fn where_none_fails(self) -> Self {
+        Self { may_fail: false, ..self }
+    }
+
+    pub(crate) fn count(&self) -> usize {
+        self.servers.split(',').count()
     }
 
     /// A client that calls this server, whose arguments have no spaces in them.
     pub(crate) fn client(&self, arguments: &str) -> Program {
         let program = Program::new(env!("CARGO_BIN_EXE_end-to-end-client")).args("--output json");
-        program.args(arguments).env("FOURMODES_SERVER", format!("http://{}", self.0))
+        program.args(arguments).env("FOURMODES_SERVER", format!("http://{}", self.servers))
     }
 
     /// The result of a client that runs to its end.
