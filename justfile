@@ -184,6 +184,12 @@ alerts:
     promtool test rules ops/alerts.test.yml
     cargo test --workspace --test it -- --ignored alerts
 
+# Watch three servers that share a PostgreSQL database: a server is killed, then the database's primary, and clients go on; needs Python 3 and PostgreSQL 15 or later.
+[group("more")]
+[no-exit-message]
+cluster: build
+    @python3 ops/cluster.py {{ bin }}/fourmodes-server {{ bin }}/fourmodes
+
 # Attack the server in many ways while a client calls it; `just test` has a short version.
 [group("more")]
 abuse:
