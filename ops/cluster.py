@@ -22,7 +22,7 @@ import time
 from pathlib import Path
 from urllib.parse import quote
 
-QUORUM = "ANY 1 (*)"
+SETTINGS = {"synchronous_standby_names": "ANY 1 (*)", "wal_retrieve_retry_interval": "500ms"}
 PATIENCE = 60  # seconds, for each step
 STEADY = 4  # seconds between two faults
 
@@ -64,7 +64,7 @@ class Postgres:
             self.run("pg_basebackup", *data, *host, "--checkpoint=fast", "--write-recovery-conf")
         else:
             self.run("initdb", *data, "--auth=trust", "--username=cluster", "--encoding=UTF8", "--no-locale")
-        settings = {"unix_socket_directories": self.directory, "listen_addresses": "", "synchronous_standby_names": QUORUM}
+        settings = SETTINGS | {"unix_socket_directories": self.directory, "listen_addresses": ""}
         arguments = [it for name, value in settings.items() for it in ("-c", f"{name}={value}")]
         log = stack.enter_context(open(directory / f"{name}.log", "w"))
         self.process = subprocess.Popen(
