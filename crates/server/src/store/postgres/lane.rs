@@ -19,7 +19,7 @@ use domain::store::{Extent, Id, StoreError, Write, Written};
 use tokio::{
     join,
     sync::{mpsc, oneshot},
-    time::{Instant, sleep, timeout_at},
+    time::{Instant, sleep, timeout, timeout_at},
 };
 use tokio_postgres::{Error, Row, Statement, types::ToSql};
 
@@ -61,6 +61,8 @@ pub(super) struct Lane {
     groups: i64,
     /// A group whose end is not known yet, and its count.
     doubt: Option<(i64, Group)>,
+    /// Why nothing could be committed the last time.
+    broken: Option<StoreError>,
 }
 
 struct Group {
@@ -123,21 +125,28 @@ const STATEMENTS: [&str; 14] = [
 
 impl Lane {
     pub(super) fn new(shared: Arc<Shared>) -> Self {
-        Self { shared, session: None, groups: 0, doubt: None }
+        Self { shared, session: None, groups: 0, doubt: None, broken: None }
     }
 
     /// Makes commits until nobody has the store any more.
     pub(super) async fn run(mut self, mut jobs: mpsc::UnboundedReceiver<Job>) {
         loop {
-            let first = tokio::select! {
-                first = jobs.recv() => first,
-                // Somebody has to find out that it works again.
-                () = sleep(PROBE), if !*self.shared.works.borrow() => {
-                    self.make(&[]).await;
-                    continue;
+            if let Some(broken) = self.broken.clone() {
+                // Later commits must not be made before the one that failed is asked for again, so
+                // those that wait fail, and those of callers that have not heard of it yet.
+                let refused = async {
+                    while let Some(job) = jobs.recv().await {
+                        let _ = job.answer.send(Err(broken.clone()));
+                    }
+                };
+                if timeout(PROBE, refused).await.is_ok() {
+                    break;
                 }
-            };
-            let Some(first) = first else { break };
+                // Somebody has to find out that it works again.
+                self.make(&[]).await;
+                continue;
+            }
+            let Some(first) = jobs.recv().await else { break };
             let mut bytes = 0;
             let mut group = vec![first];
             while let Some(last) = group.last().filter(|_| group.len() < GROUP) {
@@ -165,6 +174,7 @@ impl Lane {
         loop {
             let failed = match timeout_at(deadline, self.attempt(writes)).await {
                 Ok(Ok(Group { results, appended })) => {
+                    self.broken = None;
                     self.shared.works(true);
                     self.shared.wake(appended);
                     return results;
@@ -186,6 +196,7 @@ impl Lane {
             }
             let error = StoreError::from(failed);
             if error != StoreError::Full {
+                self.broken = Some(error.clone());
                 self.shared.works(false);
             }
             return vec![Err(error); writes.len()];
@@ -229,7 +240,7 @@ impl Lane {
             session.link.client.execute(leave, &[&self.shared.server]).await?;
             Ok::<_, Failed>(())
         };
-        if let Ok(Err(error)) = tokio::time::timeout(Duration::from_secs(1), left).await {
+        if let Ok(Err(error)) = timeout(Duration::from_secs(1), left).await {
             tracing::warn!("the other servers learn late that this one has gone: {error}");
         }
         self.shared.gone.cancel();

@@ -210,12 +210,19 @@ async fn what_no_standby_has_is_not_acknowledged() {
         .await;
     };
     on("ANY 1 (nobody)").await;
-    let lost = store.commit(vec![append_once("a", "2", Some([8; 16]))]).await.unwrap_err();
+    let first = tokio::spawn(store.commit(vec![append_once("a", "2", Some([8; 16]))]));
+    let waits = "DO $$ BEGIN PERFORM FROM pg_stat_activity WHERE wait_event = 'SyncRep'; \
+                 IF NOT FOUND THEN RAISE 'not yet'; END IF; END $$";
+    within(async { while installed.run("postgres", waits).await.is_err() {} }).await;
+    // What comes after it must not be made before it.
+    let next = store.commit(vec![append("a", "3")]);
+    let lost = first.await.unwrap().unwrap_err();
     assert!(matches!(lost, StoreError::Broken(_)), "{lost}");
     within(works.wait_for(|works| !works)).await.unwrap();
     // Reads go on, and show nothing that is not acknowledged.
     assert_eq!(texts(&store, "a", 1).await, [(1, "1".into())]);
     quorum("").await;
+    assert!(matches!(next.await, Err(StoreError::Broken(_))));
     within(works.wait_for(|works| *works)).await.unwrap();
     let again = store.commit(vec![append_once("a", "2", Some([8; 16]))]).await.unwrap();
     assert!(matches!(again[..], [Written::Appended(2) | Written::Known(2)]), "{again:?}");
