@@ -19,9 +19,12 @@ fn block_on<T>(future: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
 }
 
+/// What is written survives the end of a process without it.
+const FAST: &str = "fsync=off";
+
 /// With an address of the database.
 fn database() -> (Postgres, String) {
-    let postgres = Postgres::start(&[]);
+    let postgres = Postgres::start(&[FAST]);
     let url = block_on(async {
         postgres.listens().await;
         postgres.database().await
@@ -35,9 +38,8 @@ struct Replicated {
     standbys: [Postgres; 2],
 }
 
-/// Of each of them. What is written survives the end of a process without `fsync`.
 const REPLICATED: [&str; 3] =
-    ["synchronous_standby_names=ANY 1 (*)", "wal_retrieve_retry_interval=500ms", "fsync=off"];
+    ["synchronous_standby_names=ANY 1 (*)", "wal_retrieve_retry_interval=500ms", FAST];
 
 impl Replicated {
     fn start() -> Self {
