@@ -175,7 +175,12 @@ faults kills="50" seed="":
 # The state in PostgreSQL: its store, and servers that share it and are killed: `just cluster-test`, `just cluster-test 100`; needs PostgreSQL 15 or later.
 [group("more")]
 cluster-test kills="6":
-    FAULTS_KILLS={{ kills }} cargo test --workspace --lib --test faults -- --ignored --nocapture postgres database
+    FAULTS_KILLS={{ kills }} cargo test --workspace --lib --test faults -- --ignored --nocapture postgres database --skip rolling
+
+# Restart three servers that share a PostgreSQL database in turn under load: no call may fail; wants a machine that is not busy, so it is not part of `just ci`.
+[group("more")]
+cluster-restarts stops="6":
+    FAULTS_STOPS={{ stops }} cargo test --workspace --test faults -- --ignored --nocapture rolling_restart_of_servers_of_one_database
 
 # Tests of ops/alerts.yml and ops/dashboard.json, with a real Prometheus; needs Prometheus 2.42 or later and PostgreSQL.
 [group("more")]
