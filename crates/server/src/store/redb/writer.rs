@@ -89,8 +89,9 @@ impl Writer {
     /// knows what is on it: it is opened anew, and says itself how far it got.
     fn recover(&self, error: &StoreError, group: Option<Group>, jobs: usize) -> Results {
         tracing::error!(%error, "the store failed; reopening its file");
-        self.shared.failed.notify_one();
         let mut database = self.shared.database.write().unwrap_or_else(PoisonError::into_inner);
+        // With the lock held: otherwise health may still read by the old handle, and find no fault.
+        self.shared.failed.notify_one();
         match (self.shared.open_into(&mut database), group) {
             (Ok(commits), Some(group)) if commits == group.commit => group.results,
             (Ok(_), _) => vec![Err(error.clone()); jobs],
