@@ -86,10 +86,12 @@ fn a_deadline_ends_a_stream() {
     let ended = server
         .client("server-streaming quotes --count 0 --interval 10ms --deadline 200ms --output json")
         .run()
-        .failed(1, &["DEADLINE_EXCEEDED", "200ms", "--deadline"]);
+        .failed(1, &["DEADLINE_EXCEEDED", "--deadline"]);
     let result = ended.result();
     assert_eq!(result["error"]["code"], "DEADLINE_EXCEEDED");
     assert!(result["value"]["count"].as_u64() > Some(0), "what came before counts: {result}");
-    assert!(ended.json().iter().any(|line| line["type"] == "cancel"), "{ended:?}");
+    // The server ends it as well, and may be first.
+    let is_ours = ended.stderr.contains("not done after 200ms");
+    assert_eq!(ended.json().iter().any(|line| line["type"] == "cancel"), is_ours, "{ended:?}");
     server.has_let_go_of(Mode::ServerStreaming);
 }
