@@ -184,7 +184,7 @@ class Client:
 class Calls:
     """One call after the other, each of a new client."""
 
-    def __init__(self, name, world, *arguments, file=None):
+    def __init__(self, name, world, *arguments):
         self.name, self.world, self.server, self.done, self.failed = name, world, None, 0, 0
         self.command = [world.client, "--output", "json", *arguments]
         self.stops = False

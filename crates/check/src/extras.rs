@@ -57,33 +57,26 @@ const V1: &str = "grpc.reflection.v1";
 const V1ALPHA: &str = "grpc.reflection.v1alpha";
 
 async fn reflection_v1(path: &Path) -> Checked {
-    Ok(match services_by_v1(path).await {
-        Ok(count) => Outcome::pass(counted(count as u64, "service")),
-        Err(lost) => unless_other(path, V1, &lost, V1ALPHA, services_by_v1alpha(path).await),
-    })
+    Ok(reflection(path, (V1, services_by_v1(path)), (V1ALPHA, services_by_v1alpha(path))).await)
 }
 
 async fn reflection_v1alpha(path: &Path) -> Checked {
-    Ok(match services_by_v1alpha(path).await {
-        Ok(count) => Outcome::pass(counted(count as u64, "service")),
-        Err(lost) => unless_other(path, V1ALPHA, &lost, V1, services_by_v1(path).await),
-    })
+    Ok(reflection(path, (V1ALPHA, services_by_v1alpha(path)), (V1, services_by_v1(path))).await)
 }
 
 /// One version is enough, because tools ask for both. A Four Modes server has both: there the
 /// path keeps one back.
-fn unless_other(
+async fn reflection(
     path: &Path,
-    what: &str,
-    lost: &WireError,
-    other: &str,
-    services: Result<usize, WireError>,
+    (version, services): (&str, impl Future<Output = Result<usize, WireError>>),
+    (other, services_by_other): (&str, impl Future<Output = Result<usize, WireError>>),
 ) -> Outcome {
-    match services {
-        Ok(_) if path.dialect() != Some(Dialect::Probe) => {
+    match services.await {
+        Ok(count) => Outcome::pass(counted(count as u64, "service")),
+        Err(_) if path.dialect() != Some(Dialect::Probe) && services_by_other.await.is_ok() => {
             Outcome::pass(format!("not there; tools use {other}"))
         }
-        _ => not_there(what, "tools such as grpcurl need the protos", lost),
+        Err(lost) => not_there(version, "tools such as grpcurl need the protos", &lost),
     }
 }
 

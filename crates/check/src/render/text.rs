@@ -27,8 +27,8 @@ pub(crate) struct Text<W> {
     begun: bool,
     /// What failed or warns, for the end.
     bad: Vec<Bad>,
-    /// The checks that were skipped, by the reason.
-    skipped: Vec<(String, Vec<String>)>,
+    /// By the reason, the first check that was skipped, and how many were.
+    skipped: Vec<(String, String, u64)>,
 }
 
 struct Bad {
@@ -92,9 +92,9 @@ impl<W: Write + Send> Renderer for Text<W> {
         self.progress.inc(1);
         let check = format!("{:<9} {name}", group.name());
         if outcome.verdict == Verdict::Skip {
-            match self.skipped.iter_mut().find(|(reason, _)| *reason == outcome.cause) {
-                Some((_, checks)) => checks.push(check),
-                None => self.skipped.push((outcome.cause.clone(), vec![check])),
+            match self.skipped.iter_mut().find(|(reason, ..)| *reason == outcome.cause) {
+                Some((.., count)) => *count += 1,
+                None => self.skipped.push((outcome.cause.clone(), check, 1)),
             }
             return Ok(());
         }
@@ -126,11 +126,9 @@ impl<W: Write + Send> Renderer for Text<W> {
     fn finish(&mut self, summary: &Summary) -> io::Result<()> {
         self.progress.finish_and_clear();
         self.begin()?;
-        for (reason, checks) in std::mem::take(&mut self.skipped) {
-            let what = match &checks[..] {
-                [check] => check.clone(),
-                _ => counted(checks.len() as u64, "check"),
-            };
+        let skipped = std::mem::take(&mut self.skipped);
+        for (reason, check, count) in skipped.into_iter().filter(|_| !self.quiet) {
+            let what = if count == 1 { check } else { counted(count, "check") };
             writeln!(self.out, "{}", self.line(Verdict::Skip, &what, &reason))?;
         }
         // Each remedy once, with the first check that it is for.
