@@ -1,7 +1,7 @@
 //! Makes the calls of a recording again, and says what differs.
 
 use std::{
-    collections::{BTreeMap, btree_map::Entry},
+    collections::{BTreeMap, BTreeSet, btree_map::Entry},
     time::{Duration, Instant},
 };
 
@@ -36,6 +36,7 @@ pub struct RecordedCall {
     pub path: String,
     connection: u64,
     begun_us: u64,
+    ended_us: u64,
     headers: Fields,
     sent: Vec<Sent>,
     received: Vec<Vec<u8>>,
@@ -161,7 +162,7 @@ pub fn calls(recording: &mut Recording) -> Result<Vec<RecordedCall>, RecordingEr
                 if let Seen::Reset { from: Side::Client, .. } | Seen::Broken { .. } = end {
                     call.sent.push(Sent { at_us, after, what: What::Cancel });
                 }
-                call.end = Some(end);
+                (call.end, call.ended_us) = (Some(end), at_us);
             }
             _ => {}
         }
@@ -182,7 +183,8 @@ impl RecordedCall {
 }
 
 /// Makes the calls again at their times, `speed` times as fast, each on a connection
-/// for the one that it was on. `told` hears of each as it ends.
+/// for the one that it was on. A call waits for those that had ended before it began.
+/// `told` hears of each as it ends.
 ///
 /// # Errors
 ///
@@ -203,12 +205,18 @@ pub async fn replay(
     }
     let first = calls.iter().map(|call| call.begun_us).min().unwrap_or_default();
     let clock = Clock { begun: Instant::now(), first, speed };
+    let unended: BTreeSet<_> = calls.iter().map(|call| (call.ended_us, call.number)).collect();
+    let unended = watch::Sender::new(unended);
     let mut running = tokio::task::JoinSet::new();
     for call in calls {
         if let Some(channel) = channels.get(&call.connection).cloned() {
-            let server = server.clone();
+            let (server, unended) = (server.clone(), unended.clone());
             running.spawn(async move {
-                let answer = again(&call, channel, &server, clock).await;
+                let before = |(ended_us, _): &(u64, u64)| *ended_us < call.begun_us;
+                // Does not fail: this task has a sender.
+                let _ = unended.subscribe().wait_for(|unended| !unended.first().is_some_and(before)).await;
+                let answer = again(&call, channel, &server, clock.late(call.begun_us)).await;
+                unended.send_modify(|unended| _ = unended.remove(&(call.ended_us, call.number)));
                 (call, answer)
             });
         }
@@ -234,6 +242,12 @@ impl Clock {
     fn at(&self, at_us: u64) -> tokio::time::Instant {
         let after = Duration::from_micros(at_us.saturating_sub(self.first));
         (self.begun + after.div_f64(self.speed)).into()
+    }
+
+    /// The clock of a call that begins now, if that is later than its time.
+    fn late(self, begun_us: u64) -> Self {
+        let late = Instant::now().saturating_duration_since(self.at(begun_us).into());
+        Self { begun: self.begun + late, ..self }
     }
 }
 

@@ -22,9 +22,9 @@ use crate::{
 
 /// Repeat the calls of a recording, and report differences
 ///
-/// Calls start at their original times, and requests keep their order relative to the server's
-/// messages. It compares status, number of messages, bytes and order. Recordings contain no
-/// secrets: give a token as for any call.
+/// Calls start at their original times, but not before earlier calls that had ended by then.
+/// Requests keep their order relative to the server's messages. It compares status, number of
+/// messages, bytes and order. Recordings contain no secrets: give a token as for any call.
 #[derive(Debug, Args)]
 pub(crate) struct Replay {
     /// Recording of `watch --record` or `call --record`
