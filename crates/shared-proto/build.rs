@@ -3,7 +3,7 @@
 
 use prost::Message as _;
 
-const PROTOS: [&str; 11] = [
+const PROTOS: [&str; 12] = [
     "fourmodes/v1/task.proto",
     "fourmodes/v1/unary.proto",
     "fourmodes/v1/server_streaming.proto",
@@ -11,6 +11,7 @@ const PROTOS: [&str; 11] = [
     "fourmodes/v1/bidi_streaming.proto",
     "fourmodes/v1/probe.proto",
     "fourmodes/v1/measure.proto",
+    "fourmodes/v1/servers.proto",
     "google/bytestream/bytestream.proto",
     "grpc/testing/test.proto",
     "tutorial/greeter.proto",

@@ -246,7 +246,7 @@ fn target(text: &str) -> Result<Target, String> {
 
 /// Reads `host:port` as `http://host:port`, and a host alone as that host at the
 /// default port. A URL without a port has the port of its scheme.
-fn server_uri(text: &str) -> Result<Uri, String> {
+pub(crate) fn server_uri(text: &str) -> Result<Uri, String> {
     let is_host =
         |text: &str| text.ends_with(']') || !text.is_empty() && !text.contains([':', '/', '?', '#', '@']);
     let url = match text {

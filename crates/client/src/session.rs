@@ -6,6 +6,7 @@
 //! Once a stream was opened, unary calls have a connection of their own: they never
 //! wait behind a stream that nobody reads.
 
+mod learnt;
 mod loss;
 mod names;
 mod network;
@@ -30,6 +31,7 @@ use tonic::Request;
 use transport::{Channel, Mode, Silence, retry::Throttle};
 
 use self::{
+    learnt::Heard,
     loss::Loss,
     network::{Network, lock},
 };
@@ -39,7 +41,7 @@ use crate::{
 };
 
 /// A channel whose calls are on the timeline.
-pub(crate) type Tap = timeline::Tap<Channel>;
+pub(crate) type Tap = timeline::Tap<Heard>;
 
 pub(crate) struct Session {
     network: Arc<Network>,
@@ -143,11 +145,12 @@ impl Session {
         Ok(self.tap(channel, home, client))
     }
 
-    fn tap(&self, channel: Channel, server: usize, client: &str) -> Tap {
+    fn tap(&self, channel: Channel, number: usize, client: &str) -> Tap {
         let servers = lock(&self.network.servers);
-        let place = servers.place(server).filter(|_| servers.count() > 1);
+        let place = servers.place(number).filter(|_| servers.count() > 1);
         let server = place.map(|place| place.uri.clone());
         let metadata = self.network.connector.metadata.faults().clone();
+        let channel = Heard { channel, server: number, network: self.network.clone() };
         Tap::new(channel, self.network.timeline.clone(), metadata, client, server)
     }
 

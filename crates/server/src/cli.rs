@@ -11,7 +11,7 @@ use etcetera::{BaseStrategy as _, choose_base_strategy};
 use grpc_wire::Mode;
 use shared_process::{Describe, at_least_one, duration};
 
-use crate::config::{Config, Data, Retention, UploadLimits};
+use crate::config::{Advertise, Config, Data, Retention, UploadLimits};
 
 /// A server for gRPC's four communication modes.
 ///
@@ -43,6 +43,12 @@ pub struct Cli {
     /// --data-dir [default: all of it in --data-dir]
     #[arg(long, env = "FOURMODES_STORE", hide_env_values = true, value_name = "URL", global = true)]
     pub store: Option<String>,
+
+    /// Address of this server for clients of other servers with the same --store, such as
+    /// https://host:50051, or `none` [default: where it listens, or none when that is every
+    /// address]
+    #[arg(long, env = "FOURMODES_ADVERTISE", hide_env_values = true, value_name = "URL", global = true)]
+    pub advertise: Option<Advertise>,
 
     /// Seed of the simulated quotes: the same seed gives the same prices
     #[arg(
@@ -236,6 +242,7 @@ impl Config {
             retention: Retention { age: state.retention_age, bytes: state.retention_size },
             stack: cli.stack.settings()?,
             listen: cli.listen.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 50051))),
+            advertise: cli.advertise.unwrap_or_default(),
             page: cli.page,
             page_hosts: cli.page_host,
             quotes_seed: cli.quotes_seed,

@@ -1,10 +1,16 @@
 //! What the server may rely on.
 
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use std::{
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+    str::FromStr,
+    time::Duration,
+};
 
 pub use domain::{feed::Retention, uploads::UploadLimits};
 use grpc_wire::Mode;
-use shared_proto::limits::MONITORING_HEARTBEAT;
+use http::Uri;
+use shared_proto::limits::{ADVERTISED_BYTES, MONITORING_HEARTBEAT};
 use stack::Settings;
 
 /// The settings of one server.
@@ -12,6 +18,8 @@ use stack::Settings;
 pub struct Config {
     /// Where the binary listens. [`serve`](crate::serve) gets its listener.
     pub listen: SocketAddr,
+    /// The address by which clients of other servers learn of this one.
+    pub advertise: Advertise,
     /// What its stack may rely on.
     pub stack: Settings,
     /// Where the state is kept.
@@ -44,6 +52,42 @@ pub struct Config {
     pub modes: Vec<Mode>,
 }
 
+/// Which address of a server the clients of other servers learn.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Advertise {
+    /// Where it listens, unless that is every address of the machine.
+    #[default]
+    Listener,
+    /// This one.
+    Url(String),
+    /// None.
+    Nothing,
+}
+
+impl FromStr for Advertise {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        const FORM: &str = "write it as http://host:port, https://host:port or none";
+        if text == "none" {
+            return Ok(Self::Nothing);
+        }
+        let uri: Uri = text.parse().map_err(|error| format!("{error}; {FORM}"))?;
+        let host = uri.host().unwrap_or_default().trim_matches(['[', ']']);
+        let is_server = matches!(uri.scheme_str(), Some("http" | "https"))
+            && uri.path() == "/"
+            && uri.query().is_none()
+            && !text.contains(['@', '#']);
+        if !is_server || host.is_empty() || text.len() > ADVERTISED_BYTES {
+            return Err(FORM.to_owned());
+        }
+        if uri.port_u16() == Some(0) || host.parse().is_ok_and(|ip: IpAddr| ip.is_unspecified()) {
+            return Err(format!("no client can call this address; {FORM}"));
+        }
+        Ok(Self::Url(text.to_owned()))
+    }
+}
+
 /// Where a server keeps its state.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Data {
@@ -59,6 +103,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+            advertise: Advertise::Listener,
             stack: Settings::default(),
             data: Data::Memory,
             store: None,

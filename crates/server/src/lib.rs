@@ -6,6 +6,7 @@
 pub mod certs;
 pub mod cli;
 pub mod config;
+mod listed;
 mod modes;
 mod net_rpc;
 mod page;

@@ -18,7 +18,12 @@ use tokio_stream::Stream;
 use tokio_util::sync::DropGuard;
 use tonic::transport::server::Connected;
 
-use crate::{config::Config, net_rpc, page, services, store::State};
+use crate::{
+    config::{Advertise, Config},
+    listed::Own,
+    net_rpc, page, services,
+    store::State,
+};
 
 /// Serves `config.modes` on `listener` until `shutdown` completes and every
 /// call has ended or `config.stack.grace` is over.
@@ -52,6 +57,9 @@ pub struct Ready {
     workers: usize,
     /// What is not kept is removed with it.
     state: State,
+    own: Arc<Own>,
+    advertise: Advertise,
+    scheme: &'static str,
     /// What is left of the tasks when this is dropped goes on after the next
     /// start.
     _stopped: DropGuard,
@@ -71,15 +79,16 @@ impl Ready {
         let settings = Settings { grpc_web_headers, open_files, ..config.stack.clone() };
         let mut stack = Stack::open(settings, &[FILE_DESCRIPTOR_SET]).await?;
         let mut state = State::open(&config.data)?;
+        let own = Arc::new(Own::new(stack.activity(), stack.draining()));
         if let Some(url) = &config.store {
-            state.share(url).await?;
+            state.share(url, own.clone()).await?;
         }
         if config.stack.metrics.is_some() {
             state.measure(stack.metrics());
         }
         let stop_tasks = stack.draining();
         let stopped = stop_tasks.clone().drop_guard();
-        services::add(&mut stack, &config, &state, stop_tasks.clone()).await?;
+        services::add(&mut stack, &config, &state, own.clone(), stop_tasks.clone()).await?;
         if let Some(address) = config.page {
             let listener = listen(address, "--page").await?;
             page::add(&mut stack, listener, &config.page_hosts)?;
@@ -99,8 +108,9 @@ impl Ready {
                 None => follow(local, failed, health).await,
             }
         }));
-        let Config { modes, stack: Settings { workers, .. }, .. } = config;
-        Ok(Self { stack, modes, workers, state, _stopped: stopped })
+        let Config { modes, advertise, stack: Settings { workers, tls, .. }, .. } = config;
+        let scheme = if tls.is_some() { "https" } else { "http" };
+        Ok(Self { stack, modes, workers, state, own, advertise, scheme, _stopped: stopped })
     }
 
     /// Serves on `listener`, by as many threads as the settings say, until
@@ -114,6 +124,14 @@ impl Ready {
         listener: TcpListener,
         shutdown: impl Future<Output = ()>,
     ) -> anyhow::Result<()> {
+        self.own.advertise(&self.advertise, self.scheme, listener.local_addr().ok());
+        let shares = self.state.identity().is_some();
+        if shares && self.advertise == Advertise::Listener && self.own.listed().is_none() {
+            tracing::warn!(
+                "clients of other servers cannot learn the address of this server, because it listens on \
+                 every address; set it with --advertise"
+            );
+        }
         self.begins();
         let dead = self.state.dead();
         let shutdown = async {

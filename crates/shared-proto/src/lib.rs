@@ -59,8 +59,8 @@ pub fn duration(wire: &prost_types::Duration) -> Option<Duration> {
 /// what is read.
 pub const RESOURCE_NAME_HEADER: &str = "resource-name";
 
-/// A header of answers about health, where servers share their state: those with the same
-/// value have the same state.
+/// A header of answers, also about health, where servers share their state: those with the
+/// same value have the same state.
 pub const STATE_HEADER: &str = "fourmodes-state";
 
 /// The `FileDescriptorSet` of all protos, imports included, encoded.

@@ -16,5 +16,8 @@ pub const MONITORING_HEARTBEAT: Duration = Duration::from_secs(5);
 /// third of what a server or a proxy usually lets a stream be idle.
 pub const CONVERSATION_HEARTBEAT: Duration = Duration::from_secs(20);
 
+/// The longest address of a server that clients may learn, in bytes.
+pub const ADVERTISED_BYTES: usize = 300;
+
 /// The most bytes of a file that our client puts into one message of an upload.
 pub const CHUNK_BYTES: usize = 2 << 20;

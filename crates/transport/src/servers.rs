@@ -128,6 +128,16 @@ impl<T> Servers<T> {
         self.all.iter().filter(|it| it.list.is_some()).map(|it| it.number)
     }
 
+    /// What else is known of the servers of one list, to change it.
+    pub fn of_list(&mut self, list: usize) -> impl Iterator<Item = &mut T> {
+        self.all.iter_mut().filter(move |it| it.list == Some(list)).map(|it| &mut it.known)
+    }
+
+    /// Whether another list has a server at this address.
+    pub fn is_elsewhere(&self, uri: &Uri, list: usize) -> bool {
+        self.all.iter().any(|it| it.place.uri == *uri && it.list.is_some_and(|of| of != list))
+    }
+
     /// How many servers there are.
     pub fn count(&self) -> usize {
         self.numbers().count()

@@ -45,7 +45,7 @@ impl Network {
     async fn look_up(&self, list: usize, target: &Target) -> Result<(), Failure> {
         let uri = &target.uri;
         if !target.is_name {
-            self.set(list, vec![Place { uri: uri.clone(), authority: None }]);
+            self.set(list, vec![Place { uri: uri.clone(), authority: None }], None);
             return Ok(());
         }
         let found = (self.lookup.find)(uri.clone()).await.and_then(|found| match found.is_empty() {
@@ -58,7 +58,7 @@ impl Network {
             let uri = format!("{scheme}://{address}/").parse().ok()?;
             Some(Place { uri, authority: target.uri.authority().cloned() })
         });
-        self.set(list, places.collect());
+        self.set(list, places.collect(), None);
         Ok(())
     }
 }

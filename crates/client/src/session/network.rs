@@ -8,11 +8,13 @@ use std::{
     time::{Duration, Instant},
 };
 
+use http::HeaderMap;
 use shared_proto::STATE_HEADER;
 use timeline::Timeline;
 use tokio::{sync::Notify, time::timeout};
 use transport::{CallError, Channel, Connector, Place, Servers, serves};
 
+use super::learnt::Listening;
 use crate::{
     config::{Config, Lookup, Target},
     failure::Failure,
@@ -33,6 +35,8 @@ pub(super) struct Network {
     frames: bool,
     /// Whether this run is about something that servers share.
     pub(super) goes_on_elsewhere: AtomicBool,
+    /// For the servers that other servers name.
+    pub(super) listening: Listening,
 }
 
 /// What is known of a server, besides where it is and whether it fails.
@@ -43,6 +47,8 @@ pub(super) struct Known {
     round_trip: Duration,
     /// Which state it shares with others.
     state: Option<String>,
+    /// Which state it must share, since a server with this state named it.
+    wanted: Option<String>,
     /// For unary calls: a stream that nobody reads holds up all that is on its
     /// connection.
     pub(super) unary: Option<Channel>,
@@ -69,17 +75,20 @@ impl Network {
             deadline: config.deadline.map(|deadline| Instant::now() + deadline),
             frames: config.frames && !config.quiet,
             goes_on_elsewhere: AtomicBool::new(false),
+            listening: Listening::default(),
         }
     }
 
-    /// Replaces the servers of one list. Those that have gone get no new calls.
-    pub(super) fn set(&self, list: usize, places: Vec<Place>) {
+    /// Replaces the servers of one list. Those that have gone get no new calls. With
+    /// `wanted`, those of the list get no call before they say that they share this state.
+    pub(super) fn set(&self, list: usize, places: Vec<Place>, wanted: Option<&str>) {
         let mut servers = lock(&self.servers);
         for gone in servers.set(list, places) {
             if let Some(known) = servers.known_mut(gone) {
                 known.unary = None;
             }
         }
+        servers.of_list(list).for_each(|known| known.wanted = wanted.map(str::to_owned));
     }
 
     /// The connection for unary calls to a server, if there is one.
@@ -94,8 +103,18 @@ impl Network {
         }
     }
 
-    fn state(&self, server: usize) -> Option<String> {
+    pub(super) fn set_state(&self, server: usize, state: Option<String>) {
+        if let Some(known) = lock(&self.servers).known_mut(server) {
+            known.state = state;
+        }
+    }
+
+    pub(super) fn state(&self, server: usize) -> Option<String> {
         lock(&self.servers).known(server).and_then(|known| known.state.clone())
+    }
+
+    fn wanted(&self, server: usize) -> Option<String> {
+        lock(&self.servers).known(server).and_then(|known| known.wanted.clone())
     }
 
     fn round_trip(&self, server: usize) -> Duration {
@@ -171,18 +190,22 @@ impl Network {
             connector.onlookers = Some(show::taps(&self.timeline, client, &uri, 0, true).onlookers());
         }
         let connected = connector.connect(&uri);
-        let channel = match self.is_alone() {
+        let wanted = self.wanted(server);
+        let channel = match self.is_alone() && wanted.is_none() {
             true => connected.await?,
             false => {
                 let channel = self.measured(server, connected).await?;
                 // There may be no time to ask before the call.
                 let round_trip = self.round_trip(server);
-                if self.left().is_none_or(|left| left > SOME * round_trip) {
+                if wanted.is_some() || self.left().is_none_or(|left| left > SOME * round_trip) {
                     let headers = self.measured(server, serves(&channel)).await?;
-                    let state = headers.get(STATE_HEADER).and_then(|state| state.to_str().ok());
-                    if let Some(known) = lock(&self.servers).known_mut(server) {
-                        known.state = state.map(str::to_owned);
+                    let state = state_in(headers.as_ref());
+                    if wanted.is_some() && state != wanted {
+                        return Err(Failure::answer(
+                            "the server does not share the state of the server that named it",
+                        ));
                     }
+                    self.set_state(server, state);
                 }
                 channel
             }
@@ -264,6 +287,11 @@ impl Network {
         }
         self.failed.notify_one();
     }
+}
+
+/// Which state an answer is of.
+pub(super) fn state_in(headers: &HeaderMap) -> Option<String> {
+    headers.get(STATE_HEADER).and_then(|state| state.to_str().ok()).map(str::to_owned)
 }
 
 fn no_server() -> Failure {

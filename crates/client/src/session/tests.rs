@@ -1,3 +1,5 @@
+mod learnt;
+
 use std::{
     collections::HashMap,
     convert::Infallible,

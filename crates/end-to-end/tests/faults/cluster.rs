@@ -23,7 +23,7 @@ fn block_on<T>(future: impl Future<Output = T>) -> T {
 const FAST: &str = "fsync=off";
 
 /// With an address of the database.
-fn database() -> (Postgres, String) {
+pub(crate) fn database() -> (Postgres, String) {
     let postgres = Postgres::start(&[FAST]);
     let url = block_on(async {
         postgres.listens().await;

@@ -13,6 +13,7 @@ mod calls;
 mod chat;
 mod cluster;
 mod errands;
+mod learnt;
 mod quotes;
 mod sync;
 mod world;

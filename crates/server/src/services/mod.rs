@@ -6,6 +6,7 @@ mod interop;
 mod measure;
 mod not_served;
 mod probe;
+mod servers;
 mod tutorial;
 
 use std::{
@@ -28,7 +29,9 @@ use domain::{
     uploads::Uploads,
 };
 use grpc_wire::Mode;
+use http::HeaderValue;
 use shared_proto::{
+    STATE_HEADER,
     bytestream::byte_stream_server::ByteStreamServer,
     fourmodes::v1::{
         bidi_streaming_service_server::BidiStreamingServiceServer,
@@ -40,15 +43,17 @@ use shared_proto::{
         greeter::greeter_server::GreeterServer, streaming_demo::stream_service_server::StreamServiceServer,
     },
 };
-use stack::{HttpService, Rule, Stack};
+use stack::{Access, HttpService, Rule, Stack};
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
-use tonic::server::NamedService;
+use tonic::{body::Body, server::NamedService, service::LayerExt as _};
+use tower::util::MapResponseLayer;
 use uuid::Uuid;
 
 use self::{aside::Thread, not_served::NotServed, tutorial::Tutorial};
 use crate::{
     config::Config,
+    listed::Own,
     modes::{
         bidi_streaming::BidiStreaming, byte_stream::ByteStreams, client_streaming::ClientStreaming,
         server_streaming::ServerStreaming, unary::Unary,
@@ -66,6 +71,7 @@ pub(crate) async fn add(
     stack: &mut Stack,
     config: &Config,
     state: &State,
+    own: Arc<Own>,
     stop_tasks: CancellationToken,
 ) -> anyhow::Result<()> {
     let files = OpenFiles::new(config.open_files);
@@ -104,21 +110,31 @@ pub(crate) async fn add(
     };
     let client_streaming = ClientStreaming { collector };
     let bidi_streaming = BidiStreaming { rooms, documents };
-    add_mode(stack, &served, Mode::Unary, UnaryServiceServer::new(unary));
+    let says_state = says_state(state)?;
+    add_mode(stack, &served, Mode::Unary, says_state.named_layer(UnaryServiceServer::new(unary)));
     add_mode(stack, &served, Mode::Unary, GreeterServer::new(Tutorial));
-    add_mode(stack, &served, Mode::ServerStreaming, ServerStreamingServiceServer::new(server_streaming));
+    add_mode(
+        stack,
+        &served,
+        Mode::ServerStreaming,
+        says_state.named_layer(ServerStreamingServiceServer::new(server_streaming)),
+    );
     add_mode(stack, &served, Mode::ServerStreaming, StreamServiceServer::new(Tutorial));
     add_mode(
         stack,
         &served,
         Mode::ClientStreaming,
-        ClientStreamingServiceServer::new(client_streaming).max_decoding_message_size(UNLIMITED),
+        says_state.named_layer(
+            ClientStreamingServiceServer::new(client_streaming).max_decoding_message_size(UNLIMITED),
+        ),
     );
     add_mode(
         stack,
         &served,
         Mode::BidiStreaming,
-        BidiStreamingServiceServer::new(bidi_streaming).max_decoding_message_size(UNLIMITED),
+        says_state.named_layer(
+            BidiStreamingServiceServer::new(bidi_streaming).max_decoding_message_size(UNLIMITED),
+        ),
     );
     // Of two modes: it is there with either, and says for itself which of its
     // methods are not served.
@@ -145,6 +161,9 @@ pub(crate) async fn add(
     let thread = Thread::start().context("cannot start a thread")?;
     stack.add_tool(thread.makes(interop::service(instance_id.clone(), limits.message)));
     stack.add_tool(measure::service());
+    stack.add_tool(servers::service(own, state));
+    // Each caller may know where to go on.
+    stack.rule("/fourmodes.v1.ServersService/", Rule { access: Access::Token, ..Rule::default() });
     stack.add_tool(probe::service(instance_id, limits, &thread));
     Ok(())
 }
@@ -175,6 +194,21 @@ async fn bury(rooms: Arc<Rooms>, mut peers: Peers) {
         }
         peers.changed().await;
     }
+}
+
+/// Answers say which state they are of, where servers share it: then a client may ask for
+/// the others.
+fn says_state(
+    state: &State,
+) -> anyhow::Result<MapResponseLayer<impl Fn(http::Response<Body>) -> http::Response<Body> + Clone + use<>>> {
+    let identity = state.identity().map(str::parse::<HeaderValue>).transpose();
+    let identity = identity.context("the database has no identity")?;
+    Ok(MapResponseLayer::new(move |mut response: http::Response<Body>| {
+        if let Some(identity) = &identity {
+            response.headers_mut().insert(STATE_HEADER, identity.clone());
+        }
+        response
+    }))
 }
 
 fn add_mode<S>(stack: &mut Stack, served: &[Mode], mode: Mode, service: S)

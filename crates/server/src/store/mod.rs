@@ -30,7 +30,10 @@ use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 use self::{postgres::Postgres, redb::Redb, timed::Timed};
-use crate::config::Data;
+use crate::{
+    config::Data,
+    listed::{Listed, Own},
+};
 
 /// The state of one server. Dropped, it is closed for everyone.
 #[derive(Debug)]
@@ -42,6 +45,8 @@ pub(crate) struct State {
     pub(crate) failed: Arc<Notify>,
     file: Option<Arc<Redb>>,
     database: Option<Arc<Postgres>>,
+    /// Never sends where there is no database.
+    alone: watch::Sender<Vec<Listed>>,
     /// For what is too large for the store.
     files: PathBuf,
     /// Removed with everything in it at the end.
@@ -64,6 +69,7 @@ impl State {
                     failed: Arc::default(),
                     file: None,
                     database: None,
+                    alone: watch::Sender::default(),
                     files: directory.path().to_owned(),
                     _temporary: Some(directory),
                 })
@@ -86,6 +92,7 @@ impl State {
                     failed: store.failed(),
                     file: Some(store),
                     database: None,
+                    alone: watch::Sender::default(),
                     files: directory.clone(),
                     _temporary: None,
                 })
@@ -94,8 +101,8 @@ impl State {
     }
 
     /// Keeps all but uploads in the database at this address.
-    pub(crate) async fn share(&mut self, url: &str) -> anyhow::Result<()> {
-        let database = Arc::new(Postgres::open(url).await?);
+    pub(crate) async fn share(&mut self, url: &str, own: Arc<Own>) -> anyhow::Result<()> {
+        let database = Arc::new(Postgres::open(url, own).await?);
         self.store = database.clone();
         self.database = Some(database);
         Ok(())
@@ -120,6 +127,11 @@ impl State {
     /// The same for all servers that have this state.
     pub(crate) fn identity(&self) -> Option<&str> {
         self.database.as_ref().map(|database| database.identity())
+    }
+
+    /// The other servers that have this state, as clients learn of them.
+    pub(crate) fn others(&self) -> watch::Receiver<Vec<Listed>> {
+        self.database.as_ref().map_or_else(|| self.alone.subscribe(), |database| database.others())
     }
 
     /// Whether the database takes commits, and from then on.

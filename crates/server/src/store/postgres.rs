@@ -35,6 +35,7 @@ use self::{
     keeper::{Keeper, LIVING},
     lane::{GROUP_TIME, Job, Lane},
 };
+use crate::listed::{Listed, Own};
 
 /// Before the next attempt of a read.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -60,6 +61,9 @@ struct Shared {
     /// Servers that this one has declared dead.
     buried: Counter,
     living: watch::Sender<Living>,
+    /// This server and the others, as clients learn of them.
+    own: Arc<Own>,
+    others: watch::Sender<Vec<Listed>>,
     /// Cancelled when another server has declared this one dead.
     dead: CancellationToken,
     /// Cancelled when the lane has ended.
@@ -109,7 +113,7 @@ type Param = Box<dyn ToSql + Sync + Send>;
 
 impl Postgres {
     /// Makes the tables unless they are there, and becomes one of the servers.
-    pub(super) async fn open(url: &str) -> Result<Self, OpenError> {
+    pub(super) async fn open(url: &str, own: Arc<Own>) -> Result<Self, OpenError> {
         let address = Address::parse(url)?;
         let link = schema::prepare(&address).await?;
         let server = schema::register(&link).await?;
@@ -127,6 +131,8 @@ impl Postgres {
             heartbeats: Counter::default(),
             buried: Counter::default(),
             living: watch::Sender::new(living),
+            own,
+            others: watch::Sender::default(),
             dead: CancellationToken::new(),
             gone: CancellationToken::new(),
         });
@@ -151,6 +157,11 @@ impl Postgres {
         let Shared { heartbeats, buried, .. } = &*self.shared;
         metrics.register("store_heartbeats", "Renewals of this server's lease", heartbeats.clone());
         metrics.register("store_declared_dead", "Servers that this one declared dead", buried.clone());
+    }
+
+    /// The others that share it, as clients learn of them.
+    pub(super) fn others(&self) -> watch::Receiver<Vec<Listed>> {
+        self.shared.others.subscribe()
     }
 
     /// Whether commits can be made, and from then on.

@@ -65,6 +65,11 @@ fn wrong_usage_ends_with_2() {
             (&["unary", "--listen", "nowhere"], "--listen"),
             (&["unary", "--grace", "soon"], "--grace"),
             (&["unary", "--max-headers", "65537"], "64KiB is the most"),
+            (&["all", "--advertise", "10.0.0.1:50051"], "write it as http://host:port"),
+            (&["all", "--advertise", "ftp://host:50051"], "write it as http://host:port"),
+            (&["all", "--advertise", "http://host:50051/path"], "write it as http://host:port"),
+            (&["all", "--advertise", "http://host:0"], "no client can call this address"),
+            (&["all", "--advertise", "http://[::]:50051"], "no client can call this address"),
             (&["duplex"], "duplex"),
         ] {
             let ended = binary(arguments).run().failed(2, &[text]);

@@ -26,6 +26,7 @@ mod page;
 mod probe;
 mod reflection;
 mod server_streaming;
+mod servers;
 mod shutdown;
 #[cfg(unix)]
 mod signals;

@@ -87,9 +87,10 @@ macro_rules! version {
 version!(v1);
 version!(v1alpha);
 
-const ALWAYS: [&str; 6] = [
+const ALWAYS: [&str; 7] = [
     "fourmodes.v1.MeasureService",
     "fourmodes.v1.ProbeService",
+    "fourmodes.v1.ServersService",
     "grpc.health.v1.Health",
     "grpc.reflection.v1.ServerReflection",
     "grpc.reflection.v1alpha.ServerReflection",
@@ -121,8 +122,8 @@ fn reflection_lists_exactly_what_is_served() {
             }
         }
         let server = Server::start().await;
-        assert_eq!(v1::services(&server).await.len(), 13);
-        assert_eq!(v1alpha::services(&server).await.len(), 13);
+        assert_eq!(v1::services(&server).await.len(), 14);
+        assert_eq!(v1alpha::services(&server).await.len(), 14);
     });
 }
 

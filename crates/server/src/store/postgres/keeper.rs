@@ -16,6 +16,7 @@ use super::{
     connect::{Failed, Link},
     number, text_of,
 };
+use crate::listed::Listed;
 
 /// How often a server says that it is alive, and looks at the streams that somebody
 /// waits for.
@@ -79,13 +80,25 @@ impl Keeper {
     async fn beat(&mut self) -> Result<(), Failed> {
         let shared = self.shared.clone();
         let link = self.link().await?;
-        link.client.execute(LIVE, &[&shared.server, &LEASE.as_secs_f64()]).await?;
+        let (url, calls, draining) = match shared.own.listed() {
+            Some(own) => (Some(own.url), i64::try_from(own.open_calls).unwrap_or(i64::MAX), own.draining),
+            None => (None, 0, false),
+        };
+        let lease = LEASE.as_secs_f64();
+        link.client.execute(LIVE, &[&shared.server, &lease, &url, &calls, &draining]).await?;
         shared.heartbeats.inc();
         let rows = link.client.query(LIVING, &[]).await?;
         let living = living(&rows);
         if !living.servers.contains(&shared.server.unsigned_abs()) {
             shared.dead.cancel();
         }
+        let others = others(&rows, shared.server);
+        shared.others.send_if_modified(|known| {
+            // How many calls are open is no news.
+            let differs = !known.iter().map(place).eq(others.iter().map(place));
+            *known = others;
+            differs
+        });
         let alone = living.servers.len() < 2;
         let expired = rows.iter().any(|row| row.get::<_, Option<bool>>(1).unwrap_or_default());
         shared.living.send_if_modified(|known| {
@@ -140,13 +153,17 @@ fn payloads(news: BTreeMap<String, u64>) -> Vec<String> {
 }
 
 const LIVE: &str = "
-    UPDATE lease SET expires = clock_timestamp() + make_interval(secs => $2) WHERE server = $1";
+    UPDATE lease
+    SET expires = clock_timestamp() + make_interval(secs => $2), url = $3, calls = $4, draining = $5
+    WHERE server = $1";
 
-/// A server of each row, and whether its lease is over; the highest number of all.
+/// A server of each row, and whether its lease is over; the highest number of all; what the
+/// server says of itself.
 pub(super) const LIVING: &str = "
-    SELECT id, expires < clock_timestamp(), known
+    SELECT id, expires < clock_timestamp(), known, url, calls, draining
     FROM (SELECT max(id) AS known FROM server) AS every
-    LEFT JOIN (server JOIN lease ON server = id) ON alive";
+    LEFT JOIN (server JOIN lease ON server = id) ON alive
+    ORDER BY id";
 
 pub(super) fn living(rows: &[Row]) -> Living {
     let servers = rows.iter().filter(|row| row.get::<_, Option<i64>>(0).is_some());
@@ -154,6 +171,21 @@ pub(super) fn living(rows: &[Row]) -> Living {
         servers: servers.map(|row| number(row, 0)).collect(),
         known: rows.first().map_or(0, |row| number(row, 2)),
     }
+}
+
+/// Those that clients can call.
+fn others(rows: &[Row], own: i64) -> Vec<Listed> {
+    let others = rows.iter().filter(|row| {
+        row.get::<_, Option<i64>>(0) != Some(own) && row.get::<_, Option<bool>>(1) == Some(false)
+    });
+    let listed = others.filter_map(|row| {
+        Some(Listed { url: row.get::<_, Option<_>>(3)?, open_calls: number(row, 4), draining: row.get(5) })
+    });
+    listed.collect()
+}
+
+fn place(server: &Listed) -> (&str, bool) {
+    (&server.url, server.draining)
 }
 
 /// A server that is committing is not dead.

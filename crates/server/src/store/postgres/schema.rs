@@ -56,6 +56,14 @@ const TABLES: &str = "
     CREATE TABLE key (name bytea PRIMARY KEY, value bytea NOT NULL) WITH (fillfactor = 70);
 ";
 
+/// What servers say of themselves came later, and an older version does without.
+const SAYINGS: &str = "
+    ALTER TABLE lease
+        ADD COLUMN url text,
+        ADD COLUMN calls bigint NOT NULL DEFAULT 0,
+        ADD COLUMN draining boolean NOT NULL DEFAULT false;
+";
+
 #[derive(Debug, thiserror::Error)]
 pub(in super::super) enum OpenError {
     #[error(transparent)]
@@ -102,6 +110,17 @@ pub(super) async fn prepare(address: &Address) -> Result<Link, OpenError> {
             client.execute("INSERT INTO meta (format) VALUES ($1)", &[&FORMAT]).await?;
         }
         let format = client.query_one("SELECT format FROM meta", &[]).await?.get(0);
+        if format == FORMAT
+            && there(
+                "SELECT NOT EXISTS (
+                    SELECT FROM pg_attribute
+                    WHERE attrelid = to_regclass($1::text || '.lease') AND attname = 'url'
+                )",
+            )
+            .await?
+        {
+            client.batch_execute(SAYINGS).await?;
+        }
         client.batch_execute("COMMIT").await?;
         Ok(Some(OpenError::Newer(format)).filter(|_| format != FORMAT))
     };

@@ -1,7 +1,7 @@
 //! What the database promises on top: servers that share it, each of which may lose
 //! it, or be declared dead.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
 use bytes::Bytes;
 use domain::store::{Expect, Memory, Store, StoreError, Write, Written};
@@ -10,12 +10,13 @@ use proptest::{
     test_runner::TestRunner,
 };
 use test_support::{Postgres as Installed, within};
+use tokio_util::task::AbortOnDropHandle;
 
 use super::{super::postgres::Postgres, any_commits, append, append_once, assert_same, put, texts};
 
 /// In a database of its own.
 pub(super) async fn open() -> Postgres {
-    Postgres::open(&Installed::shared().await.database().await).await.unwrap()
+    Postgres::open(&Installed::shared().await.database().await, Arc::default()).await.unwrap()
 }
 
 #[tokio::test]
@@ -55,7 +56,10 @@ async fn a_group_does_what_memory_does() {
 #[ignore = "needs PostgreSQL: just cluster-test"]
 async fn a_server_hears_what_another_one_has_appended() {
     let url = Installed::shared().await.database().await;
-    let [one, other] = [Postgres::open(&url).await.unwrap(), Postgres::open(&url).await.unwrap()];
+    let [one, other] = [
+        Postgres::open(&url, Arc::default()).await.unwrap(),
+        Postgres::open(&url, Arc::default()).await.unwrap(),
+    ];
     for name in ["a", "with\0nothing 🦀", &"long".repeat(500)] {
         let mut more = other.watch(name);
         more.borrow_and_update();
@@ -72,7 +76,10 @@ async fn a_server_hears_what_another_one_has_appended() {
 async fn servers_that_write_the_same_are_in_one_order() {
     const EACH: u64 = 150;
     let url = Installed::shared().await.database().await;
-    let [one, other] = [Postgres::open(&url).await.unwrap(), Postgres::open(&url).await.unwrap()];
+    let [one, other] = [
+        Postgres::open(&url, Arc::default()).await.unwrap(),
+        Postgres::open(&url, Arc::default()).await.unwrap(),
+    ];
     let work = async |store: &Postgres, who: &str| {
         for n in 1..=EACH {
             loop {
@@ -120,7 +127,7 @@ async fn a_commit_whose_connection_was_cut_is_made_once() {
     let url = installed.database().await;
     let name = url.rsplit('/').next().unwrap();
     let cut = format!("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'");
-    let store = Postgres::open(&url).await.unwrap();
+    let store = Postgres::open(&url, Arc::default()).await.unwrap();
     let mut cutting = None;
     for n in 1..=COMMITS {
         if n % 30 == 0 {
@@ -142,7 +149,10 @@ async fn a_commit_whose_connection_was_cut_is_made_once() {
 async fn a_server_that_was_declared_dead_commits_nothing_more() {
     let installed = Installed::shared().await;
     let url = installed.database().await;
-    let [one, other] = [Postgres::open(&url).await.unwrap(), Postgres::open(&url).await.unwrap()];
+    let [one, other] = [
+        Postgres::open(&url, Arc::default()).await.unwrap(),
+        Postgres::open(&url, Arc::default()).await.unwrap(),
+    ];
     one.commit(vec![append("a", "before")]).await.unwrap();
     let mut peers = other.peers();
     let me = one.peers().me();
@@ -167,7 +177,10 @@ async fn a_server_that_was_declared_dead_commits_nothing_more() {
 #[ignore = "needs PostgreSQL: just cluster-test"]
 async fn a_server_that_is_gone_is_found_dead() {
     let url = Installed::shared().await.database().await;
-    let [one, other] = [Postgres::open(&url).await.unwrap(), Postgres::open(&url).await.unwrap()];
+    let [one, other] = [
+        Postgres::open(&url, Arc::default()).await.unwrap(),
+        Postgres::open(&url, Arc::default()).await.unwrap(),
+    ];
     let (me, mut peers) = (one.peers().me(), other.peers());
     assert!(!peers.is_dead(me));
     one.close().await;
@@ -187,7 +200,7 @@ async fn a_server_that_is_gone_is_found_dead() {
 async fn what_no_standby_has_is_not_acknowledged() {
     let installed = Installed::start(&["fsync=off"]);
     installed.listens().await;
-    let store = Postgres::open(&installed.database().await).await.unwrap();
+    let store = Postgres::open(&installed.database().await, Arc::default()).await.unwrap();
     let mut works = store.works();
     let id = Some([7; 16]);
     assert_eq!(store.commit(vec![append_once("a", "1", id)]).await.unwrap(), [Written::Appended(1)]);
@@ -234,7 +247,7 @@ async fn what_no_standby_has_is_not_acknowledged() {
 async fn a_database_that_cannot_be_used_is_said_to_be_so() {
     let installed = Installed::shared().await;
     let refused = async |url: &str, words: &str| {
-        let error = Postgres::open(url).await.unwrap_err().to_string();
+        let error = Postgres::open(url, Arc::default()).await.unwrap_err().to_string();
         assert!(error.contains(words), "{error}");
     };
     refused("http://127.0.0.1", "postgres://user@host/name").await;
@@ -244,9 +257,69 @@ async fn a_database_that_cannot_be_used_is_said_to_be_so() {
     let name = url.rsplit('/').next().unwrap();
     installed.run(name, "CREATE ROLE guest LOGIN").await.unwrap();
     refused(&url.replace("test@", "guest@"), "GRANT CREATE ON DATABASE").await;
-    Postgres::open(&url).await.unwrap().close().await;
+    Postgres::open(&url, Arc::default()).await.unwrap().close().await;
     installed.run(name, "UPDATE fourmodes.meta SET format = 99").await.unwrap();
     refused(&url, "format 99").await;
+}
+
+/// As when a new version is rolled out: several new servers start on the tables of the
+/// first version, while a server of that version goes on.
+#[tokio::test]
+#[ignore = "needs PostgreSQL: just cluster-test"]
+async fn tables_of_the_first_version_are_of_use_to_both_versions() {
+    const REGISTER: &str = "
+        INSERT INTO server DEFAULT VALUES;
+        INSERT INTO lease VALUES (
+            (SELECT max(id) FROM server), clock_timestamp() + make_interval(secs => 3600)
+        )";
+    let installed = Installed::shared().await;
+    let url = installed.database().await;
+    let name = url.rsplit('/').next().unwrap();
+    installed.run(name, include_str!("first-tables.sql")).await.unwrap();
+    let (old, connection) = tokio_postgres::connect(&url, tokio_postgres::NoTls).await.unwrap();
+    let connection = AbortOnDropHandle::new(tokio::spawn(connection));
+    old.batch_execute("SET search_path = fourmodes").await.unwrap();
+    old.batch_execute(REGISTER).await.unwrap();
+    let beat = old.prepare(
+        "UPDATE lease SET expires = clock_timestamp() + make_interval(secs => $2) WHERE server = $1",
+    );
+    let beat = beat.await.unwrap();
+    let living = old.prepare(
+        "SELECT id, expires < clock_timestamp(), known
+        FROM (SELECT max(id) AS known FROM server) AS every
+        LEFT JOIN (server JOIN lease ON server = id) ON alive",
+    );
+    let living = living.await.unwrap();
+
+    let stores = open_at_once(&url).await;
+    stores[0].commit(vec![append("a", "x")]).await.unwrap();
+    assert_eq!(old.execute(&beat, &[&1_i64, &3600.0_f64]).await.unwrap(), 1);
+    assert_eq!(old.query(&living, &[]).await.unwrap().len(), 5);
+    old.batch_execute(REGISTER).await.unwrap();
+    // The new servers hear of the end of an old one, which has no address for clients.
+    let mut peers = stores[3].peers();
+    assert!(!peers.is_dead(1));
+    old.batch_execute("UPDATE server SET alive = false WHERE id = 1").await.unwrap();
+    within(async {
+        while !peers.is_dead(1) {
+            peers.changed().await
+        }
+    })
+    .await;
+    assert_eq!(*stores[3].others().borrow(), []);
+    drop((old, connection));
+}
+
+async fn open_at_once(url: &str) -> Vec<Postgres> {
+    let opened = [(); 4].map(|()| {
+        let url = url.to_owned();
+        tokio::spawn(async move { Postgres::open(&url, Arc::default()).await.unwrap() })
+    });
+    let mut stores = Vec::new();
+    for store in opened {
+        stores.push(store.await.unwrap());
+    }
+    stores
 }
 
 /// Opened by several at once, the tables are made once.
@@ -254,19 +327,11 @@ async fn a_database_that_cannot_be_used_is_said_to_be_so() {
 #[ignore = "needs PostgreSQL: just cluster-test"]
 async fn servers_that_start_together_have_numbers_of_their_own() {
     let url = Installed::shared().await.database().await;
-    let opened = [(); 4].map(|()| {
-        tokio::spawn({
-            let url = url.clone();
-            async move { Postgres::open(&url).await.unwrap() }
-        })
-    });
     let mut numbers = BTreeSet::new();
-    let mut stores = Vec::new();
-    for store in opened {
-        let store = store.await.unwrap();
+    let stores = open_at_once(&url).await;
+    for store in &stores {
         numbers.insert(store.peers().me());
         store.commit(vec![append("a", "x")]).await.unwrap();
-        stores.push(store);
     }
     assert_eq!(numbers.len(), 4);
     assert_eq!(stores[0].get("none").await.unwrap(), None::<Bytes>);
