@@ -121,8 +121,8 @@ impl Session {
         self.begun.store(true, Relaxed);
     }
 
-    /// What this run is about is shared by the servers that have the same state: files,
-    /// logs and measurements of a machine are not.
+    /// What this run is about is shared by the servers that have the same state: logs
+    /// and measurements of a machine are not.
     pub(crate) fn goes_on_elsewhere(&self) {
         self.network.goes_on_elsewhere.store(true, Relaxed);
     }

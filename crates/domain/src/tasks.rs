@@ -34,8 +34,9 @@ use super::{
     peers::Peers,
     primes,
     store::{Expect, Store, StoreError, Write, decode, encode},
+    uploads::Content,
 };
-use crate::platform::{self, File};
+use crate::platform;
 
 /// How many tasks may wait or run.
 pub(crate) const MOST_OPEN: usize = 1_024;
@@ -133,7 +134,7 @@ pub enum TaskError {
 
 /// Opens an uploaded file by its name, and tells its size in bytes. May block.
 /// [`io::ErrorKind::NotFound`] when there is none of that name.
-pub type OpenResource = Arc<dyn Fn(&str) -> io::Result<(File, u64)> + Send + Sync>;
+pub type OpenResource = Arc<dyn Fn(&str) -> io::Result<(Content, u64)> + Send + Sync>;
 
 /// All tasks of a server.
 #[derive(Clone)]
@@ -580,7 +581,7 @@ impl Work {
 
 /// `None` when `progress` stopped it.
 fn checksum(
-    mut file: File,
+    mut file: Content,
     mut progress: impl FnMut(u64) -> ControlFlow<()>,
 ) -> io::Result<Option<[u8; 32]>> {
     let mut hasher = blake3::Hasher::new();

@@ -39,8 +39,8 @@ pub struct Cli {
     #[arg(long, env = "FOURMODES_DATA_DIR", hide_env_values = true, value_name = "DIR", global = true)]
     pub data_dir: Option<PathBuf>,
 
-    /// Keep the state in a PostgreSQL database, such as postgres://user@host/name; uploads stay in
-    /// --data-dir [default: all of it in --data-dir]
+    /// Keep the state in a PostgreSQL database instead, such as postgres://user@host/name; several
+    /// servers may share it
     #[arg(long, env = "FOURMODES_STORE", hide_env_values = true, value_name = "URL", global = true)]
     pub store: Option<String>,
 
@@ -246,7 +246,8 @@ impl Config {
             page: cli.page,
             page_hosts: cli.page_host,
             quotes_seed: cli.quotes_seed,
-            data: data(cli.data_dir)?,
+            // A database needs no directory.
+            data: if cli.store.is_some() { Data::Memory } else { data(cli.data_dir)? },
             store: cli.store,
             log_root: cli.log_root,
             modes: match modes {

@@ -24,7 +24,7 @@ pub struct Config {
     pub stack: Settings,
     /// Where the state is kept.
     pub data: Data,
-    /// The address of the database that has the state instead, uploads excepted.
+    /// The address of the database that has the state instead.
     pub store: Option<String>,
     /// How much of a history is kept, of each room and of the quotes.
     pub retention: Retention,

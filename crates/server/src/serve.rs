@@ -78,11 +78,11 @@ impl Ready {
         let open_files = 2 * config.open_files;
         let settings = Settings { grpc_web_headers, open_files, ..config.stack.clone() };
         let mut stack = Stack::open(settings, &[FILE_DESCRIPTOR_SET]).await?;
-        let mut state = State::open(&config.data)?;
         let own = Arc::new(Own::new(stack.activity(), stack.draining()));
-        if let Some(url) = &config.store {
-            state.share(url, own.clone()).await?;
-        }
+        let mut state = match &config.store {
+            Some(url) => State::share(url, own.clone()).await?,
+            None => State::open(&config.data)?,
+        };
         if config.stack.metrics.is_some() {
             state.measure(stack.metrics());
         }
@@ -101,11 +101,11 @@ impl Ready {
         if let Some(identity) = state.identity() {
             health.header(STATE_HEADER, identity.parse().context("the database has no identity")?);
         }
-        let (local, failed, works) = (state.local.clone(), state.failed.clone(), state.works());
+        let (store, failed, works) = (state.store.clone(), state.failed.clone(), state.works());
         tokio::spawn(stop_tasks.run_until_cancelled_owned(async move {
             match works {
                 Some(works) => follow_database(works, health).await,
-                None => follow(local, failed, health).await,
+                None => follow(store, failed, health).await,
             }
         }));
         let Config { modes, advertise, stack: Settings { workers, tls, .. }, .. } = config;

@@ -7,10 +7,12 @@ use std::{
 use tokio_util::sync::DropGuard;
 
 use super::*;
-use crate::peers::{self, Living};
-use crate::store::{
-    Memory,
-    failing::{Failing, How},
+use crate::{
+    peers::{self, Living},
+    store::{
+        Memory,
+        failing::{Failing, How},
+    },
 };
 
 fn memory() -> Arc<dyn Store> {
@@ -229,7 +231,7 @@ async fn checksums_are_of_the_whole_file_and_report_their_progress() {
         "file" => {
             let mut file = file.try_clone()?;
             file.rewind()?;
-            Ok((file, size))
+            Ok((Content::File(file), size))
         }
         _ => Err(io::Error::other("the disk is on fire")),
     });

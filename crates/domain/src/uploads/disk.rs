@@ -7,13 +7,12 @@
 
 use std::{
     collections::HashSet,
-    io::{self, Read as _, Seek as _, SeekFrom, Write as _},
+    io::{self, Read as _, Seek as _, SeekFrom},
     path::{Path, PathBuf},
     sync::{Arc, Mutex},
 };
 
 use blake3::Hasher;
-use bytes::Bytes;
 use uuid::Uuid;
 
 // A test lets them fail.
@@ -59,15 +58,6 @@ pub(super) struct Disk {
     unsynced: Mutex<HashSet<Blob>>,
 }
 
-/// An upload's file, open at its end.
-#[derive(Debug)]
-pub(super) struct Tail {
-    pub(super) file: Arc<File>,
-    pub(super) length: u64,
-    /// Of all bytes of the file.
-    pub(super) hasher: Hasher,
-}
-
 impl Disk {
     pub(super) fn open(directory: &Path) -> io::Result<Self> {
         let [partial, blobs] = FOLDERS.map(|folder| directory.join(folder));
@@ -111,14 +101,19 @@ impl Disk {
         Ok(())
     }
 
-    /// Opens an upload's file, created if need be, and cuts it to the length
+    /// Opens an upload's file at its end, created if need be, and cuts it to the length
     /// that is known to be durable. `hasher` has seen these bytes; without it
     /// they are read again.
     ///
     /// What was cut off is gone from the page cache too, so an earlier failure
     /// to write it back does not matter to the next fsync. `None` when bytes
     /// are gone that were durable.
-    pub(super) fn resume(&self, id: Uuid, length: u64, hasher: Option<Hasher>) -> io::Result<Option<Tail>> {
+    pub(super) fn resume(
+        &self,
+        id: Uuid,
+        length: u64,
+        hasher: Option<Hasher>,
+    ) -> io::Result<Option<(Arc<File>, Hasher)>> {
         let options = &mut File::options();
         let mut file = options.read(true).write(true).create(true).truncate(false).open(self.partial(id))?;
         match file.metadata()?.len() {
@@ -137,7 +132,7 @@ impl Disk {
         if length > 0 {
             file.seek(SeekFrom::Start(length))?;
         }
-        Ok(Some(Tail { file: Arc::new(file), length, hasher }))
+        Ok(Some((Arc::new(file), hasher)))
     }
 
     /// Makes what was written durable, and with the first part of a file also
@@ -208,16 +203,5 @@ impl Disk {
             }
         }
         Ok(())
-    }
-}
-
-impl Tail {
-    pub(super) fn append(mut self, chunks: &[Bytes]) -> io::Result<Self> {
-        for chunk in chunks {
-            (&*self.file).write_all(chunk)?;
-            self.hasher.update(chunk);
-            self.length += chunk.len() as u64;
-        }
-        Ok(self)
     }
 }

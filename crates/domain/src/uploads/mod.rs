@@ -6,12 +6,19 @@
 //! upload has its declared size and checksum, it becomes content, which never changes.
 //! A name stands for the newest content that was uploaded under it.
 //!
+//! Where several servers share a store, the bytes are in the store as well, and every
+//! server goes on with the uploads of all of them.
+//!
 //! Invariants: `committed_size` never includes a byte that was not fsynced, and two
 //! attempts never write to one upload.
 
+mod content;
 mod disk;
 #[cfg(any(test, feature = "fuzzing"))]
 mod model;
+mod pieces;
+#[cfg(test)]
+mod shared;
 #[cfg(test)]
 mod tests;
 mod writer;
@@ -29,15 +36,19 @@ use std::{
 
 use blake3::Hasher;
 use serde::{Deserialize, Serialize};
-use tokio::sync::{Mutex as AsyncMutex, RwLock, Semaphore};
+use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard, RwLock, Semaphore};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use self::disk::Disk;
 pub use self::disk::has_files;
 #[cfg(feature = "fuzzing")]
 pub use self::model::fuzzed;
-pub use self::writer::Attempt;
+pub use self::{content::Content, writer::Attempt};
+use self::{
+    disk::Disk,
+    pieces::Pieces,
+    writer::{Kept, Tail},
+};
 use super::{
     feed::Usage,
     lock,
@@ -45,7 +56,7 @@ use super::{
     resources::{Blob, Source, Upload},
     store::{Expect, Store, StoreError, Write, decode, encode},
 };
-use crate::platform::{self, File};
+use crate::platform;
 
 /// How many bytes of all uploads together may wait for the disk.
 const QUEUED_BYTES: usize = 16 << 20;
@@ -152,14 +163,22 @@ pub struct Uploads(Arc<Shared>);
 #[derive(Debug)]
 struct Shared {
     store: Arc<dyn Store>,
-    disk: Disk,
+    medium: Medium,
     limits: UploadLimits,
+    /// On a disk, all that are not finished; else those with an attempt on this server.
     slots: Mutex<HashMap<Uuid, Arc<Slot>>>,
     queue: Arc<Semaphore>,
     files: OpenFiles,
     /// Held for writing while content is removed, and for reading while content is
     /// looked up and named.
     names: RwLock<()>,
+}
+
+/// Where the bytes are.
+#[derive(Debug)]
+enum Medium {
+    Disk(Arc<Disk>),
+    Store(Pieces),
 }
 
 /// An unfinished upload.
@@ -187,12 +206,22 @@ struct Lease {
 }
 
 /// The store's entry of an upload.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 struct Journal {
     blob: Blob,
     name: Option<String>,
     committed: u64,
     touched: SystemTime,
+}
+
+impl Journal {
+    fn new(upload: &Upload, committed: u64) -> Self {
+        Self { blob: upload.blob, name: upload.name.clone(), committed, touched: platform::now() }
+    }
+
+    fn is_of(&self, upload: &Upload) -> bool {
+        self.blob == upload.blob && self.name == upload.name
+    }
 }
 
 /// The content of a name.
@@ -224,6 +253,10 @@ pub enum Begun {
 
 impl Uploads {
     /// Loads the uploads of an earlier run, and removes what is no longer usable.
+    ///
+    /// # Errors
+    ///
+    /// When the disk or the store does not work.
     pub async fn open(
         store: Arc<dyn Store>,
         directory: &Path,
@@ -231,19 +264,32 @@ impl Uploads {
         files: OpenFiles,
     ) -> Result<Self, UploadError> {
         let directory = directory.to_owned();
-        let disk = blocking(move || Disk::open(&directory)).await?;
-        let queue = Arc::new(Semaphore::new(QUEUED_BYTES));
-        let (slots, names) = (Mutex::default(), RwLock::default());
-        let uploads = Self(Arc::new(Shared { store, disk, limits, slots, queue, files, names }));
-        uploads.load().await?;
+        let disk = Arc::new(blocking(move || Disk::open(&directory)).await?);
+        let uploads = Self::new(store, Medium::Disk(disk.clone()), limits, files);
+        uploads.load(&disk).await?;
         uploads.sweep().await;
         let shared = uploads.0.clone();
-        blocking(move || shared.disk.remove_unknown(|id| lock(&shared.slots).contains_key(&id))).await?;
-        tokio::spawn(sweep_now_and_then(Arc::downgrade(&uploads.0), uploads.0.limits.kept));
+        blocking(move || disk.remove_unknown(|id| lock(&shared.slots).contains_key(&id))).await?;
         Ok(uploads)
     }
 
-    async fn load(&self) -> Result<(), UploadError> {
+    /// The uploads and the content in a store that other servers use as well.
+    pub async fn share(store: Arc<dyn Store>, limits: UploadLimits, files: OpenFiles) -> Self {
+        let pieces = Pieces::new(store.clone());
+        let uploads = Self::new(store, Medium::Store(pieces), limits, files);
+        uploads.sweep().await;
+        uploads
+    }
+
+    fn new(store: Arc<dyn Store>, medium: Medium, limits: UploadLimits, files: OpenFiles) -> Self {
+        let queue = Arc::new(Semaphore::new(QUEUED_BYTES));
+        let (slots, names) = (Mutex::default(), RwLock::default());
+        let uploads = Self(Arc::new(Shared { store, medium, limits, slots, queue, files, names }));
+        tokio::spawn(sweep_now_and_then(Arc::downgrade(&uploads.0), limits.kept));
+        uploads
+    }
+
+    async fn load(&self, disk: &Disk) -> Result<(), UploadError> {
         const PAGE: usize = 100;
         let mut after = String::new();
         loop {
@@ -254,7 +300,7 @@ impl Uploads {
                 let id = id.ok_or_else(|| StoreError::Damaged(format!("{key} is no upload")))?;
                 // Without its file there is nothing to resume. The content was
                 // committed just before a crash, or a person has removed the file.
-                let usable = self.0.disk.length(id).is_some_and(|length| length >= committed);
+                let usable = disk.length(id).is_some_and(|length| length >= committed);
                 let lease = Lease { hasher: None, touched, over: false };
                 let slot = Slot::new(Upload { id, blob, name }, if usable { committed } else { 0 }, lease);
                 lock(&self.0.slots).insert(id, Arc::new(slot));
@@ -270,7 +316,10 @@ impl Uploads {
     pub async fn progress(&self, upload: &Upload) -> Result<Progress, UploadError> {
         // Read before the content is looked up, so that an upload that completes in
         // between is found as content.
-        let slot = lock(&self.0.slots).get(&upload.id).filter(|slot| slot.upload == *upload).cloned();
+        let committed = match &self.0.medium {
+            Medium::Disk(_) => self.slot(upload).map(|slot| slot.committed.load(Relaxed)),
+            Medium::Store(pieces) => pieces.committed(upload).await?,
+        };
         if self.has(upload.blob).await? {
             let complete = match &upload.name {
                 Some(name) => self.named(name).await?.is_some_and(|named| named.blob == upload.blob),
@@ -278,8 +327,12 @@ impl Uploads {
             };
             return Ok(Progress { committed: upload.blob.size, complete });
         }
-        let slot = slot.ok_or_else(|| UploadError::NotFound("upload", upload.to_string()))?;
-        Ok(Progress { committed: slot.committed.load(Relaxed), complete: false })
+        let committed = committed.ok_or_else(|| UploadError::NotFound("upload", upload.to_string()))?;
+        Ok(Progress { committed, complete: false })
+    }
+
+    fn slot(&self, upload: &Upload) -> Option<Arc<Slot>> {
+        lock(&self.0.slots).get(&upload.id).filter(|slot| slot.upload == *upload).cloned()
     }
 
     /// Begins an upload, or resumes it at its committed size and takes over from the
@@ -297,12 +350,9 @@ impl Uploads {
             return Err(UploadError::TooManyFiles { limit });
         }
         loop {
-            let names = self.0.names.read().await;
-            if self.has(upload.blob).await? {
-                self.name_known(&upload).await?;
+            if self.name_known(&upload).await? {
                 return Ok(Begun::Known);
             }
-            drop(names);
             let (slot, fence) = self.take_over(&upload).await?;
             let mut lease = tokio::select! {
                 biased;
@@ -312,29 +362,64 @@ impl Uploads {
             if lease.over {
                 continue;
             }
-            let committed = self.committed(&slot, &mut lease).await?;
-            if offset != committed {
-                return Err(UploadError::NotCommittedSize { offset, committed });
-            }
-            let place = self.place()?;
-            let (shared, hasher) = (self.0.clone(), lease.hasher.clone());
-            // The closure owns the lease, because the handler may be gone before the
-            // file is open.
-            let opened =
-                blocking(move || shared.disk.resume(upload.id, committed, hasher).map(|tail| (tail, lease)));
-            let (tail, mut lease) = opened.await?;
-            lease.hasher = tail.as_ref().map(|tail| tail.hasher.clone());
-            match tail {
-                Some(tail) => {
-                    return Ok(Begun::Attempt(Attempt::start(self.clone(), slot, lease, fence, tail, place)));
+            let resumed = match &self.0.medium {
+                Medium::Disk(disk) => self.resume(disk, &slot, lease, offset).await?,
+                Medium::Store(pieces) => {
+                    let resumed = self.resume_elsewhere(pieces, &upload, offset).await;
+                    if resumed.is_err() {
+                        self.end(&slot, &mut lease);
+                    }
+                    Some((resumed?, lease))
                 }
-                None => {
-                    tracing::error!(upload = %slot.upload, "bytes are gone that were on disk: it begins anew");
-                    self.0.store.commit(vec![slot.forgetting()]).await?;
-                    slot.committed.store(0, Relaxed);
-                }
+            };
+            if let Some((tail, lease)) = resumed {
+                let place = self.place()?;
+                return Ok(Begun::Attempt(Attempt::start(self.clone(), slot, lease, fence, tail, place)));
             }
         }
+    }
+
+    /// Goes on with an upload on this server's disk; `None` when it has to begin anew.
+    async fn resume(
+        &self,
+        disk: &Arc<Disk>,
+        slot: &Slot,
+        mut lease: OwnedMutexGuard<Lease>,
+        offset: u64,
+    ) -> Result<Option<(Tail, OwnedMutexGuard<Lease>)>, UploadError> {
+        let committed = self.committed(slot, &mut lease).await?;
+        if offset != committed {
+            return Err(UploadError::NotCommittedSize { offset, committed });
+        }
+        let (disk, id, hasher) = (disk.clone(), slot.upload.id, lease.hasher.clone());
+        // The closure owns the lease, because the handler may be gone before the
+        // file is open.
+        let opened = blocking(move || disk.resume(id, committed, hasher).map(|opened| (opened, lease)));
+        let (opened, mut lease) = opened.await?;
+        if let Some((file, hasher)) = opened {
+            lease.hasher = Some(hasher.clone());
+            return Ok(Some((Tail { kept: Kept::File(file), length: committed, hasher }, lease)));
+        }
+        tracing::error!(upload = %slot.upload, "bytes are gone that were on disk: it begins anew");
+        self.0.store.commit(vec![slot.forgetting()]).await?;
+        slot.committed.store(0, Relaxed);
+        Ok(None)
+    }
+
+    /// Goes on with an upload of any server that shares the store.
+    async fn resume_elsewhere(
+        &self,
+        pieces: &Pieces,
+        upload: &Upload,
+        offset: u64,
+    ) -> Result<Tail, UploadError> {
+        let claim = pieces.take(upload).await?;
+        let committed = claim.committed();
+        if offset != committed {
+            return Err(UploadError::NotCommittedSize { offset, committed });
+        }
+        let (hasher, rest) = pieces.resume(&claim).await?;
+        Ok(Tail { kept: Kept::Pieces { claim, pending: vec![rest] }, length: committed, hasher })
     }
 
     /// The committed size in the store. The slot may be behind, because the answer to
@@ -344,7 +429,7 @@ impl Uploads {
         let journal =
             self.0.store.get(&key).await?.map(|value| decode::<Journal>(&key, &value)).transpose()?;
         // Ignores the entry of an earlier upload with the same id.
-        let journal = journal.filter(|journal| journal.blob == upload.blob && journal.name == upload.name);
+        let journal = journal.filter(|journal| journal.is_of(upload));
         let committed = journal.map_or(0, |journal| journal.committed);
         if slot.committed.swap(committed, Relaxed) != committed {
             lease.hasher = None;
@@ -356,12 +441,20 @@ impl Uploads {
     /// takes over.
     async fn take_over(&self, upload: &Upload) -> Result<(Arc<Slot>, CancellationToken), UploadError> {
         let kept = self.content().await?;
-        match self.try_take_over(upload, kept) {
+        match self.try_take_over(upload, kept, &self.elsewhere().await?) {
             Err(UploadError::TooMany { .. } | UploadError::TooMuchContent { .. }) => {
                 self.sweep().await;
-                self.try_take_over(upload, kept)
+                self.try_take_over(upload, kept, &self.elsewhere().await?)
             }
             taken => taken,
+        }
+    }
+
+    /// Unfinished uploads that may have no slot here.
+    async fn elsewhere(&self) -> Result<Vec<(Uuid, Journal)>, UploadError> {
+        match &self.0.medium {
+            Medium::Disk(_) => Ok(Vec::new()),
+            Medium::Store(pieces) => Ok(pieces.unfinished().await?),
         }
     }
 
@@ -369,19 +462,26 @@ impl Uploads {
         &self,
         upload: &Upload,
         kept: Usage,
+        elsewhere: &[(Uuid, Journal)],
     ) -> Result<(Arc<Slot>, CancellationToken), UploadError> {
         let mut slots = lock(&self.0.slots);
-        let (places, limit) = (slots.len(), self.0.limits.partials);
+        let limit = self.0.limits.partials;
         let UploadLimits { files, content, .. } = self.0.limits;
-        let declared: u64 = slots.values().map(|slot| slot.upload.blob.size).sum();
+        let others = || elsewhere.iter().filter(|(id, _)| !slots.contains_key(id));
+        let has_place = others().any(|(id, _)| *id == upload.id);
+        let places = slots.len() + others().count();
+        let declared = slots.values().map(|slot| slot.upload.blob.size).sum::<u64>()
+            + others().map(|(_, journal)| journal.blob.size).sum::<u64>();
         let slot = match slots.get(&upload.id) {
             Some(slot) if slot.upload == *upload => slot.clone(),
             Some(_) => return Err(UploadError::IdInUse(upload.id)),
-            None if places >= limit => return Err(UploadError::TooMany { limit }),
-            None if kept.count + places as u64 >= files as u64 => {
+            None if !has_place && places >= limit => return Err(UploadError::TooMany { limit }),
+            None if !has_place && kept.count + places as u64 >= files as u64 => {
                 return Err(UploadError::TooManyFiles { limit: files });
             }
-            None if kept.bytes.saturating_add(declared).saturating_add(upload.blob.size) > content => {
+            None if !has_place
+                && kept.bytes.saturating_add(declared).saturating_add(upload.blob.size) > content =>
+            {
                 return Err(UploadError::TooMuchContent { limit: content });
             }
             None => {
@@ -396,12 +496,22 @@ impl Uploads {
         Ok((slot, fence))
     }
 
-    /// Names content that exists, and ends the upload that would have become the same
+    /// Names content, if it exists, and ends the upload that would have become the same
     /// content.
-    async fn name_known(&self, upload: &Upload) -> Result<(), UploadError> {
-        let slot = lock(&self.0.slots).get(&upload.id).cloned();
+    async fn name_known(&self, upload: &Upload) -> Result<bool, UploadError> {
+        let _names = match &self.0.medium {
+            Medium::Disk(_) => {
+                let names = self.0.names.read().await;
+                if !self.has(upload.blob).await? {
+                    return Ok(false);
+                }
+                Some(names)
+            }
+            Medium::Store(pieces) if pieces.name_known(upload).await? => None,
+            Medium::Store(_) => return Ok(false),
+        };
         // Another upload with the same id goes on.
-        if let Some(slot) = slot.filter(|slot| slot.upload == *upload) {
+        if let Some(slot) = self.slot(upload) {
             lock(&slot.fence).cancel();
             let uploads = self.clone();
             tokio::spawn(async move {
@@ -409,7 +519,8 @@ impl Uploads {
                 uploads.discard(&slot, &mut lease).await;
             });
         }
-        self.give_name(upload, Vec::new()).await
+        self.give_name(upload, Vec::new()).await?;
+        Ok(true)
     }
 
     async fn give_name(&self, upload: &Upload, mut writes: Vec<Write>) -> Result<(), UploadError> {
@@ -478,32 +589,61 @@ impl Uploads {
         // In a task of its own, which holds the lock until the file is gone even if
         // this call is dropped.
         let removing = tokio::spawn(async move {
-            let _names = uploads.0.names.write().await;
-            // Commits take effect in order. So after this one, every name that was
-            // given before is in the store.
-            uploads.0.store.commit(Vec::new()).await?;
-            if uploads.list("", usize::MAX).await?.iter().any(|(_, named)| named.blob == blob) {
-                return Err(UploadError::Named(blob));
+            match &uploads.0.medium {
+                Medium::Store(pieces) => {
+                    while let Some(found) = pieces.find(&blob).await? {
+                        uploads.is_unnamed(blob).await?;
+                        if pieces.remove_content(&blob, found).await? {
+                            break;
+                        }
+                    }
+                    Ok(())
+                }
+                Medium::Disk(disk) => {
+                    let _names = uploads.0.names.write().await;
+                    // Commits take effect in order. So after this one, every name that was
+                    // given before is in the store.
+                    uploads.0.store.commit(Vec::new()).await?;
+                    uploads.is_unnamed(blob).await?;
+                    let disk = disk.clone();
+                    blocking(move || disk.remove_blob(&blob)).await
+                }
             }
-            let shared = uploads.0.clone();
-            blocking(move || shared.disk.remove_blob(&blob)).await
         });
         removing.await.map_err(io::Error::other)?
+    }
+
+    async fn is_unnamed(&self, blob: Blob) -> Result<(), UploadError> {
+        match self.list("", usize::MAX).await?.iter().any(|(_, named)| named.blob == blob) {
+            true => Err(UploadError::Named(blob)),
+            false => Ok(()),
+        }
     }
 
     /// The usage of files and content, and of unfinished uploads.
     pub async fn usage(&self) -> Result<[Usage; 3], UploadError> {
         let files = Usage { count: self.list("", usize::MAX).await?.len() as u64, bytes: 0 };
         let content = self.content().await?;
-        let slots = lock(&self.0.slots);
-        let committed = slots.values().map(|slot| slot.committed.load(Relaxed));
-        let uploads = Usage { count: slots.len() as u64, bytes: committed.sum() };
+        let uploads: Vec<_> = match &self.0.medium {
+            Medium::Disk(_) => {
+                lock(&self.0.slots).values().map(|slot| slot.committed.load(Relaxed)).collect()
+            }
+            Medium::Store(pieces) => {
+                pieces.unfinished().await?.iter().map(|(_, journal)| journal.committed).collect()
+            }
+        };
+        let uploads = Usage { count: uploads.len() as u64, bytes: uploads.iter().sum() };
         Ok([files, content, uploads])
     }
 
     async fn content(&self) -> Result<Usage, UploadError> {
-        let shared = self.0.clone();
-        blocking(move || shared.disk.content()).await
+        match &self.0.medium {
+            Medium::Disk(disk) => {
+                let disk = disk.clone();
+                blocking(move || disk.content()).await
+            }
+            Medium::Store(pieces) => Ok(pieces.usage().await?),
+        }
     }
 
     /// A permit to have a file open during a call.
@@ -512,11 +652,15 @@ impl Uploads {
     }
 
     /// Opens content for reading. Blocks.
-    pub fn open_blob(&self, blob: &Blob) -> Result<File, UploadError> {
-        self.0.disk.read(blob).map_err(|error| match error.kind() {
-            io::ErrorKind::NotFound => UploadError::NotFound("content", blob.to_string()),
-            _ => error.into(),
-        })
+    pub fn open_blob(&self, blob: &Blob) -> Result<Content, UploadError> {
+        let none = || UploadError::NotFound("content", blob.to_string());
+        match &self.0.medium {
+            Medium::Disk(disk) => match disk.read(blob) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => Err(none()),
+                file => Ok(Content::File(file?)),
+            },
+            Medium::Store(pieces) => pieces.open(blob)?.map(Content::Pieces).ok_or_else(none),
+        }
     }
 
     /// Up to `most` names after `after`, in byte order.
@@ -533,8 +677,13 @@ impl Uploads {
     }
 
     async fn has(&self, blob: Blob) -> Result<bool, UploadError> {
-        let shared = self.0.clone();
-        blocking(move || shared.disk.has(&blob)).await
+        match &self.0.medium {
+            Medium::Disk(disk) => {
+                let disk = disk.clone();
+                blocking(move || disk.has(&blob)).await
+            }
+            Medium::Store(pieces) => Ok(pieces.find(&blob).await?.is_some()),
+        }
     }
 
     /// Removes idle uploads that have nothing on the disk or are too old.
@@ -543,6 +692,11 @@ impl Uploads {
         // In a task of its own: a sweep cut short could leave an ended upload in the
         // list.
         let sweep = tokio::spawn(async move {
+            if let Medium::Store(pieces) = &uploads.0.medium
+                && let Err(error) = pieces.sweep(uploads.0.limits.kept).await
+            {
+                tracing::error!("old uploads could not be removed: {error}");
+            }
             let slots: Vec<_> = lock(&uploads.0.slots).values().cloned().collect();
             for slot in slots {
                 let Ok(mut lease) = slot.lease.try_lock() else { continue };
@@ -564,11 +718,13 @@ impl Uploads {
             // The id may belong to another upload by now.
             return;
         }
-        let (shared, id) = (self.0.clone(), slot.upload.id);
-        let removed = blocking(move || shared.disk.remove(id)).await;
-        let forgotten = self.0.store.commit(vec![slot.forgetting()]).await;
-        for error in [removed.err(), forgotten.err().map(Into::into)].into_iter().flatten() {
-            tracing::error!(upload = %slot.upload, "it is over and cannot be removed: {error}");
+        if let Medium::Disk(disk) = &self.0.medium {
+            let (disk, id) = (disk.clone(), slot.upload.id);
+            let removed = blocking(move || disk.remove(id)).await;
+            let forgotten = self.0.store.commit(vec![slot.forgetting()]).await;
+            for error in [removed.err(), forgotten.err().map(Into::into)].into_iter().flatten() {
+                tracing::error!(upload = %slot.upload, "it is over and cannot be removed: {error}");
+            }
         }
         self.end(slot, lease);
     }

@@ -74,22 +74,26 @@ pub(super) struct Machine {
     pub(super) store: Arc<dyn Store>,
     pub(super) files: TempDir,
     pub(super) limits: UploadLimits,
+    /// Whether all is in the store.
+    pub(super) is_shared: bool,
 }
 
 impl Machine {
     pub(super) fn new() -> Self {
-        Self { store: Arc::new(Memory::default()), files: tempfile::tempdir().unwrap(), limits: LIMITS }
+        let (store, files) = (Arc::new(Memory::default()), tempfile::tempdir().unwrap());
+        Self { store, files, limits: LIMITS, is_shared: false }
+    }
+
+    pub(super) fn shared() -> Self {
+        Self { is_shared: true, ..Self::new() }
     }
 
     pub(super) async fn start(&self) -> Uploads {
-        Uploads::open(
-            self.store.clone(),
-            self.files.path(),
-            self.limits,
-            crate::open_files::OpenFiles::new(99),
-        )
-        .await
-        .unwrap()
+        let (store, files) = (self.store.clone(), crate::open_files::OpenFiles::new(99));
+        match self.is_shared {
+            true => Uploads::share(store, self.limits, files).await,
+            false => Uploads::open(store, self.files.path(), self.limits, files).await.unwrap(),
+        }
     }
 
     pub(super) fn partial(&self, upload: &Upload) -> PathBuf {
@@ -114,9 +118,17 @@ pub(super) fn upload(content: &[u8], name: &str) -> Upload {
 
 pub(super) async fn read(uploads: &Uploads, name: &str) -> Option<Vec<u8>> {
     let blob = uploads.find(&Source::File(name.to_owned())).await.ok()?;
-    let mut bytes = Vec::new();
-    uploads.open_blob(&blob).unwrap().read_to_end(&mut bytes).unwrap();
-    Some(bytes)
+    Some(bytes(uploads, blob).await)
+}
+
+pub(super) async fn bytes(uploads: &Uploads, blob: Blob) -> Vec<u8> {
+    let uploads = uploads.clone();
+    let read = platform::blocking(move || {
+        let mut bytes = Vec::new();
+        uploads.open_blob(&blob).unwrap().read_to_end(&mut bytes).unwrap();
+        bytes
+    });
+    read.await.unwrap()
 }
 
 #[derive(Debug, Clone)]
@@ -163,8 +175,7 @@ struct Run {
 }
 
 impl Run {
-    async fn new(size: usize) -> Self {
-        let machine = Machine::new();
+    async fn new(machine: Machine, size: usize) -> Self {
         let content = content(7, size);
         let upload = upload(&content, "a");
         let uploads = machine.start().await;
@@ -245,8 +256,20 @@ impl Run {
     async fn zombie(&mut self, length: usize) {
         let Some(mut attempt) = self.fenced.pop() else { return };
         let refused = attempt.write(attempt.next, Bytes::from(vec![9; length])).await;
-        assert!(matches!(refused, Err(UploadError::Superseded | UploadError::TooLong(_))), "{refused:?}");
-        assert!(matches!(attempt.finish().await, Err(UploadError::Superseded)));
+        let is_stopped = matches!(refused, Err(UploadError::Superseded | UploadError::TooLong(_)));
+        // One of another server learns it when it writes.
+        assert!(is_stopped || self.machine.is_shared, "{refused:?}");
+        if is_stopped && self.machine.is_shared {
+            return;
+        }
+        let ended = attempt.finish().await;
+        match &ended {
+            Err(UploadError::Superseded) => {}
+            // What it had was all of it, and had become content.
+            Ok(_) => assert!(self.machine.is_shared && self.model.done, "{ended:?}"),
+            Err(UploadError::WrongChecksum { .. }) => assert!(self.machine.is_shared, "{ended:?}"),
+            Err(error) => panic!("{error}"),
+        }
     }
 
     /// A crash may leave anything after the durable part.
@@ -300,11 +323,16 @@ fn runtime() -> Runtime {
 }
 
 /// Runs the operations one after the other, and then completes the upload.
-pub(super) fn run(size: usize, ops: &[Op]) {
+pub(super) fn run(machine: Machine, size: usize, ops: &[Op]) {
     let mut on = runtime();
-    let mut run = on.block_on(Run::new(size));
+    let mut run = on.block_on(Run::new(machine, size));
     for op in ops {
-        if let Op::Crash { tail, garbage } = *op {
+        if matches!(op, Op::Crash { .. }) && run.machine.is_shared {
+            on.block_on(async {
+                run.uploads = run.machine.start().await;
+                run.begin().await;
+            });
+        } else if let Op::Crash { tail, garbage } = *op {
             let Run { machine, mut model, .. } = run;
             // Drops every task at its await, and waits for threads.
             drop(on);
@@ -339,5 +367,5 @@ pub fn fuzzed(bytes: &[u8]) {
             _ => Op::Crash { tail: usize::from(amount), garbage: with },
         }
     });
-    run(usize::from(u16::from_be_bytes(*size)) % 600, &ops.collect::<Vec<_>>());
+    run(Machine::new(), usize::from(u16::from_be_bytes(*size)) % 600, &ops.collect::<Vec<_>>());
 }

@@ -17,12 +17,19 @@ use crate::{
 };
 
 impl Machine {
-    fn partials(&self) -> usize {
-        fs::read_dir(self.files.path().join("partial")).unwrap().count()
+    /// How many uploads there are.
+    async fn partials(&self) -> usize {
+        match self.is_shared {
+            true => self.store.list("upload/", "", 99).await.unwrap().len(),
+            false => fs::read_dir(self.files.path().join("partial")).unwrap().count(),
+        }
     }
 
-    fn blobs(&self) -> usize {
-        fs::read_dir(self.files.path().join("blobs")).unwrap().count()
+    async fn blobs(&self) -> usize {
+        match self.is_shared {
+            true => self.store.list("content/", "", 99).await.unwrap().len(),
+            false => fs::read_dir(self.files.path().join("blobs")).unwrap().count(),
+        }
     }
 
     /// A crash takes back what was renamed and is not durable.
@@ -61,9 +68,7 @@ async fn committed(uploads: &Uploads, upload: &Upload) -> Option<u64> {
     }
 }
 
-#[tokio::test]
-async fn an_upload_becomes_content_with_a_name() {
-    let machine = Machine::new();
+async fn an_upload_becomes_content_with_a_name(machine: Machine) {
     let uploads = machine.start().await;
     for size in [0, 1, 1000] {
         let content = content(1, size);
@@ -75,12 +80,10 @@ async fn an_upload_becomes_content_with_a_name() {
     }
     let listed = uploads.list("", 9).await.unwrap();
     assert_eq!((listed.len(), listed[0].0.as_str(), listed[0].1.blob.size), (1, "a", 1000));
-    assert_eq!((machine.partials(), machine.blobs()), (0, 3));
+    assert_eq!((machine.partials().await, machine.blobs().await), (0, 3));
 }
 
-#[tokio::test]
-async fn what_was_not_finished_is_no_content_and_goes_on_where_it_was() {
-    let machine = Machine::new();
+async fn what_was_not_finished_is_no_content_and_goes_on_where_it_was(machine: Machine) {
     let content = content(1, 1000);
     let upload = upload(&content, "a");
     let uploads = machine.start().await;
@@ -104,9 +107,7 @@ async fn what_was_not_finished_is_no_content_and_goes_on_where_it_was() {
     assert_eq!(read(&uploads, "a").await.unwrap(), content);
 }
 
-#[tokio::test]
-async fn a_new_attempt_takes_over_from_the_one_before() {
-    let machine = Machine::new();
+async fn a_new_attempt_takes_over_from_the_one_before(machine: Machine) {
     let uploads = machine.start().await;
     let content = content(1, 1000);
     let upload = upload(&content, "a");
@@ -162,9 +163,7 @@ async fn a_writer_that_is_stuck_in_the_disk_is_fenced_off_and_its_file_left_alon
     assert_eq!(read(&uploads, "a").await.unwrap(), content);
 }
 
-#[tokio::test]
-async fn what_is_not_as_declared_is_no_content() {
-    let machine = Machine::new();
+async fn what_is_not_as_declared_is_no_content(machine: Machine) {
     let uploads = machine.start().await;
     let content = content(1, 200);
     let upload = upload(&content, "a");
@@ -181,23 +180,22 @@ async fn what_is_not_as_declared_is_no_content() {
     let mut attempt = begun(&uploads, &upload, 100).await;
     attempt.write(100, Bytes::from(vec![0; 100])).await.unwrap();
     assert!(matches!(attempt.finish().await, Err(UploadError::WrongChecksum { .. })));
-    assert_eq!((committed(&uploads, &upload).await, machine.partials(), machine.blobs()), (None, 0, 0));
+    assert_eq!(
+        (committed(&uploads, &upload).await, machine.partials().await, machine.blobs().await),
+        (None, 0, 0)
+    );
     let uploads = machine.start().await;
     uploaded(&uploads, &upload, &content).await;
 }
 
-#[tokio::test]
-async fn content_that_is_known_gets_the_name_at_once_and_never_changes() {
-    let machine = Machine::new();
+async fn content_that_is_known_gets_the_name_at_once_and_never_changes(machine: Machine) {
     let uploads = machine.start().await;
     let [old, new] = [content(1, 500), content(2, 500)];
     uploaded(&uploads, &upload(&old, "a"), &old).await;
     let kept = uploads.find(&Source::File("a".into())).await.unwrap();
     uploaded(&uploads, &upload(&new, "a"), &new).await;
     assert_eq!(read(&uploads, "a").await.unwrap(), new);
-    let mut bytes = Vec::new();
-    uploads.open_blob(&kept).unwrap().read_to_end(&mut bytes).unwrap();
-    assert_eq!(bytes, old);
+    assert_eq!(model::bytes(&uploads, kept).await, old);
 
     let again = upload(&old, "a");
     let progress = uploads.progress(&again).await.unwrap();
@@ -205,12 +203,10 @@ async fn content_that_is_known_gets_the_name_at_once_and_never_changes() {
     assert!(matches!(uploads.begin(again.clone(), 0).await.unwrap(), Begun::Known));
     assert!(uploads.progress(&again).await.unwrap().complete);
     assert_eq!(read(&uploads, "a").await.unwrap(), old);
-    assert_eq!(machine.blobs(), 2);
+    assert_eq!(machine.blobs().await, 2);
 }
 
-#[tokio::test]
-async fn an_upload_of_what_has_become_known_ends_without_a_trace() {
-    let machine = Machine::new();
+async fn an_upload_of_what_has_become_known_ends_without_a_trace(machine: Machine) {
     let uploads = machine.start().await;
     let content = content(1, 500);
     let [slow, quick] = ["slow", "quick"].map(|name| upload(&content, name));
@@ -222,14 +218,12 @@ async fn an_upload_of_what_has_become_known_ends_without_a_trace() {
     for name in ["slow", "quick"] {
         assert_eq!(read(&uploads, name).await.unwrap(), content);
     }
-    while machine.partials() > 0 {
+    while machine.partials().await > 0 {
         tokio::task::yield_now().await;
     }
 }
 
-#[tokio::test]
-async fn limits_are_kept_and_what_is_old_makes_room() {
-    let mut machine = Machine::new();
+async fn limits_are_kept_and_what_is_old_makes_room(mut machine: Machine) {
     let uploads = machine.start().await;
     let large = Upload { blob: Blob::new(blake3::hash(b""), (1 << 20) + 1), ..upload(b"", "a") };
     assert!(matches!(uploads.begin(large, 0).await, Err(UploadError::TooLarge { .. })));
@@ -243,24 +237,20 @@ async fn limits_are_kept_and_what_is_old_makes_room() {
     assert!(matches!(uploads.begin(fifth.clone(), 0).await, Err(UploadError::TooMany { limit: 4 })));
     machine.limits.kept = Duration::ZERO;
     let uploads = machine.start().await;
-    assert_eq!(machine.partials(), 0);
+    assert_eq!(machine.partials().await, 0);
     uploaded(&uploads, &fifth, &content).await;
 }
 
-#[tokio::test]
-async fn an_upload_of_which_nothing_is_on_disk_takes_no_place() {
-    let machine = Machine::new();
+async fn an_upload_of_which_nothing_is_on_disk_takes_no_place(machine: Machine) {
     let uploads = machine.start().await;
     let content = content(1, 200);
     for n in 0..9 {
         begun(&uploads, &upload(&content, &n.to_string()), 0).await.pause().await.unwrap();
     }
-    assert!(machine.partials() <= LIMITS.partials);
+    assert!(machine.partials().await <= LIMITS.partials);
 }
 
-#[tokio::test]
-async fn an_id_is_of_one_upload() {
-    let machine = Machine::new();
+async fn an_id_is_of_one_upload(machine: Machine) {
     let uploads = machine.start().await;
     let content = content(1, 200);
     let one = upload(&content, "a");
@@ -309,7 +299,7 @@ async fn after_a_failed_fsync_the_file_falls_back_to_what_was_durable() {
         send(&mut attempt, &content, 100, end).await.unwrap();
         let ended = if end == 500 { attempt.finish().await } else { attempt.pause().await };
         assert!(matches!(ended, Err(UploadError::Disk(_))), "{ended:?}");
-        assert_eq!((committed(&uploads, &upload).await, machine.blobs()), (Some(100), 0));
+        assert_eq!((committed(&uploads, &upload).await, machine.blobs().await), (Some(100), 0));
         assert_eq!(fs::metadata(machine.partial(&upload)).unwrap().len(), 100);
     }
     fs::remove_file(failing).unwrap();
@@ -412,7 +402,7 @@ async fn content_is_not_there_before_its_name_is_durable() {
     // All but the rename and what comes before it.
     fs::write(&failing, "2").unwrap();
     assert!(matches!(attempt.finish().await, Err(UploadError::Disk(_))));
-    assert_eq!(machine.blobs(), 1);
+    assert_eq!(machine.blobs().await, 1);
     fs::write(&failing, "always").unwrap();
     assert!(matches!(uploads.progress(&upload).await, Err(UploadError::Disk(_))));
     assert!(matches!(uploads.open_blob(&upload.blob), Err(UploadError::Disk(_))));
@@ -441,9 +431,7 @@ async fn an_upload_of_known_content_leaves_another_one_with_its_id_alone() {
     assert_eq!(read(&uploads, "other").await.unwrap(), other);
 }
 
-#[tokio::test]
-async fn a_checkpoint_whose_answer_is_lost_takes_nothing_back() {
-    let mut machine = Machine::new();
+async fn a_checkpoint_whose_answer_is_lost_takes_nothing_back(mut machine: Machine) {
     let store = Failing::new(machine.store.clone());
     machine.store = store.clone();
     let uploads = machine.start().await;
@@ -496,7 +484,36 @@ async fn files_that_nobody_knows_are_removed_at_the_start() {
     fs::write(partial.join(Uuid::new_v4().to_string()), "x").unwrap();
     fs::write(partial.join("something"), "x").unwrap();
     machine.start().await;
-    assert_eq!(machine.partials(), 0);
+    assert_eq!(machine.partials().await, 0);
+}
+
+macro_rules! on_a_disk_and_in_a_store {
+    ($($test:ident)*) => {
+        $(mod $test {
+            #[tokio::test]
+            async fn on_a_disk() {
+                super::$test(super::Machine::new()).await;
+            }
+
+            #[tokio::test]
+            async fn in_a_store() {
+                super::$test(super::Machine::shared()).await;
+            }
+        })*
+    };
+}
+
+on_a_disk_and_in_a_store! {
+    an_upload_becomes_content_with_a_name
+    what_was_not_finished_is_no_content_and_goes_on_where_it_was
+    a_new_attempt_takes_over_from_the_one_before
+    what_is_not_as_declared_is_no_content
+    content_that_is_known_gets_the_name_at_once_and_never_changes
+    an_upload_of_what_has_become_known_ends_without_a_trace
+    limits_are_kept_and_what_is_old_makes_room
+    an_upload_of_which_nothing_is_on_disk_takes_no_place
+    an_id_is_of_one_upload
+    a_checkpoint_whose_answer_is_lost_takes_nothing_back
 }
 
 fn op() -> impl Strategy<Value = Op> {
@@ -519,6 +536,15 @@ proptest! {
         size in 0usize..600,
         ops in prop::collection::vec(op(), 1..40),
     ) {
-        model::run(size, &ops);
+        model::run(Machine::new(), size, &ops);
+    }
+
+    /// Where a crash is another server that takes over, while the one before still writes.
+    #[test]
+    fn whichever_server_goes_on_content_is_whole_and_nothing_durable_is_lost(
+        size in 0usize..600,
+        ops in prop::collection::vec(op(), 1..40),
+    ) {
+        model::run(Machine::shared(), size, &ops);
     }
 }

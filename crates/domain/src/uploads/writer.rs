@@ -3,6 +3,7 @@
 //! leaves the upload in a consistent state.
 
 use std::{
+    io::Write as _,
     sync::{Arc, atomic::Ordering::Relaxed},
     time::Duration,
 };
@@ -16,10 +17,10 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{Journal, Lease, Slot, UploadError, Uploads, blocking, disk::Tail};
+use super::{Journal, Lease, Medium, Slot, UploadError, Uploads, blocking, pieces::Claim};
 use crate::{
     open_files::Place,
-    platform,
+    platform::{self, File},
     store::{Expect, Write, encode},
 };
 
@@ -28,6 +29,9 @@ use crate::{
 const QUEUED_CHUNKS: usize = 16;
 /// How many bytes of a chunk are queued at a time.
 const PIECE: usize = 1 << 20;
+
+/// Into a store, so much is written at a time.
+const SHARED_CHECKPOINT: u64 = 1 << 20;
 
 /// What was written becomes durable after this long, however little it is.
 const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(1);
@@ -71,6 +75,7 @@ impl Attempt {
             received,
             marked: tail.length,
             tail,
+            shares: Vec::new(),
             checkpoint: None,
             due: Instant::now() + CHECKPOINT_INTERVAL,
             _place: place,
@@ -159,6 +164,8 @@ struct Writer {
     fence: CancellationToken,
     received: mpsc::Receiver<Received>,
     tail: Tail,
+    /// The permits of bytes that wait for the store.
+    shares: Vec<OwnedSemaphorePermit>,
     /// The length at the last checkpoint that was begun.
     marked: u64,
     checkpoint: Option<Checkpoint>,
@@ -167,13 +174,32 @@ struct Writer {
     _place: Place,
 }
 
-/// An fsync of the first `length` bytes of the file while more is written after them,
-/// and then the update of the store.
+/// What has arrived of an upload.
+pub(super) struct Tail {
+    pub(super) kept: Kept,
+    pub(super) length: u64,
+    /// Of all bytes.
+    pub(super) hasher: Hasher,
+}
+
+/// Where the bytes of an upload are.
+pub(super) enum Kept {
+    /// Open at its end.
+    File(Arc<File>),
+    /// In the store, all but those that wait.
+    Pieces { claim: Claim, pending: Vec<Bytes> },
+}
+
+/// The first `length` bytes become durable while more is written after them, and then
+/// the store is updated.
 struct Checkpoint {
     length: u64,
     hasher: Hasher,
-    done: JoinHandle<Result<(), UploadError>>,
+    /// With the right to go on, and the bytes that are no whole piece.
+    done: JoinHandle<Done>,
 }
+
+type Done = Result<Option<(Claim, Bytes)>, UploadError>;
 
 enum End {
     Paused,
@@ -182,6 +208,19 @@ enum End {
 
 impl Writer {
     async fn run(mut self) -> Result<u64, UploadError> {
+        let ended = self.work().await;
+        if let (Medium::Store(pieces), Kept::Pieces { claim, .. }) = (&self.uploads.0.medium, &self.tail.kept)
+        {
+            if self.tail.length == 0 {
+                pieces.remove(self.slot.upload.id, claim).await?;
+            }
+            // The next attempt may be on another server.
+            self.uploads.end(&self.slot, &mut self.lease);
+        }
+        ended
+    }
+
+    async fn work(&mut self) -> Result<u64, UploadError> {
         let ended = self.receive().await;
         // Waits for a checkpoint that has begun, whatever happened. After that, only
         // the next attempt changes the committed size.
@@ -206,7 +245,19 @@ impl Writer {
 
     /// Writes what is received until the end.
     async fn receive(&mut self) -> Result<End, UploadError> {
+        let limit = self.uploads.0.limits.checkpoint;
+        // Commits of others wait behind a checkpoint in the store, so it is small.
+        let (most, chunks, is_shared) = match self.tail.kept {
+            Kept::File(_) => (limit, QUEUED_CHUNKS, false),
+            Kept::Pieces { .. } => (limit.min(SHARED_CHECKPOINT), 1, true),
+        };
         loop {
+            let is_due = self.tail.length - self.marked >= most;
+            if is_due && self.checkpoint.is_none() {
+                self.begin_checkpoint();
+            }
+            // A disk takes more meanwhile.
+            let is_full = is_due && is_shared && self.checkpoint.is_some();
             let mut batch = Vec::new();
             tokio::select! {
                 biased;
@@ -215,16 +266,12 @@ impl Writer {
                 () = sleep_until(self.due), if self.checkpoint.is_none() && self.tail.length > self.marked => {
                     self.begin_checkpoint();
                 }
-                count = self.received.recv_many(&mut batch, QUEUED_CHUNKS) => {
+                count = self.received.recv_many(&mut batch, chunks), if !is_full => {
                     if count == 0 {
                         return Ok(End::Paused);
                     }
                     if self.append(batch).await? {
                         return Ok(End::Finished);
-                    }
-                    let unmarked = self.tail.length - self.marked;
-                    if self.checkpoint.is_none() && unmarked >= self.uploads.0.limits.checkpoint {
-                        self.begin_checkpoint();
                     }
                 }
             }
@@ -244,34 +291,57 @@ impl Writer {
                 Received::Finish => finished = true,
             }
         }
-        let Tail { file, length, hasher } = &self.tail;
-        let tail = Tail { file: file.clone(), length: *length, hasher: hasher.clone() };
-        self.tail = blocking(move || {
-            let tail = tail.append(&chunks);
-            drop(shares);
-            tail
-        })
-        .await?;
+        let mut hasher = self.tail.hasher.clone();
+        let file = match &self.tail.kept {
+            Kept::File(file) => Some(file.clone()),
+            Kept::Pieces { .. } => None,
+        };
+        let appended = blocking(move || {
+            for chunk in &chunks {
+                file.as_deref().map_or(Ok(()), |mut file| file.write_all(chunk))?;
+                hasher.update(chunk);
+            }
+            Ok((chunks, shares, hasher))
+        });
+        let (chunks, shares, hasher) = appended.await?;
+        self.tail.hasher = hasher;
+        self.tail.length += chunks.iter().map(|chunk| chunk.len() as u64).sum::<u64>();
+        if let Kept::Pieces { pending, .. } = &mut self.tail.kept {
+            pending.extend(chunks);
+            self.shares.extend(shares);
+        }
         Ok(finished)
     }
 
     fn begin_checkpoint(&mut self) {
-        let Tail { file, length, hasher } = &self.tail;
-        let (file, length) = (file.clone(), *length);
-        let (uploads, slot) = (self.uploads.clone(), self.slot.clone());
-        let done = tokio::spawn(async move {
-            let (shared, first) = (uploads.0.clone(), slot.committed.load(Relaxed) == 0);
-            blocking(move || shared.disk.sync(&file, first)).await?;
-            let journal = Journal {
-                blob: slot.upload.blob,
-                name: slot.upload.name.clone(),
-                committed: length,
-                touched: platform::now(),
-            };
-            let entry = Write::Put { key: slot.key(), value: encode(&journal), expect: Expect::Anything };
-            uploads.0.store.commit(vec![entry]).await?;
-            Ok(())
-        });
+        let Tail { kept, length, hasher } = &mut self.tail;
+        let (uploads, slot, length) = (self.uploads.clone(), self.slot.clone(), *length);
+        let done = match kept {
+            Kept::File(file) => {
+                let file = file.clone();
+                tokio::spawn(async move {
+                    let first = slot.committed.load(Relaxed) == 0;
+                    if let Medium::Disk(disk) = &uploads.0.medium {
+                        let disk = disk.clone();
+                        blocking(move || disk.sync(&file, first)).await?;
+                    }
+                    let value = encode(&Journal::new(&slot.upload, length));
+                    let entry = Write::Put { key: slot.key(), value, expect: Expect::Anything };
+                    uploads.0.store.commit(vec![entry]).await?;
+                    Ok(None)
+                })
+            }
+            Kept::Pieces { claim, pending } => {
+                let (claim, pending) = (claim.clone(), std::mem::take(pending));
+                let shares = std::mem::take(&mut self.shares);
+                tokio::spawn(async move {
+                    let Medium::Store(pieces) = &uploads.0.medium else { return Ok(None) };
+                    let done = pieces.checkpoint(&claim, &slot.upload, pending, length).await;
+                    drop(shares);
+                    done.map(Some)
+                })
+            }
+        };
         self.checkpoint = Some(Checkpoint { length, hasher: hasher.clone(), done });
         self.marked = length;
         self.due = Instant::now() + CHECKPOINT_INTERVAL;
@@ -286,9 +356,12 @@ impl Writer {
     }
 
     /// Records that a checkpoint is committed.
-    fn mark(&mut self, done: Result<(), UploadError>) -> Result<(), UploadError> {
+    fn mark(&mut self, done: Done) -> Result<(), UploadError> {
         if let Some(Checkpoint { length, hasher, .. }) = self.checkpoint.take() {
-            done?;
+            if let (Some((next, rest)), Kept::Pieces { claim, pending }) = (done?, &mut self.tail.kept) {
+                *claim = next;
+                pending.insert(0, rest);
+            }
             self.slot.committed.store(length, Relaxed);
             self.lease.hasher = Some(hasher);
             self.lease.touched = platform::now();
@@ -296,35 +369,48 @@ impl Writer {
         Ok(())
     }
 
-    async fn commit(mut self) -> Result<u64, UploadError> {
+    async fn commit(&mut self) -> Result<u64, UploadError> {
         let Slot { upload, .. } = &*self.slot;
         let (found, declared) = (self.tail.hasher.finalize(), upload.blob.hash());
-        if found != declared {
-            self.uploads.discard(&self.slot, &mut self.lease).await;
-            return Err(UploadError::WrongChecksum { found, declared });
+        let wrong = (found != declared).then_some(UploadError::WrongChecksum { found, declared });
+        let (uploads, blob) = (self.uploads.clone(), upload.blob);
+        match (&uploads.0.medium, &mut self.tail.kept) {
+            (Medium::Store(pieces), Kept::Pieces { claim, pending }) => match wrong {
+                Some(wrong) => {
+                    pieces.remove(upload.id, claim).await?;
+                    return Err(wrong);
+                }
+                None => pieces.finish(claim, upload, std::mem::take(pending)).await?,
+            },
+            (Medium::Disk(disk), Kept::File(file)) => {
+                if let Some(wrong) = wrong {
+                    self.uploads.discard(&self.slot, &mut self.lease).await;
+                    return Err(wrong);
+                }
+                let (disk, file, id) = (disk.clone(), file.clone(), upload.id);
+                let _names = uploads.0.names.read().await;
+                if let Err(error) = blocking(move || disk.commit(id, &file, &blob)).await {
+                    self.give_back().await;
+                    return Err(error);
+                }
+                // From here on the content is found by its checksum. If the store fails now,
+                // the next attempt gives the content its name.
+                self.uploads.end(&self.slot, &mut self.lease);
+                self.uploads.give_name(upload, vec![self.slot.forgetting()]).await?;
+            }
+            _ => {}
         }
-        let (shared, file) = (self.uploads.0.clone(), self.tail.file.clone());
-        let (id, blob) = (upload.id, upload.blob);
-        let uploads = self.uploads.clone();
-        let _names = uploads.0.names.read().await;
-        if let Err(error) = blocking(move || shared.disk.commit(id, &file, &blob)).await {
-            self.give_back().await;
-            return Err(error);
-        }
-        // From here on the content is found by its checksum. If the store fails now,
-        // the next attempt gives the content its name.
-        self.uploads.end(&self.slot, &mut self.lease);
-        self.uploads.give_name(upload, vec![self.slot.forgetting()]).await?;
         Ok(blob.size)
     }
 
     /// Frees the space of uncommitted bytes. If that fails, the next attempt does it.
     async fn give_back(&mut self) {
         let (uploads, slot) = (&self.uploads, &self.slot);
+        let Medium::Disk(disk) = &uploads.0.medium else { return };
         let given_back = async {
             let committed = uploads.committed(slot, &mut self.lease).await?;
-            let (shared, id) = (uploads.0.clone(), slot.upload.id);
-            blocking(move || shared.disk.cut(id, committed)).await
+            let (disk, id) = (disk.clone(), slot.upload.id);
+            blocking(move || disk.cut(id, committed)).await
         };
         if let Err(error) = given_back.await {
             tracing::warn!(upload = %slot.upload, "its end cannot be cut off: {error}");
@@ -332,7 +418,7 @@ impl Writer {
     }
 }
 
-async fn settled(checkpoint: &mut Option<Checkpoint>) -> Result<(), UploadError> {
+async fn settled(checkpoint: &mut Option<Checkpoint>) -> Done {
     match checkpoint {
         Some(checkpoint) => (&mut checkpoint.done).await.map_err(std::io::Error::other)?,
         None => std::future::pending().await,

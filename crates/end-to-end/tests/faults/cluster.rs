@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use test_support::Postgres;
 
 use crate::{
-    alone, calls, check, dice, everyone_works, progress, shared_workers,
+    alone, calls, check, dice, everyone_works, progress, workers,
     world::{Address, Server, number},
 };
 
@@ -79,7 +79,7 @@ fn nothing_acknowledged_is_lost_when_servers_of_one_database_die() {
     let (_postgres, url) = database();
     let mut servers = [(); 3].map(|()| Server::start_with(Some(&url)));
     let any = Address::any_of(&servers);
-    let workers = shared_workers(&any);
+    let workers = workers(&any);
     everyone_works(&workers, &vec![0; workers.len()]);
     let kills = number("FAULTS_KILLS", 6);
     let mut slowest = Duration::ZERO;
@@ -122,7 +122,7 @@ fn nothing_acknowledged_is_lost_when_a_standby_of_the_database_is_promoted() {
         let url = database.url();
         let servers = [(); 3].map(|()| Server::start_with(Some(&url)));
         let any = Address::any_of(&servers);
-        let workers = shared_workers(&any);
+        let workers = workers(&any);
         everyone_works(&workers, &vec![0; workers.len()]);
         // Some work takes long, without a fault as well.
         let usual = Instant::now();
@@ -152,7 +152,7 @@ fn a_rolling_restart_of_servers_of_one_database_fails_no_call() {
     let (_postgres, url) = database();
     let mut servers = [(); 3].map(|()| Server::start_with(Some(&url)));
     let any = Address::any_of(&servers).where_none_fails();
-    let mut workers = shared_workers(&any);
+    let mut workers = workers(&any);
     workers.extend(calls::workers(&any));
     everyone_works(&workers, &vec![0; workers.len()]);
     let mut slowest = Duration::ZERO;

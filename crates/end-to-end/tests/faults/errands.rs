@@ -74,21 +74,14 @@ fn insist(address: &Address, arguments: &str, file: Option<&Path>) -> Value {
 }
 
 pub(crate) fn workers(address: &Address) -> Vec<Box<dyn Worker>> {
-    let [tasks, watched, readings] = [(); 3].map(|()| address.clone());
-    let files = tempfile::tempdir().unwrap();
+    let [tasks, watched, readings, uploads] = [(); 4].map(|()| address.clone());
+    let [delivered, uploaded] = [(); 2].map(|()| tempfile::tempdir().unwrap());
     vec![
         Box::new(Tasks(Runner::start(move |n| submit(&tasks, n)))),
         Box::new(Watched(Runner::start(move |_| watch(&watched)))),
-        Box::new(Readings(Runner::start(move |n| deliver(&readings, &files, n)))),
-    ]
-}
-
-/// Of what each server has in files of its own.
-pub(crate) fn file_workers(address: &Address) -> Vec<Box<dyn Worker>> {
-    let (uploads, files) = (address.clone(), tempfile::tempdir().unwrap());
-    vec![
+        Box::new(Readings(Runner::start(move |n| deliver(&readings, &delivered, n)))),
         Box::new(Downloads(Runner::start(download(address.clone())))),
-        Box::new(Uploads(Runner::start(move |n| upload(&uploads, &files, n)))),
+        Box::new(Uploads(Runner::start(move |n| upload(&uploads, &uploaded, n)))),
     ]
 }
 
@@ -259,7 +252,7 @@ struct Downloads(Runner<()>);
 
 fn download(address: Address) -> impl FnMut(u64) {
     let files = tempfile::tempdir().unwrap();
-    let content = random_bytes(u64::MAX, 8 << 20);
+    let content = random_bytes(u64::MAX, 4 << 20);
     let original = files.path().join(DOWNLOADED);
     std::fs::write(&original, &content).unwrap();
     insist(&address, "client-streaming upload", Some(&original));

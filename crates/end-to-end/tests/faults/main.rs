@@ -34,15 +34,8 @@ trait Worker: Send {
     fn check(self: Box<Self>, address: &Address);
 }
 
-/// Everything that is kept by one server.
-fn workers(server: &Server) -> Vec<Box<dyn Worker>> {
-    let mut workers = shared_workers(&server.address);
-    workers.extend(errands::file_workers(&server.address));
-    workers
-}
-
-/// Everything that servers share where they have a database.
-fn shared_workers(address: &Address) -> Vec<Box<dyn Worker>> {
+/// Everything that a server keeps.
+fn workers(address: &Address) -> Vec<Box<dyn Worker>> {
     [chat::workers(address), quotes::workers(address), errands::workers(address), sync::workers(address)]
         .into_iter()
         .flatten()
@@ -66,7 +59,7 @@ fn nothing_acknowledged_is_lost_when_the_server_is_killed() {
     let _alone = alone();
     let mut random = dice();
     let mut server = Server::start();
-    let workers = workers(&server);
+    let workers = workers(&server.address);
     let kills = number("FAULTS_KILLS", 8);
     let mut slowest = Duration::ZERO;
     everyone_works(&workers, &vec![0; workers.len()]);
@@ -93,7 +86,7 @@ fn a_rolling_restart_loses_nothing() {
     let mut random = dice();
     let mut servers = [Server::start(), Server::start()];
     let calls = calls::workers(&Address::any_of(&servers));
-    let streams = servers.each_ref().map(workers);
+    let streams = servers.each_ref().map(|server| workers(&server.address));
     everyone_works(&calls, &vec![0; calls.len()]);
     streams.iter().for_each(|workers| everyone_works(workers, &vec![0; workers.len()]));
     let stops = number("FAULTS_KILLS", 4);

@@ -75,9 +75,13 @@ pub(crate) async fn add(
     stop_tasks: CancellationToken,
 ) -> anyhow::Result<()> {
     let files = OpenFiles::new(config.open_files);
-    let uploads = Uploads::open(state.local.clone(), state.files(), config.uploads, files.clone()).await;
-    let uploads = uploads.context("cannot read the uploads of an earlier run; see --data-dir")?;
     let peers = state.peers();
+    let uploads = match state.files() {
+        None => Uploads::share(state.store.clone(), config.uploads, files.clone()).await,
+        Some(directory) => Uploads::open(state.store.clone(), directory, config.uploads, files.clone())
+            .await
+            .context("cannot read the uploads of an earlier run; see --data-dir")?,
+    };
     let tasks =
         Tasks::open(state.store.clone(), peers.clone(), uploaded_files(uploads.clone()), stop_tasks.clone())
             .await

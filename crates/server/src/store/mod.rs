@@ -39,16 +39,14 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct State {
     pub(crate) store: Arc<dyn Store>,
-    /// For uploads: it is where their files are.
-    pub(crate) local: Arc<dyn Store>,
     /// Notified when the file has failed: a read says whether it works again.
     pub(crate) failed: Arc<Notify>,
     file: Option<Arc<Redb>>,
     database: Option<Arc<Postgres>>,
     /// Never sends where there is no database.
     alone: watch::Sender<Vec<Listed>>,
-    /// For what is too large for the store.
-    files: PathBuf,
+    /// For what is too large for the store, unless that is a database.
+    files: Option<PathBuf>,
     /// Removed with everything in it at the end.
     _temporary: Option<TempDir>,
 }
@@ -62,15 +60,13 @@ impl State {
         match data {
             Data::Memory => {
                 let directory = tempfile::tempdir().context("no temporary directory for the state")?;
-                let store = Arc::new(Memory::default());
                 Ok(Self {
-                    store: store.clone(),
-                    local: store,
+                    store: Arc::new(Memory::default()),
                     failed: Arc::default(),
                     file: None,
                     database: None,
                     alone: watch::Sender::default(),
-                    files: directory.path().to_owned(),
+                    files: Some(directory.path().to_owned()),
                     _temporary: Some(directory),
                 })
             }
@@ -88,35 +84,45 @@ impl State {
                 let store = Arc::new(Redb::open(&path, lock).context("cannot open the state")?);
                 Ok(Self {
                     store: store.clone(),
-                    local: store.clone(),
                     failed: store.failed(),
                     file: Some(store),
                     database: None,
                     alone: watch::Sender::default(),
-                    files: directory.clone(),
+                    files: Some(directory.clone()),
                     _temporary: None,
                 })
             }
         }
     }
 
-    /// Keeps all but uploads in the database at this address.
-    pub(crate) async fn share(&mut self, url: &str, own: Arc<Own>) -> anyhow::Result<()> {
+    /// The state in the database at this address, which other servers may have as well.
+    ///
+    /// # Errors
+    ///
+    /// When the database cannot be used.
+    pub(crate) async fn share(url: &str, own: Arc<Own>) -> anyhow::Result<Self> {
         let database = Arc::new(Postgres::open(url, own).await?);
-        self.store = database.clone();
-        self.database = Some(database);
-        Ok(())
+        Ok(Self {
+            store: database.clone(),
+            failed: Arc::default(),
+            file: None,
+            database: Some(database),
+            alone: watch::Sender::default(),
+            files: None,
+            _temporary: None,
+        })
     }
 
     /// Measures the store and the disk.
     pub(crate) fn measure(&mut self, metrics: &mut Registry) {
         self.store = Arc::new(Timed::new(self.store.clone(), metrics));
-        match &self.database {
-            Some(database) => database.measure(metrics),
-            None => self.local = self.store.clone(),
+        if let Some(database) = &self.database {
+            database.measure(metrics);
         }
         #[cfg(unix)]
-        metrics.register_collector(Box::new(disk::Disk(self.files.clone())));
+        if let Some(files) = &self.files {
+            metrics.register_collector(Box::new(disk::Disk(files.clone())));
+        }
     }
 
     /// The servers that have the same store.
@@ -151,8 +157,9 @@ impl State {
         }
     }
 
-    pub(crate) fn files(&self) -> &Path {
-        &self.files
+    /// Where files belong that the store does not take.
+    pub(crate) fn files(&self) -> Option<&Path> {
+        self.files.as_deref()
     }
 }
 

@@ -102,6 +102,7 @@ impl Scenario for Upload {
     }
 
     async fn run(&self, session: &Session, report: &mut Report) -> Result<(), Failure> {
+        session.goes_on_elsewhere();
         report.name = self.name()?.to_owned();
         let (file, progress) = (self.file.clone(), session.progress().clone());
         let hashed = tokio::task::spawn_blocking(move || checksum(&file, &progress)).await;

@@ -70,6 +70,7 @@ impl Scenario for Download {
     }
 
     async fn run(&self, session: &Session, report: &mut Report) -> Result<(), Failure> {
+        session.goes_on_elsewhere();
         report.name = self.resource();
         let output = self.output()?;
         report.output = output.display().to_string();

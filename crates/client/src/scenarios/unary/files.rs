@@ -42,6 +42,7 @@ impl Scenario for Files {
     type Report = Report;
 
     async fn run(&self, session: &Session, report: &mut Report) -> Result<(), Failure> {
+        session.goes_on_elsewhere();
         let mut page_token = String::new();
         loop {
             let request = ListFilesRequest { page_size: PAGE, page_token };

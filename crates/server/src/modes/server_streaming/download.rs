@@ -10,9 +10,8 @@ use std::io::{self, Read as _, Seek as _, SeekFrom};
 
 use bytes::Bytes;
 use domain::{
-    platform::File,
     resources::Source,
-    uploads::{UploadError, Uploads},
+    uploads::{Content, UploadError, Uploads},
 };
 use shared_proto::{
     RESOURCE_NAME_HEADER,
@@ -65,6 +64,8 @@ pub(crate) async fn read(
             .await?;
             let data = read.map_err(|error| match error.kind() {
                 io::ErrorKind::UnexpectedEof => Refused::from(content_damaged()),
+                // Of a file on a disk, only the name goes.
+                io::ErrorKind::NotFound => UploadError::NotFound("content", blob.to_string()).into(),
                 _ => UploadError::from(error).into(),
             })?;
             left -= data.len() as u64;
@@ -79,7 +80,7 @@ pub(crate) async fn read(
 }
 
 /// The next `length` bytes, all of them.
-fn chunk(file: &mut File, seek: Option<u64>, length: u64) -> io::Result<Bytes> {
+fn chunk(file: &mut Content, seek: Option<u64>, length: u64) -> io::Result<Bytes> {
     if let Some(offset) = seek {
         file.seek(SeekFrom::Start(offset))?;
     }
