@@ -29,9 +29,9 @@ use tokio::{
 use tokio_postgres::{Row, Statement, types::ToSql};
 use tokio_util::sync::CancellationToken;
 
-pub(super) use self::schema::OpenError;
+pub(super) use self::{connect::Failed, schema::OpenError};
 use self::{
-    connect::{Address, Failed, Link},
+    connect::{Address, Link},
     keeper::{Keeper, LIVING},
     lane::{GROUP_TIME, Job, Lane},
 };
