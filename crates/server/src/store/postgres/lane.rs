@@ -102,14 +102,21 @@ const STATEMENTS: [&str; 14] = [
     "SELECT name, number, first, last, bytes FROM stream WHERE name = ANY ($1)",
     "SELECT kind, last FROM forgotten WHERE kind = ANY ($1)",
     "SELECT name, value FROM key WHERE name = ANY ($1)",
+    // A limit or an offset makes each lookup a query of its own, which has all of its key. A
+    // join that was planned while the table was empty may read a whole stream for each id.
     "SELECT stream.number, record.id, record.sequence
         FROM unnest($1::bytea[], $2::bytea[]) AS wanted (name, id)
-        JOIN stream ON stream.name = wanted.name
-        JOIN record ON record.stream = stream.number AND record.id = wanted.id",
-    "SELECT record.stream, record.sequence, record.id, octet_length(record.bytes)::bigint
+        CROSS JOIN LATERAL (SELECT number FROM stream WHERE name = wanted.name LIMIT 1) AS stream
+        CROSS JOIN LATERAL (
+            SELECT id, sequence FROM record WHERE stream = stream.number AND id = wanted.id LIMIT 1
+        ) AS record",
+    "SELECT stream.number, record.sequence, record.id, octet_length(record.bytes)::bigint
         FROM unnest($1::bytea[], $2::bigint[]) AS wanted (name, before)
-        JOIN stream ON stream.name = wanted.name
-        JOIN record ON record.stream = stream.number AND record.sequence < wanted.before",
+        CROSS JOIN LATERAL (SELECT number FROM stream WHERE name = wanted.name LIMIT 1) AS stream
+        CROSS JOIN LATERAL (
+            SELECT sequence, id, bytes FROM record
+            WHERE stream = stream.number AND sequence < wanted.before OFFSET 0
+        ) AS record",
     "DELETE FROM record USING unnest($1::bigint[], $2::bigint[]) AS old (stream, before)
         WHERE record.stream = old.stream AND record.sequence < old.before",
     "DELETE FROM stream WHERE number = ANY ($1)",

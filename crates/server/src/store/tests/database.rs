@@ -73,6 +73,34 @@ async fn a_server_hears_what_another_one_has_appended() {
     }
 }
 
+/// Also in a table that was empty when the lookup was planned.
+#[tokio::test]
+#[ignore = "needs PostgreSQL: just cluster-test"]
+async fn an_id_is_looked_up_without_reading_its_stream() {
+    const RECORDS: u64 = 300;
+    let installed = Installed::shared().await;
+    let url = installed.database().await;
+    let store = Postgres::open(&url, Arc::default()).await.unwrap();
+    for n in 1..=RECORDS {
+        let id = Some(u128::from(n).to_be_bytes());
+        assert_eq!(store.commit(vec![append_once("a", "x", id)]).await.unwrap(), [Written::Appended(n)]);
+    }
+    // With the connection its counts come to the statistics.
+    store.close().await;
+    let name = url.rsplit('/').next().unwrap();
+    let is = |what: &str, table: &str, condition: &str| {
+        format!(
+            "DO $$ DECLARE found bigint; BEGIN \
+             SELECT sum({what}) INTO found FROM {table} WHERE schemaname = 'fourmodes' AND relname = 'record'; \
+             IF NOT found {condition} THEN RAISE '{what} is %', found; END IF; END $$"
+        )
+    };
+    let counted = is("n_tup_ins", "pg_stat_user_tables", &format!("= {RECORDS}"));
+    within(async { while installed.run(name, &counted).await.is_err() {} }).await;
+    let few = is("idx_tup_read", "pg_stat_user_indexes", &format!("< {}", 10 * RECORDS));
+    installed.run(name, &few).await.unwrap();
+}
+
 /// Both count in one key, append to one stream, and make and forget another one.
 #[tokio::test]
 #[ignore = "needs PostgreSQL: just cluster-test"]
