@@ -369,10 +369,13 @@ impl Member {
 
     /// Leaves; [`hear`](Self::hear) still gives what the room said until then.
     pub async fn leave(&mut self) -> Result<(), RoomError> {
-        if let Some(made) = self.stand_up()
-            && let Some(left) = self.rooms.has_left(&self.room, self.call, made).await?
-        {
-            self.left = Some(left);
+        if let Some(made) = self.stand_up() {
+            let left = self.rooms.has_left(&self.room, self.call, made).await?;
+            self.left = Some(match left {
+                Some(left) => left,
+                // Another joining has said it already, or the seat is taken.
+                None => self.rooms.store.extent(&stream(&self.room.name)).await?.last,
+            });
         }
         Ok(())
     }

@@ -3,6 +3,7 @@
 
 use std::{
     collections::HashMap,
+    future::ready,
     sync::{
         Arc, Mutex,
         atomic::{AtomicU64, Ordering::Relaxed},
@@ -214,7 +215,11 @@ impl Rooms {
         if state.here.is_empty() {
             open.remove(&room.name);
         }
-        self.leave(room, &mut state, call)
+        // What is known here may be older than the joining: `has_left` looks at the store then.
+        let unknown = || -> Answer<Vec<Written>> {
+            Box::pin(ready(Err(StoreError::Conflict { what: key(&room.name) })))
+        };
+        Some(self.leave(room, &mut state, call).unwrap_or_else(unknown))
     }
 
     fn leave(&self, room: &Room, state: &mut State, call: u64) -> Option<Answer<Vec<Written>>> {
