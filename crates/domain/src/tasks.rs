@@ -306,8 +306,16 @@ impl Shared {
     }
 
     async fn find(self: &Arc<Self>, id: Uuid) -> Result<Option<watch::Receiver<Task>>, StoreError> {
-        if let Some(live) = lock(&self.live).get(&id) {
-            return Ok(Some(live.task.subscribe()));
+        let live = lock(&self.live).get(&id).map(|live| live.task.subscribe());
+        if live.is_some() {
+            // Another server may have ended it, and the news of that is still on its way.
+            if self.peers.are_there()
+                && let Some(task) = self.stored(id).await?
+                && task.state.is_end()
+            {
+                self.publish(&task);
+            }
+            return Ok(live);
         }
         let key = task_key(id);
         let Some(bytes) = self.store.get(&key).await? else { return Ok(None) };
