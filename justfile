@@ -177,6 +177,11 @@ faults kills="50" seed="":
 cluster-test kills="6":
     FAULTS_KILLS={{ kills }} cargo test --workspace --lib --test faults -- --ignored --nocapture postgres database --skip rolling
 
+# Is there one order of all that clients of such servers did and saw? Kills, hangs and cut connections: `just cluster-order`, `just cluster-order 300 30`; needs PostgreSQL 15 or later.
+[group("more")]
+cluster-order deaths="30" cuts="10":
+    FAULTS_DEATHS={{ deaths }} FAULTS_CUTS={{ cuts }} cargo test --workspace --test faults -- --ignored --nocapture there_is_one_order
+
 # Restart three servers that share a PostgreSQL database in turn under load: no call may fail; wants a machine that is not busy, so it is not part of `just ci`.
 [group("more")]
 cluster-restarts stops="6":

@@ -1,19 +1,21 @@
 //! A PostgreSQL of the tests' own, on a socket in a directory that goes with it.
 
 use std::{
-    fs,
-    os::unix::{fs::chown, process::CommandExt as _},
+    fs, io,
+    net::{Shutdown, SocketAddr},
+    os::unix::{fs::chown, net::UnixStream, process::CommandExt as _},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::{
         OnceLock,
         atomic::{AtomicU32, Ordering::Relaxed},
     },
+    thread,
 };
 
 use tokio_postgres::NoTls;
 
-use crate::until;
+use crate::{listener, until};
 
 /// It ends when this is dropped, and when the process of the test ends in any way.
 pub struct Postgres {
@@ -121,6 +123,30 @@ impl Postgres {
     pub fn url_of(all: &[&Self], database: &str) -> String {
         let directories = all.iter().map(|one| one.directory.to_string_lossy().replace('/', "%2F"));
         format!("postgres://test@{}/{database}", directories.collect::<Vec<_>>().join(","))
+    }
+
+    /// An address of TCP that leads to its socket, until the process of the test ends.
+    pub fn tcp(&self) -> SocketAddr {
+        let (listener, address) = listener();
+        let socket = self.directory.join(".s.PGSQL.5432");
+        thread::spawn(move || {
+            for client in listener.incoming() {
+                // Nobody there: the client's connection ends.
+                let (client, Ok(server)) = (client.unwrap(), UnixStream::connect(&socket)) else { continue };
+                client.set_nodelay(true).unwrap();
+                let (mut from, mut to) = (client.try_clone().unwrap(), server.try_clone().unwrap());
+                thread::spawn(move || {
+                    let _ = io::copy(&mut from, &mut to);
+                    let _ = to.shutdown(Shutdown::Write);
+                });
+                let (mut from, mut to) = (server, client);
+                thread::spawn(move || {
+                    let _ = io::copy(&mut from, &mut to);
+                    let _ = to.shutdown(Shutdown::Write);
+                });
+            }
+        });
+        address
     }
 
     /// Runs a statement in a database.

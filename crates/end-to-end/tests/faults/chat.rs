@@ -1,6 +1,9 @@
 //! A room in which several clients talk all the time.
 
-use std::collections::{BTreeMap, HashSet};
+use std::{
+    collections::{BTreeMap, HashSet},
+    time::Duration,
+};
 
 use serde_json::Value;
 
@@ -25,11 +28,16 @@ struct Member {
     typist: Typist,
 }
 
+/// Members that say something every few milliseconds.
 pub(crate) fn workers(address: &Address) -> Vec<Box<dyn Worker>> {
+    members(address, Duration::from_millis(4))
+}
+
+pub(crate) fn members(address: &Address, pause: Duration) -> Vec<Box<dyn Worker>> {
     let member = |name: &'static str| {
         let arguments = format!("bidi-streaming chat --room faults --name {name} --after-sequence 0");
         let mut client = Client::start(address.client(&arguments), Heard::see);
-        let typist = Typist::start(client.stdin(), move |n| format!("{name} {n}"));
+        let typist = Typist::start(client.stdin(), pause, move |n| format!("{name} {n}"));
         Box::new(Member { name, client, typist }) as Box<dyn Worker>
     };
     NAMES.map(member).into()
@@ -60,6 +68,10 @@ impl Worker for Member {
 
     fn progress(&self) -> u64 {
         self.client.seen().accepted.len() as u64
+    }
+
+    fn asked(&self) -> u64 {
+        self.typist.typed()
     }
 
     fn check(self: Box<Self>, _: &Address) {

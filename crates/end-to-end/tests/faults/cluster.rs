@@ -10,12 +10,12 @@ use crate::{
 };
 
 /// Far longer than a lease.
-const LONG_AWAY: Duration = Duration::from_secs(5);
+pub(crate) const LONG_AWAY: Duration = Duration::from_secs(5);
 
 /// Within it, and the time that their work takes, clients work again after a promotion.
 const PROMOTED: Duration = Duration::from_secs(5);
 
-fn block_on<T>(future: impl Future<Output = T>) -> T {
+pub(crate) fn block_on<T>(future: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
 }
 

@@ -13,8 +13,11 @@ mod calls;
 mod chat;
 mod cluster;
 mod errands;
+mod history;
 mod learnt;
+mod one_order;
 mod quotes;
+mod recorded;
 mod sync;
 mod world;
 
@@ -30,6 +33,10 @@ trait Worker: Send {
     fn name(&self) -> String;
     /// Counts what was acknowledged so far.
     fn progress(&self) -> u64;
+    /// Counts what was asked for so far, where one asks for more before the answer is there.
+    fn asked(&self) -> u64 {
+        self.progress()
+    }
     /// Ends the work and checks all that was acknowledged.
     fn check(self: Box<Self>, address: &Address);
 }

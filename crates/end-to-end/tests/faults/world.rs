@@ -2,9 +2,13 @@
 
 use std::{
     io::{BufRead as _, BufReader, Write as _},
+    net::SocketAddr,
     path::Path,
     process::ChildStdin,
-    sync::{Arc, Mutex, MutexGuard},
+    sync::{
+        Arc, Mutex, MutexGuard,
+        atomic::{AtomicBool, AtomicU64, Ordering::SeqCst},
+    },
     time::{Duration, Instant},
 };
 
@@ -48,6 +52,10 @@ impl Server {
         let program = program.serve();
         let address = Address { servers: program.address.to_string(), may_fail: true };
         Self { address, _directory: directory, program }
+    }
+
+    pub(crate) fn socket(&self) -> SocketAddr {
+        self.program.address
     }
 
     pub(crate) fn kill(&mut self) {
@@ -173,30 +181,42 @@ impl<T: Default + Send + 'static> Client<T> {
 
 /// Writes lines from a thread of its own, until it is told to stop.
 pub(crate) struct Typist {
-    stop: Arc<std::sync::atomic::AtomicBool>,
-    typing: Option<std::thread::JoinHandle<u64>>,
+    stop: Arc<AtomicBool>,
+    typed: Arc<AtomicU64>,
+    typing: std::thread::JoinHandle<()>,
 }
 
 impl Typist {
-    pub(crate) fn start(mut stdin: ChildStdin, line: impl Fn(u64) -> String + Send + 'static) -> Self {
-        let stop = Arc::new(std::sync::atomic::AtomicBool::new(false));
-        let stopped = stop.clone();
-        let typing = std::thread::spawn(move || {
-            let mut typed = 0;
-            while !stopped.load(std::sync::atomic::Ordering::SeqCst) {
-                writeln!(stdin, "{}", line(typed)).expect("the client does not read");
-                typed += 1;
-                // So that there is something under way at any moment, and not too much.
-                std::thread::sleep(Duration::from_millis(4));
+    /// A pause after each line, so that there is something under way at any moment, and not
+    /// too much.
+    pub(crate) fn start(
+        mut stdin: ChildStdin,
+        pause: Duration,
+        line: impl Fn(u64) -> String + Send + 'static,
+    ) -> Self {
+        let (stop, typed) = (Arc::<AtomicBool>::default(), Arc::<AtomicU64>::default());
+        let typing = std::thread::spawn({
+            let (stop, typed) = (stop.clone(), typed.clone());
+            move || {
+                while !stop.load(SeqCst) {
+                    writeln!(stdin, "{}", line(typed.load(SeqCst))).expect("the client does not read");
+                    typed.fetch_add(1, SeqCst);
+                    std::thread::sleep(pause);
+                }
             }
-            typed
         });
-        Self { stop, typing: Some(typing) }
+        Self { stop, typed, typing }
+    }
+
+    /// How many lines were written so far.
+    pub(crate) fn typed(&self) -> u64 {
+        self.typed.load(SeqCst)
     }
 
     /// How many lines were written in all; the input has ended with the last.
-    pub(crate) fn stop(mut self) -> u64 {
-        self.stop.store(true, std::sync::atomic::Ordering::SeqCst);
-        self.typing.take().unwrap().join().unwrap()
+    pub(crate) fn stop(self) -> u64 {
+        self.stop.store(true, SeqCst);
+        self.typing.join().unwrap();
+        self.typed.load(SeqCst)
     }
 }
