@@ -267,7 +267,7 @@ pub(crate) fn server_uri(text: &str) -> Result<Uri, String> {
         return Err("a user name or a fragment is not allowed; write it as http://host:port".to_owned());
     }
     let has_port = authority.rsplit_once(':').is_some_and(|(_, port)| !port.ends_with(']'));
-    if has_port && uri.port_u16().is_none() {
+    if has_port && !matches!(uri.port_u16(), Some(1..)) {
         return Err("a port is a number from 1 to 65535".to_owned());
     }
     if uri.host().is_none_or(str::is_empty) {

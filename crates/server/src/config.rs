@@ -81,7 +81,10 @@ impl FromStr for Advertise {
         if !is_server || host.is_empty() || text.len() > ADVERTISED_BYTES {
             return Err(FORM.to_owned());
         }
-        if uri.port_u16() == Some(0) || host.parse().is_ok_and(|ip: IpAddr| ip.is_unspecified()) {
+        let authority = uri.authority().map_or("", |authority| authority.as_str());
+        let has_port = authority.rsplit_once(':').is_some_and(|(_, port)| !port.ends_with(']'));
+        let is_port = matches!(uri.port_u16(), Some(1..));
+        if (has_port && !is_port) || host.parse().is_ok_and(|ip: IpAddr| ip.is_unspecified()) {
             return Err(format!("no client can call this address; {FORM}"));
         }
         Ok(Self::Url(text.to_owned()))

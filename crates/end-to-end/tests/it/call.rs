@@ -236,6 +236,9 @@ fn what_is_not_there_is_an_error_with_the_next_step() {
     bare.quietly("Unary").run().failed(3, &words);
     client("call localhost").run().failed(2, &["\"localhost\" has neither a scheme nor a port", "host:port"]);
     client("call ftp://x:1").run().failed(2, &["ftp is no scheme for gRPC"]);
+    for port in ["0", "70000"] {
+        client(&format!("call http://x:{port}")).run().failed(2, &["a number from 1 to 65535"]);
+    }
     client("call x:1 t.Echo/Unary --data-binary {}").run().failed(2, &["--data-binary takes @FILE"]);
     client("call x:1 t.Echo/Unary --repeat 2 -d @-").run().failed(2, &["--repeat"]);
     client("call x:1 t.Echo/Unary -H nonsense").run().failed(2, &["write it as 'key: value'"]);

@@ -69,6 +69,7 @@ fn wrong_usage_ends_with_2() {
             (&["all", "--advertise", "ftp://host:50051"], "write it as http://host:port"),
             (&["all", "--advertise", "http://host:50051/path"], "write it as http://host:port"),
             (&["all", "--advertise", "http://host:0"], "no client can call this address"),
+            (&["all", "--advertise", "http://host:70000"], "no client can call this address"),
             (&["all", "--advertise", "http://[::]:50051"], "no client can call this address"),
             (&["duplex"], "duplex"),
         ] {

@@ -69,11 +69,11 @@ pub(in super::super) enum OpenError {
     #[error(transparent)]
     Address(#[from] AddressError),
     #[error("PostgreSQL cannot be used: {0}; see --store")]
-    Unreachable(#[source] Failed),
+    Unreachable(Failed),
     #[error("PostgreSQL {0} is too old; the server needs version 15 or later")]
     TooOld(String),
     #[error("PostgreSQL refuses: {0}; the user in --store needs this: GRANT CREATE ON DATABASE … TO …")]
-    NoRight(#[source] Failed),
+    NoRight(Failed),
     #[error("the tables in PostgreSQL have format {0}, and this version of the server knows only {FORMAT}")]
     Newer(i32),
 }
