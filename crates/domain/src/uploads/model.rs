@@ -350,8 +350,8 @@ pub(super) fn run(machine: Machine, size: usize, ops: &[Op]) {
     on.block_on(run.complete());
 }
 
-/// [`run`] with its input decoded from bytes: a size, and then three bytes for each
-/// operation.
+/// [`run`] with its input decoded from bytes: a size, whose first bit says where the bytes
+/// are, and then three bytes for each operation.
 #[cfg(feature = "fuzzing")]
 pub fn fuzzed(bytes: &[u8]) {
     let Some((size, ops)) = bytes.split_first_chunk() else { return };
@@ -367,5 +367,6 @@ pub fn fuzzed(bytes: &[u8]) {
             _ => Op::Crash { tail: usize::from(amount), garbage: with },
         }
     });
-    run(Machine::new(), usize::from(u16::from_be_bytes(*size)) % 600, &ops.collect::<Vec<_>>());
+    let machine = if size[0] & 0x80 == 0 { Machine::new() } else { Machine::shared() };
+    run(machine, usize::from(u16::from_be_bytes(*size)) % 600, &ops.collect::<Vec<_>>());
 }
