@@ -139,9 +139,13 @@ pub enum UploadError {
 
 impl From<io::Error> for UploadError {
     fn from(error: io::Error) -> Self {
-        match error.kind() {
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::DiskFull,
-            _ => Self::Disk(error),
+        // What reads content from the store has the error of the store in it.
+        match error.downcast::<Self>() {
+            Ok(error) => error,
+            Err(error) => match error.kind() {
+                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::DiskFull,
+                _ => Self::Disk(error),
+            },
         }
     }
 }

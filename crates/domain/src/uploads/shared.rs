@@ -1,6 +1,6 @@
 //! What holds where several servers have the same uploads.
 
-use std::io::{Read as _, Seek as _, SeekFrom};
+use std::io::{self, Read as _, Seek as _, SeekFrom};
 
 use bytes::Bytes;
 
@@ -12,6 +12,7 @@ use super::{
 use crate::{
     platform,
     resources::{Source, Upload},
+    store::StoreError,
 };
 
 async fn begun(uploads: &Uploads, upload: &Upload, offset: usize) -> Attempt {
@@ -133,5 +134,15 @@ async fn a_reader_learns_that_its_content_was_removed() {
     let mut open = platform::blocking(move || opened.open_blob(&upload.blob).unwrap()).await.unwrap();
     uploads.remove("a", None).await.unwrap();
     let read = platform::blocking(move || open.read_to_end(&mut Vec::new())).await.unwrap();
-    assert_eq!(read.unwrap_err().kind(), std::io::ErrorKind::NotFound);
+    assert_eq!(read.unwrap_err().kind(), io::ErrorKind::NotFound);
+}
+
+/// A caller tries again after one, and not after the other.
+#[test]
+fn a_store_that_does_not_answer_is_no_broken_disk() {
+    let broken = UploadError::from(StoreError::Broken("it is away".to_owned()));
+    let read: io::Error = broken.into();
+    assert!(matches!(UploadError::from(read), UploadError::Store(StoreError::Broken(_))));
+    let read = io::Error::other("it is on fire");
+    assert!(matches!(UploadError::from(read), UploadError::Disk(_)));
 }
