@@ -255,8 +255,8 @@ impl Rooms {
         {
             let mut open = lock(&self.open);
             let mut state = lock(&room.state);
-            state.here.remove(&call);
-            if state.here.is_empty() {
+            // Where it was taken over, the room may have been left and opened anew.
+            if state.here.remove(&call).is_some() && state.here.is_empty() {
                 open.remove(&room.name);
             }
         }
