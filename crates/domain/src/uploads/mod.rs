@@ -228,6 +228,19 @@ impl Journal {
     }
 }
 
+/// Of an upload, from the key of its entry.
+fn id_in(key: &str) -> Result<Uuid, StoreError> {
+    let id = key.strip_prefix(UPLOAD).and_then(|id| Uuid::try_parse(id).ok());
+    id.ok_or_else(|| StoreError::Damaged(format!("{key} is no upload")))
+}
+
+/// Gives content the name of its upload, if that has one.
+fn naming(upload: &Upload) -> Option<Write> {
+    let key = format!("{FILE}{}", upload.name.as_ref()?);
+    let value = encode(&Named { blob: upload.blob, time: platform::now() });
+    Some(Write::Put { key, value, expect: Expect::Anything })
+}
+
 /// The content of a name.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Named {
@@ -300,8 +313,7 @@ impl Uploads {
             let page = self.0.store.list(UPLOAD, &after, PAGE).await?;
             for (key, value) in &page {
                 let Journal { blob, name, committed, touched } = decode(key, value)?;
-                let id = key.strip_prefix(UPLOAD).and_then(|id| Uuid::try_parse(id).ok());
-                let id = id.ok_or_else(|| StoreError::Damaged(format!("{key} is no upload")))?;
+                let id = id_in(key)?;
                 // Without its file there is nothing to resume. The content was
                 // committed just before a crash, or a person has removed the file.
                 let usable = disk.length(id).is_some_and(|length| length >= committed);
@@ -503,7 +515,7 @@ impl Uploads {
     /// Names content, if it exists, and ends the upload that would have become the same
     /// content.
     async fn name_known(&self, upload: &Upload) -> Result<bool, UploadError> {
-        let _names = match &self.0.medium {
+        let names = match &self.0.medium {
             Medium::Disk(_) => {
                 let names = self.0.names.read().await;
                 if !self.has(upload.blob).await? {
@@ -523,7 +535,10 @@ impl Uploads {
                 uploads.discard(&slot, &mut lease).await;
             });
         }
-        self.give_name(upload, Vec::new()).await?;
+        // The store has named it in the same commit.
+        if names.is_some() {
+            self.give_name(upload, Vec::new()).await?;
+        }
         Ok(true)
     }
 
@@ -531,8 +546,7 @@ impl Uploads {
         if let Some(name) = &upload.name
             && self.named(name).await?.is_none_or(|named| named.blob != upload.blob)
         {
-            let value = encode(&Named { blob: upload.blob, time: platform::now() });
-            writes.push(Write::Put { key: format!("{FILE}{name}"), value, expect: Expect::Anything });
+            writes.extend(naming(upload));
         }
         if !writes.is_empty() {
             self.0.store.commit(writes).await?;

@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 use tokio::runtime::Handle;
 use uuid::Uuid;
 
-use super::{FILE, Journal, Named, UPLOAD, UploadError};
+use super::{Journal, UPLOAD, UploadError, id_in, naming};
 use crate::{
     feed::Usage,
     platform,
@@ -110,11 +110,7 @@ impl Pieces {
         let listed = self.store.list(UPLOAD, "", usize::MAX).await?;
         listed
             .into_iter()
-            .map(|(key, value)| {
-                let id = key.strip_prefix(UPLOAD).and_then(|id| Uuid::try_parse(id).ok());
-                let id = id.ok_or_else(|| StoreError::Damaged(format!("{key} is no upload")))?;
-                Ok((id, Claim { entry: decode(&key, &value)?, value }))
-            })
+            .map(|(key, value)| Ok((id_in(&key)?, Claim { entry: decode(&key, &value)?, value })))
             .collect()
     }
 
@@ -352,12 +348,6 @@ fn appends(entry: &Entry, pending: Vec<Bytes>) -> (Vec<Write>, Bytes) {
         writes.push(entry.append(bytes.split_to(PIECE).freeze()));
     }
     (writes, bytes.freeze())
-}
-
-fn naming(upload: &Upload) -> Option<Write> {
-    let name = upload.name.as_ref()?;
-    let value = encode(&Named { blob: upload.blob, time: platform::now() });
-    Some(Write::Put { key: format!("{FILE}{name}"), value, expect: Expect::Anything })
 }
 
 fn superseded<T>(done: Result<T, StoreError>) -> Result<(), UploadError> {

@@ -2,29 +2,13 @@
 
 use std::io::{self, Read as _, Seek as _, SeekFrom};
 
-use bytes::Bytes;
-
 use super::{
-    Attempt, Begun, Medium, UploadError, Uploads,
+    Begun, Medium, UploadError, Uploads,
     model::{Machine, bytes, content, read, upload},
     pieces::Pieces,
+    tests::{begun, send, uploaded},
 };
-use crate::{
-    platform,
-    resources::{Source, Upload},
-    store::StoreError,
-};
-
-async fn begun(uploads: &Uploads, upload: &Upload, offset: usize) -> Attempt {
-    match uploads.begin(upload.clone(), offset as u64).await.unwrap() {
-        Begun::Attempt(attempt) => attempt,
-        Begun::Known => panic!("the content is known"),
-    }
-}
-
-async fn send(attempt: &mut Attempt, content: &[u8], from: usize, to: usize) {
-    attempt.write(from as u64, Bytes::copy_from_slice(&content[from..to])).await.unwrap();
-}
+use crate::{platform, resources::Source, store::StoreError};
 
 fn pieces(uploads: &Uploads) -> &Pieces {
     match &uploads.0.medium {
@@ -43,10 +27,10 @@ async fn an_upload_goes_on_at_another_server_and_is_read_at_a_third_from_any_off
             let content = content(cut as u8, size);
             let upload = upload(&content, "a");
             let mut attempt = begun(&one, &upload, 0).await;
-            send(&mut attempt, &content, 0, cut).await;
+            send(&mut attempt, &content, 0, cut).await.unwrap();
             assert_eq!(attempt.pause().await.unwrap(), cut as u64);
-            let mut attempt = begun(&two, &upload, cut).await;
-            send(&mut attempt, &content, cut, size).await;
+            let mut attempt = begun(&two, &upload, cut as u64).await;
+            send(&mut attempt, &content, cut, size).await.unwrap();
             attempt.finish().await.unwrap();
             assert!(one.progress(&upload).await.unwrap().complete);
             let blob = three.find(&Source::File("a".into())).await.unwrap();
@@ -77,14 +61,14 @@ async fn the_newest_attempt_of_all_servers_writes_and_no_other() {
     let content = content(1, 500);
     let upload = upload(&content, "a");
     let mut first = begun(&one, &upload, 0).await;
-    send(&mut first, &content, 0, 300).await;
+    send(&mut first, &content, 0, 300).await.unwrap();
     assert_eq!(first.pause().await.unwrap(), 300);
     let mut first = begun(&one, &upload, 300).await;
-    send(&mut first, &content, 300, 350).await;
+    send(&mut first, &content, 300, 350).await.unwrap();
     // The first one does not know of it, and writes what it has.
     let mut second = begun(&two, &upload, 300).await;
     assert!(matches!(first.pause().await, Err(UploadError::Superseded)));
-    send(&mut second, &content, 300, 500).await;
+    send(&mut second, &content, 300, 500).await.unwrap();
     second.finish().await.unwrap();
     assert_eq!(read(&one, "a").await.unwrap(), content);
 }
@@ -96,8 +80,8 @@ async fn of_two_uploads_of_the_same_content_both_names_stay() {
     let content = content(1, 250);
     let [a, b] = ["a", "b"].map(|name| upload(&content, name));
     let [mut first, mut second] = [begun(&one, &a, 0).await, begun(&two, &b, 0).await];
-    send(&mut first, &content, 0, 250).await;
-    send(&mut second, &content, 0, 250).await;
+    send(&mut first, &content, 0, 250).await.unwrap();
+    send(&mut second, &content, 0, 250).await.unwrap();
     first.finish().await.unwrap();
     second.finish().await.unwrap();
     one.remove("a", None).await.unwrap();
@@ -111,9 +95,7 @@ async fn content_that_gets_a_name_while_it_is_removed_stays() {
     let [one, two] = [machine.start().await, machine.start().await];
     let content = content(1, 250);
     let [a, b] = ["a", "b"].map(|name| upload(&content, name));
-    let mut attempt = begun(&one, &a, 0).await;
-    send(&mut attempt, &content, 0, 250).await;
-    attempt.finish().await.unwrap();
+    uploaded(&one, &a, &content).await;
     let found = pieces(&one).find(&a.blob).await.unwrap().unwrap();
     // Now the first server looks the names up, and then the second one gives one.
     assert!(matches!(two.begin(b.clone(), 0).await, Ok(Begun::Known)));
@@ -127,9 +109,7 @@ async fn a_reader_learns_that_its_content_was_removed() {
     let uploads = machine.start().await;
     let content = content(1, 900);
     let upload = upload(&content, "a");
-    let mut attempt = begun(&uploads, &upload, 0).await;
-    send(&mut attempt, &content, 0, 900).await;
-    attempt.finish().await.unwrap();
+    uploaded(&uploads, &upload, &content).await;
     let opened = uploads.clone();
     let mut open = platform::blocking(move || opened.open_blob(&upload.blob).unwrap()).await.unwrap();
     uploads.remove("a", None).await.unwrap();

@@ -42,18 +42,23 @@ impl Machine {
     }
 }
 
-async fn begun(uploads: &Uploads, upload: &Upload, offset: u64) -> Attempt {
+pub(super) async fn begun(uploads: &Uploads, upload: &Upload, offset: u64) -> Attempt {
     match uploads.begin(upload.clone(), offset).await.unwrap() {
         Begun::Attempt(attempt) => attempt,
         Begun::Known => panic!("the content is known"),
     }
 }
 
-async fn send(attempt: &mut Attempt, content: &[u8], from: usize, to: usize) -> Result<(), UploadError> {
+pub(super) async fn send(
+    attempt: &mut Attempt,
+    content: &[u8],
+    from: usize,
+    to: usize,
+) -> Result<(), UploadError> {
     attempt.write(from as u64, Bytes::copy_from_slice(&content[from..to])).await
 }
 
-async fn uploaded(uploads: &Uploads, upload: &Upload, content: &[u8]) {
+pub(super) async fn uploaded(uploads: &Uploads, upload: &Upload, content: &[u8]) {
     let mut attempt = begun(uploads, upload, 0).await;
     send(&mut attempt, content, 0, content.len()).await.unwrap();
     assert_eq!(attempt.finish().await.unwrap(), content.len() as u64);

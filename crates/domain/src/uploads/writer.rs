@@ -211,8 +211,10 @@ impl Writer {
         let ended = self.work().await;
         if let (Medium::Store(pieces), Kept::Pieces { claim, .. }) = (&self.uploads.0.medium, &self.tail.kept)
         {
-            if self.tail.length == 0 {
-                pieces.remove(self.slot.upload.id, claim).await?;
+            if self.tail.length == 0
+                && let Err(error) = pieces.remove(self.slot.upload.id, claim).await
+            {
+                tracing::warn!(upload = %self.slot.upload, "it has nothing and stays for a while: {error}");
             }
             // The next attempt may be on another server.
             self.uploads.end(&self.slot, &mut self.lease);
