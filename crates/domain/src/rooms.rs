@@ -253,6 +253,8 @@ impl Rooms {
                     member.left = Some(0);
                     self.has_not_joined(&room, call).await?;
                     match error {
+                        // The newer call has the seat.
+                        _ if member.taken.is_cancelled() => return Err(RoomError::TakenOver),
                         // Somebody else was faster.
                         StoreError::Conflict { .. } => continue,
                         error => return Err(error.into()),

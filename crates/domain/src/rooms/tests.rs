@@ -4,7 +4,10 @@ use super::*;
 use crate::{
     lock,
     peers::{self, Living},
-    store::Memory,
+    store::{
+        Memory,
+        failing::{Failing, How},
+    },
 };
 
 const ALL: Retention = Retention { age: Duration::MAX, bytes: u64::MAX };
@@ -343,4 +346,31 @@ async fn who_was_at_a_server_that_died_has_left_once() {
     let heard: Vec<_> = hear_all(&mut cat).await.into_iter().map(|(_, what)| what).collect();
     assert_eq!(heard, [r#"cat joined ["ana", "ben", "cat"]"#, "ana left", "ben left", "cat left"]);
     assert_eq!(two.store.extent("room/attic").await.unwrap().last, 2);
+}
+
+/// The store refuses the joining of the older call last.
+#[tokio::test]
+async fn a_newer_call_of_a_member_keeps_its_seat() {
+    let memory: Arc<dyn Store> = Arc::new(Memory::default());
+    let store = Failing::new(memory.clone());
+    let (_living, [mine, others]) = peers::servers();
+    let one = Arc::new(Rooms::new(store.clone(), mine, ALL, 999));
+    let other = Arc::new(Rooms::new(memory, others, ALL, 999));
+    store.now(How::Held);
+    let mut calls = [(); 2].map(|()| Box::pin(one.join("lobby", "ana", Some([7; 16]), NOW)));
+    for call in &mut calls {
+        tokio::select! {
+            biased;
+            _ = call => panic!("not held"),
+            () = store.met(1) => {}
+        }
+    }
+    let _ben = join(&other, "ben").await;
+    store.now(How::Works);
+    let [old, new] = calls;
+    let mut ana = new.await.unwrap();
+    assert_eq!(old.await.err(), Some(RoomError::TakenOver));
+    let _cat = join(&one, "cat").await;
+    assert_eq!(shown(ana.hear().await.unwrap().unwrap()).1, r#"ana joined ["ben", "ana"]"#);
+    assert_eq!(shown(ana.hear().await.unwrap().unwrap()).1, r#"cat joined ["ben", "ana", "cat"]"#);
 }
