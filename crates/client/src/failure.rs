@@ -99,9 +99,10 @@ impl Failure {
     }
 
     /// Whether the call may go on over a new connection, and the server has nothing
-    /// against it.
+    /// against it. Nobody else has the id of this member, so a call that has its seat is an
+    /// older one of this client, which a server made late.
     pub(crate) fn may_be_tried_again(&self) -> bool {
-        self.call().is_some_and(CallError::may_be_tried_again)
+        self.call().is_some_and(CallError::may_be_tried_again) || self.has_reason(Reason::TakenOver)
     }
 
     /// What the server asks for before the next attempt.
@@ -389,6 +390,14 @@ mod tests {
     use tonic_types::{ErrorDetails, StatusExt as _};
 
     use super::*;
+
+    #[test]
+    fn a_member_takes_its_seat_back_from_an_older_call_of_its_own() {
+        let details = ErrorDetails::with_error_info("TAKEN_OVER", "fourmodes", HashMap::new());
+        let taken_over = Status::with_error_details(Code::Aborted, "taken", details);
+        assert!(Failure::from(taken_over).may_be_tried_again());
+        assert!(!Failure::from(Status::aborted("taken")).may_be_tried_again());
+    }
 
     #[test]
     fn programs_get_all_of_a_status_and_what_to_do() {
