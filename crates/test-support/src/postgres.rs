@@ -149,6 +149,20 @@ impl Postgres {
         address
     }
 
+    /// Whether nothing is under way on the connections with this `application_name`. Cuts
+    /// those that commit nothing then.
+    pub async fn leaves_only_idle_writers(&self, application: &str) -> bool {
+        let leaves = format!(
+            "DO $$ BEGIN
+                PERFORM FROM pg_stat_activity WHERE application_name = '{application}' AND state <> 'idle';
+                IF FOUND THEN RAISE 'busy'; END IF;
+                PERFORM pg_terminate_backend(pid) FROM pg_stat_activity
+                WHERE application_name = '{application}' AND query <> 'COMMIT';
+            END $$"
+        );
+        self.run("postgres", &leaves).await.is_ok()
+    }
+
     /// Runs a statement in a database.
     pub async fn run(&self, database: &str, statement: &str) -> Result<(), tokio_postgres::Error> {
         let (client, connection) = tokio_postgres::connect(&self.url(database), NoTls).await?;

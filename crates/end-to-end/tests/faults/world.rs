@@ -198,8 +198,8 @@ impl Typist {
         let typing = std::thread::spawn({
             let (stop, typed) = (stop.clone(), typed.clone());
             move || {
-                while !stop.load(SeqCst) {
-                    writeln!(stdin, "{}", line(typed.load(SeqCst))).expect("the client does not read");
+                // A client that has ended says why by itself.
+                while !stop.load(SeqCst) && writeln!(stdin, "{}", line(typed.load(SeqCst))).is_ok() {
                     typed.fetch_add(1, SeqCst);
                     std::thread::sleep(pause);
                 }
