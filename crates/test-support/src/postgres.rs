@@ -1,9 +1,14 @@
 //! A PostgreSQL of the tests' own, on a socket in a directory that goes with it.
 
 use std::{
-    fs, io,
+    fs::{self, Permissions},
+    io,
     net::{Shutdown, SocketAddr},
-    os::unix::{fs::chown, net::UnixStream, process::CommandExt as _},
+    os::unix::{
+        fs::{PermissionsExt as _, chown},
+        net::UnixStream,
+        process::CommandExt as _,
+    },
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::{
@@ -15,11 +20,12 @@ use std::{
 
 use tokio_postgres::NoTls;
 
-use crate::{listener, until};
+use crate::{Certs, listener, until};
 
 /// It ends when this is dropped, and when the process of the test ends in any way.
 pub struct Postgres {
     directory: PathBuf,
+    port: u16,
     databases: AtomicU32,
     /// Runs until its input ends.
     _shell: Child,
@@ -45,11 +51,24 @@ impl Postgres {
 
     /// With settings such as `fsync=off`.
     pub fn start(settings: &[&str]) -> Self {
-        let directory = directory();
-        let mut initdb = command("initdb", &directory);
-        initdb.args(["--no-sync", "--auth=trust", "--username=test", "--encoding=UTF8", "--no-locale"]);
-        succeeds(&mut initdb);
-        Self::run_in(directory, settings)
+        Self::run_in(initialised(), PORT, settings)
+    }
+
+    /// One that has TLS, with the certificate of a server, and its address.
+    pub fn start_with_tls(certs: &Certs) -> (Self, SocketAddr) {
+        let directory = initialised();
+        for (from, to) in [("server.pem", "server.crt"), ("server-key.pem", "server.key")] {
+            let to = directory.join("data").join(to);
+            fs::write(&to, fs::read(certs.path(from)).unwrap()).unwrap();
+            fs::set_permissions(&to, Permissions::from_mode(0o600)).unwrap();
+            belongs_to_postgres(&to);
+        }
+        // PostgreSQL takes no port 0, and has no TLS on its socket.
+        let address = listener().1;
+        (
+            Self::run_in(directory, address.port(), &["ssl=on", "fsync=off", "listen_addresses=127.0.0.1"]),
+            address,
+        )
     }
 
     /// A standby that follows this one from now on.
@@ -58,19 +77,20 @@ impl Postgres {
         let mut backup = command("pg_basebackup", &directory);
         backup.args(["--username=test", "--no-sync", "--checkpoint=fast", "--write-recovery-conf"]);
         succeeds(backup.arg("--pgdata").arg(directory.join("data")).arg("--host").arg(&self.directory));
-        Self::run_in(directory, settings)
+        Self::run_in(directory, PORT, settings)
     }
 
-    fn run_in(directory: PathBuf, settings: &[&str]) -> Self {
+    fn run_in(directory: PathBuf, port: u16, settings: &[&str]) -> Self {
         let mut shell = command("sh", &directory);
         shell.args(["-c", UNTIL_THE_INPUT_ENDS, "sh"]).arg(program("postgres")).stdin(Stdio::piped());
+        shell.env("PGPORT", port.to_string());
         let socket = format!("unix_socket_directories={}", directory.display());
         for setting in [&socket, "listen_addresses="].into_iter().chain(settings.iter().copied()) {
             shell.args(["-c", setting]);
         }
         let log = fs::File::create(directory.join("log")).unwrap();
         shell.stdout(log.try_clone().unwrap()).stderr(log);
-        Self { directory, databases: AtomicU32::new(0), _shell: shell.spawn().unwrap() }
+        Self { directory, port, databases: AtomicU32::new(0), _shell: shell.spawn().unwrap() }
     }
 
     /// Ends at once, as in a crash, and waits until none of it is left.
@@ -121,14 +141,16 @@ impl Postgres {
 
     /// The address of a database that several of them have.
     pub fn url_of(all: &[&Self], database: &str) -> String {
-        let directories = all.iter().map(|one| one.directory.to_string_lossy().replace('/', "%2F"));
-        format!("postgres://test@{}/{database}", directories.collect::<Vec<_>>().join(","))
+        let hosts = all
+            .iter()
+            .map(|one| format!("{}:{}", one.directory.to_string_lossy().replace('/', "%2F"), one.port));
+        format!("postgres://test@{}/{database}", hosts.collect::<Vec<_>>().join(","))
     }
 
     /// An address of TCP that leads to its socket, until the process of the test ends.
     pub fn tcp(&self) -> SocketAddr {
         let (listener, address) = listener();
-        let socket = self.directory.join(".s.PGSQL.5432");
+        let socket = self.directory.join(format!(".s.PGSQL.{}", self.port));
         thread::spawn(move || {
             for client in listener.incoming() {
                 // Nobody there: the client's connection ends.
@@ -175,10 +197,22 @@ impl Postgres {
 
 fn directory() -> PathBuf {
     let directory = tempfile::tempdir().unwrap().keep();
-    if is_root() {
-        chown(&directory, Some(NOBODY), Some(NOBODY)).unwrap();
-    }
+    belongs_to_postgres(&directory);
     directory
+}
+
+fn initialised() -> PathBuf {
+    let directory = directory();
+    let mut initdb = command("initdb", &directory);
+    initdb.args(["--no-sync", "--auth=trust", "--username=test", "--encoding=UTF8", "--no-locale"]);
+    succeeds(&mut initdb);
+    directory
+}
+
+fn belongs_to_postgres(path: &Path) {
+    if is_root() {
+        chown(path, Some(NOBODY), Some(NOBODY)).unwrap();
+    }
 }
 
 fn succeeds(command: &mut Command) {
@@ -187,6 +221,9 @@ fn succeeds(command: &mut Command) {
 }
 
 const NOBODY: u32 = 65534;
+
+/// Of a socket in a directory of its own, so all may have the same.
+const PORT: u16 = 5432;
 
 fn is_root() -> bool {
     rustix::process::geteuid().is_root()

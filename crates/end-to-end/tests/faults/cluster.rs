@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use test_support::Postgres;
+use test_support::{Certs, Postgres, Program};
 
 use crate::{
     alone, calls, check, dice, everyone_works, progress, workers,
@@ -168,4 +168,34 @@ fn a_rolling_restart_of_servers_of_one_database_fails_no_call() {
     }
     check(workers, &any);
     println!("gone after {slowest:?} at most");
+}
+
+/// A server trusts its database by a certificate, or does not start.
+#[test]
+#[ignore = "needs PostgreSQL: just cluster-test"]
+fn a_server_reaches_its_database_by_tls() {
+    let (trusted, unknown) = (Certs::new(), Certs::new());
+    let (postgres, address) = Postgres::start_with_tls(&trusted);
+    block_on(postgres.listens());
+    let (by_tcp, by_socket) = (format!("postgres://test@{address}/postgres"), postgres.url("postgres"));
+    let start = |certs: &Certs, url: &str, options: &str| {
+        let server = Program::new(env!("CARGO_BIN_EXE_end-to-end-server")).args("all --listen 127.0.0.1:0");
+        let server = server.env("SSL_CERT_FILE", certs.path("ca.pem"));
+        server.env("FOURMODES_STORE", format!("{url}{options}")).try_serve()
+    };
+    let server = start(&trusted, &by_tcp, "").unwrap();
+    let sees = "DO $$ BEGIN
+        IF (SELECT bool_and(ssl) FROM pg_stat_ssl JOIN pg_stat_activity USING (pid)
+            WHERE application_name = 'fourmodes-server') IS NOT true THEN RAISE 'not by TLS'; END IF;
+    END $$";
+    block_on(postgres.run("postgres", sees)).unwrap();
+    drop(server);
+    for options in ["", "?sslmode=require"] {
+        let why = start(&unknown, &by_tcp, options).err().expect("it trusts anybody");
+        assert!(why.contains("UnknownIssuer") && why.contains("SSL_CERT_FILE"), "{why}");
+    }
+    start(&unknown, &by_tcp, "?sslmode=disable").unwrap();
+    // PostgreSQL has no TLS there.
+    let why = start(&trusted, &by_socket, "?sslmode=require").err().expect("it does without TLS");
+    assert!(why.contains("does not support TLS"), "{why}");
 }

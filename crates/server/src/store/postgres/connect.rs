@@ -137,6 +137,15 @@ impl Failed {
         }
     }
 
+    /// Whether TLS does not trust the certificate of the database.
+    pub(super) fn is_distrust(&self) -> bool {
+        let Self::Database(error) = self else { return false };
+        let source =
+            std::error::Error::source(error).and_then(|source| source.downcast_ref::<std::io::Error>());
+        let reason = source.and_then(std::io::Error::get_ref).and_then(|reason| reason.downcast_ref());
+        matches!(reason, Some(tokio_rustls::rustls::Error::InvalidCertificate(_)))
+    }
+
     /// Whether it may work at the next attempt: with another connection, or another
     /// primary.
     pub(super) fn may_pass(&self) -> bool {

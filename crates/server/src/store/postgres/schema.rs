@@ -70,6 +70,10 @@ pub(in super::super) enum OpenError {
     Address(#[from] AddressError),
     #[error("PostgreSQL cannot be used: {0}; see --store")]
     Unreachable(Failed),
+    #[error(
+        "PostgreSQL is not trusted: {0}; set SSL_CERT_FILE to the file of its CA, or add ?sslmode=disable to --store"
+    )]
+    Untrusted(Failed),
     #[error("PostgreSQL {0} is too old; the server needs version 15 or later")]
     TooOld(String),
     #[error("PostgreSQL refuses: {0}; the user in --store needs this: GRANT CREATE ON DATABASE … TO …")]
@@ -82,6 +86,7 @@ impl From<Failed> for OpenError {
     fn from(failed: Failed) -> Self {
         match failed.code() {
             Some(&SqlState::INSUFFICIENT_PRIVILEGE) => Self::NoRight(failed),
+            None if failed.is_distrust() => Self::Untrusted(failed),
             _ => Self::Unreachable(failed),
         }
     }
