@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use test_support::{Certs, Postgres, Program};
+use test_support::{Certs, Postgres, Program, Proxy};
 
 use crate::{
     alone, calls, check, dice, everyone_works, progress, workers,
@@ -198,4 +198,19 @@ fn a_server_reaches_its_database_by_tls() {
     // PostgreSQL has no TLS there.
     let why = start(&trusted, &by_socket, "?sslmode=require").err().expect("it does without TLS");
     assert!(why.contains("does not support TLS"), "{why}");
+}
+
+#[test]
+#[ignore = "needs PostgreSQL: just cluster-test"]
+fn a_server_that_starts_waits_for_a_busy_database() {
+    let (postgres, url) = database();
+    let (name, address) = (url.rsplit('/').next().unwrap(), postgres.tcp());
+    let path = Proxy::start(address);
+    path.set_target(None);
+    let server = Program::new(env!("CARGO_BIN_EXE_end-to-end-server")).args("all --listen 127.0.0.1:0");
+    let mut server =
+        server.env("FOURMODES_STORE", format!("postgres://test@{}/{name}", path.address)).spawn();
+    server.warnings().until("PostgreSQL does not answer yet");
+    path.set_target(address);
+    server.lines().until("listening on");
 }

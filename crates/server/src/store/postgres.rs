@@ -29,9 +29,9 @@ use tokio::{
 use tokio_postgres::{Row, Statement, types::ToSql};
 use tokio_util::sync::CancellationToken;
 
-pub(super) use self::{connect::Failed, schema::OpenError};
+pub(super) use self::schema::OpenError;
 use self::{
-    connect::{Address, Link},
+    connect::{Address, Failed, Link},
     keeper::{Keeper, LIVING},
     lane::{GROUP_TIME, Job, Lane},
 };

@@ -1,5 +1,8 @@
 //! The tables, and who uses them.
 
+use std::time::Duration;
+
+use tokio::time::Instant;
 use tokio_postgres::error::SqlState;
 
 use super::{
@@ -92,9 +95,20 @@ impl From<Failed> for OpenError {
     }
 }
 
+/// A server that starts waits so long for a database that is busy.
+const PATIENCE: Duration = Duration::from_secs(10);
+
 /// Makes the tables, unless they are there.
 pub(super) async fn prepare(address: &Address) -> Result<Link, OpenError> {
-    let link = address.connect("", |_| ()).await?;
+    let deadline = Instant::now() + PATIENCE;
+    let link = loop {
+        match address.connect("", |_| ()).await {
+            Err(Failed::Silent) if Instant::now() < deadline => {
+                tracing::warn!("PostgreSQL does not answer yet; trying again");
+            }
+            connected => break connected?,
+        }
+    };
     let made = async {
         let client = &link.client;
         let version = client.query_one("SHOW server_version", &[]).await?.get(0);
