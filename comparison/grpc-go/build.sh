@@ -11,3 +11,4 @@ PATH=$bin:$PATH "$(bash ../../interop/venv.sh)/bin/python" -m grpc_tools.protoc 
     --go_out=. --go-grpc_out=. "${options[@]/#/--go_opt=}" "${options[@]/#/--go-grpc_opt=}" \
     fourmodes/v1/measure.proto
 go build -o "$1" .
+go list -m -f '{{.Version}}' google.golang.org/grpc | sed 's/^v//' >"$1.version"

@@ -1,10 +1,15 @@
 //! The machine and the versions of a run.
 
-use std::{process::Command, thread::available_parallelism};
+use std::{collections::BTreeMap, fs, process::Command, thread::available_parallelism};
 
 use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
 use sysinfo::{CpuRefreshKind, MemoryRefreshKind, RefreshKind, System};
+
+use crate::{
+    target::beside_this,
+    work::{Contestant, name},
+};
 
 /// The machine, as far as it describes itself.
 #[derive(Debug, Serialize, Deserialize)]
@@ -29,6 +34,9 @@ pub(crate) struct Versions {
     pub(crate) h2: String,
     pub(crate) hyper: String,
     pub(crate) tokio: String,
+    /// Of the stacks that are programs of their own.
+    #[serde(default)]
+    pub(crate) stacks: BTreeMap<String, String>,
 }
 
 impl Machine {
@@ -53,7 +61,7 @@ impl Machine {
 }
 
 impl Versions {
-    pub(crate) fn these() -> Self {
+    pub(crate) fn of(contestants: impl Iterator<Item = Contestant>) -> Self {
         Self {
             profile: if cfg!(debug_assertions) { "debug" } else { "release" }.to_owned(),
             commit: commit().unwrap_or_else(unknown),
@@ -62,6 +70,7 @@ impl Versions {
             h2: locked("h2"),
             hyper: locked("hyper"),
             tokio: locked("tokio"),
+            stacks: contestants.filter_map(|it| Some((name(it), of_stack(it)?))).collect(),
         }
     }
 }
@@ -74,6 +83,15 @@ fn commit() -> Option<String> {
     let described = Command::new("git").args(["describe", "--always", "--dirty"]).output().ok()?;
     let described = described.status.success().then_some(described.stdout)?;
     Some(String::from_utf8(described).ok()?.trim().to_owned())
+}
+
+/// What its `build.sh` has written; connectrpc is a crate.
+fn of_stack(contestant: Contestant) -> Option<String> {
+    if contestant == Contestant::Connectrpc {
+        return Some(locked("connectrpc"));
+    }
+    let file = beside_this(&format!("{}.version", name(contestant))).ok()?;
+    Some(fs::read_to_string(file).ok()?.trim().to_owned())
 }
 
 /// The version of a crate that this program was built with.

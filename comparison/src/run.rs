@@ -32,14 +32,15 @@ pub fn run(settings: &Settings) -> anyhow::Result<Report> {
     if !settings.unpinned {
         cores::of_clients();
     }
+    let rates = Rate::of(&measure::rates(&works, &settings.against, settings, &progress)?);
     let mut report = Report {
         machine,
-        versions: Versions::these(),
+        versions: Versions::of(rates.iter().map(|rate| rate.contestant)),
         command: command(),
         rounds: settings.rounds,
         each_seconds: settings.each.as_secs_f64(),
         goals: Vec::new(),
-        rates: Rate::of(&measure::rates(&works, &settings.against, settings, &progress)?),
+        rates,
         durable: None,
         memory: None,
         beside: None,

@@ -52,9 +52,11 @@ just compare-report   # writes this page
     writeln!(page, "| machine | {}, {} cores, {memory} of memory |", machine.cpu, machine.cores)?;
     writeln!(page, "| system | {}, kernel {} |", machine.os, machine.kernel)?;
     let (tonic, h2, hyper, tokio) = (&versions.tonic, &versions.h2, &versions.hyper, &versions.tokio);
+    let stacks: String =
+        versions.stacks.iter().map(|(name, version)| format!(", {name} {version}")).collect();
     writeln!(
         page,
-        "| versions | rustc {}; tonic {tonic}, h2 {h2}, hyper {hyper}, tokio {tokio} |",
+        "| versions | rustc {}; tonic {tonic}, h2 {h2}, hyper {hyper}, tokio {tokio}{stacks} |",
         versions.rustc
     )?;
     writeln!(page, "| built | {} of commit `{}` |", versions.profile, versions.commit)?;

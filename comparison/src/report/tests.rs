@@ -17,7 +17,7 @@ fn report() -> Report {
         "machine": {"cpu": "An abacus", "cores": 2, "memory_bytes": 8 << 30, "os": "Nothing 1", "kernel": "0.1"},
         "versions": {
             "profile": "release", "commit": "abc", "rustc": "1.95.0", "tonic": "0.14.9", "h2": "0.4.20",
-            "hyper": "1.12.0", "tokio": "1.54.1",
+            "hyper": "1.12.0", "tokio": "1.54.1", "stacks": {"grpc-cpp": "1.51.1", "grpc-java": "1.85.1"},
         },
         "command": "comparison run", "rounds": 3, "each_seconds": 1.0, "goals": [],
         "rates": [
@@ -73,6 +73,13 @@ fn the_page_says_of_each_goal_what_was_measured_and_whether_it_holds() {
     assert_eq!(row(&page, "memory-given-back"), ["at least 90 %", "90 %", "75 % to 90 %", "yes"]);
     assert_eq!(row(&page, "memory-given-back-calls"), ["at least 90 %", "100 %", "100 % to 100 %", "yes"]);
     assert_eq!(row(&page, "beside"), ["at most 3×", "3.1×", "3.1× to 3.1×", "no"]);
+}
+
+#[test]
+fn the_page_says_the_version_of_each_stack() {
+    let page = markdown::page(&report(), &notes::Notes::new());
+    let versions = page.lines().find(|line| line.starts_with("| versions |")).unwrap();
+    assert!(versions.ends_with("tokio 1.54.1, grpc-cpp 1.51.1, grpc-java 1.85.1 |"), "{versions}");
 }
 
 #[test]
