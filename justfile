@@ -324,13 +324,16 @@ lessons-doc:
     {{ bin }}/lessons --markdown >docs/lessons.md.new
     mv docs/lessons.md.new docs/lessons.md
 
-# The server beside others, in one run: `just compare`, `just compare --only unary64 --against h2`. With Go and Python 3 also beside grpc-go.
+# The server beside others, in one run: `just compare`, `just compare --only unary64 --against h2`. docs/measure.md says what other stacks need.
 [group("more")]
 [positional-arguments]
 compare *options: comparison-lock
     cargo build --release -p server -p client
     cargo build --release --workspace {{ in_comparison }}
-    bash comparison/grpc-go/build.sh {{ quote(target / "comparison/release/grpc-go") }} || echo "grpc-go is left out" >&2
+    @for stack in grpc-go grpc-cpp grpc-java; do \
+        program={{ quote(target / "comparison/release") }}/$stack; \
+        bash comparison/$stack/build.sh "$program" || { rm -f "$program"; echo "$stack is left out" >&2; }; \
+    done
     {{ target }}/comparison/release/comparison run \
         --server {{ target }}/release/fourmodes-server --client {{ target }}/release/fourmodes \
         {{ if options == "" { "--output " + quote(target / "comparison.json") } else { '"$@"' } }}

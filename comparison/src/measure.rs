@@ -16,6 +16,9 @@ use crate::{
 /// The clock of CPU time may tick no faster: less than that is not known.
 const TICK: Duration = Duration::from_millis(10);
 
+/// How many measurements a virtual machine needs until what it runs often is compiled.
+const GETTING_GOING: u32 = 5;
+
 /// One work by one contestant.
 pub(crate) struct Measured {
     pub(crate) work: Work,
@@ -52,6 +55,12 @@ pub(crate) fn rates(
             targets.push((*contestant, Target::pinned(*contestant, settings)?));
         }
     }
+    let compiles = |of: &&Measured| of.contestant.compiles_as_it_runs();
+    progress.begin("getting going", measured.iter().flatten().filter(compiles).count());
+    for Measured { work, contestant, .. } in measured.iter().flatten().filter(compiles) {
+        progress.step(format!("{}, {contestant}", name(*work)));
+        turn(&targets, *contestant, *work, settings.each * GETTING_GOING, &mut Rates::default())?;
+    }
     progress.begin("rates", settings.rounds * measured.iter().map(Vec::len).sum::<usize>());
     for round in 0..settings.rounds {
         for side_by_side in &mut measured {
@@ -60,16 +69,27 @@ pub(crate) fn rates(
             side_by_side.rotate_left(first);
             for Measured { work, contestant, rates } in &mut *side_by_side {
                 progress.step(format!("{}, {contestant}", name(*work)));
-                let target = targets.iter().find(|(there, _)| there == contestant);
-                let (_, target) = target.context("every contestant was started")?;
-                let done = Done::default();
-                let working = call::go_on(*contestant, target.address, *work, done.clone());
-                block_on(rate(target, settings.each, &done, working, rates))?;
+                turn(&targets, *contestant, *work, settings.each, rates)?;
             }
             side_by_side.rotate_right(first);
         }
     }
     Ok(measured.into_iter().flatten().collect())
+}
+
+/// Measures one work on one contestant.
+fn turn(
+    targets: &[(Contestant, Target)],
+    contestant: Contestant,
+    work: Work,
+    each: Duration,
+    rates: &mut Rates,
+) -> anyhow::Result<()> {
+    let target = targets.iter().find(|(there, _)| *there == contestant);
+    let (_, target) = target.context("every contestant was started")?;
+    let done = Done::default();
+    let working = call::go_on(contestant, target.address, work, done.clone());
+    block_on(rate(target, each, &done, working, rates))
 }
 
 /// Whether it was built.

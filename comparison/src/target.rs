@@ -34,8 +34,8 @@ impl Target {
     pub(crate) fn pinned(contestant: Contestant, settings: &Settings) -> anyhow::Result<Self> {
         let command = match contestant {
             Contestant::Ours => ours(&settings.server, OsStr::new(":memory:")),
-            Contestant::BareTonic | Contestant::Connectrpc | Contestant::GrpcGo => {
-                Command::new(beside_this(&name(contestant))?)
+            program if program == Contestant::BareTonic || program.is_optional() => {
+                Command::new(beside_this(&name(program))?)
             }
             other => {
                 let mut command = Command::new(current_exe().context("where this program is")?);

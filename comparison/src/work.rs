@@ -54,6 +54,10 @@ pub enum Contestant {
     Connectrpc,
     /// grpc-go as it comes
     GrpcGo,
+    /// gRPC C++ by its callback API
+    GrpcCpp,
+    /// grpc-java, its handlers on the threads of the network
+    GrpcJava,
     /// The h2 crate alone, which sends and takes the same frames
     H2,
     /// Bytes over TCP: echoed, or thrown away
@@ -72,17 +76,24 @@ impl Work {
     /// Those that can do it, ours first.
     pub(crate) const fn contestants(self) -> &'static [Contestant] {
         use Contestant::{
-            BareTonic, Connectrpc, GrpcGo, H2, NetRpcGob, NetRpcJson, Ours, Rest, Tcp, TunedTonic,
+            BareTonic, Connectrpc, GrpcCpp, GrpcGo, GrpcJava, H2, NetRpcGob, NetRpcJson, Ours, Rest, Tcp,
+            TunedTonic,
         };
         match self {
-            Self::Unary1 | Self::Unary64 => &[Ours, BareTonic, TunedTonic, Connectrpc, GrpcGo, H2, Tcp],
-            Self::Unary4 | Self::Unary16 => &[Ours, BareTonic, TunedTonic, Connectrpc, GrpcGo],
-            Self::Unary512 => &[Ours, BareTonic, TunedTonic, Connectrpc, GrpcGo, H2],
+            Self::Unary1 | Self::Unary64 => {
+                &[Ours, BareTonic, TunedTonic, Connectrpc, GrpcGo, GrpcCpp, GrpcJava, H2, Tcp]
+            }
+            Self::Unary4 | Self::Unary16 => {
+                &[Ours, BareTonic, TunedTonic, Connectrpc, GrpcGo, GrpcCpp, GrpcJava]
+            }
+            Self::Unary512 => &[Ours, BareTonic, TunedTonic, Connectrpc, GrpcGo, GrpcCpp, GrpcJava, H2],
             Self::ServerStreaming | Self::ClientStreaming | Self::BidiStreaming => {
-                &[Ours, BareTonic, TunedTonic, Connectrpc, GrpcGo]
+                &[Ours, BareTonic, TunedTonic, Connectrpc, GrpcGo, GrpcCpp, GrpcJava]
             }
             Self::Values | Self::Columnar => &[Ours, BareTonic],
-            Self::Upload64kib | Self::Upload1mib => &[Ours, BareTonic, TunedTonic, Connectrpc, GrpcGo, Tcp],
+            Self::Upload64kib | Self::Upload1mib => {
+                &[Ours, BareTonic, TunedTonic, Connectrpc, GrpcGo, GrpcCpp, GrpcJava, Tcp]
+            }
             Self::Multiply1 | Self::Multiply64 => &[Ours, Rest, NetRpcGob, NetRpcJson],
         }
     }
@@ -123,7 +134,12 @@ impl Contestant {
     /// Whether it is a program of another workspace or language, which is left out where it was
     /// not built.
     pub(crate) const fn is_optional(self) -> bool {
-        matches!(self, Self::Connectrpc | Self::GrpcGo)
+        matches!(self, Self::Connectrpc | Self::GrpcGo | Self::GrpcCpp | Self::GrpcJava)
+    }
+
+    /// Whether it is slow at first, which says nothing of a server.
+    pub(crate) const fn compiles_as_it_runs(self) -> bool {
+        matches!(self, Self::GrpcJava)
     }
 }
 

@@ -46,7 +46,9 @@ pub(crate) async fn go_on(
         | Contestant::BareTonic
         | Contestant::TunedTonic
         | Contestant::Connectrpc
-        | Contestant::GrpcGo => grpc::go_on(address, work, done).await,
+        | Contestant::GrpcGo
+        | Contestant::GrpcCpp
+        | Contestant::GrpcJava => grpc::go_on(address, work, done).await,
         Contestant::H2 => h2::go_on(address, work, done).await,
         Contestant::Tcp => tcp::go_on(address, work, done).await,
         Contestant::Rest => rest::go_on(address, work, done).await,

@@ -10,7 +10,7 @@ use super::{
 use crate::{
     statistics::Spread,
     work::{
-        Contestant::{self, BareTonic, Connectrpc, GrpcGo, H2, Ours, Tcp},
+        Contestant::{self, BareTonic, Connectrpc, GrpcCpp, GrpcGo, GrpcJava, H2, Ours, Tcp},
         Work, name,
     },
 };
@@ -39,7 +39,7 @@ const WORKS: [(Work, &str, f64); 10] = [
 ];
 
 /// The other stacks.
-const STACKS: [Contestant; 3] = [BareTonic, Connectrpc, GrpcGo];
+const STACKS: [Contestant; 5] = [BareTonic, Connectrpc, GrpcGo, GrpcCpp, GrpcJava];
 
 /// Single ratios.
 const RATIOS: [(Work, &str, Contestant, By, f64); 5] = [

@@ -25,6 +25,12 @@ fn report() -> Report {
             rate("unary64", "h2", 0.58, [1.0, 1.0, 1.0]),
             rate("unary64", "bare-tonic", 1.31, [1.0, 1.0, 1.0]),
             rate("unary64", "grpc-go", 2.5, [1.0, 1.0, 1.0]),
+            rate("server-streaming", "ours", 1.0, [1.0, 1.0, 1.0]),
+            rate("server-streaming", "grpc-cpp", 1.5, [1.0, 1.0, 1.0]),
+            rate("server-streaming", "grpc-java", 2.5, [1.0, 1.0, 1.0]),
+            rate("client-streaming", "ours", 1.0, [1.0, 1.0, 1.0]),
+            rate("client-streaming", "grpc-cpp", 2.5, [1.0, 1.0, 1.0]),
+            rate("client-streaming", "grpc-java", 0.9, [1.0, 1.0, 1.0]),
             rate("values", "ours", 1.0, [10.0, 10.0, 20.0]),
             rate("columnar", "ours", 1.0, [40.0, 50.0, 60.0]),
         ],
@@ -64,6 +70,8 @@ fn the_page_says_of_each_goal_what_was_measured_and_whether_it_holds() {
     // Beside the best of the other stacks.
     assert_eq!(row(&page, "unary64"), ["at least 1.1×", "1.31×", "1.21× to 1.41×", "yes"]);
     assert_eq!(row(&page, "unary64-clock"), ["at least 1.1×", "1.31×", "1.21× to 1.41×", "yes"]);
+    assert_eq!(row(&page, "server-streaming"), ["at least 1×", "1.5×", "1.4× to 1.6×", "yes"]);
+    assert_eq!(row(&page, "client-streaming-clock"), ["at least 1×", "0.9×", "0.8× to 1×", "no"]);
     assert_eq!(row(&page, "grpc-go"), ["at least 2×", "2.5×", "2.4× to 2.6×", "yes"]);
     assert_eq!(row(&page, "unary1"), ["at least 1×", "not measured", "", ""]);
     assert_eq!(row(&page, "columnar"), ["at least 3.5×", "4×", "3× to 5×", "yes"]);
@@ -127,7 +135,10 @@ fn what_was_written_makes_the_same_page_again_and_what_nobody_explains_is_said()
     fs::create_dir(directory.path().join("performance")).unwrap();
     fs::write(directory.path().join("performance/notes.md"), "## durable\n\nThe disk is slow.\n").unwrap();
     let written = report().write(directory.path()).unwrap();
-    assert_eq!(written.unexplained, ["unary64-h2", "memory", "beside"]);
+    assert_eq!(
+        written.unexplained,
+        ["client-streaming", "client-streaming-clock", "unary64-h2", "memory", "beside"]
+    );
     let page = fs::read_to_string(directory.path().join("performance.md")).unwrap();
     let again = Report::read(&directory.path().join("performance/comparison.json")).unwrap();
     assert_eq!(again.write(directory.path()).unwrap(), written);

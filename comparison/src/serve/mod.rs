@@ -29,7 +29,7 @@ pub fn serve(contestant: Contestant, listen: SocketAddr) -> anyhow::Result<()> {
         stdout.flush()?;
         match contestant {
             Contestant::Ours => bail!("ours is a program of its own: fourmodes-server all"),
-            Contestant::Connectrpc | Contestant::GrpcGo => {
+            Contestant::Connectrpc | Contestant::GrpcGo | Contestant::GrpcCpp | Contestant::GrpcJava => {
                 bail!("{contestant} is a program of its own: see comparison/{contestant}")
             }
             Contestant::BareTonic => grpc::bare(listener).await,
