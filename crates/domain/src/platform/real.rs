@@ -4,7 +4,10 @@ pub use std::fs::{File, create_dir, metadata, read_dir, remove_file, rename};
 use std::{fs::TryLockError, io, path::Path, thread, time::SystemTime};
 
 pub use shared_process::{sync_directory, sync_directory_of};
-use tokio::{sync::mpsc::UnboundedReceiver, task::JoinError};
+use tokio::{
+    sync::{Semaphore, mpsc::UnboundedReceiver},
+    task::JoinError,
+};
 
 /// The time of day.
 pub fn now() -> SystemTime {
@@ -17,7 +20,14 @@ pub fn now() -> SystemTime {
 ///
 /// When it panics.
 pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, JoinError> {
-    tokio::task::spawn_blocking(work).await
+    // Each of these threads takes memory, and no disk is faster with more of them.
+    static THREADS: Semaphore = Semaphore::const_new(64);
+    let thread = THREADS.acquire().await;
+    tokio::task::spawn_blocking(move || {
+        let _thread = thread;
+        work()
+    })
+    .await
 }
 
 /// A thread that takes what is queued, up to `most` at a time, until nobody can
