@@ -27,7 +27,7 @@ use tokio::{
     time::{Instant, sleep, timeout_at},
 };
 use tokio_postgres::{Row, Statement, types::ToSql};
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 pub(super) use self::schema::OpenError;
 use self::{
@@ -189,7 +189,11 @@ impl Postgres {
     ) -> Answer<T> {
         let shared = self.shared.clone();
         Box::pin(async move {
-            let rows = shared.read(of, &params).await.map_err(|failed| {
+            // The connection waits until an answer is taken, and all other reads with it: a task
+            // takes it, also for a caller that waits for its peer.
+            let read = tokio::spawn(async move { shared.read(of, &params).await });
+            let read = AbortOnDropHandle::new(read).await;
+            let rows = read.map_err(|ended| StoreError::Broken(ended.to_string()))?.map_err(|failed| {
                 tracing::error!("a read failed: {failed}");
                 StoreError::from(failed)
             })?;

@@ -4,7 +4,7 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use bytes::Bytes;
-use domain::store::{Expect, Memory, Store, StoreError, Write, Written};
+use domain::store::{Expect, Memory, READ_BYTES, Store, StoreError, Write, Written};
 use proptest::{
     strategy::{Strategy as _, ValueTree as _},
     test_runner::TestRunner,
@@ -96,6 +96,26 @@ async fn an_id_is_looked_up_without_reading_its_stream() {
     within(async { while installed.run(name, &counted).await.is_err() {} }).await;
     let few = is("idx_tup_read", "pg_stat_user_indexes", &format!("< {}", 10 * RECORDS));
     installed.run(name, &few).await.unwrap();
+}
+
+/// As that of a member whose peer does not read.
+#[tokio::test]
+#[ignore = "needs PostgreSQL: just cluster-test"]
+async fn a_read_that_nobody_goes_on_with_holds_up_no_other() {
+    let store = open().await;
+    let long = "x".repeat(READ_BYTES / 4);
+    for _ in 0..4 {
+        store.commit(vec![append("a", &long)]).await.unwrap();
+    }
+    let mut reads: Vec<_> = (0..4).map(|_| store.read("a", 1, 4)).collect();
+    for read in &mut reads {
+        tokio::select! {
+            biased;
+            _ = read => {}
+            () = std::future::ready(()) => {}
+        }
+    }
+    assert_eq!(within(store.get("none")).await, Ok(None));
 }
 
 /// Both count in one key, append to one stream, and make and forget another one.
