@@ -187,6 +187,11 @@ cluster-order deaths="30" cuts="10":
 cluster-restarts stops="6":
     FAULTS_STOPS={{ stops }} cargo test --workspace --test faults -- --ignored --nocapture rolling_restart_of_servers_of_one_database
 
+# Posts and uploads a second, by each kind of store; takes the optimised programs; needs PostgreSQL 15 or later.
+[group("more")]
+cluster-throughput rounds="3":
+    FAULTS_ROUNDS={{ rounds }} cargo test --release --workspace --test faults -- --ignored --nocapture throughput
+
 # Tests of ops/alerts.yml and ops/dashboard.json, with a real Prometheus; needs Prometheus 2.42 or later and PostgreSQL.
 [group("more")]
 alerts:

@@ -19,6 +19,7 @@ mod one_order;
 mod quotes;
 mod recorded;
 mod sync;
+mod throughput;
 mod world;
 
 use std::{
