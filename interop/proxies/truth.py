@@ -427,7 +427,7 @@ def cancel(path):
     next(call)
     begun = time.monotonic()
     call.cancel()
-    seen = path.observe(call_id, lambda seen: seen.HasField("cancelled"), ANSWER)
+    seen = path.observe(call_id, lambda seen: seen.HasField("cancelled"), 3 * ANSWER)
     if seen is None:
         return None, "another instance answers"
     return seen.HasField("cancelled"), f"cancelled: {seen.HasField('cancelled')}, looked at for {time.monotonic() - begun:.2f} s"
