@@ -22,12 +22,16 @@ pub fn now() -> SystemTime {
 pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, JoinError> {
     // Each of these threads takes memory, and no disk is faster with more of them.
     static THREADS: Semaphore = Semaphore::const_new(64);
-    let thread = THREADS.acquire().await;
-    tokio::task::spawn_blocking(move || {
-        let _thread = thread;
-        work()
-    })
-    .await
+    // In a task: a caller that waits for its peer would keep a turn that it does not use.
+    let task = tokio::spawn(async {
+        let thread = THREADS.acquire().await;
+        let work = move || {
+            let _thread = thread;
+            work()
+        };
+        tokio::task::spawn_blocking(work).await
+    });
+    task.await?
 }
 
 /// A thread that takes what is queued, up to `most` at a time, until nobody can
@@ -60,5 +64,26 @@ pub fn lock(path: &Path) -> io::Result<Option<Lock>> {
         Ok(()) => Ok(Some(lock)),
         Err(TryLockError::WouldBlock) => Ok(None),
         Err(TryLockError::Error(error)) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_caller_that_does_not_go_on_holds_up_no_other() {
+        let mut left: Vec<_> = (0..200).map(|_| Box::pin(blocking(|| ()))).collect();
+        for caller in &mut left {
+            tokio::select! {
+                biased;
+                _ = caller => {}
+                () = std::future::ready(()) => {}
+            }
+        }
+        let other = tokio::time::timeout(Duration::from_secs(30), blocking(|| 7)).await;
+        assert_eq!(other.unwrap().unwrap(), 7);
     }
 }
