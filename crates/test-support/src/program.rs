@@ -6,7 +6,10 @@ use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
-    sync::{Arc, Mutex, mpsc},
+    sync::{
+        Arc, Mutex,
+        mpsc::{self, RecvTimeoutError},
+    },
 };
 
 #[cfg(unix)]
@@ -217,9 +220,17 @@ impl ServerProgram {
         let mut running = Running { child: command.spawn().unwrap() };
         let (_, log) = lines(running.child.stderr.take().unwrap());
         let (first, stdout) = lines(running.child.stdout.take().unwrap());
-        let line = first.recv_timeout(LONG).unwrap_or_default();
-        let url = line.strip_prefix("listening on ");
-        let url = url.ok_or_else(|| format!("first line {line:?}; log:\n{}", log.lock().unwrap()))?;
+        let line = first.recv_timeout(LONG);
+        // Without a line it ends by itself, and may say why after the end of stdout.
+        let ends = line == Err(RecvTimeoutError::Disconnected);
+        let line = line.unwrap_or_default();
+        let Some(url) = line.strip_prefix("listening on ") else {
+            if !ends {
+                running.child.kill().unwrap();
+            }
+            eventually(|| Arc::strong_count(&log) == 1, "stderr does not end");
+            return Err(format!("first line {line:?}; log:\n{}", log.lock().unwrap()));
+        };
         let address = url.rsplit_once("://").unwrap().1.parse().unwrap();
         Ok(Self { address, url: url.to_owned(), running, command, stdout, log })
     }
