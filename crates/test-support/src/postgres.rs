@@ -59,7 +59,7 @@ impl Postgres {
         let directory = initialised();
         for (from, to) in [("server.pem", "server.crt"), ("server-key.pem", "server.key")] {
             let to = directory.join("data").join(to);
-            fs::write(&to, fs::read(certs.path(from)).unwrap()).unwrap();
+            fs::copy(certs.path(from), &to).unwrap();
             fs::set_permissions(&to, Permissions::from_mode(0o600)).unwrap();
             belongs_to_postgres(&to);
         }

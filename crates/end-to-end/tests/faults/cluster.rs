@@ -170,6 +170,11 @@ fn a_rolling_restart_of_servers_of_one_database_fails_no_call() {
     println!("gone after {slowest:?} at most");
 }
 
+fn server_with(store: &str) -> Program {
+    let server = Program::new(env!("CARGO_BIN_EXE_end-to-end-server")).args("all --listen 127.0.0.1:0");
+    server.env("FOURMODES_STORE", store)
+}
+
 /// A server trusts its database by a certificate, or does not start.
 #[test]
 #[ignore = "needs PostgreSQL: just cluster-test"]
@@ -179,9 +184,7 @@ fn a_server_reaches_its_database_by_tls() {
     block_on(postgres.listens());
     let (by_tcp, by_socket) = (format!("postgres://test@{address}/postgres"), postgres.url("postgres"));
     let start = |certs: &Certs, url: &str, options: &str| {
-        let server = Program::new(env!("CARGO_BIN_EXE_end-to-end-server")).args("all --listen 127.0.0.1:0");
-        let server = server.env("SSL_CERT_FILE", certs.path("ca.pem"));
-        server.env("FOURMODES_STORE", format!("{url}{options}")).try_serve()
+        server_with(&format!("{url}{options}")).env("SSL_CERT_FILE", certs.path("ca.pem")).try_serve()
     };
     let server = start(&trusted, &by_tcp, "").unwrap();
     let sees = "DO $$ BEGIN
@@ -207,9 +210,7 @@ fn a_server_that_starts_waits_for_a_busy_database() {
     let (name, address) = (url.rsplit('/').next().unwrap(), postgres.tcp());
     let path = Proxy::start(address);
     path.set_target(None);
-    let server = Program::new(env!("CARGO_BIN_EXE_end-to-end-server")).args("all --listen 127.0.0.1:0");
-    let mut server =
-        server.env("FOURMODES_STORE", format!("postgres://test@{}/{name}", path.address)).spawn();
+    let mut server = server_with(&format!("postgres://test@{}/{name}", path.address)).spawn();
     server.warnings().until("PostgreSQL does not answer yet");
     path.set_target(address);
     server.lines().until("listening on");
