@@ -343,29 +343,32 @@ const STILL: Duration = Duration::from_millis(500);
 const ROUND_TRIPS: u32 = 4;
 
 /// The client reads no more, and the server has to stop.
+///
+/// Two calls that nobody reads: one may leave room in the window of a connection on the path.
 async fn slow_client(path: &Path) -> Checked {
     // A proxy may take the next part of it when the last one has passed.
     let still = path.pace().within(STILL, ROUND_TRIPS) + path.pace().time_for(limits::STREAM_WINDOW.into());
-    let id = Uuid::new_v4();
     let repeat = FLOOD as u32 / CHUNK;
-    let script = pb::Script {
-        call_id: id.to_string(),
-        ..script::steps([pb::Step { repeat, ..script::payload(CHUNK) }])
-    };
-    let mut call = path.server_streaming(script).await?;
-    call.next().await?;
+    let (first, id) = (Uuid::new_v4(), Uuid::new_v4());
+    let mut unread = Vec::new();
+    for id in [first, id] {
+        let script = pb::Script {
+            call_id: id.to_string(),
+            ..script::steps([pb::Step { repeat, ..script::payload(CHUNK) }])
+        };
+        let mut call = path.server_streaming(script).await?;
+        match within(path.patience(), call.next()).await {
+            Err(WireError::Silent(time)) => return Ok(stops_others(time)),
+            begun => begun?,
+        };
+        unread.push(call);
+    }
     let mut last = (0, Instant::now());
     loop {
         let seen = match path.observe(id, Duration::from_secs(3), |_| true).await {
             Ok(Some(seen)) => seen,
             Ok(None) => return Ok(Outcome::skip("another instance answered the query")),
-            Err(WireError::Silent(time)) => {
-                return Ok(Outcome::fail(
-                    format!("another call has no answer in {} s", time.as_secs()),
-                    "a slow reader stops other calls: it uses up the window of a connection on the path",
-                    remedies::WINDOWS,
-                ));
-            }
+            Err(WireError::Silent(time)) => return Ok(stops_others(time)),
             Err(lost) => return Err(lost.into()),
         };
         if seen.bytes_sent > last.0 {
@@ -377,6 +380,15 @@ async fn slow_client(path: &Path) -> Checked {
         tokio::time::sleep(STILL / 10).await;
     }
     held(last.0, "the server")
+}
+
+/// Another call got nothing for `time` while nobody read.
+fn stops_others(time: Duration) -> Outcome {
+    Outcome::fail(
+        format!("another call has no answer in {} s", time.as_secs()),
+        "a slow reader stops other calls: it uses up the window of a connection on the path",
+        remedies::WINDOWS,
+    )
 }
 
 /// The server reads no more, and the client has to stop.

@@ -130,7 +130,7 @@ impl Path {
     }
 
     /// How long an answer may take that may have to wait for what fills the path.
-    fn patience(&self) -> Duration {
+    pub(crate) fn patience(&self) -> Duration {
         self.pace().within(SOON, 5) + self.pace().time_for(limits::STREAM_WINDOW.into())
     }
 
