@@ -9,6 +9,7 @@ mod files;
 mod health;
 mod last_words;
 mod layers;
+mod lines;
 mod methods;
 mod metrics;
 mod open_files;

@@ -8,6 +8,7 @@ use prost_reflect::DescriptorPool;
 
 use crate::{
     activity::Activity,
+    lines::Lines,
     metrics::{MethodMetrics, Metrics},
 };
 
@@ -66,6 +67,7 @@ pub(crate) struct Method {
     pub(crate) activity: Arc<Activity>,
     /// `None` if metrics are off.
     pub(crate) metrics: Option<Arc<MethodMetrics>>,
+    pub(crate) lines: Arc<Lines>,
 }
 
 /// All methods in the descriptors.
@@ -76,6 +78,8 @@ pub(crate) struct Methods {
     activity: Arc<Activity>,
     /// The metrics of all unknown methods together.
     unknown: Option<Arc<MethodMetrics>>,
+    /// The lines of all unknown methods together.
+    lines: Arc<Lines>,
 }
 
 impl Methods {
@@ -96,18 +100,20 @@ impl Methods {
                 rule: rules.of(&path),
                 activity: activity.clone(),
                 metrics: metrics.map(|metrics| metrics.of(&path, Some(mode))),
+                lines: Lines::of(&path),
             };
             (path, Arc::new(method))
         });
         let known = known.collect();
         let unknown = metrics.map(|metrics| metrics.of("/unknown/unknown", None));
-        Self { known, rules, activity, unknown }
+        Self { known, rules, activity, unknown, lines: Lines::of("unknown methods") }
     }
 
     pub(crate) fn of(&self, path: &str) -> Arc<Method> {
         self.known.get(path).cloned().unwrap_or_else(|| {
             let (activity, metrics) = (self.activity.clone(), self.unknown.clone());
-            Arc::new(Method { mode: None, rule: self.rules.of(path), activity, metrics })
+            let lines = self.lines.clone();
+            Arc::new(Method { mode: None, rule: self.rules.of(path), activity, metrics, lines })
         })
     }
 }

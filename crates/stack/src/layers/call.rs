@@ -101,19 +101,25 @@ impl Call {
     }
 
     /// Begins the call. What no layer has limited yet is unlimited.
-    pub(super) fn begin(span: Span, method: Arc<Method>, metrics: Arc<Metrics>, bounds: Arc<Bounds>) -> Self {
+    pub(super) fn begin(
+        span: Span,
+        begun: Instant,
+        method: Arc<Method>,
+        metrics: Arc<Metrics>,
+        bounds: Arc<Bounds>,
+    ) -> Self {
         if let Some(metrics) = &method.metrics {
             metrics.call_started();
         }
         if let Some(mode) = method.mode {
             method.activity.of(mode).call_started();
-            if mode != Mode::Unary {
+            if mode != Mode::Unary && !span.is_disabled() {
                 tracing::info!(parent: &span, "{mode} began");
             }
         }
         Self {
             span,
-            begun: Instant::now(),
+            begun,
             method,
             metrics,
             received: AtomicU64::new(0),
@@ -202,10 +208,15 @@ impl Drop for Call {
         if let Some(metrics) = metrics {
             metrics.call_ended(code, self.begun.elapsed());
         }
+        // Without a span it is one of too many, of which only the faults of the server have lines.
+        let method = self.span.is_disabled().then_some(&*self.method.lines.method);
+        if method.is_some() && !matches!(code, Code::Unknown | Code::Internal | Code::DataLoss) {
+            return;
+        }
         let code = code_name(code);
         let elapsed_ms = || self.begun.elapsed().as_micros() as f64 / 1e3;
         let mode = mode.map_or("unknown method", Mode::name);
-        tracing::info!(parent: &self.span, %code, received, sent, elapsed_ms = elapsed_ms(), "{mode} ended");
+        tracing::info!(parent: &self.span, method, %code, received, sent, elapsed_ms = elapsed_ms(), "{mode} ended");
     }
 }
 

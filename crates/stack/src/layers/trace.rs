@@ -1,6 +1,6 @@
 //! Sees each call from its first header to its last trailer: a span a call, a
-//! line at its beginning (streams) and end (all), at debug level a line for
-//! each message, the counts of [`Activity`](crate::Activity), and those for
+//! line at its beginning (streams) and end (all), as long as they are not
+//! [too many](crate::lines), at debug level a line for each message, the counts of [`Activity`](crate::Activity), and those for
 //! Prometheus.
 //! Gives every layer further in the [`Call`] that it is about.
 //!
@@ -16,6 +16,7 @@ use std::{
 };
 
 use http::{HeaderName, HeaderValue};
+use tokio::time::Instant;
 use tower::Service;
 use tracing::{Span, field::Empty};
 
@@ -72,15 +73,16 @@ impl Future for Traced {
 
 impl Trace {
     fn begin(&self, request: &Request) -> Call {
-        let path = request.uri().path();
-        let peer = Connection::of(request.extensions()).and_then(|connection| connection.peer);
-        let span = span(path, peer);
+        let (path, begun) = (request.uri().path(), Instant::now());
+        let method = self.methods.of(path);
+        let peer = || Connection::of(request.extensions()).and_then(|connection| connection.peer);
+        let span = if method.lines.admit(begun) { span(path, peer()) } else { Span::none() };
         if let Some(id) = request.headers().get(&TRACEPARENT).and_then(trace_id) {
             span.record("trace_id", id);
         }
         // Without a transport there are none.
         let bounds = request.extensions().get().cloned().unwrap_or_default();
-        Call::begin(span, self.methods.of(path), self.metrics.clone(), bounds)
+        Call::begin(span, begun, method, self.metrics.clone(), bounds)
     }
 }
 

@@ -1,7 +1,7 @@
 use grpc_wire::Mode;
 use shared_proto::fourmodes::v1::{MultiplyRequest, WatchQuotesRequest};
 use test_support::{assert_answers, quote, run, server_streaming, status_of, unary, until};
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, task::JoinSet};
 
 use crate::server::binary;
 
@@ -99,6 +99,29 @@ fn the_log_tells_each_call_and_at_debug_level_each_message() {
                 assert_eq!(server.logged(&["DEBUG", "WatchQuotes", message]), messages, "{level}: {message}");
             }
         }
+    });
+}
+
+#[test]
+fn of_many_calls_a_second_a_hundred_have_lines() {
+    run(async {
+        let server = binary(&["all"]).env("RUST_LOG", "info").serve();
+        let client = unary(server.address);
+        let mut calls = 0;
+        for words in ["over 100 calls in a second", "more calls in that second, without lines"] {
+            until(async || {
+                let multiply = |a| {
+                    let mut client = client.clone();
+                    async move { client.multiply(MultiplyRequest { a, b: 2 }).await.unwrap() }
+                };
+                (0..64).map(multiply).collect::<JoinSet<_>>().join_all().await;
+                calls += 64;
+                server.logged(&[words, "method=/fourmodes.v1.UnaryService/Multiply"])
+            })
+            .await;
+        }
+        let lines = server.log().matches("unary ended").count();
+        assert!((100..calls).contains(&lines), "{lines} lines for {calls} calls");
     });
 }
 
