@@ -61,7 +61,7 @@ pub(crate) fn measure(settings: &Settings, progress: &Progress) -> anyhow::Resul
     let mut highest = Rates::default();
     for _ in 0..settings.rounds {
         progress.step("highest rate");
-        let done = Done::default();
+        let done = Done::new()?;
         let calling = call::go_on(Contestant::Ours, target.address, CALLS, done.clone());
         block_on(measure::rate(&target, settings.each, &done, calling, &mut highest))?;
     }
@@ -81,7 +81,7 @@ pub(crate) fn measure(settings: &Settings, progress: &Progress) -> anyhow::Resul
                 beside.alone.push(block_on(calls(target.address, apart, settings.each))?);
             } else {
                 progress.step("beside an upload");
-                let upload = Upload::start(target.address);
+                let upload = Upload::start(target.address)?;
                 let latency = block_on(calls(target.address, apart, settings.each));
                 beside.upload_bytes_per_second.push(upload.end()?);
                 beside.beside_upload.push(latency?);
@@ -102,9 +102,9 @@ struct Upload {
 }
 
 impl Upload {
-    fn start(address: SocketAddr) -> Self {
+    fn start(address: SocketAddr) -> anyhow::Result<Self> {
         let (end, ended) = oneshot::channel();
-        let done = Done::default();
+        let done = Done::new()?;
         let uploading = call::go_on(Contestant::Ours, address, UPLOAD, done.clone());
         let thread = thread::spawn(move || {
             cores::stand_back();
@@ -115,7 +115,7 @@ impl Upload {
                 }
             })
         });
-        Self { begun: Instant::now(), done, end, thread }
+        Ok(Self { begun: Instant::now(), done, end, thread })
     }
 
     /// Bytes for each second.

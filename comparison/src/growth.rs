@@ -53,7 +53,7 @@ pub(crate) fn streams(settings: &Settings, progress: &Progress) -> anyhow::Resul
     for _ in 0..settings.rounds {
         for ((streams, contestant, target), rates) in &mut points {
             progress.step(format!("{streams}, {contestant}"));
-            let done = Done::default();
+            let done = Done::new()?;
             let talking = talk(target, *streams, &done);
             block_on(measure::rate(target, settings.each / 2, &done, talking, rates))?;
         }

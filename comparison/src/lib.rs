@@ -6,6 +6,7 @@
 mod beside;
 mod call;
 mod cores;
+mod costs;
 mod durable;
 mod growth;
 mod latency;

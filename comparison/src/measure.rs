@@ -2,11 +2,12 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, bail, ensure};
 use tokio::time::sleep;
 
 use crate::{
     call::{self, Done, block_on},
+    latency::Latency,
     progress::Progress,
     settings::Settings,
     target::{Target, beside_this},
@@ -15,6 +16,9 @@ use crate::{
 
 /// The clock of CPU time may tick no faster: less than that is not known.
 const TICK: Duration = Duration::from_millis(10);
+
+/// The first operation takes no longer on any machine, unless one side waits for the other.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// How many measurements a virtual machine needs until what it runs often is compiled.
 const GETTING_GOING: u32 = 5;
@@ -33,6 +37,8 @@ pub(crate) struct Rates {
     pub(crate) cpu: Vec<f64>,
     /// … that went by.
     pub(crate) wall: Vec<f64>,
+    /// How long the answers took, where messages have answers of their own.
+    pub(crate) answers: Vec<Latency>,
 }
 
 /// Measures `works` by those of `only`, or by everyone when it is empty.
@@ -87,7 +93,7 @@ fn turn(
 ) -> anyhow::Result<()> {
     let target = targets.iter().find(|(there, _)| *there == contestant);
     let (_, target) = target.context("every contestant was started")?;
-    let done = Done::default();
+    let done = Done::new()?;
     let working = call::go_on(contestant, target.address, work, done.clone());
     block_on(rate(target, each, &done, working, rates))
 }
@@ -106,11 +112,8 @@ pub(crate) async fn rate(
     rates: &mut Rates,
 ) -> anyhow::Result<()> {
     let measuring = async {
-        // Everything is there from the first one on.
-        while done.count() == 0 {
-            sleep(each / 4).await;
-        }
-        sleep(each / 4).await;
+        under_way(done, each).await?;
+        done.answers.clear();
         let (before, cpu, begun) = (done.count(), target.cpu_time()?, Instant::now());
         sleep(each).await;
         // A slow machine needs longer for something large.
@@ -118,11 +121,37 @@ pub(crate) async fn rate(
             sleep(each).await;
         }
         let (after, took, went_by) = (done.count(), target.cpu_time()?, begun.elapsed());
+        if done.answers.count() > 0 {
+            rates.answers.push(done.answers.sum_up());
+        }
         let operations = (after - before) as f64;
         rates.cpu.push(operations / took.saturating_sub(cpu).max(TICK).as_secs_f64());
         rates.wall.push(operations / went_by.as_secs_f64());
         Ok(())
     };
+    while_it_works(working, measuring).await
+}
+
+/// Until everything is there.
+///
+/// # Errors
+///
+/// When nothing is done for a minute.
+pub(crate) async fn under_way(done: &Done, each: Duration) -> anyhow::Result<()> {
+    let begun = Instant::now();
+    while done.count() == 0 {
+        ensure!(begun.elapsed() < PATIENCE, "nothing was done in {} s", PATIENCE.as_secs());
+        sleep(each / 4).await;
+    }
+    sleep(each / 4).await;
+    Ok(())
+}
+
+/// What was measured while `working`, which does not end by itself, went on.
+pub(crate) async fn while_it_works<T>(
+    working: impl Future<Output = anyhow::Result<()>>,
+    measuring: impl Future<Output = anyhow::Result<T>>,
+) -> anyhow::Result<T> {
     tokio::select! {
         measured = measuring => measured,
         ended = working => {

@@ -87,7 +87,7 @@ pub(crate) fn measure(settings: &Settings, progress: &Progress) -> anyhow::Resul
         })?;
         let closed = target.memory()?;
         let (after, after_seconds) = block_on(settled(&target, settings.each * 10))?;
-        let done = Done::default();
+        let done = Done::new()?;
         let calling = call::go_on(Contestant::Ours, target.address, Work::Unary64, done.clone());
         block_on(measure::rate(&target, settings.each, &done, calling, &mut Rates::default()))?;
         let after_calls = target.memory()?;

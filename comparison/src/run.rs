@@ -1,7 +1,7 @@
 //! A run: everything that was asked for, one after the other.
 
 use crate::{
-    beside, cores, durable, growth,
+    beside, cores, costs, durable, growth,
     machine::{Machine, Versions},
     measure, memory,
     progress::Progress,
@@ -47,9 +47,13 @@ pub fn run(settings: &Settings) -> anyhow::Result<Report> {
         streams: Vec::new(),
         sizes: Vec::new(),
         wire: Vec::new(),
+        costs: Vec::new(),
     };
     if asked_for(Special::Wire) {
         report.wire = wire::measure(settings, &progress)?;
+    }
+    if asked_for(Special::Costs) {
+        report.costs = costs::measure(settings, &progress)?;
     }
     if asked_for(Special::Memory) {
         report.memory = Some(memory::measure(settings, &progress)?);

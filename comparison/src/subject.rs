@@ -30,6 +30,8 @@ pub enum Special {
     Sizes,
     /// What a call takes on the wire, in gRPC, REST and Go's net/rpc
     Wire,
+    /// CPU time, sleeps and system calls of each operation, beside bare tonic and TCP
+    Costs,
 }
 
 impl ValueEnum for Subject {

@@ -76,6 +76,10 @@ impl Target {
         Ok(target)
     }
 
+    pub(crate) fn id(&self) -> u32 {
+        self.process.id()
+    }
+
     /// Of all its threads since their start.
     pub(crate) fn cpu_time(&self) -> anyhow::Result<Duration> {
         #[cfg(target_os = "linux")]

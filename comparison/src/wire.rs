@@ -53,7 +53,7 @@ pub(crate) fn measure(settings: &Settings, progress: &Progress) -> anyhow::Resul
 
 async fn bytes(contestant: Contestant, target: SocketAddr) -> anyhow::Result<Wire> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
-    let (address, done) = (listener.local_addr()?, Done::default());
+    let (address, done) = (listener.local_addr()?, Done::new()?);
     let [sent, received] = [(); 2].map(|()| Arc::new(AtomicU64::new(0)));
     let relaying = relay(listener, target, sent.clone(), received.clone());
     let counting = async {

@@ -11,13 +11,13 @@ use serde::{Deserialize, Serialize};
 pub enum Work {
     /// A small question and its answer, one at a time
     Unary1,
-    /// Likewise, 4 in flight on one connection
+    /// The same, 4 in flight on one connection
     Unary4,
-    /// Likewise, 16 in flight on one connection
+    /// The same, 16 in flight on one connection
     Unary16,
-    /// Likewise, 64 in flight on one connection
+    /// The same, 64 in flight on one connection
     Unary64,
-    /// Likewise, 512 in flight on eight connections
+    /// The same, 512 in flight on eight connections
     Unary512,
     /// Small messages from the server
     ServerStreaming,
@@ -25,17 +25,19 @@ pub enum Work {
     ClientStreaming,
     /// Small messages to the server, each answered
     BidiStreaming,
+    /// The same, each after the answer to the one before
+    BidiPingPong,
     /// Numbers to the server, a message each
     Values,
-    /// Likewise, in messages of 1,000 numbers
+    /// The same, in messages of 1,000 numbers
     Columnar,
     /// Bytes that the server throws away, in messages of 64 KiB
     Upload64kib,
-    /// Likewise, in messages of 1 MiB
+    /// The same, in messages of 1 MiB
     Upload1mib,
     /// Two integers to be multiplied, one pair at a time
     Multiply1,
-    /// Likewise, 64 in flight
+    /// The same, 64 in flight
     Multiply64,
 }
 
@@ -80,6 +82,7 @@ impl Work {
             TunedTonic,
         };
         match self {
+            Self::BidiPingPong => &[Ours, BareTonic, TunedTonic, Connectrpc, GrpcGo, GrpcCpp, GrpcJava, Tcp],
             Self::Unary1 | Self::Unary64 => {
                 &[Ours, BareTonic, TunedTonic, Connectrpc, GrpcGo, GrpcCpp, GrpcJava, H2, Tcp]
             }

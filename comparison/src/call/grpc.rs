@@ -56,7 +56,7 @@ pub(crate) async fn connect(address: SocketAddr) -> anyhow::Result<Channel> {
     Ok(endpoint.connect().await?)
 }
 
-async fn calls(channel: Channel, work: Work, done: Done) -> Result<(), Status> {
+async fn calls(channel: Channel, work: Work, done: Done) -> anyhow::Result<()> {
     let mut client = Client::new(channel.clone());
     let mut multiplying = UnaryServiceClient::new(channel);
     loop {
@@ -71,17 +71,20 @@ async fn calls(channel: Channel, work: Work, done: Done) -> Result<(), Status> {
             }
             Work::Upload1mib => client_streaming(&mut client, work, RUN / 100, &done).await?,
             Work::BidiStreaming => bidi_streaming(&mut client, work, &done).await?,
+            Work::BidiPingPong => bidi_ping_pong(&mut client, work, &done).await?,
             Work::Multiply1 | Work::Multiply64 => {
+                let sent = Instant::now();
                 multiplying.multiply(MultiplyRequest { a: 6, b: 7 }).await?;
-                done.more(1);
+                done.answered(sent);
             }
         }
     }
 }
 
 async fn unary(client: &mut Client, work: Work, done: &Done) -> Result<(), Status> {
+    let sent = Instant::now();
     client.measure_unary(MeasureUnaryRequest { payload: payload(work), response_bytes: size(work) }).await?;
-    done.more(1);
+    done.answered(sent);
     Ok(())
 }
 
@@ -117,6 +120,23 @@ async fn bidi_streaming(client: &mut Client, work: Work, done: &Done) -> Result<
         done.more(1);
     }
     Ok(())
+}
+
+/// Sends the first message before the head of the answer is there: some servers send the head with
+/// the first response.
+async fn bidi_ping_pong(client: &mut Client, work: Work, done: &Done) -> anyhow::Result<()> {
+    let request = MeasureBidiStreamingRequest { payload: payload(work), response_bytes: size(work) };
+    let (sender, requests) = mpsc::channel(1);
+    let mut sent = Instant::now();
+    sender.send(request.clone()).await?;
+    let mut responses = client.measure_bidi_streaming(ReceiverStream::new(requests)).await?.into_inner();
+    loop {
+        responses.message().await?.context("the server has ended the stream")?;
+        done.answered(sent);
+        sent = Instant::now();
+        // A call that takes no more requests answers with the reason.
+        let _ = sender.send(request.clone()).await;
+    }
 }
 
 /// Opens a stream, and when it is `time` sends a message of so many bytes and

@@ -1,6 +1,6 @@
 //! HTTP/2 alone: the frames of a unary call of gRPC.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, time::Instant};
 
 use bytes::Bytes;
 use grpc_wire::limits;
@@ -47,6 +47,7 @@ async fn calls(sender: SendRequest<Bytes>, uri: String, message: Bytes, done: Do
             .header(header::CONTENT_TYPE, "application/grpc")
             .header(header::TE, "trailers")
             .body(())?;
+        let sent = Instant::now();
         let (response, mut stream) = sender.send_request(request, false)?;
         stream.send_data(message.clone(), true)?;
         let mut body = response.await?.into_body();
@@ -55,6 +56,6 @@ async fn calls(sender: SendRequest<Bytes>, uri: String, message: Bytes, done: Do
             body.flow_control().release_capacity(length)?;
         }
         body.trailers().await?;
-        done.more(1);
+        done.answered(sent);
     }
 }

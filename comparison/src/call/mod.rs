@@ -12,25 +12,43 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
+    time::Instant,
 };
 
 use ::net_rpc::Transport;
 use anyhow::Context as _;
 use tokio::runtime;
 
-use crate::work::{Contestant, Work};
+use crate::{
+    latency::Latencies,
+    work::{Contestant, Work},
+};
 
 /// What was done so far.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Done(Arc<AtomicU64>);
+#[derive(Clone)]
+pub(crate) struct Done {
+    count: Arc<AtomicU64>,
+    /// From a message to its answer, where it has one of its own.
+    pub(crate) answers: Latencies,
+}
 
 impl Done {
+    pub(crate) fn new() -> anyhow::Result<Self> {
+        Ok(Self { count: Arc::default(), answers: Latencies::new()? })
+    }
+
     pub(crate) fn more(&self, count: u64) {
-        self.0.fetch_add(count, Relaxed);
+        self.count.fetch_add(count, Relaxed);
+    }
+
+    /// One more, which has the answer to what was sent then.
+    pub(crate) fn answered(&self, sent: Instant) {
+        self.answers.record(sent.elapsed());
+        self.more(1);
     }
 
     pub(crate) fn count(&self) -> u64 {
-        self.0.load(Relaxed)
+        self.count.load(Relaxed)
     }
 }
 

@@ -1,6 +1,6 @@
 //! Go's net/rpc over TCP.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, time::Instant};
 
 use anyhow::ensure;
 use net_rpc::{Client, ClientLimits, Transport};
@@ -35,8 +35,9 @@ pub(super) async fn go_on(
 
 async fn calls(client: Client, done: Done) -> anyhow::Result<()> {
     loop {
+        let sent = Instant::now();
         let product: i64 = client.call(MULTIPLY, &Args { a: 6, b: 7 }).await?;
         ensure!(product == 42, "6 × 7 = {product}");
-        done.more(1);
+        done.answered(sent);
     }
 }

@@ -1,6 +1,6 @@
 //! JSON over HTTP/1.1.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, time::Instant};
 
 use anyhow::ensure;
 use bytes::Bytes;
@@ -48,11 +48,12 @@ async fn calls(address: SocketAddr, done: Done) -> anyhow::Result<()> {
                 .header(header::CONTENT_TYPE, "application/json")
                 .body(Full::new(Bytes::from_static(QUESTION)))?;
             sender.ready().await?;
+            let sent = Instant::now();
             let response = sender.send_request(request).await?;
             let body = response.into_body().collect().await?.to_bytes();
             let Product { product } = serde_json::from_slice(&body)?;
             ensure!(product == 42, "6 × 7 = {product}");
-            done.more(1);
+            done.answered(sent);
         }
     };
     tokio::select! {

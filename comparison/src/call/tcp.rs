@@ -1,6 +1,6 @@
 //! Bytes: what any protocol over TCP can come to at the most.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, time::Instant};
 
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -29,8 +29,12 @@ pub(super) async fn go_on(address: SocketAddr, work: Work, done: Done) -> anyhow
     let question = vec![0; work.message() * in_flight];
     let mut answer = question.clone();
     loop {
+        let sent = Instant::now();
         socket.write_all(&question).await?;
         socket.read_exact(&mut answer).await?;
-        done.more(in_flight as u64);
+        match in_flight {
+            1 => done.answered(sent),
+            many => done.more(many as u64),
+        }
     }
 }

@@ -25,7 +25,7 @@ const MIB: f64 = (1 << 20) as f64;
 
 /// The works of all stacks, and how many times what the best of the others does is the goal, by
 /// the clock as well as by the server's CPU time.
-const WORKS: [(Work, &str, f64); 10] = [
+const WORKS: [(Work, &str, f64); 11] = [
     (Work::Unary1, "unary, 1 in flight", 1.0),
     (Work::Unary4, "unary, 4 in flight", 1.1),
     (Work::Unary16, "unary, 16 in flight", 1.1),
@@ -34,6 +34,7 @@ const WORKS: [(Work, &str, f64); 10] = [
     (Work::ServerStreaming, "server stream, small messages", 1.0),
     (Work::ClientStreaming, "client stream, small messages", 1.0),
     (Work::BidiStreaming, "bidi pipelined, small messages", 1.0),
+    (Work::BidiPingPong, "bidi ping-pong, small messages", 1.0),
     (Work::Upload64kib, "upload into a sink, 64 KiB chunks", 1.0),
     (Work::Upload1mib, "upload into a sink, 1 MiB chunks", 1.0),
 ];
@@ -79,6 +80,7 @@ impl Report {
         let by = [(By::Cpu, ""), (By::Clock, "-clock")];
         let best = |work| by.map(|by| self.beside_the_best(work, by));
         let mut goals: Vec<_> = WORKS.into_iter().flat_map(best).collect();
+        goals.extend([Work::Unary1, Work::BidiPingPong].map(|work| self.answers(work)));
         goals.push(self.grpc_go());
         goals.extend(RATIOS.into_iter().map(|goal| self.ratio(goal)));
         let columnar = Goal::new(
@@ -146,6 +148,13 @@ impl Report {
         Goal::new(&key, &by.work(words), &against, Bound::AtLeast(bound), measured)
     }
 
+    /// The time of an answer with one message at a time.
+    fn answers(&self, work: Work) -> Goal {
+        let answers = self.rate(work, BareTonic).and_then(|rate| rate.answers.as_ref());
+        let (key, words) = (format!("{}-p50", name(work)), format!("p50 of an answer, {}", words(work)));
+        Goal::new(&key, &words, &against(BareTonic), Bound::AtMost(1.0), answers.map(|of| of.ratio))
+    }
+
     /// The row in which grpc-go comes closest.
     fn grpc_go(&self) -> Goal {
         let rates = WORKS.into_iter().filter_map(|(work, ..)| self.rate(work, GrpcGo));
@@ -167,6 +176,10 @@ impl Report {
     fn rate(&self, work: Work, contestant: Contestant) -> Option<&Rate> {
         self.rates.iter().find(|rate| rate.work == work && rate.contestant == contestant)
     }
+}
+
+fn words(work: Work) -> &'static str {
+    WORKS.into_iter().find(|(there, ..)| *there == work).map_or("", |(_, words, _)| words)
 }
 
 fn against(contestant: Contestant) -> String {

@@ -11,6 +11,9 @@ use crate::{
     work::{Contestant, name},
 };
 
+/// System calls that are fewer than this for an operation are not in the table.
+const RARE: f64 = 0.001;
+
 pub(super) fn page(report: &Report, notes: &Notes) -> String {
     let mut page = String::new();
     // Nothing fails that writes into memory.
@@ -22,6 +25,7 @@ fn write(page: &mut String, report: &Report, notes: &Notes) -> fmt::Result {
     head(page, report)?;
     goals(page, report, notes)?;
     rates(page, report)?;
+    costs(page, report)?;
     wire(page, report)?;
     durable(page, report)?;
     memory(page, report)?;
@@ -61,7 +65,11 @@ just compare-report   # writes this page
     )?;
     writeln!(page, "| built | {} of commit `{}` |", versions.profile, versions.commit)?;
     let (rounds, each) = (count(report.rounds, "round"), Unit::Seconds.text(report.each_seconds));
-    writeln!(page, "| command | `{}` |\n| rounds | {rounds}, {each} for a measurement |\n", report.command)
+    writeln!(
+        page,
+        "| command | `{}` |\n| rounds | {rounds}, {each} for a measurement |\n| log | warnings alone: `RUST_LOG=warn` |\n",
+        report.command
+    )
 }
 
 fn goals(page: &mut String, report: &Report, notes: &Notes) -> fmt::Result {
@@ -100,11 +108,11 @@ fn rates(page: &mut String, report: &Report) -> fmt::Result {
         "## Operations
 
 Operations per second of the server's CPU time, and per second of the clock, where the client may be the slow side. `ratio`
-is our server divided by the other one, by CPU time. `just compare --help` explains the works, and `--help` of its command
-`serve` the other servers.
+is our server divided by the other one, by CPU time. `p50` and `p99` are the time from a message to its answer.
+`just compare --help` explains the works, and `--help` of its command `serve` the other servers.
 
-| work | by | a CPU second | a second | ratio | each round | by the clock |
-|---|---|---:|---:|---:|---|---:|"
+| work | by | a CPU second | a second | ratio | each round | by the clock | p50 | p99 |
+|---|---|---:|---:|---:|---|---:|---:|---:|"
     )?;
     for rate in &report.rates {
         let ours = rate.contestant == Contestant::Ours;
@@ -112,13 +120,45 @@ is our server divided by the other one, by CPU time. `just compare --help` expla
         let (cpu, wall) = (rate.per_cpu_second.median, rate.per_second.median);
         write!(page, "| {work} | {} | {} | {} |", rate.contestant, number(cpu), number(wall))?;
         if ours {
-            writeln!(page, " | | |")?;
+            write!(page, " | | |")?;
         } else {
             let Spread { median, least, most } = rate.ratio;
             let [ratio, least, most, clock] =
                 [median, least, most, rate.ratio_by_clock.median].map(|it| Unit::Ratio.text(it));
-            writeln!(page, " {ratio} | {least} to {most} | {clock} |")?;
+            write!(page, " {ratio} | {least} to {most} | {clock} |")?;
         }
+        let answers = rate.answers.as_ref();
+        let [p50, p99] = [answers.map(|of| of.p50), answers.map(|of| of.p99)]
+            .map(|of| of.map_or_else(String::new, |of| seconds(of.median / 1e6)));
+        writeln!(page, " {p50} | {p99} |")?;
+    }
+    writeln!(page)
+}
+
+fn costs(page: &mut String, report: &Report) -> fmt::Result {
+    if report.costs.is_empty() {
+        return Ok(());
+    }
+    writeln!(
+        page,
+        "## Where the time goes
+
+For each operation of the server: CPU time in the program and in the kernel, how often a thread slept, and the system calls,
+counted by `strace -f -c` in a run of its own, in which everything is slower. `tcp` is the floor: the same bytes, echoed or
+thrown away.
+
+| work | by | program | kernel | sleeps | system calls |
+|---|---|---:|---:|---:|---|"
+    )?;
+    for cost in &report.costs {
+        let ours = cost.contestant == Contestant::Ours;
+        let work = if ours { format!("`{}`", name(cost.work)) } else { String::new() };
+        let [program, kernel] = [cost.program, cost.kernel].map(|it| seconds(it / 1e6));
+        let mut calls: Vec<_> = cost.system_calls.iter().filter(|(_, each)| **each >= RARE).collect();
+        calls.sort_by(|(_, a), (_, b)| b.total_cmp(a));
+        let calls: Vec<_> = calls.iter().map(|(name, each)| format!("{name} {each:.3}")).collect();
+        let (by, sleeps, calls) = (cost.contestant, cost.sleeps, calls.join(", "));
+        writeln!(page, "| {work} | {by} | {program} | {kernel} | {sleeps:.3} | {calls} |")?;
     }
     writeln!(page)
 }

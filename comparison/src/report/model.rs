@@ -8,8 +8,10 @@ use serde::{Deserialize, Serialize};
 use super::goal::Goal;
 use crate::{
     beside::Beside,
+    costs::Cost,
     durable::Durable,
     growth::{Size, Streams},
+    latency::Latency,
     machine::{Machine, Versions},
     measure::Measured,
     memory::Memory,
@@ -35,6 +37,8 @@ pub struct Report {
     pub(crate) sizes: Vec<Size>,
     #[serde(default)]
     pub(crate) wire: Vec<Wire>,
+    #[serde(default)]
+    pub(crate) costs: Vec<Cost>,
 }
 
 /// One contestant's rate for one kind of work.
@@ -51,6 +55,29 @@ pub(crate) struct Rate {
     pub(crate) ratio_by_clock: Spread,
     /// The rates behind the ratio, one entry per round.
     pub(crate) rounds_per_cpu_second: Vec<f64>,
+    /// How long the answers took, where messages have answers of their own.
+    #[serde(default)]
+    pub(crate) answers: Option<Answers>,
+}
+
+/// From a message to its answer, in microseconds.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Answers {
+    pub(crate) p50: Spread,
+    pub(crate) p99: Spread,
+    /// Our p50 divided by this contestant's.
+    pub(crate) ratio: Spread,
+}
+
+impl Answers {
+    fn of(ours: &[Latency], theirs: &[Latency]) -> Option<Self> {
+        let p50 = |of: &[Latency]| of.iter().map(|round| round.p50).collect::<Vec<_>>();
+        Some(Self {
+            p50: Spread::of(p50(theirs))?,
+            p99: Spread::of(theirs.iter().map(|round| round.p99))?,
+            ratio: Spread::ratio(&p50(ours), &p50(theirs))?,
+        })
+    }
 }
 
 impl Rate {
@@ -66,6 +93,7 @@ impl Rate {
                 ratio: Spread::ratio(&ours.rates.cpu, &of.rates.cpu)?,
                 ratio_by_clock: Spread::ratio(&ours.rates.wall, &of.rates.wall)?,
                 rounds_per_cpu_second: of.rates.cpu.clone(),
+                answers: Answers::of(&ours.rates.answers, &of.rates.answers),
             })
         });
         rows.collect()

@@ -12,6 +12,16 @@ fn report() -> Report {
             "ratio": spread(ratio), "ratio_by_clock": spread(ratio), "rounds_per_cpu_second": rounds,
         })
     };
+    let answers = |ratio: f64| {
+        let spread =
+            |median: f64| serde_json::json!({"median": median, "least": median - 0.1, "most": median + 0.1});
+        serde_json::json!({"p50": spread(120.0), "p99": spread(250.0), "ratio": spread(ratio)})
+    };
+    let slow = |work: &str, ratio: f64| {
+        let mut rate = rate(work, "bare-tonic", 1.0, [1.0, 1.0, 1.0]);
+        rate["answers"] = answers(ratio);
+        rate
+    };
     let latency = |p99: f64| serde_json::json!({"count": 10, "p50": 50, "p90": 90, "p99": p99, "p999": 999, "max": 9999});
     let mut report: Report = serde_json::from_value(serde_json::json!({
         "machine": {"cpu": "An abacus", "cores": 2, "memory_bytes": 8 << 30, "os": "Nothing 1", "kernel": "0.1"},
@@ -31,6 +41,7 @@ fn report() -> Report {
             rate("client-streaming", "ours", 1.0, [1.0, 1.0, 1.0]),
             rate("client-streaming", "grpc-cpp", 2.5, [1.0, 1.0, 1.0]),
             rate("client-streaming", "grpc-java", 0.9, [1.0, 1.0, 1.0]),
+            slow("bidi-ping-pong", 1.04),
             rate("values", "ours", 1.0, [10.0, 10.0, 20.0]),
             rate("columnar", "ours", 1.0, [40.0, 50.0, 60.0]),
         ],
@@ -51,6 +62,11 @@ fn report() -> Report {
             "per_second": {"median": 1, "least": 1, "most": 1}, "per_cpu_second": {"median": 2, "least": 1, "most": 3},
         }],
         "sizes": [],
+        "costs": [
+            {"work": "unary1", "contestant": "ours", "program": 12.0, "kernel": 30.0, "sleeps": 1.0,
+             "system_calls": {"epoll_wait": 2.0, "recvfrom": 1.0, "futex": 0.0001}},
+            {"work": "unary1", "contestant": "tcp", "program": 1.0, "kernel": 20.0, "sleeps": 1.0, "system_calls": {}},
+        ],
     }))
     .unwrap();
     report.judge();
@@ -72,6 +88,8 @@ fn the_page_says_of_each_goal_what_was_measured_and_whether_it_holds() {
     assert_eq!(row(&page, "unary64-clock"), ["at least 1.1×", "1.31×", "1.21× to 1.41×", "yes"]);
     assert_eq!(row(&page, "server-streaming"), ["at least 1×", "1.5×", "1.4× to 1.6×", "yes"]);
     assert_eq!(row(&page, "client-streaming-clock"), ["at least 1×", "0.9×", "0.8× to 1×", "no"]);
+    assert_eq!(row(&page, "bidi-ping-pong-p50"), ["at most 1×", "1.04×", "0.94× to 1.14×", "no"]);
+    assert_eq!(row(&page, "unary1-p50"), ["at most 1×", "not measured", "", ""]);
     assert_eq!(row(&page, "grpc-go"), ["at least 2×", "2.5×", "2.4× to 2.6×", "yes"]);
     assert_eq!(row(&page, "unary1"), ["at least 1×", "not measured", "", ""]);
     assert_eq!(row(&page, "columnar"), ["at least 3.5×", "4×", "3× to 5×", "yes"]);
@@ -88,6 +106,21 @@ fn the_page_says_the_version_of_each_stack() {
     let page = markdown::page(&report(), &notes::Notes::new());
     let versions = page.lines().find(|line| line.starts_with("| versions |")).unwrap();
     assert!(versions.ends_with("tokio 1.54.1, grpc-cpp 1.51.1, grpc-java 1.85.1 |"), "{versions}");
+}
+
+#[test]
+fn the_page_says_how_long_answers_took_and_what_an_operation_costs() {
+    let page = markdown::page(&report(), &notes::Notes::new());
+    let by = |of: &str| {
+        page.lines().filter(|line| line.contains(&format!("| {of} |"))).collect::<Vec<_>>().join("\n")
+    };
+    assert!(by("bare-tonic").contains("| 120 µs | 250 µs |"), "{page}");
+    let costs = page.split("## Where the time goes").nth(1).unwrap();
+    assert!(
+        costs.contains("| `unary1` | server | 12 µs | 30 µs | 1.000 | epoll_wait 2.000, recvfrom 1.000 |"),
+        "{costs}"
+    );
+    assert!(costs.contains("|  | tcp | 1 µs | 20 µs | 1.000 |  |"), "{costs}");
 }
 
 #[test]
@@ -137,7 +170,14 @@ fn what_was_written_makes_the_same_page_again_and_what_nobody_explains_is_said()
     let written = report().write(directory.path()).unwrap();
     assert_eq!(
         written.unexplained,
-        ["client-streaming", "client-streaming-clock", "unary64-h2", "memory", "beside"]
+        [
+            "client-streaming",
+            "client-streaming-clock",
+            "bidi-ping-pong-p50",
+            "unary64-h2",
+            "memory",
+            "beside"
+        ]
     );
     let page = fs::read_to_string(directory.path().join("performance.md")).unwrap();
     let again = Report::read(&directory.path().join("performance/comparison.json")).unwrap();

@@ -71,6 +71,19 @@ impl fmt::Display for Report {
                 writeln!(f, "{what:<24}{p50:>14}{p99:>12}")?;
             }
         }
+        if !self.costs.is_empty() {
+            writeln!(
+                f,
+                "\n{:<18}{:<14}{:>10}{:>10}{:>8}{:>14}",
+                "an operation", "", "program", "kernel", "sleeps", "system calls"
+            )?;
+            for cost in &self.costs {
+                let (work, by) = (name(cost.work), cost.contestant.to_string());
+                let [program, kernel] = [cost.program, cost.kernel].map(|it| seconds(it / 1e6));
+                let (sleeps, calls) = (cost.sleeps, cost.system_calls.values().sum::<f64>());
+                writeln!(f, "{work:<18}{by:<14}{program:>10}{kernel:>10}{sleeps:>8.3}{calls:>14.3}")?;
+            }
+        }
         if !self.wire.is_empty() {
             writeln!(f, "\n{:<24}{:>14}{:>12}", "bytes of a call", "request", "response")?;
             for Wire { contestant, request, response } in &self.wire {
@@ -88,8 +101,8 @@ impl Report {
         }
         writeln!(
             f,
-            "{:<18}{:<14}{:>14}{:>12}   {:>6}  {:<13}{:>8}",
-            "", "", "a CPU second", "a second", "ratio", "each round", "by clock"
+            "{:<18}{:<14}{:>14}{:>12}   {:>6}  {:<13}{:>8}{:>10}",
+            "", "", "a CPU second", "a second", "ratio", "each round", "by clock", "p50"
         )?;
         for row in &self.rates {
             let work = if row.contestant == Contestant::Ours { name(row.work) } else { String::new() };
@@ -99,7 +112,9 @@ impl Report {
                 let spread = format!("{:.2} to {:.2}", row.ratio.least, row.ratio.most);
                 write!(f, "   {:>6.3}  {spread:<13}{:>8.3}", row.ratio.median, row.ratio_by_clock.median)?;
             }
-            writeln!(f)?;
+            let width = if row.contestant == Contestant::Ours { 42 } else { 10 };
+            let p50 = row.answers.as_ref().map(|answers| seconds(answers.p50.median / 1e6));
+            writeln!(f, "{:>width$}", p50.unwrap_or_default())?;
         }
         Ok(())
     }
