@@ -176,3 +176,31 @@ fn pretty_equal(expected: &str, shown: &str, command: &str) {
     }
     assert_eq!(expected.lines().count(), shown.lines().count(), "in the output of {command}:\n{shown}");
 }
+
+/// `cargo test` is faster without the crates that have no tests or examples in `src`.
+#[test]
+fn no_crate_leaves_out_tests_or_examples_that_it_has() {
+    for entry in fs::read_dir(Path::new(ROOT).join("crates")).unwrap() {
+        let root = entry.unwrap().path();
+        let Ok(manifest) = fs::read_to_string(root.join("Cargo.toml")) else { continue };
+        let mut code = String::new();
+        let mut directories = vec![root.join("src")];
+        while let Some(directory) = directories.pop() {
+            for path in fs::read_dir(directory).into_iter().flatten().map(|entry| entry.unwrap().path()) {
+                match path.is_dir() {
+                    true => directories.push(path),
+                    false => code += &fs::read_to_string(path).unwrap_or_default(),
+                }
+            }
+        }
+        let library = manifest.split("\n[").find(|section| section.starts_with("lib]")).unwrap_or_default();
+        if library.contains("\ntest = false") {
+            assert!(!code.contains("#[test]") && !code.contains("::test]"), "{root:?} has tests");
+        }
+        if library.contains("\ndoctest = false") {
+            let fences = code.lines().map(str::trim).filter(|line| line.starts_with("//"));
+            let mut fences = fences.filter(|line| line.contains("```")).step_by(2);
+            assert!(fences.all(|line| line.ends_with("```text")), "{root:?} has examples");
+        }
+    }
+}
