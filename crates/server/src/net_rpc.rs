@@ -1,12 +1,15 @@
 //! Go's net/rpc on a port of its own: the service of its tutorials, unchanged.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::{
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    sync::Arc,
+};
 
 use domain::arithmetic;
 use net_rpc::{Call, Event, Registry, ServerLimits, gob, serve};
 use serde::{Deserialize, Serialize};
 use stack::{
-    Settings, Stack,
+    Lines, Settings, Stack,
     prometheus_client::{
         metrics::{
             counter::Counter,
@@ -17,7 +20,7 @@ use stack::{
         registry::Unit,
     },
 };
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, time::Instant};
 
 /// The port of Go's tutorials.
 pub(crate) const ADDRESS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 1234);
@@ -83,13 +86,15 @@ struct Metrics {
     /// peer can invent a million.
     handled: Family<[(&'static str, String); 3], Counter>,
     seconds: Histogram,
+    lines: Arc<Lines>,
 }
 
 impl Default for Metrics {
     fn default() -> Self {
         // 0.1 ms to 1.6 s.
         let seconds = Histogram::new(exponential_buckets(0.0001, 4.0, 8));
-        Self { connections: Gauge::default(), handled: Family::default(), seconds }
+        let lines = Lines::of("net/rpc");
+        Self { connections: Gauge::default(), handled: Family::default(), seconds, lines }
     }
 }
 
@@ -115,6 +120,9 @@ impl Metrics {
             Event::NotAccepted(error) => tracing::warn!(%error, "a net/rpc connection is not accepted"),
             Event::Called(call) => {
                 self.count(&call);
+                if !self.lines.admit(Instant::now()) {
+                    return;
+                }
                 let elapsed_ms = call.elapsed.as_micros() as f64 / 1e3;
                 let Call { transport, seq, bytes_in, bytes_out, .. } = call;
                 let (method, error) = (short(call.method), call.error.map(short));

@@ -32,6 +32,7 @@ pub use crate::{
     connection::{Connection, TlsFacts},
     health::Health,
     layers::{Call, HttpService, IdleTimeoutSuspended, Passed, Told, Watcher},
+    lines::Lines,
     methods::{Access, Rule},
     options::{LimitOptions, Options, TlsOptions, Unusable},
     settings::{Limits, Settings, TlsFiles},

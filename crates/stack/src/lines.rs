@@ -14,9 +14,9 @@ use tracing::{Level, enabled};
 /// How many calls of a method have lines in a second.
 const EACH_SECOND: u32 = 100;
 
-/// The calls of one method.
+/// The lines in the log for the calls of one method.
 #[derive(Debug)]
-pub(crate) struct Lines {
+pub struct Lines {
     pub(crate) method: String,
     since: Instant,
     /// The seconds since then, and below them, in 32 bits, the calls of the last one.
@@ -24,12 +24,14 @@ pub(crate) struct Lines {
 }
 
 impl Lines {
-    pub(crate) fn of(method: &str) -> Arc<Self> {
+    /// The lines for the calls of `method`, as the log calls it.
+    pub fn of(method: &str) -> Arc<Self> {
         Arc::new(Self { method: method.to_owned(), since: Instant::now(), calls: AtomicU64::new(0) })
     }
 
-    /// Whether a call that begins now has lines. At debug level every call has.
-    pub(crate) fn admit(&self, now: Instant) -> bool {
+    /// Whether a call of this moment has lines: the first 100 of each second have. At debug
+    /// level every call has. Logs once a second that there are more, and later how many more.
+    pub fn admit(&self, now: Instant) -> bool {
         if !enabled!(Level::INFO) || enabled!(Level::DEBUG) {
             return true;
         }

@@ -1,7 +1,7 @@
 //! Sees each call from its first header to its last trailer: a span a call, a
-//! line at its beginning (streams) and end (all), as long as they are not
-//! [too many](crate::lines), at debug level a line for each message, the counts of [`Activity`](crate::Activity), and those for
-//! Prometheus.
+//! line at its beginning (streams) and end (all) unless there are
+//! [too many](crate::Lines), at debug level a line for each message, the counts of
+//! [`Activity`](crate::Activity), and those for Prometheus.
 //! Gives every layer further in the [`Call`] that it is about.
 //!
 //! Messages are found by gRPC's prefixes in the bodies, so handlers have nothing
