@@ -361,6 +361,12 @@ compare-smoke: build comparison-lock
         --rounds 1 --each 50ms --upload 1MiB --idle-streams 100 --output "$dir/comparison.json"
     "$comparison" report "$dir/comparison.json" "$dir"
 
+# The traps of docs/lessons.md with other Rust stacks: connectrpc's server and client, grpc's client. CI does not run it.
+[group("more")]
+[positional-arguments]
+compare-traps *options: comparison-lock
+    cargo test {{ in_comparison }} -p connectrpc-server --test traps "$@"
+
 # The other stacks are built with the versions that the server is built with.
 [private]
 comparison-lock:
