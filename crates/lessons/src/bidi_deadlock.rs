@@ -30,6 +30,8 @@ pub static LESSON: Lesson = Lesson {
                 The server has the call, but no message.",
     cure: "On the server, return the response stream at once and read the first message inside it. On the \
            client, put the first message into the request stream before the call.",
+    elsewhere: "connectrpc 0.9 has half of it: its server sends no headers before the handler returns, but \
+                its client sends messages before the headers arrive. So does the client of `grpc` 0.9.",
 };
 
 type Answers = Pin<Box<dyn Stream<Item = Result<ChatResponse, Status>> + Send>>;

@@ -31,6 +31,7 @@ pub static LESSON: Lesson = Lesson {
                 give up. No handler reports a failure.",
     cure: "Make the change in one step, such as a transaction. Or run it in a task of its own with \
            `tokio::spawn` and await the task: the handler may be dropped, but the task finishes.",
+    elsewhere: "connectrpc 0.9 has the same trap: it drops the handler of a client that leaves.",
 };
 
 struct Broken(Books);

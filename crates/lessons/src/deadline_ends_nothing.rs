@@ -36,6 +36,9 @@ pub static LESSON: Lesson = Lesson {
                 CANCELLED, \"Timeout expired\", although they make progress.",
     cure: "Give each mode its own limit. End a response stream from inside, with DEADLINE_EXCEEDED. For an \
            upload, limit its size and the pause between two messages.",
+    elsewhere: "A server of connectrpc 0.9 has the same trap, unless `with_enforce_on_streams` lets \
+                deadlines end streams. Its client ends a stream at the deadline. The client of `grpc` 0.9 \
+                ignores deadlines.",
 };
 
 /// How long anything may take.

@@ -35,6 +35,9 @@ pub static LESSON: Lesson = Lesson {
     recognise: "Clients report \"channel closed\", \"broken pipe\" or \"cannot send\" for uploads. The \
                 server's log shows that it refused them for a good reason, or even stored them.",
     cure: "When `send` fails, stop sending and await the answer. Only the answer says how the call ended.",
+    elsewhere: "connectrpc 0.9 has the same trap: a late `send` fails with an error of its own, and only \
+                `message()` returns the reason. A late `send` of the client of `grpc` 0.9 fails without any \
+                text.",
 };
 
 async fn upload_broken(mut client: UploadServiceClient<Tap>) -> anyhow::Result<UploadResponse> {

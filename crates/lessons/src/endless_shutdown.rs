@@ -38,6 +38,8 @@ pub static LESSON: Lesson = Lesson {
                 finished. It happens when watchers or idle connections are open, and never in a test.",
     cure: "Give every stream a token to watch. On shutdown, end the streams with UNAVAILABLE and RetryInfo. \
            Wait for everything else only for a time that you chose.",
+    elsewhere: "connectrpc 0.9 has half of it: its shutdown waits for an open stream, but not for a silent \
+                peer.",
 };
 
 const EVERY: Duration = Duration::from_millis(20);

@@ -30,6 +30,9 @@ pub static LESSON: Lesson = Lesson {
                 handler reports success.",
     cure: "Let the client mark its last message: with `finish`, a count or a checksum. Commit only then. \
            Answer a stream that ends without the mark with an error.",
+    elsewhere: "connectrpc 0.9 does not have it: in the handler, the stream of a cancelled call ends with an \
+                error. The client of `grpc` 0.9 makes it worse: it ends a call that it cancels as it ends a \
+                complete one.",
 };
 
 struct Broken(Store);

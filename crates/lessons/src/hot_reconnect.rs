@@ -46,6 +46,8 @@ pub static LESSON: Lesson = Lesson {
                 all rise steeply. The more clients there are, the longer the restart takes.",
     cure: "Let the connector wait before each attempt. Double the wait up to a limit, and make a part of it \
            random. Otherwise all clients of a failed server return at the same moment.",
+    elsewhere: "connectrpc 0.9 has half of it: its client has no backoff, but connects only once for a call. \
+                The client of `grpc` 0.9 connects again and again within a call, or panics.",
 };
 
 fn connect_broken(endpoint: Endpoint) -> Channel {

@@ -69,6 +69,8 @@ pub struct Lesson {
     pub recognise: &'static str,
     /// What to do.
     pub cure: &'static str,
+    /// Whether other Rust stacks have the trap. `comparison/connectrpc/tests/traps` tries it.
+    pub elsewhere: &'static str,
 }
 
 /// Runs half of a lesson, and returns what was lost or hung, or that nothing was.

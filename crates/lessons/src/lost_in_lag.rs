@@ -35,6 +35,7 @@ pub static LESSON: Lesson = Lesson {
     cure: "Number the events and keep them in a log. Let each stream read the log with its own cursor, and \
            use the channel only as a wake-up. If a client asks for events that the log no longer has, answer \
            OUT_OF_RANGE.",
+    elsewhere: "This does not depend on the stack: the channel is tokio's.",
 };
 
 type Events = Pin<Box<dyn Stream<Item = Result<FollowResponse, Status>> + Send>>;

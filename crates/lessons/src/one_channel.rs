@@ -33,6 +33,8 @@ pub static LESSON: Lesson = Lesson {
     cure: "Give long streams a channel of their own, so that other calls continue. Make the connection's \
            window several times as large as a stream's, so that one stalled stream does not block the \
            others. Read promptly, into a bounded queue.",
+    elsewhere: "connectrpc 0.9 has the same trap: three unread streams block every other call of a \
+                connection. The client of `grpc` 0.9 has it, too.",
 };
 
 /// What the client has to look after: three feeds, and an order now and then.

@@ -31,6 +31,7 @@ pub static LESSON: Lesson = Lesson {
                 they restart. No log shows an error.",
     cure: "Number the events and keep them. Let the client send the number of its last event, and continue \
            from there. If those events are gone, answer OUT_OF_RANGE.",
+    elsewhere: "This does not depend on the stack: only the client knows which events it has.",
 };
 
 type Events = Pin<Box<dyn Stream<Item = Result<FollowResponse, Status>> + Send>>;

@@ -34,6 +34,8 @@ pub static LESSON: Lesson = Lesson {
     cure: "Let the client choose an id before the first attempt and send the same id with each attempt. Let \
            the server store the id together with the effect. For a known id, the server returns the first \
            answer again.",
+    elsewhere: "This does not depend on the stack: no client can know whether a command whose answer is \
+                missing has happened.",
 };
 
 const ATTEMPTS: usize = 5;

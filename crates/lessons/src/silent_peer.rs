@@ -34,6 +34,8 @@ pub static LESSON: Lesson = Lesson {
                 streams of clients that left hours ago.",
     cure: "Turn on HTTP/2 keepalive on both sides, on the client also while it is idle. If a ping stays \
            unanswered, the connection ends with an error that you can handle.",
+    elsewhere: "connectrpc 0.9 has the same trap: keepalive is off by default on both sides. The client of \
+                `grpc` 0.9 has it, too.",
 };
 
 fn broken_client(endpoint: Endpoint) -> Endpoint {

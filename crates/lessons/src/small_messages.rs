@@ -34,6 +34,8 @@ pub static LESSON: Lesson = Lesson {
     cure: "Put many small values into one message. Read promptly, into a bounded queue. On both sides, make \
            the connection's window sixteen times a stream's: that is enough for one stream of frames of 29 \
            bytes or more.",
+    elsewhere: "connectrpc 0.9 has the same trap: its server ends a connection when fewer than 200 messages \
+                are unread, its client when 11,000 are. The client of `grpc` 0.9 has it, too.",
 };
 
 /// How many events are sent in a row, before the last one.

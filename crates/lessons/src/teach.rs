@@ -57,7 +57,13 @@ pub async fn teach(lesson: &Lesson) -> anyhow::Result<()> {
     let outcome = told(&diagram, (lesson.fixed)(diagram.clone())).await?;
     writeln!(out, "{}\n", style(paragraph("✓ ", &outcome, width)).green())?;
 
-    for (heading, text) in [("why", lesson.why), ("recognise", lesson.recognise), ("do", lesson.cure)] {
+    let texts = [
+        ("why", lesson.why),
+        ("recognise", lesson.recognise),
+        ("do", lesson.cure),
+        ("elsewhere", lesson.elsewhere),
+    ];
+    for (heading, text) in texts {
         writeln!(out, "{}", paragraph(&format!("{heading:11}"), text, width))?;
     }
     Ok(())
@@ -74,10 +80,16 @@ pub async fn markdown() -> anyhow::Result<String> {
         writeln!(page, "| [`{0}`](#{0}) | {1} |", lesson.name, lesson.line)?;
     }
     for lesson in LESSONS {
-        let Lesson { name, line, why, recognise, cure, .. } = lesson;
+        let Lesson { name, line, why, recognise, cure, elsewhere, .. } = lesson;
         let source = lesson.source();
         writeln!(page, "\n## {name}\n\nThe trap: {line}. The code: [`{source}`](../{source}).\n")?;
-        for (heading, text) in [("Why", why), ("How to recognise it", recognise), ("What to do", cure)] {
+        let texts = [
+            ("Why", why),
+            ("How to recognise it", recognise),
+            ("What to do", cure),
+            ("Other stacks", elsewhere),
+        ];
+        for (heading, text) in texts {
             writeln!(page, "{}\n", paragraph("", &format!("**{heading}.** {text}"), WIDTH))?;
         }
         for (heading, mark, half) in [("Broken", "✗ ", lesson.broken), ("Fixed", "✓ ", lesson.fixed)] {
@@ -110,6 +122,9 @@ just lesson eof-is-not-commit   # runs the broken code, then the fixed code
 Each lesson is a well-known trap of a first gRPC service in Rust. One file has the code that fails, and next to it the code
 that works. `just lesson NAME` runs both and draws each message while it passes. `just lessons-doc` makes this page; the
 diagrams here have no times.
+
+The lessons use tonic. What they say of other Rust stacks is about connectrpc 0.9 and the client of the crate `grpc` 0.9,
+which publishes no server. `just compare-traps` tries it.
 
 | lesson | the trap |
 |---|---|

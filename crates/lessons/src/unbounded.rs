@@ -37,6 +37,8 @@ pub static LESSON: Lesson = Lesson {
     cure: "Limit the number of open calls and the size of each. Refuse further calls at once with \
            RESOURCE_EXHAUSTED, before reading them. Set `max_concurrent_streams`, which limits a single \
            connection.",
+    elsewhere: "connectrpc 0.9 has the same trap: it accepts 200 calls on a connection, and does not limit \
+                connections.",
 };
 
 struct Broken(Memory);

@@ -44,6 +44,7 @@ pub static LESSON: Lesson = Lesson {
     cure: "First put hundreds or thousands of values into one message, with one field for each column. Then \
            few messages remain. Unary calls can carry them; use a client stream when one answer about all of \
            them is enough.",
+    elsewhere: "This does not depend on the stack: each one sends headers and a status for every call.",
 };
 
 /// How many readings there are to be delivered.

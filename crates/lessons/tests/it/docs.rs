@@ -18,7 +18,8 @@ fn the_page_has_every_lesson_and_no_other_and_what_each_one_says() {
     assert_eq!(told, LESSONS.map(|lesson| lesson.name), "just lessons-doc makes docs/lessons.md anew");
     let sections = page.split("\n## ").skip(1);
     for (lesson, section) in LESSONS.into_iter().zip(sections.map(words)) {
-        for said in [lesson.line, &lesson.source(), lesson.why, lesson.recognise, lesson.cure] {
+        let texts = [lesson.line, lesson.why, lesson.recognise, lesson.cure, lesson.elsewhere];
+        for said in texts.into_iter().chain([lesson.source().as_str()]) {
             assert!(section.contains(&words(said)), "{}: {said}: just lessons-doc", lesson.name);
         }
     }
@@ -29,6 +30,16 @@ fn the_source_of_every_lesson_says_where_its_trap_is() {
     for source in LESSONS.map(|lesson| lesson.source()) {
         let text = fs::read_to_string(repository().join(&source)).unwrap();
         assert!(text.contains("// The trap:"), "{source} has no line that begins with // The trap:");
+    }
+}
+
+#[test]
+fn what_a_lesson_says_of_other_stacks_is_tried_unless_it_is_the_same_in_all() {
+    for lesson in LESSONS {
+        let file = lesson.name.replace('-', "_");
+        let trial = format!("comparison/connectrpc/tests/traps/{file}.rs");
+        let depends = !lesson.elsewhere.starts_with("This does not depend on the stack: ");
+        assert_eq!(repository().join(&trial).exists(), depends, "{trial}: {}", lesson.elsewhere);
     }
 }
 
