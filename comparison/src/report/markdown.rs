@@ -11,8 +11,9 @@ use crate::{
     work::{Contestant, name},
 };
 
-/// System calls that are fewer than this for an operation are not in the table.
-const RARE: f64 = 0.001;
+/// System calls that are less than this share of all are not in the table, nor what rounds to none.
+const RARE: f64 = 0.02;
+const NONE: f64 = 0.0005;
 
 pub(super) fn page(report: &Report, notes: &Notes) -> String {
     let mut page = String::new();
@@ -154,7 +155,9 @@ thrown away.
         let ours = cost.contestant == Contestant::Ours;
         let work = if ours { format!("`{}`", name(cost.work)) } else { String::new() };
         let [program, kernel] = [cost.program, cost.kernel].map(|it| seconds(it / 1e6));
-        let mut calls: Vec<_> = cost.system_calls.iter().filter(|(_, each)| **each >= RARE).collect();
+        let all: f64 = cost.system_calls.values().sum();
+        let mut calls: Vec<_> =
+            cost.system_calls.iter().filter(|(_, each)| **each >= (all * RARE).max(NONE)).collect();
         calls.sort_by(|(_, a), (_, b)| b.total_cmp(a));
         let calls: Vec<_> = calls.iter().map(|(name, each)| format!("{name} {each:.3}")).collect();
         let (by, sleeps, calls) = (cost.contestant, cost.sleeps, calls.join(", "));
