@@ -29,6 +29,7 @@ use crate::{
     last_words::LastWords,
     metrics::Metrics,
     tls::{Acceptor, Link},
+    turns::{Turns, Unanswered},
 };
 
 /// How long, and up to how many bytes, to read what a peer still sends after everything
@@ -48,6 +49,7 @@ pub(crate) struct Guard {
     pub(crate) keepalive_timeout: Duration,
     pub(crate) tls: Option<Acceptor>,
     pub(crate) metrics: Arc<Metrics>,
+    pub(crate) unanswered: Unanswered,
 }
 
 /// A connection that counts towards the limit of open connections.
@@ -105,6 +107,7 @@ pub(crate) struct Guarded<C: Connected> {
     sifter: EmptyData,
     last_words: LastWords,
     info: Arc<Connection>,
+    turns: Arc<Turns>,
     opening: Opening,
     idle: Duration,
     _place: OwnedSemaphorePermit,
@@ -144,6 +147,7 @@ impl<C: AsyncRead + AsyncWrite + Connected + Unpin + 'static> Guarded<C> {
             sifter: EmptyData::of_client(),
             last_words: LastWords::new(),
             info,
+            turns: Turns::new(guard.unanswered.clone()),
             opening: Opening::Http2(0),
             idle: guard.idle,
             _place: place,
@@ -157,6 +161,10 @@ impl<C: Connected> Guarded<C> {
     /// What is known of the connection.
     pub(crate) fn info(&self) -> Arc<Connection> {
         self.info.clone()
+    }
+
+    pub(crate) fn turns(&self) -> Arc<Turns> {
+        self.turns.clone()
     }
 
     /// Logs it when the peer is gone. The layers above keep only the kind of an error.
@@ -349,6 +357,7 @@ impl<C: AsyncRead + AsyncWrite + Connected + Unpin> AsyncWrite for Guarded<C> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.link).poll_write(cx, buf);
         if let Poll::Ready(Ok(count)) = written {
+            self.turns.written();
             self.last_words.wrote(&buf[..count]);
         }
         self.say_gone(written)
@@ -379,6 +388,7 @@ impl<C: AsyncRead + AsyncWrite + Connected + Unpin> AsyncWrite for Guarded<C> {
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.link).poll_write_vectored(cx, bufs);
         if let Poll::Ready(Ok(mut left)) = written {
+            self.turns.written();
             for buf in bufs {
                 let (written, _) = buf.split_at(left.min(buf.len()));
                 self.last_words.wrote(written);

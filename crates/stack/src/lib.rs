@@ -23,6 +23,7 @@ mod stack;
 mod status;
 mod tls;
 mod tokens;
+mod turns;
 mod workers;
 
 pub use prometheus_client;

@@ -35,6 +35,7 @@ use crate::{
     layers::{HEAD_READ, HttpService},
     metrics::Metrics,
     settings::Limits,
+    turns::Turns,
 };
 
 /// What every connection is connected to.
@@ -85,9 +86,9 @@ impl<S: HttpService> Served<S> {
         C: AsyncRead + AsyncWrite + Connected + Unpin + Send + 'static,
     {
         let Self { limits, guard, service, budget, farewell, .. } = self;
-        let (info, current) = (guarded.info(), Current::default());
+        let (info, turns, current) = (guarded.info(), guarded.turns(), Current::default());
         let budget = Arc::new(Budget::share(budget));
-        let calls = Calls { service, info: info.clone(), budget, current: current.clone() };
+        let calls = Calls { service, info: info.clone(), turns, budget, current: current.clone() };
         let builder = builder(&limits, current.clone());
         let mut connection = pin!(builder.serve_connection(TokioIo::new(guarded), calls));
         let age = about(limits.connection_age);
@@ -141,6 +142,7 @@ fn builder(limits: &Limits, current: Current) -> auto::Builder<Current> {
 struct Calls<S> {
     service: S,
     info: Arc<Connection>,
+    turns: Arc<Turns>,
     budget: Arc<Budget>,
     current: Current,
 }
@@ -156,8 +158,12 @@ impl<S: HttpService> hyper::service::Service<Request<Incoming>> for Calls<S> {
         let mut request = request.map(Body::new);
         request.extensions_mut().insert(self.info.clone());
         request.extensions_mut().insert(bounds.clone());
-        let response = self.service.clone().oneshot(request);
-        Box::pin(async { Ok(response.await?.map(|body| Delivery::new(body, bounds))) })
+        let (response, turn) = (self.service.clone().oneshot(request), self.turns.begin());
+        Box::pin(async {
+            let response = response.await?;
+            turn.answered().await;
+            Ok(response.map(|body| Delivery::new(body, bounds)))
+        })
     }
 }
 

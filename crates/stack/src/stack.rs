@@ -34,6 +34,7 @@ use crate::{
     serve::Served,
     settings::{Limits, Settings},
     tls::Tls,
+    turns::Unanswered,
     workers::Workers,
 };
 
@@ -285,7 +286,15 @@ impl Stack {
         let service = layers::stack(&settings, methods, &metrics, watcher, draining.clone(), routes);
         let Limits { first_byte, handshake, idle, keepalive_timeout, .. } = settings.limits;
         let tls_acceptor = tls.as_ref().map(Tls::acceptor);
-        let guard = Guard { first_byte, handshake, idle, keepalive_timeout, tls: tls_acceptor, metrics };
+        let guard = Guard {
+            first_byte,
+            handshake,
+            idle,
+            keepalive_timeout,
+            tls: tls_acceptor,
+            metrics,
+            unanswered: Unanswered::default(),
+        };
         let scraped = scraped.map(|listener| Scraped { listener, registry, guard: guard.clone() });
         let limits = settings.limits;
         let served = Served {
