@@ -14,7 +14,7 @@ use hyper_util::rt::TokioIo;
 use timeline::{Diagram, Tap};
 use tokio::{
     net::{TcpListener, TcpStream},
-    time::{Instant, sleep_until},
+    time::{Instant, sleep_until, timeout},
 };
 use tokio_stream::{StreamExt as _, wrappers::TcpListenerStream};
 use tonic::{
@@ -24,7 +24,7 @@ use tonic::{
 use tower::service_fn;
 
 use crate::{
-    Lesson, half,
+    Lesson, PATIENCE, half,
     proto::{
         OrderRequest, OrderResponse,
         order_service_client::OrderServiceClient,
@@ -81,7 +81,8 @@ const LONGEST: Duration = Duration::from_millis(500);
 
 async fn order(mut client: OrderServiceClient<Tap>) -> OrderResponse {
     loop {
-        if let Ok(response) = client.order(request()).await {
+        // A call can hang when its connection ends at once, so each attempt has a bound.
+        if let Ok(Ok(response)) = timeout(PATIENCE, client.order(request())).await {
             return response.into_inner();
         }
     }
