@@ -161,7 +161,9 @@ impl<S: HttpService> hyper::service::Service<Request<Incoming>> for Calls<S> {
         let (response, turn) = (self.service.clone().oneshot(request), self.turns.begin());
         Box::pin(async {
             let response = response.await?;
-            turn.answered().await;
+            if let Some(turn) = turn {
+                turn.answered().await;
+            }
             Ok(response.map(|body| Delivery::new(body, bounds)))
         })
     }
