@@ -18,7 +18,7 @@ use crate::{
     measure::{under_way, while_it_works},
     progress::Progress,
     settings::Settings,
-    target::Target,
+    target::{Target, of_threads},
     work::{Contestant, Work, name},
 };
 
@@ -99,9 +99,7 @@ impl Used {
             Ok(Duration::from_millis(ticks * 10))
         };
         let mut sleeps = 0;
-        for thread in std::fs::read_dir(format!("/proc/{id}/task"))? {
-            // A thread that has just ended has no figures any more.
-            let Ok(status) = std::fs::read_to_string(thread?.path().join("status")) else { continue };
+        for status in of_threads(id, "status")? {
             let line = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
             sleeps += line.context("no voluntary_ctxt_switches in /proc/…/status")?.trim().parse::<u64>()?;
         }

@@ -111,13 +111,21 @@ impl Target {
 #[cfg(target_os = "linux")]
 fn exact_cpu_time(pid: u32) -> anyhow::Result<Duration> {
     let mut all = Duration::ZERO;
-    for thread in std::fs::read_dir(format!("/proc/{pid}/task"))? {
-        // A thread that has just ended has no figures any more.
-        let Ok(figures) = std::fs::read_to_string(thread?.path().join("schedstat")) else { continue };
+    for figures in of_threads(pid, "schedstat")? {
         let on_a_core = figures.split(' ').next().context("no figures")?;
         all += Duration::from_nanos(on_a_core.parse()?);
     }
     Ok(all)
+}
+
+/// What `/proc` has of each thread in a file.
+pub(crate) fn of_threads(pid: u32, file: &str) -> std::io::Result<Vec<String>> {
+    let mut figures = Vec::new();
+    for thread in std::fs::read_dir(format!("/proc/{pid}/task"))? {
+        // A thread that has just ended has no figures any more.
+        figures.extend(std::fs::read_to_string(thread?.path().join(file)));
+    }
+    Ok(figures)
 }
 
 impl Drop for Target {

@@ -4,22 +4,18 @@ use super::{Report, markdown, notes, svg};
 
 /// A run of which something of each kind is there; times in it are round.
 fn report() -> Report {
+    let spread =
+        |median: f64| serde_json::json!({"median": median, "least": median - 0.1, "most": median + 0.1});
     let rate = |work: &str, contestant: &str, ratio: f64, rounds: [f64; 3]| {
-        let spread =
-            |median: f64| serde_json::json!({"median": median, "least": median - 0.1, "most": median + 0.1});
         serde_json::json!({
             "work": work, "contestant": contestant, "per_cpu_second": spread(12345.0), "per_second": spread(999.0),
             "ratio": spread(ratio), "ratio_by_clock": spread(ratio), "rounds_per_cpu_second": rounds,
         })
     };
-    let answers = |ratio: f64| {
-        let spread =
-            |median: f64| serde_json::json!({"median": median, "least": median - 0.1, "most": median + 0.1});
-        serde_json::json!({"p50": spread(120.0), "p99": spread(250.0), "ratio": spread(ratio)})
-    };
     let slow = |work: &str, ratio: f64| {
         let mut rate = rate(work, "bare-tonic", 1.0, [1.0, 1.0, 1.0]);
-        rate["answers"] = answers(ratio);
+        rate["answers"] =
+            serde_json::json!({"p50": spread(120.0), "p99": spread(250.0), "ratio": spread(ratio)});
         rate
     };
     let latency = |p99: f64| serde_json::json!({"count": 10, "p50": 50, "p90": 90, "p99": p99, "p999": 999, "max": 9999});
