@@ -349,11 +349,10 @@ async fn slow_client(path: &Path) -> Checked {
     // A proxy may take the next part of it when the last one has passed.
     let still = path.pace().within(STILL, ROUND_TRIPS) + path.pace().time_for(limits::STREAM_WINDOW.into());
     let repeat = FLOOD as u32 / CHUNK;
-    let (first, id) = (Uuid::new_v4(), Uuid::new_v4());
-    let mut unread = Vec::new();
-    for id in [first, id] {
+    let (id, mut unread) = (Uuid::new_v4(), Vec::new());
+    for call_id in [Uuid::new_v4(), id] {
         let script = pb::Script {
-            call_id: id.to_string(),
+            call_id: call_id.to_string(),
             ..script::steps([pb::Step { repeat, ..script::payload(CHUNK) }])
         };
         let mut call = path.server_streaming(script).await?;
